@@ -1,0 +1,2 @@
+//! The lossproof command.
+fn main() {}

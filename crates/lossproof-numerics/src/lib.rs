@@ -1,0 +1,5 @@
+//! f64 truth that shares no code with what it judges.
+
+mod dtype;
+
+pub use dtype::Dtype;
