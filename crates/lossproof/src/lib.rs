@@ -6,11 +6,13 @@
 
 mod gradient;
 mod parameters;
+mod recorded;
 mod subject;
 
 pub use gradient::{Collect, GradientSink, GradientView, SinkError, Sketch, Tee, TensorSketch};
 pub use lossproof_numerics::Dtype;
 pub use parameters::{Tensor, TensorError, TensorSet, TensorValues};
+pub use recorded::{Recorded, RecordedError};
 pub use subject::{
     Device, Limits, LoadParameters, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo, TokenLosses,
     Unsupported,

@@ -1,0 +1,35 @@
+//! Masked multi-head self-attention.
+
+use crate::{Element, config::Gpt2Config, model::affine};
+use dfdx::prelude::*;
+
+/// Attention over `[count·width, C]`, heads merged again: `[count·width, C]`, before the output projection.
+///
+/// `bias` (`[count, width, width]`) is added to the scores `q·k/√(head size)` of every head.
+pub(crate) fn attention<K: Gpt2Config, E: Element, D: Device<E>, T: Tape<E, D>>(
+    x: Tensor<(usize, K::Width), E, D, T>,
+    weights: &[Tensor<(K::Width, K::Width), E, D>; 3],
+    biases: &[Tensor<(K::Width,), E, D>; 3],
+    bias: &Tensor<(usize, usize, usize), E, D>,
+) -> Result<Tensor<(usize, K::Width), E, D, T>, D::Err> {
+    let (x, tape) = x.split_tape();
+    let (count, width, _) = *bias.shape();
+    let (heads, size) = (K::Heads::default(), K::HeadSize::default());
+    let split = (count, width, heads, size);
+
+    let query = affine(x.clone().put_tape(tape), &weights[0], &biases[0])?;
+    let query = query.try_reshape_like(&split)?;
+    let (query, tape) = query.try_permute::<(usize, K::Heads, usize, K::HeadSize), Axes4<0, 2, 1, 3>>()?.split_tape();
+    let key = affine(x.clone().put_tape(tape), &weights[1], &biases[1])?.try_reshape_like(&split)?;
+    let (key, tape) = key.try_permute::<(usize, K::Heads, K::HeadSize, usize), Axes4<0, 2, 3, 1>>()?.split_tape();
+    let value = affine(x.put_tape(tape), &weights[2], &biases[2])?.try_reshape_like(&split)?;
+    let (value, tape) = value.try_permute::<(usize, K::Heads, usize, K::HeadSize), Axes4<0, 2, 1, 3>>()?.split_tape();
+
+    // Matrix products are contiguous; dfdx's softmax has a wrong gradient on views.
+    let scale = 1.0 / (K::HeadSize::SIZE as f64).sqrt();
+    let scores = query.put_tape(tape).try_matmul(key)?.try_mul(E::round(scale))?;
+    let bias = bias.clone().try_broadcast_like::<_, Axis<1>>(scores.shape())?;
+    let attended = scores.try_add(bias)?.try_softmax::<Axis<3>>()?.try_matmul(value)?;
+    let merged = attended.try_permute::<(usize, usize, K::Heads, K::HeadSize), Axes4<0, 2, 1, 3>>()?;
+    merged.try_reshape_like(&(count * width, K::Width::default()))
+}
