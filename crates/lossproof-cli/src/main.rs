@@ -1,2 +1,39 @@
-//! The lossproof command.
-fn main() {}
+//! The `lossproof` command.
+
+mod exit;
+mod explain;
+mod number;
+mod output;
+mod table;
+mod text;
+#[cfg(all(feature = "reference", feature = "torch"))]
+mod verify;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// States what a training loss is, exactly, and verifies that a trainer computes it.
+#[derive(Debug, Parser)]
+#[command(name = "lossproof", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Explain(explain::Args),
+    #[cfg(all(feature = "reference", feature = "torch"))]
+    Verify(verify::Args),
+}
+
+fn main() -> ExitCode {
+    exit::announce_panics();
+    let command = Cli::parse().command;
+    exit::of(|| match command {
+        Command::Explain(args) => explain::run(&args),
+        #[cfg(all(feature = "reference", feature = "torch"))]
+        Command::Verify(args) => verify::run(&args),
+    })
+    .into()
+}

@@ -1,5 +1,26 @@
 //! f64 truth that shares no code with what it judges.
+//!
+//! - [`CrossEntropy`]: token cross-entropy and its gradient in closed form;
+//! - [`sweep`] and [`Sweep::contract`]: fourth-order finite differences, taken once per token and contracted with any
+//!   token weights, along directions from [`rademacher`], held to [`directional_bound`];
+//! - [`difference`]: how far apart two tensors are, and relative to which scale;
+//! - [`gpt2_blocks`]: which blocks of a GPT-2 gradient are structurally zero on a batch;
+//! - [`ErrorModel`] and [`f32_rule`]: how far rounding may carry a gradient from its exact value.
+//!
+//! Every bound is derived where it is defined; `docs/tolerances.md` tells the derivations in one place.
 
+mod bounds;
+mod cross_entropy;
+mod direction;
 mod dtype;
+mod finite_difference;
+mod structure;
+mod tensor;
 
+pub use bounds::{ErrorModel, f32_rule};
+pub use cross_entropy::{CrossEntropy, CrossEntropyError};
+pub use direction::rademacher;
 pub use dtype::Dtype;
+pub use finite_difference::{Plateau, Sweep, directional_bound, sweep};
+pub use structure::{Block, gpt2_blocks};
+pub use tensor::{Difference, Worst, difference};

@@ -61,7 +61,8 @@ impl Sequence {
         }
         check_length("segment_ids", fields.segment_ids.len(), length)?;
         if fields.position_ids.is_empty() {
-            fields.position_ids = (0..u32::try_from(length).map_err(|_| BatchError::TooLong { length })?).collect();
+            fields.position_ids =
+                (0..u32::try_from(length).map_err(|_| BatchError::TooLong { length })?).collect();
         }
         check_length("position_ids", fields.position_ids.len(), length)?;
         for (position, &label) in fields.labels.iter().enumerate() {
@@ -274,7 +275,8 @@ impl GlobalBatch {
     #[must_use]
     pub fn layout(&self) -> Layout {
         let micro_batch = |m: &MicroBatch| m.sequences().iter().map(Sequence::shape).collect();
-        let ranks = self.0.iter().map(|rank| rank.micro_batches().iter().map(micro_batch).collect()).collect();
+        let ranks =
+            self.0.iter().map(|rank| rank.micro_batches().iter().map(micro_batch).collect()).collect();
         Layout::new(ranks).expect("invariant: no group of a batch is empty and a sequence's counts agree")
     }
 
@@ -304,7 +306,9 @@ pub enum BatchError {
         part: &'static str,
     },
     /// A field that is not parallel to `input_ids`.
-    #[error("`{field}` has {found} entries, `input_ids` has {expected}: every field needs one entry per position")]
+    #[error(
+        "`{field}` has {found} entries, `input_ids` has {expected}: every field needs one entry per position"
+    )]
     Length {
         /// Name of the field.
         field: &'static str,

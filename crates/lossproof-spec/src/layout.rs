@@ -29,12 +29,14 @@ impl Layout {
     /// A layout from the counts of every sequence.
     ///
     /// # Errors
-    /// When a group is empty or a sequence claims more supervised tokens than it makes predictions.
+    /// When a group is empty, a sequence claims more supervised tokens than it makes predictions, or the positions of
+    /// all sequences together exceed `usize`.
     pub fn new(ranks: Vec<Vec<Vec<SequenceShape>>>) -> Result<Self, LayoutError> {
         let empty = |group| LayoutError::Empty { group };
         if ranks.is_empty() {
             return Err(empty("global batch"));
         }
+        let mut total = 0_usize;
         for rank in &ranks {
             if rank.is_empty() {
                 return Err(empty("rank"));
@@ -50,6 +52,7 @@ impl Layout {
                     if supervised > positions - 1 {
                         return Err(LayoutError::TooManySupervised { positions, supervised });
                     }
+                    total = total.checked_add(positions).ok_or(LayoutError::TooManyPositions)?;
                 }
             }
         }
@@ -103,4 +106,7 @@ pub enum LayoutError {
         /// Supervised tokens claimed.
         supervised: usize,
     },
+    /// More positions in all than can be counted.
+    #[error("the sequences have more than {} positions together: make them shorter or fewer", usize::MAX)]
+    TooManyPositions,
 }

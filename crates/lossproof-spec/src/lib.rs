@@ -32,7 +32,9 @@ mod perplexity;
 mod sum;
 mod weights;
 
-pub use batch::{BatchError, GlobalBatch, IGNORE_INDEX, MicroBatch, Prediction, Rank, Sequence, SequenceFields};
+pub use batch::{
+    BatchError, GlobalBatch, IGNORE_INDEX, MicroBatch, Prediction, Rank, Sequence, SequenceFields,
+};
 pub use clause::{CLAUSES, Clause, Level};
 pub use layout::{Layout, LayoutError, SequenceShape};
 pub use loss::{Combine, Counting, EmptyPolicy, InvalidSpec, LossSpec, Reduction, Scope};

@@ -147,6 +147,27 @@ impl LossSpec {
         }
     }
 
+    /// Every micro-batch's own token mean, added without dividing by the number of micro-batches: gradient accumulation
+    /// with the division forgotten.
+    #[must_use]
+    pub fn forgotten_division() -> Self {
+        Self { scope: Scope::MicroBatch, ..Self::token_mean() }
+    }
+
+    /// The average over ranks of each rank's own token mean: what an all-reduce that averages gradients makes of ranks
+    /// that each count their own tokens.
+    #[must_use]
+    pub fn naive_data_parallel() -> Self {
+        Self { scope: Scope::RankWindow, ranks: Combine::Average, ..Self::token_mean() }
+    }
+
+    /// The sum of each rank divided by the tokens of *all* ranks, and then averaged over ranks: a global count whose
+    /// averaging all-reduce was not undone by a factor R.
+    #[must_use]
+    pub fn averaging_not_undone() -> Self {
+        Self { ranks: Combine::Average, ..Self::token_mean() }
+    }
+
     /// Checks the numbers in the spec.
     ///
     /// # Errors
@@ -162,6 +183,7 @@ impl LossSpec {
     }
 }
 
+/// In words; what has its default is left out, so that two specs read alike only when they are.
 impl fmt::Display for LossSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reduction = match self.reduction {
@@ -186,6 +208,12 @@ impl fmt::Display for LossSpec {
             Counting::Supervised => {}
             Counting::BeforeShift => f.write_str(", tokens counted before the shift")?,
             Counting::AllPositions => f.write_str(", padding and ignored positions counted")?,
+        }
+        match self.empty {
+            EmptyPolicy::ZeroCounted => {}
+            EmptyPolicy::ZeroSkipped => f.write_str(", empty groups left out")?,
+            EmptyPolicy::Nan => f.write_str(", empty groups NaN")?,
+            EmptyPolicy::Error => f.write_str(", empty groups rejected")?,
         }
         if self.label_smoothing > 0.0 {
             write!(f, ", label smoothing {}", self.label_smoothing)?;

@@ -26,7 +26,9 @@ impl Perplexity {
     /// # Errors
     /// When a loss is NaN or negative; then nothing of the batch is added.
     pub fn add(&mut self, token_losses: &[f64]) -> Result<(), PerplexityError> {
-        if let Some((index, &loss)) = token_losses.iter().enumerate().find(|(_, loss)| loss.is_nan() || **loss < 0.0) {
+        if let Some((index, &loss)) =
+            token_losses.iter().enumerate().find(|(_, loss)| loss.is_nan() || **loss < 0.0)
+        {
             return Err(PerplexityError { index, loss });
         }
         self.loss.extend(token_losses.iter().copied());
@@ -55,7 +57,9 @@ impl Perplexity {
 
 /// A token loss that is not the negative logarithm of a probability.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("token loss {loss} at index {index} is not the negative logarithm of a probability: check the logits for NaN")]
+#[error(
+    "token loss {loss} at index {index} is not the negative logarithm of a probability: check the logits for NaN"
+)]
 pub struct PerplexityError {
     /// Index in the batch that was added.
     pub index: usize,

@@ -1,9 +1,13 @@
 //! Exact token weights: the vector `w` of `L = Σ_t w_t·ℓ_t`, and the ratio of two such vectors.
 
-use crate::{Combine, Counting, EmptyPolicy, GlobalBatch, Layout, LossSpec, Reduction, Scope, SequenceShape};
+use crate::{
+    Combine, Counting, EmptyPolicy, GlobalBatch, Layout, LossSpec, Prediction, Reduction, Scope,
+    SequenceShape,
+};
 use num_bigint::BigInt;
 use num_rational::Ratio;
 use num_traits::{One, ToPrimitive, Zero};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 /// An exact rational number.
@@ -15,8 +19,10 @@ pub type Fraction = Ratio<BigInt>;
 /// not supervised weighs zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenWeights {
-    /// Weight and number of supervised tokens, per sequence in the canonical order.
-    sequences: Vec<(Fraction, usize)>,
+    /// The distinct weights in the order in which they appear, zero first. A large batch has few.
+    distinct: Vec<Fraction>,
+    /// Index into `distinct` and number of supervised tokens, per sequence in the canonical order.
+    sequences: Vec<(usize, usize)>,
 }
 
 impl TokenWeights {
@@ -26,56 +32,51 @@ impl TokenWeights {
     /// [`EmptyGroup`] when a mean is taken over nothing and the spec's empty policy is [`EmptyPolicy::Nan`] or
     /// [`EmptyPolicy::Error`]: then there is no `w`.
     pub fn new(spec: &LossSpec, layout: &Layout) -> Result<Self, EmptyGroup> {
-        if matches!(spec.empty, EmptyPolicy::Nan | EmptyPolicy::Error) {
-            reject_empty_means(spec, layout)?;
-        }
-        let counted = |shape: &&SequenceShape| spec.empty != EmptyPolicy::ZeroSkipped || shape.supervised > 0;
         let has_tokens = |micro_batch: &[SequenceShape]| micro_batch.iter().any(|s| s.supervised > 0);
-        let number = |total: usize, non_empty: usize| match spec.empty {
-            EmptyPolicy::ZeroSkipped => non_empty,
-            _ => total,
-        };
-
-        let global: Vec<_> = layout.sequences().collect();
-        let ranks_with_tokens = layout.ranks().iter().filter(|r| r.iter().any(|m| has_tokens(m))).count();
-        let b = combine(spec.ranks, number(layout.ranks().len(), ranks_with_tokens));
-        let mut sequences = Vec::with_capacity(global.len());
-        for rank in layout.ranks() {
-            let window: Vec<_> = rank.iter().flatten().collect();
-            let with_tokens = rank.iter().filter(|m| has_tokens(m)).count();
-            let a = combine(spec.micro_batches, number(rank.len(), with_tokens));
+        let global = Count::of(spec, layout.sequences());
+        let b =
+            divisor(spec.ranks, spec.empty, layout.ranks().iter().map(|r| r.iter().any(|m| has_tokens(m))));
+        let mut weights = Self { distinct: vec![Fraction::zero()], sequences: Vec::new() };
+        let mut known = HashMap::new();
+        let mut micro_batch_index = 0;
+        for (rank_index, rank) in layout.ranks().iter().enumerate() {
+            let window = Count::of(spec, rank.iter().flatten());
+            let a = divisor(spec.micro_batches, spec.empty, rank.iter().map(|m| has_tokens(m)));
             for micro_batch in rank {
-                let own: Vec<_> = micro_batch.iter().collect();
-                let scope = match spec.scope {
-                    Scope::MicroBatch => &own,
-                    Scope::RankWindow => &window,
-                    Scope::Global => &global,
+                let (scope, group) = match spec.scope {
+                    Scope::MicroBatch => (Count::of(spec, micro_batch), Group::MicroBatch(micro_batch_index)),
+                    Scope::RankWindow => (window, Group::Rank(rank_index)),
+                    Scope::Global => (global, Group::Batch),
                 };
-                let n = scope.iter().copied().filter(counted).count();
-                let width = scope.iter().map(|s| s.positions).max().unwrap_or(0);
-                let tokens = |shape: &SequenceShape| match spec.counting {
-                    Counting::Supervised => shape.supervised,
-                    Counting::BeforeShift => shape.supervised + usize::from(shape.first_label),
-                    Counting::AllPositions => width - 1,
-                };
-                let scope_tokens: usize = scope.iter().copied().filter(counted).map(tokens).sum();
+                if spec.reduction == Reduction::TokenMean && scope.tokens == 0 {
+                    reject(spec.empty, group)?;
+                }
+                micro_batch_index += 1;
+                let mut previous = None;
                 for shape in micro_batch {
-                    let normaliser = match spec.reduction {
-                        Reduction::Sum => BigInt::one(),
-                        Reduction::TokenMean => scope_tokens.into(),
-                        Reduction::SequenceMean => BigInt::from(n) * BigInt::from(tokens(shape)),
-                        Reduction::BatchMean => n.into(),
+                    let tokens = tokens(spec.counting, shape, scope.width);
+                    if spec.reduction == Reduction::SequenceMean && tokens == 0 {
+                        reject(spec.empty, Group::Sequence(weights.sequences.len()))?;
+                    }
+                    let index = match previous {
+                        _ if shape.supervised == 0 => 0,
+                        Some((same, index)) if same == tokens => index,
+                        _ => {
+                            let denominator = BigInt::from(a) * b * scope.normaliser(spec.reduction, tokens);
+                            *known.entry(denominator).or_insert_with_key(|denominator| {
+                                weights.distinct.push(Fraction::new(BigInt::one(), denominator.clone()));
+                                weights.distinct.len() - 1
+                            })
+                        }
                     };
-                    let weight = if shape.supervised == 0 {
-                        Fraction::zero()
-                    } else {
-                        &a * &b / Fraction::from_integer(normaliser)
-                    };
-                    sequences.push((weight, shape.supervised));
+                    if shape.supervised > 0 {
+                        previous = Some((tokens, index));
+                    }
+                    weights.sequences.push((index, shape.supervised));
                 }
             }
         }
-        Ok(Self { sequences })
+        Ok(weights)
     }
 
     /// Weight of each supervised token of the sequence with this index in the canonical order; zero for a sequence
@@ -85,18 +86,22 @@ impl TokenWeights {
     /// When the batch has no such sequence.
     #[must_use]
     pub fn of_sequence(&self, index: usize) -> &Fraction {
-        &self.sequences[index].0
+        &self.distinct[self.sequences[index].0]
     }
 
     /// The weights of all sequences, each beside its number of supervised tokens.
     pub fn sequences(&self) -> impl Iterator<Item = (&Fraction, usize)> {
-        self.sequences.iter().map(|(weight, supervised)| (weight, *supervised))
+        self.sequences.iter().map(|&(index, supervised)| (&self.distinct[index], supervised))
     }
 
     /// Σ_t w_t: what the loss is when every token loss is 1.
     #[must_use]
     pub fn total(&self) -> Fraction {
-        self.sequences().map(|(weight, tokens)| weight * BigInt::from(tokens)).sum()
+        let mut tokens = vec![0_usize; self.distinct.len()];
+        for &(index, supervised) in &self.sequences {
+            tokens[index] += supervised;
+        }
+        self.distinct.iter().zip(tokens).map(|(weight, tokens)| weight * BigInt::from(tokens)).sum()
     }
 
     /// `w_t` for every prediction of `batch` in the canonical order, rounded once to f64.
@@ -105,48 +110,89 @@ impl TokenWeights {
     /// When `batch` has another number of sequences than the layout the weights were made for.
     #[must_use]
     pub fn per_prediction(&self, batch: &GlobalBatch) -> Vec<f64> {
-        let rounded: Vec<_> = self.sequences.iter().map(|(weight, _)| to_f64(weight)).collect();
-        batch.predictions().map(|p| if p.supervised { rounded[p.sequence] } else { 0.0 }).collect()
+        assert_eq!(self.sequences.len(), batch.sequences().count(), "weights of another batch");
+        let rounded: Vec<_> = self.distinct.iter().map(to_f64).collect();
+        let weight = |p: Prediction| if p.supervised { rounded[self.sequences[p.sequence].0] } else { 0.0 };
+        batch.predictions().map(weight).collect()
+    }
+}
+
+/// What is counted over the scope of a normaliser.
+#[derive(Clone, Copy)]
+struct Count {
+    /// Sequences, without the empty ones where the empty policy skips those.
+    sequences: usize,
+    /// Tokens of these sequences. Wider than `usize`: padding may be counted.
+    tokens: u128,
+    /// Positions of the longest sequence.
+    width: usize,
+}
+
+impl Count {
+    fn of<'a>(spec: &LossSpec, shapes: impl IntoIterator<Item = &'a SequenceShape>) -> Self {
+        let mut count = Self { sequences: 0, tokens: 0, width: 0 };
+        for shape in shapes {
+            count.width = count.width.max(shape.positions);
+            if shape.supervised > 0 || spec.empty != EmptyPolicy::ZeroSkipped {
+                count.sequences += 1;
+                count.tokens += match spec.counting {
+                    Counting::AllPositions => 0,
+                    own => tokens(own, shape, 0),
+                };
+            }
+        }
+        if spec.counting == Counting::AllPositions {
+            // The width is known only now.
+            count.tokens = count.sequences as u128 * count.width.saturating_sub(1) as u128;
+        }
+        count
+    }
+
+    /// `D`, for a token of a sequence that counts `tokens` itself.
+    fn normaliser(self, reduction: Reduction, tokens: u128) -> BigInt {
+        match reduction {
+            Reduction::Sum => BigInt::one(),
+            Reduction::TokenMean => self.tokens.into(),
+            Reduction::SequenceMean => BigInt::from(self.sequences) * tokens,
+            Reduction::BatchMean => self.sequences.into(),
+        }
+    }
+}
+
+/// What a sequence in a scope padded to `width` positions counts.
+fn tokens(counting: Counting, shape: &SequenceShape, width: usize) -> u128 {
+    let tokens = match counting {
+        Counting::Supervised => shape.supervised,
+        Counting::BeforeShift => shape.supervised + usize::from(shape.first_label),
+        Counting::AllPositions => width - 1,
+    };
+    tokens as u128
+}
+
+/// What the parts of a group are divided by when they are put together, `has_tokens` telling for each whether it is
+/// empty.
+fn divisor(how: Combine, empty: EmptyPolicy, has_tokens: impl Iterator<Item = bool>) -> usize {
+    match how {
+        Combine::Add => 1,
+        // With nothing to average over there is no token either, so any divisor does.
+        Combine::Average => {
+            has_tokens.filter(|&has_tokens| has_tokens || empty != EmptyPolicy::ZeroSkipped).count().max(1)
+        }
+    }
+}
+
+/// Answers to a mean over `group`, which counts no token.
+fn reject(empty: EmptyPolicy, group: Group) -> Result<(), EmptyGroup> {
+    match empty {
+        EmptyPolicy::ZeroCounted | EmptyPolicy::ZeroSkipped => Ok(()),
+        EmptyPolicy::Nan => Err(EmptyGroup { group, nan: true }),
+        EmptyPolicy::Error => Err(EmptyGroup { group, nan: false }),
     }
 }
 
 /// The nearest f64 of a weight.
 pub(crate) fn to_f64(fraction: &Fraction) -> f64 {
     fraction.to_f64().expect("invariant: quotients of counts are finite")
-}
-
-fn combine(how: Combine, number: usize) -> Fraction {
-    match how {
-        Combine::Add => Fraction::one(),
-        // With nothing to average over there is no token either, so any factor does.
-        Combine::Average => Fraction::new(BigInt::one(), BigInt::from(number.max(1))),
-    }
-}
-
-/// The groups a spec takes a mean over, each of which must have a supervised token.
-fn reject_empty_means(spec: &LossSpec, layout: &Layout) -> Result<(), EmptyGroup> {
-    let error = |group| EmptyGroup { group, nan: spec.empty == EmptyPolicy::Nan };
-    match (spec.reduction, spec.scope) {
-        (Reduction::Sum | Reduction::BatchMean, _) => Ok(()),
-        (Reduction::SequenceMean, _) => match layout.sequences().position(|s| s.supervised == 0) {
-            Some(index) => Err(error(Group::Sequence(index))),
-            None => Ok(()),
-        },
-        (Reduction::TokenMean, Scope::MicroBatch) => {
-            match layout.micro_batches().position(|m| m.iter().all(|s| s.supervised == 0)) {
-                Some(index) => Err(error(Group::MicroBatch(index))),
-                None => Ok(()),
-            }
-        }
-        (Reduction::TokenMean, Scope::RankWindow) => {
-            match layout.ranks().iter().position(|r| r.iter().flatten().all(|s| s.supervised == 0)) {
-                Some(index) => Err(error(Group::Rank(index))),
-                None => Ok(()),
-            }
-        }
-        (Reduction::TokenMean, Scope::Global) if layout.supervised() == 0 => Err(error(Group::Batch)),
-        (Reduction::TokenMean, Scope::Global) => Ok(()),
-    }
 }
 
 /// A part of a global batch, by its index in the canonical order.
@@ -209,9 +255,15 @@ impl WeightRatio {
     /// When the two were made for batches with different numbers of sequences.
     #[must_use]
     pub fn between(numerator: &TokenWeights, denominator: &TokenWeights) -> Self {
-        assert_eq!(numerator.sequences.len(), denominator.sequences.len(), "weights of two different batches");
-        let ratios = numerator.sequences.iter().zip(&denominator.sequences);
-        let ratios = ratios.filter(|(n, d)| n.1 > 0 && d.1 > 0).map(|(n, d)| &n.0 / &d.0);
+        assert_eq!(
+            numerator.sequences.len(),
+            denominator.sequences.len(),
+            "weights of two different batches"
+        );
+        let both = numerator.sequences.iter().zip(&denominator.sequences);
+        let both = both.filter(|(n, d)| n.1 > 0 && d.1 > 0).map(|(n, d)| (n.0, d.0));
+        let distinct: BTreeSet<_> = both.collect();
+        let ratios = distinct.into_iter().map(|(n, d)| &numerator.distinct[n] / &denominator.distinct[d]);
         let mut extremes: Option<(Fraction, Fraction)> = None;
         for ratio in ratios {
             extremes = Some(match extremes {

@@ -1,1 +1,63 @@
-//! GPT-2 on libtorch.
+//! The independent implementation: GPT-2 on libtorch, through tch.
+//!
+//! Written from the papers (Radford et al. 2018, 2019), from what Hugging Face documents of its GPT-2, and from the
+//! loss spec; never from the reference. What the two share is the spec and the names of the parameters, so that an
+//! error in one is not an error in the other. Losses are libtorch's own `cross_entropy_loss` with its own reductions;
+//! token weights play no part in them.
+//!
+//! ```no_run
+//! use lossproof::{Collect, Device, Dtype, Subject};
+//! use lossproof_spec::{GlobalBatch, Sequence};
+//! use lossproof_torch::{Gpt2Config, libtorch};
+//!
+//! let mut subject = libtorch(&Gpt2Config::NANO, Dtype::F64, Device::Cpu)?;
+//! let tokens: Vec<u32> = b"one step".iter().copied().map(u32::from).collect();
+//! let labels = tokens.iter().copied().map(i64::from).collect();
+//! let mut gradient = Collect::default();
+//! let seen = subject.accumulate(&GlobalBatch::single(Sequence::new(tokens, labels)?), &mut gradient)?;
+//! println!("{} nats per token", seen.loss);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Threads
+//! A model of fewer than 2^20 parameters (gpt2-pico, gpt2-nano) computes on one thread, which keeps it fast beside other
+//! work and its results the same on any number of cores; libtorch's thread count is put back after each call. Larger
+//! models use as many threads as libtorch is set to.
+
+mod config;
+mod failure;
+mod model;
+mod objective;
+mod padded;
+mod parameters;
+mod subject;
+mod threads;
+
+pub use config::{Activation, Gpt2Config};
+use failure::Failure;
+use lossproof::{Device, Dtype, Subject, SubjectError};
+
+/// A GPT-2 of shape `config` on libtorch, in f32 or f64, on the processor or a CUDA device.
+///
+/// Until parameters are loaded it has GPT-2's own initialisation from the fixed seed 20190214. Its loss is the mean over
+/// all supervised tokens until it is [configured](Subject::configure); every spec that counts supervised tokens is
+/// supported. It loads parameters and evaluates token losses.
+///
+/// Under the empty policy `nan` the loss is NaN where a mean is taken of nothing, but the gradient is not: libtorch's own
+/// mean hands zero back to every ignored prediction, so that the empty group adds nothing to it.
+///
+/// # Errors
+/// [`SubjectError::Failed`] when there is no such model (a size of zero, or a width that the heads do not divide), for
+/// any other dtype, when libtorch has no such CUDA device, and when it cannot allocate the parameters.
+pub fn libtorch(
+    config: &Gpt2Config,
+    dtype: Dtype,
+    device: Device,
+) -> Result<Box<dyn Subject + Send>, SubjectError> {
+    Ok(Box::new(subject::Torch::new(config, dtype, device)?))
+}
+
+/// A size as libtorch counts it.
+fn dim(size: usize) -> i64 {
+    i64::try_from(size).expect("invariant: the size of something in memory")
+}

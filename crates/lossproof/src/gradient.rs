@@ -164,16 +164,23 @@ impl GradientSink for Sketch {
     fn receive(&mut self, name: &str, _shape: &[usize], values: GradientView<'_>) -> Result<(), SinkError> {
         let mut norm = CompensatedSum::default();
         let mut projections = vec![CompensatedSum::default(); self.projections];
-        // One stream for all tensors and projections: 64 signs per word, a word per projection.
+        // Every tensor starts the same stream: 64 signs per word, a word per projection. Sums over 64 terms are plain, the
+        // sum of those is compensated, so the rounding error is that of 64 terms whatever the size of the tensor.
         let mut signs = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut chunk = [0.0; 64];
         for start in (0..values.len()).step_by(64) {
-            let words: Vec<u64> = projections.iter().map(|_| signs.random()).collect();
-            for offset in 0..64.min(values.len() - start) {
-                let value = values.get(start + offset);
-                norm.add(value * value);
-                for (projection, word) in projections.iter_mut().zip(&words) {
-                    projection.add(if (word >> offset) & 1 == 1 { value } else { -value });
-                }
+            let chunk = &mut chunk[..64.min(values.len() - start)];
+            for (offset, value) in chunk.iter_mut().enumerate() {
+                *value = values.get(start + offset);
+            }
+            norm.add(chunk.iter().map(|value| value * value).sum());
+            for projection in &mut projections {
+                let word: u64 = signs.random();
+                let signed = |(offset, value): (usize, &f64)| {
+                    let sign = (word >> offset) << 63;
+                    f64::from_bits(value.to_bits() ^ sign)
+                };
+                projection.add(chunk.iter().enumerate().map(signed).sum());
             }
         }
         let sketch = TensorSketch {

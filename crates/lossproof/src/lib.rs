@@ -8,6 +8,7 @@ mod gradient;
 mod parameters;
 mod recorded;
 mod subject;
+pub mod verify;
 
 pub use gradient::{Collect, GradientSink, GradientView, SinkError, Sketch, Tee, TensorSketch};
 pub use lossproof_numerics::Dtype;
@@ -15,5 +16,5 @@ pub use parameters::{Tensor, TensorError, TensorSet, TensorValues};
 pub use recorded::{Recorded, RecordedError};
 pub use subject::{
     Device, Limits, LoadParameters, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo, TokenLosses,
-    Unsupported,
+    UnknownDevice, Unsupported,
 };

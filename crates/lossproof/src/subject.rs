@@ -3,7 +3,7 @@
 use crate::{GradientSink, SinkError, TensorSet};
 use lossproof_numerics::Dtype;
 use lossproof_spec::{EmptyGroup, GlobalBatch, LossSpec};
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// A trainer under test. The reference and libtorch go through this door as a stranger's trainer would.
 pub trait Subject {
@@ -112,6 +112,27 @@ impl fmt::Display for Device {
         }
     }
 }
+
+impl FromStr for Device {
+    type Err = UnknownDevice;
+
+    /// `cpu`, `cuda` (the first device) or `cuda:INDEX`.
+    fn from_str(name: &str) -> Result<Self, UnknownDevice> {
+        match name {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let index = name.strip_prefix("cuda:").and_then(|index| index.parse().ok());
+                index.map(Self::Cuda).ok_or_else(|| UnknownDevice(name.to_owned()))
+            }
+        }
+    }
+}
+
+/// A name that is no device's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no device `{0}`: write cpu, cuda or cuda:INDEX")]
+pub struct UnknownDevice(String);
 
 /// What a subject can take; batches are made inside these limits only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

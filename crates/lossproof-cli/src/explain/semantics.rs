@@ -1,0 +1,171 @@
+//! The semantics that are compared, and why two of them coincide on a batch.
+
+use super::batch::{Batch, Extent};
+use crate::number::grouped;
+use lossproof_spec::LossSpec;
+
+/// A way to make one number of the losses of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Semantics {
+    Sum,
+    TokenMean,
+    SequenceMean,
+    BatchMean,
+    NaiveAccumulation,
+    TokenMeanAccumulated,
+    ForgottenDivision,
+    NaiveDataParallel,
+    AveragingNotUndone,
+}
+
+impl Semantics {
+    /// Those that are of interest for a batch: errors of splitting only when it is split.
+    pub(super) fn all(batch: &Batch) -> &'static [Self] {
+        const ALL: [Semantics; 9] = [
+            Semantics::Sum,
+            Semantics::TokenMean,
+            Semantics::SequenceMean,
+            Semantics::BatchMean,
+            Semantics::NaiveAccumulation,
+            Semantics::TokenMeanAccumulated,
+            Semantics::ForgottenDivision,
+            Semantics::NaiveDataParallel,
+            Semantics::AveragingNotUndone,
+        ];
+        if batch.groups() > 1 { &ALL } else { &ALL[..6] }
+    }
+
+    pub(super) fn spec(self) -> LossSpec {
+        match self {
+            Self::Sum => LossSpec::sum(),
+            Self::TokenMean | Self::TokenMeanAccumulated => LossSpec::token_mean(),
+            Self::SequenceMean => LossSpec::sequence_mean(),
+            Self::BatchMean => LossSpec::batch_mean(),
+            Self::NaiveAccumulation => LossSpec::naive_accumulated_mean(),
+            Self::ForgottenDivision => LossSpec::forgotten_division(),
+            Self::NaiveDataParallel => LossSpec::naive_data_parallel(),
+            Self::AveragingNotUndone => LossSpec::averaging_not_undone(),
+        }
+    }
+
+    /// The letter it is referred to by.
+    pub(super) fn letter(self) -> char {
+        match self {
+            Self::Sum => 'A',
+            Self::TokenMean => 'B',
+            Self::SequenceMean => 'C',
+            Self::BatchMean => 'D',
+            Self::NaiveAccumulation => 'E',
+            Self::TokenMeanAccumulated => 'F',
+            Self::ForgottenDivision => 'G',
+            Self::NaiveDataParallel => 'H',
+            Self::AveragingNotUndone => 'I',
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::TokenMean => "per-token mean",
+            Self::SequenceMean => "per-sequence mean",
+            Self::BatchMean => "batch mean",
+            Self::NaiveAccumulation => "naive accumulated mean",
+            Self::TokenMeanAccumulated => "accumulated per-token mean",
+            Self::ForgottenDivision => "forgotten division",
+            Self::NaiveDataParallel => "naive data parallel",
+            Self::AveragingNotUndone => "averaging not undone",
+        }
+    }
+
+    /// What a loss is divided by on its way into the sum.
+    pub(super) fn divided_by(self) -> &'static str {
+        match self {
+            Self::Sum => "nothing",
+            Self::TokenMean => "N, all losses",
+            Self::SequenceMean => "those of its sequence, then n",
+            Self::BatchMean => "n, all sequences",
+            Self::NaiveAccumulation => "those of its micro-batch, then K·R",
+            Self::TokenMeanAccumulated => "N, over all micro-batches",
+            Self::ForgottenDivision => "those of its micro-batch",
+            Self::NaiveDataParallel => "those of its rank, then R",
+            Self::AveragingNotUndone => "N, then R",
+        }
+    }
+}
+
+/// Why two semantics are one on a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// They are one on every batch.
+    Always(String),
+    /// Because of something about this batch.
+    Here {
+        /// The circumstance.
+        because: String,
+        /// What would tell them apart.
+        unless: String,
+    },
+}
+
+fn here(because: impl Into<String>, unless: &str) -> Option<Why> {
+    Some(Why::Here { because: because.into(), unless: unless.to_owned() })
+}
+
+/// Why `one` and `other`, whose weights agree on `batch`, agree; `None` when no rule knows.
+pub(super) fn why(one: Semantics, other: Semantics, batch: &Batch) -> Option<Why> {
+    use Semantics::{
+        AveragingNotUndone, BatchMean, ForgottenDivision, NaiveAccumulation, NaiveDataParallel, SequenceMean,
+        Sum, TokenMean, TokenMeanAccumulated,
+    };
+    let equally_many = |parts: &str, per_part: Extent, unless| {
+        per_part.all_equal().and_then(|count| {
+            here(format!("all {parts} hold equally many losses ({})", grouped(count)), unless)
+        })
+    };
+    match (one, other) {
+        (TokenMean, TokenMeanAccumulated) => Some(Why::Always(
+            "F is how to compute B piece by piece: count all losses of the step first, then divide"
+                .to_owned(),
+        )),
+        (Sum, TokenMean) if batch.supervised == 1 => here("there is one loss only", "Add a token"),
+        (Sum, BatchMean) if batch.sequences == 1 => here("there is one sequence only", "Add a sequence"),
+        (TokenMean, SequenceMean) if batch.sequences == 1 => {
+            here("there is one sequence only", "Add a sequence of another length")
+        }
+        (TokenMean, SequenceMean) => {
+            equally_many("sequences", batch.per_sequence, "Give one sequence another length")
+        }
+        (TokenMean, BatchMean) if batch.supervised == batch.sequences => {
+            here("there are as many losses as sequences", "Lengthen a sequence")
+        }
+        (TokenMean, NaiveAccumulation) if batch.groups() == 1 => here(
+            "there is one micro-batch only",
+            "Split the batch (--micro-batches) into parts with unequal numbers of losses",
+        ),
+        (TokenMean, NaiveAccumulation) => equally_many(
+            "micro-batches",
+            batch.per_micro_batch,
+            "Give one micro-batch a longer sequence or one sequence more",
+        ),
+        (TokenMean, NaiveDataParallel | AveragingNotUndone) if batch.ranks == 1 => {
+            here("there is one rank only", "Add a rank (--ranks)")
+        }
+        (TokenMean, NaiveDataParallel) => {
+            equally_many("ranks", batch.per_rank, "Give one rank a longer sequence or one sequence more")
+        }
+        (TokenMean, ForgottenDivision) if batch.per_micro_batch.most == batch.supervised => {
+            here("all losses are in one micro-batch", "Let another micro-batch make a prediction")
+        }
+        (NaiveAccumulation, NaiveDataParallel) if batch.micro_batches == 1 => here(
+            "every rank has one micro-batch only",
+            "Give the ranks several micro-batches of unequal size",
+        ),
+        (SequenceMean, NaiveAccumulation) if batch.dealt.most == 1 => {
+            here("every micro-batch holds one sequence only", "Put two sequences of unequal length into one")
+        }
+        (NaiveDataParallel, AveragingNotUndone) if batch.per_rank.most == batch.supervised => {
+            here("all losses are on one rank", "Let another rank make a prediction")
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,184 @@
+//! From a text to a ragged global batch.
+
+use lossproof_gpt2::ModelShape;
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence};
+use miette::Diagnostic;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::path::{Path, PathBuf};
+
+/// Ranks, and micro-batches of each rank, where there are sequences enough.
+const PARTS: usize = 2;
+
+/// The vocabulary of GPT-2's byte-pair encoding, and that of bytes with an end-of-text token.
+const BPE_VOCABULARY: usize = 50257;
+const BYTE_VOCABULARY: usize = 257;
+
+/// The text that is shipped: the first two chapters of "Alice's Adventures in Wonderland".
+const SHIPPED: &str = include_str!("../../../../fixtures/text/alice.txt");
+
+/// A text and where it came from.
+pub(crate) struct Text {
+    pub(crate) name: String,
+    content: Vec<u8>,
+}
+
+impl Text {
+    pub(crate) fn read(path: Option<&Path>) -> Result<Self, BatchError> {
+        match path {
+            None => Ok(Self { name: "the shipped text".to_owned(), content: SHIPPED.as_bytes().to_vec() }),
+            Some(path) => {
+                let content = std::fs::read(path)
+                    .map_err(|source| BatchError::Read { path: path.to_owned(), source })?;
+                Ok(Self { name: path.display().to_string(), content })
+            }
+        }
+    }
+
+    /// Tokens as the model with this vocabulary reads them: GPT-2's byte-pair encoding, bytes, or bytes folded into a
+    /// smaller vocabulary.
+    fn tokens(&self, vocabulary: usize) -> Result<Vec<u32>, BatchError> {
+        if vocabulary == BPE_VOCABULARY {
+            let text = std::str::from_utf8(&self.content)
+                .map_err(|error| BatchError::NotUtf8 { text: self.name.clone(), at: error.valid_up_to() })?;
+            return Ok(tiktoken_rs::r50k_base_singleton().encode_ordinary(text));
+        }
+        let modulus = u32::try_from(vocabulary.min(BYTE_VOCABULARY - 1)).unwrap_or(u32::MAX).max(1);
+        Ok(self.content.iter().map(|&byte| u32::from(byte) % modulus).collect())
+    }
+}
+
+/// A global batch of `sequences` passages of the text, dealt to up to 2 ranks × 2 micro-batches.
+///
+/// Lengths vary between half of `length` and `length`. Every third sequence has a masked prompt, another third only its
+/// first label masked, and the rest supervise everything, the first label included: that one is never predicted, and
+/// whoever counts it counts one token too many.
+pub(crate) fn ragged(
+    text: &Text,
+    shape: ModelShape,
+    sequences: usize,
+    length: usize,
+    seed: u64,
+) -> Result<GlobalBatch, BatchError> {
+    if length < 2 || length > shape.positions {
+        return Err(BatchError::Length { length, positions: shape.positions });
+    }
+    if sequences == 0 {
+        return Err(BatchError::NoSequence);
+    }
+    let tokens = text.tokens(shape.vocabulary)?;
+    if tokens.len() < length {
+        return Err(BatchError::Short { text: text.name.clone(), tokens: tokens.len(), length });
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut passages = Vec::with_capacity(sequences);
+    for index in 0..sequences {
+        // The first sequence has the full length, so that the length asked for is the width of a micro-batch.
+        let own = if index == 0 { length } else { random.random_range(length.div_ceil(2).max(2)..=length) };
+        let start = random.random_range(0..=tokens.len() - own);
+        let passage = &tokens[start..start + own];
+        let masked = match index % 3 {
+            0 => 0,
+            1 => random.random_range(1..=own / 2),
+            _ => 1,
+        };
+        let label = |(position, &token)| if position < masked { IGNORE_INDEX } else { i64::from(token) };
+        let labels = passage.iter().enumerate().map(label).collect();
+        passages.push(Sequence::new(passage.to_vec(), labels)?);
+    }
+    let ranks = PARTS.min(sequences);
+    let ranks = deal(passages, ranks).map(|own| {
+        let micro_batches = PARTS.min(own.len());
+        Rank::new(deal(own, micro_batches).map(MicroBatch::new).collect::<Result<_, _>>()?)
+    });
+    Ok(GlobalBatch::new(ranks.collect::<Result<_, _>>()?)?)
+}
+
+/// Divides into `parts` runs as equal as possible, none empty while there are `parts` of them.
+fn deal<T>(all: Vec<T>, parts: usize) -> impl Iterator<Item = Vec<T>> {
+    let total = all.len();
+    let mut rest = all.into_iter();
+    (0..parts)
+        .map(move |part| rest.by_ref().take((part + 1) * total / parts - part * total / parts).collect())
+}
+
+/// Why no batch can be made.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub(crate) enum BatchError {
+    #[error("could not read the text {}", path.display())]
+    #[diagnostic(help("`--text` takes the path of a text file"))]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{text} is not UTF-8 at byte {at}")]
+    #[diagnostic(help("GPT-2's tokens are made from text; convert the file to UTF-8"))]
+    NotUtf8 { text: String, at: usize },
+    #[error("{text} has {tokens} tokens, a sequence of {length} does not fit")]
+    #[diagnostic(help("take a longer text or a smaller `--length`"))]
+    Short { text: String, tokens: usize, length: usize },
+    #[error("a sequence cannot have {length} tokens")]
+    #[diagnostic(help("this model takes 2 to {positions} tokens: with one there is nothing to predict"))]
+    Length { length: usize, positions: usize },
+    #[error("a batch needs a sequence")]
+    #[diagnostic(help("`--sequences` takes 1 or more, 4 or more to have 2 ranks of 2 micro-batches"))]
+    NoSequence,
+    #[error(transparent)]
+    Batch(#[from] lossproof_spec::BatchError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lossproof_gpt2::Config;
+
+    fn text(content: &[u8]) -> Text {
+        Text { name: "test".to_owned(), content: content.to_vec() }
+    }
+
+    #[test]
+    fn the_default_batch_is_ragged_in_every_way_that_matters() {
+        let batch = ragged(&Text::read(None).unwrap(), Config::Nano.shape(), 10, 24, 0).unwrap();
+        let layout = batch.layout();
+        assert_eq!(layout.ranks().iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
+        assert_eq!(layout.micro_batches().map(<[_]>::len).collect::<Vec<_>>(), [2, 3, 2, 3]);
+        let mut tokens: Vec<usize> =
+            layout.micro_batches().map(|m| m.iter().map(|s| s.supervised).sum()).collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        assert_eq!(tokens.len(), 4, "every micro-batch has another number of supervised tokens");
+        assert!(layout.sequences().any(|s| s.first_label) && layout.sequences().any(|s| !s.first_label));
+        assert_eq!(batch.sequences().map(Sequence::len).max(), Some(24));
+    }
+
+    #[test]
+    fn few_sequences_make_fewer_groups() {
+        let groups = |sequences| {
+            let batch = ragged(&Text::read(None).unwrap(), Config::Nano.shape(), sequences, 8, 1).unwrap();
+            batch.ranks().iter().map(|rank| rank.micro_batches().len()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            [groups(1), groups(2), groups(3), groups(4)],
+            [vec![1], vec![1, 1], vec![1, 2], vec![2, 2]]
+        );
+    }
+
+    #[test]
+    fn byte_pairs_are_gpt_2s() {
+        assert_eq!(text(b"Hello world").tokens(BPE_VOCABULARY).unwrap(), [15496, 995]);
+        assert_eq!(text(b"Hi").tokens(257).unwrap(), [72, 105]);
+        assert_eq!(text(b"Hi").tokens(64).unwrap(), [8, 41]);
+    }
+
+    #[test]
+    fn unusable_input_is_named() {
+        let shape = Config::Nano.shape();
+        let error = |text: &Text, sequences, length| ragged(text, shape, sequences, length, 0).unwrap_err();
+        assert!(matches!(error(&text(b"abc"), 4, 8), BatchError::Short { tokens: 3, .. }));
+        assert!(matches!(error(&text(b"abcd"), 4, 1), BatchError::Length { .. }));
+        assert!(matches!(error(&text(b"abcd"), 4, 65), BatchError::Length { positions: 64, .. }));
+        assert!(matches!(error(&text(b"abcd"), 0, 4), BatchError::NoSequence));
+        let small = Config::Small.shape();
+        let error = ragged(&text(b"abc\xff"), small, 1, 2, 0).unwrap_err();
+        assert!(matches!(error, BatchError::NotUtf8 { at: 3, .. }));
+        let absent = Text::read(Some(Path::new("/nowhere/text")));
+        assert!(matches!(absent, Err(BatchError::Read { .. })));
+    }
+}

@@ -1,0 +1,60 @@
+//! `lossproof verify`: the reference against libtorch and finite differences, on real text.
+
+mod batch;
+mod memory;
+mod render;
+mod run;
+
+use crate::exit::Exit;
+use lossproof::Device;
+use lossproof_gpt2::Config;
+use std::path::PathBuf;
+
+/// Verify the reference trainer against libtorch, finite differences and the exact ratios of the loss calculus.
+///
+/// Reads a text, makes a ragged global batch from it, and checks the loss and every parameter's gradient under six loss
+/// semantics. Ends with 0 when everything conforms, 1 when something does not, 3 when something could not be checked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Model: gpt2-pico, gpt2-nano, gpt2-small, gpt2-medium, gpt2-large or gpt2-xl.
+    #[arg(long, value_name = "NAME", default_value = "gpt2-nano")]
+    pub(crate) config: Config,
+    /// Arithmetic; by default f64 for pico and nano, f32 for the others.
+    #[arg(long)]
+    pub(crate) dtype: Option<Dtype>,
+    /// Where the models run: cpu, cuda or cuda:INDEX.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: Device,
+    /// Text to make the batch from; by default the one that is shipped.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: Option<PathBuf>,
+    /// Sequences in the global batch; by default 10 for pico and nano, 4 for the others.
+    #[arg(long, value_name = "N")]
+    pub(crate) sequences: Option<usize>,
+    /// Tokens in the longest sequence; by default 16 for pico, 24 for nano, 64 for the others.
+    #[arg(long, value_name = "N")]
+    pub(crate) length: Option<usize>,
+    /// Fixes every random choice: passages, parameters, directions of finite differences.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Also write the report as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// The arithmetic of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Dtype {
+    /// Single precision.
+    F32,
+    /// Double precision.
+    F64,
+}
+
+/// Runs the verification and reports it on stdout.
+///
+/// # Errors
+/// When an argument or a file is unusable.
+pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
+    run::run(args)
+}

@@ -1,0 +1,136 @@
+//! The report as a person reads it.
+
+use crate::table::{Align, Table};
+use lossproof::verify::{Report, Row, Verdict};
+use lossproof_gpt2::Config;
+use lossproof_spec::GlobalBatch;
+use std::{fmt::Write, time::Duration};
+
+/// What was verified.
+pub(crate) struct Heading<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) config: Config,
+    pub(crate) batch: &'a GlobalBatch,
+}
+
+pub(crate) fn report(heading: &Heading<'_>, report: &Report, took: Duration, peak: Option<usize>) -> String {
+    let mut text = head(heading, report);
+    text.push('\n');
+    text += &table(report);
+    for row in report.rows.iter().filter(|row| row.verdict != Verdict::Pass) {
+        text.push('\n');
+        text += &detail(row);
+    }
+    if !report.blames.is_empty() {
+        text += "\nWho is wrong:\n";
+        for blame in &report.blames {
+            let _ = writeln!(text, "  {blame}");
+        }
+    }
+    let blind = report.rows.iter().filter(|row| row.verdict == Verdict::Pass && !row.control_caught).count();
+    if blind > 0 {
+        let _ = writeln!(
+            text,
+            "\nnegative control: {blind} rows would NOT have noticed a gradient scaled by 1 + 4 × their power"
+        );
+    } else {
+        text +=
+            "\nnegative control: every passing row catches what it judges when scaled by 1 + 4 × its power\n";
+    }
+    let memory = peak
+        .map_or_else(String::new, |bytes| format!(", peak memory {:.2} GiB", bytes as f64 / 1_073_741_824.0));
+    let _ = writeln!(text, "took {:.1} s{memory}", took.as_secs_f64());
+    let count = |verdict| report.count(verdict);
+    let _ = writeln!(
+        text,
+        "{} passed, {} failed, {} unchecked",
+        count(Verdict::Pass),
+        count(Verdict::Fail),
+        count(Verdict::Unchecked)
+    );
+    text
+}
+
+fn head(heading: &Heading<'_>, report: &Report) -> String {
+    let layout = heading.batch.layout();
+    let mut text = String::new();
+    let shape = heading.config.shape();
+    let _ = writeln!(
+        text,
+        "{}, {} parameters, on {}",
+        heading.config,
+        crate::number::grouped(shape.parameter_count()),
+        heading.text
+    );
+    let micro_batches: Vec<_> = layout
+        .ranks()
+        .iter()
+        .map(|rank| {
+            let tokens = |m: &Vec<lossproof_spec::SequenceShape>| {
+                m.iter().map(|s| s.supervised).sum::<usize>().to_string()
+            };
+            rank.iter().map(tokens).collect::<Vec<_>>().join(" + ")
+        })
+        .collect();
+    let _ = writeln!(
+        text,
+        "batch: {} sequences on {} ranks; supervised tokens by micro-batch ({}), {} of {} predictions",
+        layout.sequences().count(),
+        layout.ranks().len(),
+        micro_batches.join(") + ("),
+        layout.supervised(),
+        layout.predictions()
+    );
+    for participant in &report.participants {
+        let _ = writeln!(text, "  {participant}");
+    }
+    let _ = writeln!(text, "noise floor: {:.1e}", report.noise_floor);
+    text.replace('\u{a0}', " ")
+}
+
+fn table(report: &Report) -> String {
+    let mut table = Table::new([
+        ("statement", Align::Left),
+        ("worst error", Align::Right),
+        ("bound", Align::Right),
+        ("from", Align::Left),
+        ("power", Align::Right),
+        ("verdict", Align::Left),
+    ]);
+    let mut semantics = None;
+    for row in &report.rows {
+        if row.semantics != semantics {
+            semantics = row.semantics;
+            table.row([row.semantics.unwrap_or_default()]);
+        }
+        let indent = if row.semantics.is_some() { "  " } else { "" };
+        table.row([
+            format!("{indent}{}: {}", row.subject, row.text),
+            number(row.worst.error),
+            number(row.worst.bound),
+            row.bound_from.to_owned(),
+            number(row.power),
+            row.verdict.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+fn detail(row: &Row) -> String {
+    let under = row.semantics.map_or_else(String::new, |name| format!(" under the {name}"));
+    format!(
+        "{}: {}: {}{under}\n  at {}: error {}, bound {} ({}), {} comparisons\n",
+        row.verdict,
+        row.subject,
+        row.text,
+        row.worst.at,
+        number(row.worst.error),
+        number(row.worst.bound),
+        row.bound_from,
+        row.compared
+    )
+}
+
+fn number(value: f64) -> String {
+    if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") }
+}

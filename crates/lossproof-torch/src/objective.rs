@@ -1,0 +1,122 @@
+//! The loss of one micro-batch, by libtorch's own reductions.
+//!
+//! Nothing here knows of token weights: a mean is libtorch's mean of what is there, a normaliser counted over a wider
+//! scope divides libtorch's sum. That is what the loss calculus is checked against.
+
+use crate::padded::Padded;
+use crate::{Failure, dim};
+use lossproof_spec::{EmptyGroup, EmptyPolicy, Group, IGNORE_INDEX, LossSpec, Reduction, Scope};
+use tch::{TchError, Tensor};
+
+/// What is counted over a scope before a loss is divided by it, as trainers do with an all-reduce of counts.
+#[derive(Clone, Copy)]
+pub(crate) struct Count {
+    /// Scored tokens.
+    pub(crate) tokens: usize,
+    /// Sequences, without the empty ones where the empty policy leaves those out.
+    pub(crate) sequences: usize,
+    /// The scope, by its index in the global batch.
+    pub(crate) group: Group,
+}
+
+impl Count {
+    pub(crate) fn of<'a>(
+        group: Group,
+        micro_batches: impl IntoIterator<Item = &'a Padded>,
+        policy: EmptyPolicy,
+    ) -> Self {
+        let mut count = Self { tokens: 0, sequences: 0, group };
+        for scored in micro_batches.into_iter().flat_map(Padded::scored) {
+            count.tokens += scored;
+            count.sequences += usize::from(scored > 0 || policy != EmptyPolicy::ZeroSkipped);
+        }
+        count
+    }
+}
+
+/// The loss of `batch` within its scope, differentiable, from its logits `[n·(l − 1), V]`. `None` where nothing is left
+/// to take a mean over and the empty policy makes that zero.
+///
+/// `first_sequence` is the index of the first row in the global batch.
+pub(crate) fn loss(
+    spec: &LossSpec,
+    logits: &Tensor,
+    batch: &Padded,
+    count: &Count,
+    first_sequence: usize,
+) -> Result<Option<Tensor>, Failure> {
+    let labels = batch.label_tensor(logits.device())?;
+    let sum = || reduce(spec, logits, &labels, tch::Reduction::Sum);
+    match spec.reduction {
+        Reduction::Sum => Ok(Some(sum()?)),
+        Reduction::TokenMean if skips(spec.empty, count.tokens, count.group)? => Ok(None),
+        Reduction::TokenMean if spec.scope == Scope::MicroBatch => {
+            Ok(Some(reduce(spec, logits, &labels, tch::Reduction::Mean)?))
+        }
+        Reduction::TokenMean => Ok(Some(sum()?.f_div_scalar(dim(count.tokens))?)),
+        Reduction::SequenceMean => {
+            let predictions = dim(batch.width() - 1);
+            let mut means = Vec::with_capacity(batch.rows());
+            for (row, scored) in batch.scored().enumerate() {
+                if skips(spec.empty, scored, Group::Sequence(first_sequence + row))? {
+                    continue;
+                }
+                let start = dim(row) * predictions;
+                let logits = logits.f_narrow(0, start, predictions)?;
+                let labels = labels.f_narrow(0, start, predictions)?;
+                means.push(reduce(spec, &logits, &labels, tch::Reduction::Mean)?);
+            }
+            if means.is_empty() {
+                return Ok(None);
+            }
+            Ok(Some(Tensor::f_stack(&means, 0)?.f_sum(None)?.f_div_scalar(dim(count.sequences))?))
+        }
+        Reduction::BatchMean if count.sequences == 0 => Ok(None),
+        Reduction::BatchMean => Ok(Some(sum()?.f_div_scalar(dim(count.sequences))?)),
+    }
+}
+
+/// The token loss of every prediction, `[n·(l − 1)]`, the same losses [`loss`] reduces; meaningless where the label is
+/// ignored.
+pub(crate) fn token_losses(spec: &LossSpec, logits: &Tensor, batch: &Padded) -> Result<Tensor, TchError> {
+    reduce(spec, logits, &batch.label_tensor(logits.device())?, tch::Reduction::None)
+}
+
+/// Cross-entropy with label smoothing, plus the z-loss, reduced over the labels that are not ignored.
+fn reduce(
+    spec: &LossSpec,
+    logits: &Tensor,
+    labels: &Tensor,
+    reduction: tch::Reduction,
+) -> Result<Tensor, TchError> {
+    let cross_entropy = logits.f_cross_entropy_loss(
+        labels,
+        None::<&Tensor>,
+        reduction,
+        IGNORE_INDEX,
+        spec.label_smoothing,
+    )?;
+    if spec.z_loss <= 0.0 {
+        return Ok(cross_entropy);
+    }
+    let squares = logits.f_logsumexp(-1, false)?.f_square()?;
+    let scored = || squares.f_masked_select(&labels.f_ne(IGNORE_INDEX)?);
+    let z = match reduction {
+        tch::Reduction::Mean => scored()?.f_mean(None)?,
+        tch::Reduction::Sum => scored()?.f_sum(None)?,
+        _ => squares,
+    };
+    cross_entropy.f_add(&z.f_mul_scalar(spec.z_loss)?)
+}
+
+/// Whether a mean over `group` is left out because it has no scored token.
+///
+/// Under the policy `nan` it is taken all the same, so that the NaN is libtorch's own.
+fn skips(policy: EmptyPolicy, scored: usize, group: Group) -> Result<bool, EmptyGroup> {
+    match policy {
+        _ if scored > 0 => Ok(false),
+        EmptyPolicy::ZeroCounted | EmptyPolicy::ZeroSkipped => Ok(true),
+        EmptyPolicy::Nan => Ok(false),
+        EmptyPolicy::Error => Err(EmptyGroup { group, nan: false }),
+    }
+}

@@ -1,0 +1,161 @@
+//! The live parameters and the way back to the initial ones.
+
+use crate::{Failure, Gpt2Config, dim};
+use lossproof::{ParameterInfo, SubjectError, TensorSet, TensorValues};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use tch::{Device, Kind, TchError, Tensor};
+
+/// Seed of the initial parameters: the day GPT-2 was announced.
+const SEED: u64 = 20_190_214;
+/// Standard deviation of GPT-2's initial weights (Radford et al. 2018, §4.1).
+const DEVIATION: f64 = 0.02;
+
+/// All parameters of one model, on their device and in their dtype. They never require a gradient themselves: a
+/// [`replica`](Self::replica) does.
+pub(crate) struct Parameters {
+    infos: Vec<ParameterInfo>,
+    live: Vec<Tensor>,
+    /// Initial values of the parameters that were [`set`](Self::set) since, by index.
+    displaced: BTreeMap<usize, Tensor>,
+    kind: Kind,
+}
+
+impl Parameters {
+    /// GPT-2's own initialisation: normal weights, those that end a residual branch scaled by `1/√(2·layers)` (Radford
+    /// et al. 2019, §2.3), gains one, biases zero.
+    pub(crate) fn initial(config: &Gpt2Config, kind: Kind, device: Device) -> Result<Self, TchError> {
+        let mut random = ChaCha8Rng::seed_from_u64(SEED);
+        let residual = DEVIATION / (2.0 * config.layers as f64).sqrt();
+        let infos = config.parameters();
+        let tensor = |info: &ParameterInfo| {
+            let shape = shape(info);
+            if info.name.ends_with("bias") {
+                return Tensor::f_zeros(shape, (kind, device));
+            }
+            if info.shape.len() == 1 {
+                return Tensor::f_ones(shape, (kind, device));
+            }
+            let deviation = if info.name.ends_with("c_proj.weight") { residual } else { DEVIATION };
+            let normal = Normal::new(0.0, deviation).expect("invariant: the deviation is finite");
+            let values: Vec<f64> = normal.sample_iter(&mut random).take(elements(info)).collect();
+            Tensor::f_from_slice(&values)?.f_view(shape.as_slice())?.f_to_kind(kind)?.f_to_device(device)
+        };
+        let live = infos.iter().map(tensor).collect::<Result<_, _>>()?;
+        Ok(Self { infos, live, displaced: BTreeMap::new(), kind })
+    }
+
+    /// Names and shapes, in order.
+    pub(crate) fn infos(&self) -> &[ParameterInfo] {
+        &self.infos
+    }
+
+    /// Number of elements of all of them.
+    pub(crate) fn elements(&self) -> usize {
+        self.infos.iter().map(elements).sum()
+    }
+
+    /// The tensors, in the same order.
+    pub(crate) fn tensors(&self) -> &[Tensor] {
+        &self.live
+    }
+
+    /// Leaves of a new autograd graph on the same memory. Each replica has gradients of its own, as each rank of a
+    /// data-parallel run has; dropping it frees them.
+    pub(crate) fn replica(&self) -> Result<Vec<Tensor>, TchError> {
+        self.live.iter().map(|tensor| tensor.f_detach()?.f_set_requires_grad(true)).collect()
+    }
+
+    /// Back to the initial values.
+    pub(crate) fn reset(&mut self) -> Result<(), TchError> {
+        for (&index, initial) in &self.displaced {
+            self.live[index].f_copy_(initial)?;
+        }
+        self.displaced.clear();
+        Ok(())
+    }
+
+    /// Replaces the initial and the live values, all or none of them.
+    pub(crate) fn load(&mut self, given: &TensorSet) -> Result<(), Failure> {
+        for name in given.keys() {
+            if !self.infos.iter().any(|info| info.name == *name) {
+                return Err(refuse(name, "this model has no such parameter: leave it out"));
+            }
+        }
+        let mut ordered = Vec::with_capacity(self.infos.len());
+        for info in &self.infos {
+            let Some(tensor) = given.get(&info.name) else {
+                return Err(refuse(&info.name, "is missing: every parameter of the model is needed"));
+            };
+            if tensor.shape() != info.shape {
+                let problem = format!(
+                    "shape {:?}, expected {:?} (Conv1D weights are [in, out])",
+                    tensor.shape(),
+                    info.shape
+                );
+                return Err(refuse(&info.name, &problem));
+            }
+            if let Some(index) = (0..tensor.elements()).find(|&index| !self.holds(tensor.get(index))) {
+                let problem = format!(
+                    "value {} at row-major index {index} is not finite in {:?}: check where the parameters come from",
+                    tensor.get(index),
+                    self.kind
+                );
+                return Err(refuse(&info.name, &problem));
+            }
+            ordered.push(tensor);
+        }
+        for (live, tensor) in self.live.iter_mut().zip(ordered) {
+            let flat = match tensor.values() {
+                TensorValues::F32(values) => Tensor::f_from_slice(values)?,
+                TensorValues::F64(values) => Tensor::f_from_slice(values)?,
+            };
+            live.f_copy_(&flat.f_view_as(live)?)?;
+        }
+        self.displaced.clear();
+        Ok(())
+    }
+
+    /// Replaces the live values of one parameter; [`reset`](Self::reset) still knows the initial ones.
+    pub(crate) fn set(&mut self, name: &str, values: &[f64]) -> Result<(), Failure> {
+        let Some(index) = self.infos.iter().position(|info| info.name == name) else {
+            return Err(refuse(name, "this model has no such parameter: take a name it lists"));
+        };
+        let expected = elements(&self.infos[index]);
+        if values.len() != expected {
+            let problem = format!(
+                "{} values for shape {:?}, which takes {expected}",
+                values.len(),
+                self.infos[index].shape
+            );
+            return Err(refuse(name, &problem));
+        }
+        let live = &mut self.live[index];
+        if let Entry::Vacant(initial) = self.displaced.entry(index) {
+            initial.insert(live.f_detach_copy()?);
+        }
+        live.f_copy_(&Tensor::f_from_slice(values)?.f_view_as(live)?)?;
+        Ok(())
+    }
+
+    /// Whether the dtype has a finite value for `value`.
+    fn holds(&self, value: f64) -> bool {
+        let largest = if self.kind == Kind::Float { f64::from(f32::MAX) } else { f64::MAX };
+        value.abs() <= largest
+    }
+}
+
+fn refuse(name: &str, problem: &str) -> Failure {
+    SubjectError::Parameter { name: name.to_owned(), problem: problem.to_owned() }.into()
+}
+
+fn elements(info: &ParameterInfo) -> usize {
+    info.shape.iter().product()
+}
+
+fn shape(info: &ParameterInfo) -> Vec<i64> {
+    info.shape.iter().copied().map(dim).collect()
+}

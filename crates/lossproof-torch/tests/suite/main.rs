@@ -1,0 +1,9 @@
+//! libtorch's GPT-2 held to the third forward, to the loss calculus, and to its own contract.
+
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
+mod masks;
+mod parameters;
+mod reductions;
+mod support;
+mod third_forward;

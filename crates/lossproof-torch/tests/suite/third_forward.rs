@@ -1,0 +1,101 @@
+//! Hugging Face's GPT-2 in f64, from the committed fixture.
+
+use crate::support::{Fixture, accumulate, assert_close, evaluate, loaded, norm, together};
+use lossproof::Dtype;
+use lossproof_spec::{GlobalBatch, LossSpec, Sequence, SequenceFields};
+use lossproof_torch::{Activation, Gpt2Config};
+
+fn ids(row: &[i64]) -> Vec<u32> {
+    row.iter().map(|&id| u32::try_from(id).unwrap()).collect()
+}
+
+/// The fixture's rows without their padding.
+fn batch(fixture: &Fixture) -> GlobalBatch {
+    let fields = ["input_ids", "labels", "position_ids", "attention_mask"].map(|key| fixture.rows(key));
+    let [tokens, labels, positions, mask] = fields;
+    let sequence = |row: usize| {
+        let length = mask[row].iter().filter(|&&real| real == 1).count();
+        Sequence::from_fields(SequenceFields {
+            input_ids: ids(&tokens[row][..length]),
+            labels: labels[row][..length].to_vec(),
+            position_ids: ids(&positions[row][..length]),
+            // Hugging Face's file has the loss of the next input token also where its label is ignored.
+            targets: ids(&tokens[row][..length]),
+            ..SequenceFields::default()
+        })
+        .unwrap()
+    };
+    together((0..tokens.len()).map(sequence).collect())
+}
+
+/// The fixture's token losses, without those made from or about padding.
+fn expected_token_losses(fixture: &Fixture) -> Vec<f64> {
+    let mask = fixture.rows("attention_mask");
+    let all = fixture.f64s("token_losses");
+    let real = mask.iter().flat_map(|row| row[1..].iter().map(|&real| real == 1));
+    all.into_iter().zip(real).filter_map(|(loss, real)| real.then_some(loss)).collect()
+}
+
+fn agrees(config: &Gpt2Config) {
+    let fixture = Fixture::of(&config.name);
+    let batch = batch(&fixture);
+    let mut subject = loaded(config, Dtype::F64);
+
+    let losses = expected_token_losses(&fixture);
+    assert_close(&evaluate(&mut subject, &batch), &losses, norm(&losses), "token losses");
+
+    let (seen, gradient) = accumulate(&mut subject, &LossSpec::token_mean(), &batch);
+    let supervised: Vec<_> =
+        batch.predictions().zip(losses).filter_map(|(p, loss)| p.supervised.then_some(loss)).collect();
+    assert_eq!(seen.supervised_tokens, Some(supervised.len()));
+    assert_close(&seen.token_losses.unwrap(), &supervised, norm(&supervised), "supervised token losses");
+    let loss = fixture.f64s("loss");
+    assert_close(&[seen.loss], &loss, loss[0], "loss");
+
+    let expected = fixture.set("gradient/");
+    assert!(gradient.keys().eq(expected.keys()));
+    for (name, tensor) in &expected {
+        assert_eq!(gradient[name].shape(), tensor.shape(), "{name}");
+        let tensor = tensor.to_f64();
+        assert_close(&gradient[name].to_f64(), &tensor, norm(&tensor), name);
+    }
+}
+
+#[test]
+fn pico_agrees_with_hugging_face() {
+    agrees(&Gpt2Config::PICO);
+}
+
+#[test]
+fn nano_agrees_with_hugging_face() {
+    agrees(&Gpt2Config::NANO);
+}
+
+#[test]
+fn the_exact_gelu_is_another_model() {
+    let batch = batch(&Fixture::of("gpt2-nano"));
+    let erf = Gpt2Config { activation: Activation::ErfGelu, ..Gpt2Config::NANO };
+    let tanh = evaluate(&mut loaded(&Gpt2Config::NANO, Dtype::F64), &batch);
+    let erf = evaluate(&mut loaded(&erf, Dtype::F64), &batch);
+    let difference: Vec<_> = tanh.iter().zip(&erf).map(|(t, e)| t - e).collect();
+    let relative = norm(&difference) / norm(&tanh);
+    // The two activations differ by at most 5e-4 at any point.
+    assert!((1e-7..1e-2).contains(&relative), "{relative:e}");
+}
+
+#[test]
+fn single_precision_stays_near_double() {
+    let batch = batch(&Fixture::of("gpt2-nano"));
+    let spec = LossSpec::token_mean();
+    let (double, truth) = accumulate(&mut loaded(&Gpt2Config::NANO, Dtype::F64), &spec, &batch);
+    let (single, gradient) = accumulate(&mut loaded(&Gpt2Config::NANO, Dtype::F32), &spec, &batch);
+    // A hundred units of round-off of f32, as the bound in f64 is a thousand of f64's.
+    let bound = 100.0 * Dtype::F32.unit_roundoff();
+    assert!((single.loss - double.loss).abs() <= bound * double.loss);
+    for (name, truth) in &truth {
+        let truth = truth.to_f64();
+        let difference: Vec<_> = gradient[name].to_f64().iter().zip(&truth).map(|(s, d)| s - d).collect();
+        let relative = norm(&difference) / norm(&truth);
+        assert!(relative > 0.0 && relative <= bound, "{name}: {relative:e}");
+    }
+}

@@ -1,0 +1,122 @@
+//! Building a row from comparisons, with its power and its negative control.
+
+use super::report::{Comparison, Row, Statement, Verdict};
+
+/// A comparison weaker than this checks nothing: an error of 1 % would pass.
+const WEAKEST: f64 = 1e-2;
+
+/// The negative control scales by 1 plus this many times the power.
+const CONTROL: f64 = 4.0;
+
+/// A row in the making.
+///
+/// What must be certified, such as a parameter's gradient, is a *unit*; one unit can have several comparisons (directions)
+/// of which one has to be strong enough, while all of them have to hold.
+pub(crate) struct RowBuilder {
+    row: Row,
+    strongest_in_unit: Option<Unit>,
+    units: usize,
+    unchecked: bool,
+    failed: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Unit {
+    power: f64,
+    caught: bool,
+}
+
+impl RowBuilder {
+    pub(crate) fn new(
+        statement: Statement,
+        semantics: Option<&'static str>,
+        subject: &str,
+        text: String,
+        bound_from: &'static str,
+    ) -> Self {
+        let worst = Comparison { at: "nothing".to_owned(), error: 0.0, bound: 0.0 };
+        let row = Row {
+            statement,
+            semantics,
+            subject: subject.to_owned(),
+            text,
+            worst,
+            bound_from,
+            compared: 0,
+            power: 0.0,
+            control_caught: true,
+            verdict: Verdict::Unchecked,
+        };
+        Self { row, strongest_in_unit: None, units: 0, unchecked: false, failed: false }
+    }
+
+    /// Holds one comparison to `bound`. `error(factor)` is the error when the judged quantity is multiplied by `factor`;
+    /// `effect` is how much that error grows per relative change: `error(1 + δ) ≥ effect·δ − error(1)`.
+    ///
+    /// Certain to be caught is therefore a relative error of `(bound + error(1)) / effect`: the power.
+    pub(crate) fn compare(
+        &mut self,
+        at: impl FnOnce() -> String,
+        bound: f64,
+        effect: f64,
+        error: impl Fn(f64) -> f64,
+    ) {
+        let now = error(1.0);
+        self.hold(at, now, bound);
+        let power = (bound + now) / effect;
+        let strong = power.is_finite() && power <= WEAKEST;
+        let caught = strong && exceeds(error(1.0 + CONTROL * power), bound);
+        let this = Unit { power: if strong { power } else { f64::INFINITY }, caught };
+        let stronger = |other: &Unit| other.power <= this.power;
+        self.strongest_in_unit = Some(self.strongest_in_unit.filter(stronger).unwrap_or(this));
+    }
+
+    /// Holds an error to a bound without claiming any power: for what is structurally zero.
+    pub(crate) fn hold(&mut self, at: impl FnOnce() -> String, error: f64, bound: f64) {
+        self.row.compared += 1;
+        self.failed |= exceeds(error, bound);
+        let closeness = |error: f64, bound: f64| if error.is_finite() { error / bound } else { f64::INFINITY };
+        let first = self.row.compared == 1;
+        if first || closeness(error, bound) > closeness(self.row.worst.error, self.row.worst.bound) {
+            self.row.worst = Comparison { at: at(), error, bound };
+        }
+    }
+
+    /// Ends a unit: its power is that of its strongest comparison.
+    pub(crate) fn end_unit(&mut self) {
+        self.units += 1;
+        match self.strongest_in_unit.take() {
+            Some(unit) if unit.power.is_finite() => {
+                self.row.power = self.row.power.max(unit.power);
+                self.row.control_caught &= unit.caught;
+            }
+            _ => self.unchecked = true,
+        }
+    }
+
+    /// Marks that something could not be certified although nothing failed.
+    pub(crate) fn uncertain(&mut self) {
+        self.unchecked = true;
+    }
+
+    pub(crate) fn finish(mut self) -> Row {
+        self.row.verdict = if self.failed {
+            Verdict::Fail
+        } else if self.unchecked || self.units == 0 {
+            Verdict::Unchecked
+        } else {
+            Verdict::Pass
+        };
+        // With nothing certified there is no power, and nothing a control could have been caught by.
+        if self.units == 0 || (self.unchecked && self.row.power == 0.0) {
+            self.row.power = f64::INFINITY;
+            self.row.control_caught = false;
+        }
+        self.row
+    }
+}
+
+/// Whether an error breaks a bound; NaN on either side does.
+fn exceeds(error: f64, bound: f64) -> bool {
+    !(error <= bound)
+}

@@ -1,0 +1,72 @@
+//! Repository automation. `cargo xtask help` lists the tasks.
+
+mod failure;
+mod libtorch;
+mod product;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Xtask {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Provision libtorch under .libtorch/, or check the one LIBTORCH names.
+    Setup,
+    /// Set up, build, and run `lossproof verify` with the given arguments.
+    #[command(disable_help_flag = true)]
+    Verify(Forwarded),
+    /// Set up, then run the whole test suite, or `cargo test` with the given arguments.
+    #[command(disable_help_flag = true)]
+    Test(Forwarded),
+    /// Check dependency arrows, manifests and sources.
+    Tidy,
+    /// Load one library and exit: the child process of the libtorch smoke test.
+    #[command(name = libtorch::smoke::SUBCOMMAND, hide = true)]
+    Dlopen {
+        /// Path of the library.
+        library: PathBuf,
+    },
+}
+
+/// Arguments for the command a task runs.
+#[derive(clap::Args)]
+struct Forwarded {
+    /// Passed on as they are.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    let root = workspace_root();
+    let result = match Xtask::parse().task {
+        Task::Setup => libtorch::setup(root).map(|()| ExitCode::SUCCESS),
+        Task::Verify(_) => libtorch::setup(root).and_then(|()| product::verify(root, &forwarded())),
+        Task::Test(_) => libtorch::setup(root).and_then(|()| product::test(root, &forwarded())),
+        Task::Tidy => tidy::tidy(root).map(|()| ExitCode::SUCCESS),
+        Task::Dlopen { library } => Ok(libtorch::smoke::child(&library)),
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("{failure}");
+        ExitCode::FAILURE
+    })
+}
+
+/// What follows the task's name. Not taken from clap, which swallows a leading `--` that `cargo test` must see.
+fn forwarded() -> Vec<OsString> {
+    env::args_os().skip(2).collect()
+}
+
+/// The folder of the workspace this binary was built from.
+fn workspace_root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("invariant: xtask/ lies in the workspace root")
+}
