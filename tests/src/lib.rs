@@ -1,1 +1,71 @@
-//! placeholder
+//! What the cross-crate suites share: both doors, the recordings, batches that are hard, and broken trainers.
+
+mod batches;
+mod broken;
+
+pub use batches::{hard_batch, packed_batch, ragged_batch, random_batch};
+pub use broken::{Break, Broken};
+
+use lossproof::{Device, Dtype, Recorded, Subject};
+use lossproof_gpt2::{Config, ModelShape, reference};
+use lossproof_numerics::ErrorModel;
+use lossproof_spec::{GlobalBatch, Sequence};
+use lossproof_torch::{Activation, Gpt2Config, libtorch};
+
+/// The recording of gpt2-pico, as bytes.
+pub const PICO: &[u8] = include_bytes!("../../fixtures/third-forward/gpt2-pico.safetensors");
+/// The recording of gpt2-nano, as bytes.
+pub const NANO: &[u8] = include_bytes!("../../fixtures/third-forward/gpt2-nano.safetensors");
+
+/// A subject behind its door.
+pub type Door = Box<dyn Subject + Send>;
+
+/// The reference on the processor.
+///
+/// # Panics
+/// When it cannot be made, which fails the test.
+#[must_use]
+pub fn ours(config: Config, dtype: Dtype) -> Door {
+    reference(config, dtype, Device::Cpu).expect("the reference")
+}
+
+/// The libtorch implementation on the processor.
+///
+/// # Panics
+/// When it cannot be made, which fails the test.
+#[must_use]
+pub fn theirs(config: Config, dtype: Dtype) -> Door {
+    theirs_with(config, dtype, Activation::TanhGelu)
+}
+
+/// The libtorch implementation with a choice of activation.
+///
+/// # Panics
+/// When it cannot be made, which fails the test.
+#[must_use]
+pub fn theirs_with(config: Config, dtype: Dtype, activation: Activation) -> Door {
+    let named = Gpt2Config::named(config.name()).expect("the same configurations");
+    libtorch(&Gpt2Config { activation, ..named }, dtype, Device::Cpu).expect("libtorch")
+}
+
+/// A recording.
+///
+/// # Panics
+/// When the fixture is damaged, which fails the test.
+#[must_use]
+pub fn recorded(bytes: &[u8]) -> Recorded {
+    Recorded::parse(bytes).expect("the fixture")
+}
+
+/// The rounding model of a configuration on a batch.
+#[must_use]
+pub fn error_model(shape: ModelShape, batch: &GlobalBatch) -> ErrorModel {
+    ErrorModel {
+        vocabulary: shape.vocabulary,
+        width: shape.width,
+        head_size: shape.width / shape.heads,
+        layers: shape.layers,
+        longest_sequence: batch.sequences().map(Sequence::len).max().unwrap_or(0),
+        positions: batch.sequences().map(Sequence::len).sum(),
+    }
+}

@@ -1,5 +1,6 @@
 //! Exit codes, and the one place where results, errors and panics become one.
 
+use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
@@ -32,7 +33,7 @@ pub(crate) fn announce_panics() {
     panic::set_hook(Box::new(|info| {
         let message = info.payload_as_str().unwrap_or("no message").replace('\n', " ");
         let place = info.location().map_or_else(String::new, |place| format!(" at {place}"));
-        eprintln!("internal error{place}: {message}. Please report it with the command you ran.");
+        complain(&format!("internal error{place}: {message}. Please report it with the command you ran."));
     }));
 }
 
@@ -42,9 +43,15 @@ pub(crate) fn of(command: impl FnOnce() -> miette::Result<Exit>) -> Exit {
     match panic::catch_unwind(AssertUnwindSafe(command)) {
         Ok(Ok(exit)) => exit,
         Ok(Err(report)) => {
-            eprintln!("{report:?}");
+            complain(&format!("{report:?}"));
             Exit::Usage
         }
         Err(_) => Exit::Internal,
     }
+}
+
+/// Writes to stderr. That nobody reads it changes nothing about how the command ends, so unlike `eprintln!` it does not
+/// panic then.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -43,10 +43,10 @@ impl Table {
             let mut line = String::new();
             for ((cell, align), width) in row.iter().zip(&self.align).zip(&widths) {
                 let padding = " ".repeat(width - cell.chars().count());
-                line += &match align {
-                    Align::Left => format!("  {cell}{padding}"),
-                    Align::Right => format!("  {padding}{cell}"),
-                };
+                match align {
+                    Align::Left => line.extend(["  ", cell, &padding]),
+                    Align::Right => line.extend(["  ", &padding, cell]),
+                }
             }
             text += line.trim_end();
             text.push('\n');

@@ -273,6 +273,7 @@ impl GlobalBatch {
 
     /// What the loss calculus needs to know of this batch.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the invariant holds")]
     pub fn layout(&self) -> Layout {
         let micro_batch = |m: &MicroBatch| m.sequences().iter().map(Sequence::shape).collect();
         let ranks =

@@ -94,7 +94,7 @@ impl TokenWeights {
         self.sequences.iter().map(|&(index, supervised)| (&self.distinct[index], supervised))
     }
 
-    /// Σ_t w_t: what the loss is when every token loss is 1.
+    /// `Σ_t w_t`: what the loss is when every token loss is 1.
     #[must_use]
     pub fn total(&self) -> Fraction {
         let mut tokens = vec![0_usize; self.distinct.len()];

@@ -1,6 +1,7 @@
 //! Shapes of GPT-2.
 
-use lossproof::{ParameterInfo, SubjectError};
+use crate::Failure;
+use lossproof::ParameterInfo;
 use std::borrow::Cow;
 
 /// As many as f64 values can be addressed.
@@ -100,7 +101,7 @@ impl Gpt2Config {
     }
 
     /// Whether such a model exists.
-    pub(crate) fn validate(&self) -> Result<(), SubjectError> {
+    pub(crate) fn validate(&self) -> Result<(), Failure> {
         let problem = if [self.vocabulary, self.positions, self.width, self.heads].contains(&0) {
             "every size but the number of layers must be positive".to_owned()
         } else if !self.width.is_multiple_of(self.heads) {
@@ -111,7 +112,7 @@ impl Gpt2Config {
                 _ => "more parameters than memory can address: take smaller sizes".to_owned(),
             }
         };
-        Err(SubjectError::Failed { subject: self.name.to_string(), message: problem })
+        Err(Failure::new(format!("{}: {problem}", self.name)))
     }
 }
 

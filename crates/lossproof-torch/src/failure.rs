@@ -1,38 +1,47 @@
-//! The two ways in which work on libtorch ends early.
+//! The one seam where errors of libtorch become errors of a subject.
 
+use crate::NAME;
 use lossproof::{SinkError, SubjectError};
 use lossproof_spec::EmptyGroup;
 use tch::TchError;
 
-/// Kept apart until the subject, which knows its name, reports it.
+/// A [`SubjectError`] that `?` also makes from an error of tch, which neither of their crates can say.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    /// libtorch refused or failed.
-    Torch(TchError),
-    /// A failure that has its final form.
-    Subject(SubjectError),
+pub(crate) struct Failure(SubjectError);
+
+impl Failure {
+    pub(crate) fn new(message: String) -> Self {
+        Self(SubjectError::Failed { subject: NAME.to_owned(), message })
+    }
 }
 
 impl From<TchError> for Failure {
     fn from(error: TchError) -> Self {
-        Self::Torch(error)
+        // The lines after the first are the C++ stack.
+        Self::new(error.to_string().lines().next().unwrap_or_default().to_owned())
     }
 }
 
 impl From<SubjectError> for Failure {
     fn from(error: SubjectError) -> Self {
-        Self::Subject(error)
+        Self(error)
     }
 }
 
 impl From<EmptyGroup> for Failure {
     fn from(error: EmptyGroup) -> Self {
-        Self::Subject(error.into())
+        Self(error.into())
     }
 }
 
 impl From<SinkError> for Failure {
     fn from(error: SinkError) -> Self {
-        Self::Subject(error.into())
+        Self(error.into())
+    }
+}
+
+impl From<Failure> for SubjectError {
+    fn from(failure: Failure) -> Self {
+        failure.0
     }
 }

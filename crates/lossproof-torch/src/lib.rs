@@ -37,6 +37,9 @@ pub use config::{Activation, Gpt2Config};
 use failure::Failure;
 use lossproof::{Device, Dtype, Subject, SubjectError};
 
+/// What this trainer calls itself.
+const NAME: &str = "libtorch";
+
 /// A GPT-2 of shape `config` on libtorch, in f32 or f64, on the processor or a CUDA device.
 ///
 /// Until parameters are loaded it has GPT-2's own initialisation from the fixed seed 20190214. Its loss is the mean over

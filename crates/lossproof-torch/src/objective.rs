@@ -55,16 +55,16 @@ pub(crate) fn loss(
         }
         Reduction::TokenMean => Ok(Some(sum()?.f_div_scalar(dim(count.tokens))?)),
         Reduction::SequenceMean => {
-            let predictions = dim(batch.width() - 1);
+            let shape = [dim(batch.rows()), dim(batch.width() - 1)];
+            let labels = labels.f_view(shape)?.f_unbind(0)?;
+            let logits = logits.f_unflatten(0, shape)?.f_unbind(0)?;
             let mut means = Vec::with_capacity(batch.rows());
-            for (row, scored) in batch.scored().enumerate() {
-                if skips(spec.empty, scored, Group::Sequence(first_sequence + row))? {
-                    continue;
+            for (row, (scored, (logits, labels))) in
+                batch.scored().zip(logits.iter().zip(&labels)).enumerate()
+            {
+                if !skips(spec.empty, scored, Group::Sequence(first_sequence + row))? {
+                    means.push(reduce(spec, logits, labels, tch::Reduction::Mean)?);
                 }
-                let start = dim(row) * predictions;
-                let logits = logits.f_narrow(0, start, predictions)?;
-                let labels = labels.f_narrow(0, start, predictions)?;
-                means.push(reduce(spec, &logits, &labels, tch::Reduction::Mean)?);
             }
             if means.is_empty() {
                 return Ok(None);

@@ -10,9 +10,9 @@ pub(crate) struct Padded {
     width: usize,
     tokens: Vec<i64>,
     positions: Vec<i64>,
-    /// The packed document each position belongs to. A position of padding, the sequence's own or ours, is a document
-    /// of its own with a negative number: no token sees it, and it sees itself, so that no row of the softmax is empty.
-    documents: Vec<i64>,
+    /// The packed document each position belongs to, 0 for padding, the sequence's own or ours. No token sees padding;
+    /// padding sees itself, so that no row of the softmax is empty.
+    documents: Vec<u32>,
     labels: Vec<i64>,
 }
 
@@ -29,7 +29,7 @@ impl Padded {
             width,
             tokens: vec![0; rows * width],
             positions: vec![0; rows * width],
-            documents: (1..=dim(rows * width)).map(|number| -number).collect(),
+            documents: vec![0; rows * width],
             labels: vec![IGNORE_INDEX; rows * (width - 1)],
         };
         for (row, sequence) in sequences.enumerate() {
@@ -37,9 +37,7 @@ impl Padded {
                 let place = row * width + position;
                 padded.tokens[place] = i64::from(sequence.input_ids()[position]);
                 padded.positions[place] = i64::from(sequence.position_ids()[position]);
-                if sequence.segment_ids()[position] != 0 {
-                    padded.documents[place] = i64::from(sequence.segment_ids()[position]);
-                }
+                padded.documents[place] = sequence.segment_ids()[position];
             }
             for position in 0..sequence.len() - 1 {
                 padded.labels[row * (width - 1) + position] = label(sequence, position);

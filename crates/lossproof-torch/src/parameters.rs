@@ -70,7 +70,7 @@ impl Parameters {
     }
 
     /// Back to the initial values.
-    pub(crate) fn reset(&mut self) -> Result<(), TchError> {
+    pub(crate) fn reset(&mut self) -> Result<(), Failure> {
         for (&index, initial) in &self.displaced {
             self.live[index].f_copy_(initial)?;
         }

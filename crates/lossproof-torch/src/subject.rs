@@ -5,7 +5,7 @@ use crate::objective::{self, Count};
 use crate::padded::Padded;
 use crate::parameters::Parameters;
 use crate::threads::OneThread;
-use crate::{Failure, Gpt2Config};
+use crate::{Failure, Gpt2Config, NAME};
 use lossproof::{
     Device, Dtype, GradientSink, GradientView, Limits, LoadParameters, Observation, ParameterInfo, Subject,
     SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
@@ -29,14 +29,13 @@ pub(crate) struct Torch {
 }
 
 impl Torch {
-    pub(crate) fn new(config: &Gpt2Config, dtype: Dtype, device: Device) -> Result<Self, SubjectError> {
+    pub(crate) fn new(config: &Gpt2Config, dtype: Dtype, device: Device) -> Result<Self, Failure> {
         config.validate()?;
-        let failed = |message| SubjectError::Failed { subject: config.name.to_string(), message };
         let kind = match dtype {
             Dtype::F32 => Kind::Float,
             Dtype::F64 => Kind::Double,
             Dtype::F16 | Dtype::Bf16 => {
-                return Err(failed(format!("{dtype} is not offered: take f32 or f64")));
+                return Err(Failure::new(format!("{dtype} is not offered: take f32 or f64")));
             }
         };
         let place = match device {
@@ -44,7 +43,7 @@ impl Torch {
             Device::Cuda(index) => {
                 let available = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
                 if i64::try_from(index).map_or(true, |index| index >= available) {
-                    return Err(failed(format!(
+                    return Err(Failure::new(format!(
                         "{device} was asked for, libtorch has {available} CUDA devices: \
                          take cpu, or build against a libtorch with CUDA"
                     )));
@@ -52,8 +51,7 @@ impl Torch {
                 tch::Device::Cuda(index)
             }
         };
-        let parameters =
-            Parameters::initial(config, kind, place).map_err(|error| failed(first_line(&error)))?;
+        let parameters = Parameters::initial(config, kind, place)?;
         Ok(Self { config: config.clone(), dtype, device, spec: LossSpec::token_mean(), parameters })
     }
 
@@ -143,7 +141,7 @@ impl Torch {
         Ok(())
     }
 
-    fn plain_token_losses(&self, batch: &GlobalBatch) -> Result<Vec<f64>, TchError> {
+    fn plain_token_losses(&self, batch: &GlobalBatch) -> Result<Vec<f64>, Failure> {
         let _no_graph = tch::no_grad_guard();
         let _one_thread = OneThread::for_model(self.parameters.elements());
         let model = Model::new(&self.config, self.parameters.tensors());
@@ -170,15 +168,6 @@ impl Torch {
             rows == 1 || rows * width * self.config.vocabulary <= EVALUATED_LOGITS
         });
         fitting.count()
-    }
-
-    fn failed(&self, failure: Failure) -> SubjectError {
-        match failure {
-            Failure::Torch(error) => {
-                SubjectError::Failed { subject: self.config.name.to_string(), message: first_line(&error) }
-            }
-            Failure::Subject(error) => error,
-        }
     }
 }
 
@@ -253,15 +242,10 @@ fn scored(losses: &Tensor, batch: &Padded) -> Result<Vec<f64>, TchError> {
     Ok(scored.map(|(loss, _)| loss).collect())
 }
 
-/// What libtorch said, without the C++ stack that follows.
-fn first_line(error: &TchError) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
-}
-
 impl Subject for Torch {
     fn info(&self) -> SubjectInfo {
         SubjectInfo {
-            name: "lossproof-torch".to_owned(),
+            name: NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             framework: "libtorch 2.11.0 (tch 0.24.0)".to_owned(),
             dtype: self.dtype,
@@ -276,11 +260,11 @@ impl Subject for Torch {
     }
 
     fn reset(&mut self) -> Result<(), SubjectError> {
-        self.parameters.reset().map_err(|error| self.failed(error.into()))
+        Ok(self.parameters.reset()?)
     }
 
     fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
-        let unsupported = |what| Unsupported { subject: self.config.name.to_string(), what };
+        let unsupported = |what| Unsupported { subject: NAME.to_owned(), what };
         spec.validate().map_err(|invalid| unsupported(format!("this loss spec: {invalid}")))?;
         if spec.counting != Counting::Supervised {
             return Err(unsupported("counting tokens that are not supervised".to_owned()));
@@ -295,8 +279,8 @@ impl Subject for Torch {
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
         self.limits().check(batch)?;
-        let step = self.step(batch).map_err(|failure| self.failed(failure))?;
-        self.hand_over(step.gradients, gradients).map_err(|failure| self.failed(failure))?;
+        let step = self.step(batch)?;
+        self.hand_over(step.gradients, gradients)?;
         Ok(Observation {
             loss: step.loss,
             supervised_tokens: Some(step.token_losses.len()),
@@ -315,17 +299,17 @@ impl Subject for Torch {
 
 impl LoadParameters for Torch {
     fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
-        self.parameters.load(parameters).map_err(|failure| self.failed(failure))
+        Ok(self.parameters.load(parameters)?)
     }
 
     fn set(&mut self, name: &str, values: &[f64]) -> Result<(), SubjectError> {
-        self.parameters.set(name, values).map_err(|failure| self.failed(failure))
+        Ok(self.parameters.set(name, values)?)
     }
 }
 
 impl TokenLosses for Torch {
     fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError> {
         self.limits().check(batch)?;
-        self.plain_token_losses(batch).map_err(|error| self.failed(error.into()))
+        Ok(self.plain_token_losses(batch)?)
     }
 }

@@ -22,11 +22,11 @@ pub(super) struct Batch {
     /// Supervised tokens in all, `N`.
     pub(super) supervised: usize,
     /// Supervised tokens per sequence, `l − 1`.
-    pub(super) per_sequence: Extent,
+    pub(super) sequence_losses: Extent,
     /// Supervised tokens per micro-batch, `N_k`.
-    pub(super) per_micro_batch: Extent,
+    pub(super) micro_batch_losses: Extent,
     /// Supervised tokens per rank, `N_r`.
-    pub(super) per_rank: Extent,
+    pub(super) rank_losses: Extent,
     /// Sequences per micro-batch.
     pub(super) dealt: Extent,
 }
@@ -79,9 +79,11 @@ impl Batch {
             micro_batches,
             sequences,
             supervised: layout.supervised(),
-            per_sequence: Extent::of(layout.sequences().map(|s| s.supervised)),
-            per_micro_batch: Extent::of(layout.micro_batches().map(supervised)),
-            per_rank: Extent::of(layout.ranks().iter().map(|rank| rank.iter().map(|m| supervised(m)).sum())),
+            sequence_losses: Extent::of(layout.sequences().map(|s| s.supervised)),
+            micro_batch_losses: Extent::of(layout.micro_batches().map(supervised)),
+            rank_losses: Extent::of(
+                layout.ranks().iter().map(|rank| rank.iter().map(|m| supervised(m)).sum()),
+            ),
             dealt: Extent::of(layout.micro_batches().map(<[_]>::len)),
             layout,
         })
@@ -131,8 +133,8 @@ pub(crate) enum UsageError {
     #[error("there is no sequence")]
     #[diagnostic(help("--sequences must be at least 1"))]
     NoSequence,
-    #[error("{sequences} sequences are more than explain can handle, which is {MOST_SEQUENCES}")]
-    #[diagnostic(help("ask about fewer: what is explained does not depend on so large a number"))]
+    #[error("{sequences} sequences are more than the {MOST_SEQUENCES} that explain takes")]
+    #[diagnostic(help("ask about fewer: the reductions compare in the same way"))]
     TooManySequences { sequences: usize },
     #[error("sequence {number} has no token")]
     #[diagnostic(help("a length must be at least 1, and at least 2 for the sequence to make a prediction"))]

@@ -48,3 +48,99 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 fn explain(args: &Args) -> Result<String, UsageError> {
     Ok(answer::answer(&Batch::new(args)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(sequences: usize, length: usize) -> Args {
+        Args {
+            sequences: Some(sequences),
+            length: Some(length),
+            micro_batches: 1,
+            ranks: 1,
+            ..Args::default()
+        }
+    }
+
+    fn lengths(lengths: &[usize], ranks: usize, micro_batches: usize) -> Args {
+        Args { lengths: lengths.to_vec(), ranks, micro_batches, ..Args::default() }
+    }
+
+    #[test]
+    fn equally_long_sequences_in_one_piece() {
+        insta::assert_snapshot!(explain(&args(8192, 64)).unwrap());
+    }
+
+    #[test]
+    fn ragged_sequences_on_two_ranks_with_two_micro_batches() {
+        insta::assert_snapshot!(explain(&lengths(&[12, 7, 7, 3, 5], 2, 2)).unwrap());
+    }
+
+    #[test]
+    fn equally_long_sequences_accumulated() {
+        insta::assert_snapshot!(explain(&Args { micro_batches: 4, ..args(64, 16) }).unwrap());
+    }
+
+    #[test]
+    fn a_sequence_of_one_token_has_no_loss_but_counts() {
+        let text = explain(&lengths(&[1, 3], 1, 2)).unwrap();
+        assert!(text.contains("A sequence of one token predicts nothing"), "{text}");
+        // All losses are in the second micro-batch, so adding the means of both is the mean.
+        assert!(text.contains("B = G because all losses are in one micro-batch."), "{text}");
+        let text = explain(&lengths(&[1, 1], 1, 1)).unwrap();
+        assert!(
+            text.contains("2 sequences × 0 = 0 losses") && text.contains("nothing to learn from"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn every_coincidence_has_its_reason() {
+        let has = |args: &Args, line: &str| {
+            let text = explain(args).unwrap();
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        };
+        has(&args(1, 9), "A = D because there is one sequence only.");
+        has(&args(1, 9), "B = C because there is one sequence only.");
+        has(&args(1, 2), "A = B because there is one loss only.");
+        has(&args(5, 2), "B = D because there are as many losses as sequences.");
+        has(&lengths(&[4, 9], 1, 2), "C = E because every micro-batch holds one sequence only.");
+        has(&lengths(&[4, 9, 5], 3, 1), "E = H because every rank has one micro-batch only.");
+        has(&lengths(&[4, 9, 9, 4], 2, 2), "B = H because all ranks hold equally many losses (11).");
+        has(&lengths(&[1, 5], 2, 1), "H = I because all losses are on one rank.");
+        // Six losses per micro-batch and six sequences in all: no law makes them equal.
+        has(&Args { micro_batches: 3, ..args(6, 4) }, "D = G because the numbers happen to agree.");
+    }
+
+    /// Where weights agree and no rule says why, the answer falls back on "the numbers happen to agree"; that must stay
+    /// the exception it claims to be.
+    #[test]
+    fn lengths_without_a_pattern_tell_the_semantics_apart() {
+        let text = explain(&lengths(&[12, 7, 10, 3, 5, 30], 2, 3)).unwrap();
+        assert!(!text.contains("happen to agree"), "{text}");
+    }
+
+    #[test]
+    fn arguments_that_describe_no_batch_are_refused_with_a_remedy() {
+        let refused = |args: Args| {
+            let error = explain(&args).unwrap_err();
+            assert!(miette::Diagnostic::help(&error).is_some(), "{error} names no remedy");
+            error
+        };
+        let twice = Args { lengths: vec![3], ..args(2, 3) };
+        assert_eq!(refused(twice), UsageError::LengthsTwice);
+        assert_eq!(refused(lengths(&[], 1, 1)), UsageError::NoLengths);
+        assert_eq!(refused(Args { length: None, ..args(2, 3) }), UsageError::NoLengths);
+        assert_eq!(refused(args(0, 3)), UsageError::NoSequence);
+        assert_eq!(refused(args(2, 0)), UsageError::NoToken { number: 1 });
+        assert_eq!(refused(lengths(&[4, 0], 1, 1)), UsageError::NoToken { number: 2 });
+        assert_eq!(refused(args(10_000_000, 64)), UsageError::TooManySequences { sequences: 10_000_000 });
+        assert_eq!(refused(Args { ranks: 0, ..args(2, 3) }), UsageError::NoGroup);
+        let crowded = UsageError::TooManyGroups { ranks: 2, micro_batches: 2, sequences: 3 };
+        assert_eq!(refused(lengths(&[4, 5, 6], 2, 2)), crowded);
+        let crowded = UsageError::TooManyGroups { ranks: usize::MAX, micro_batches: 2, sequences: 2 };
+        assert_eq!(refused(Args { ranks: usize::MAX, micro_batches: 2, ..args(2, 3) }), crowded);
+        assert!(matches!(refused(args(2, usize::MAX)), UsageError::Layout(_)));
+    }
+}

@@ -82,12 +82,12 @@ impl Semantics {
         match self {
             Self::Sum => "nothing",
             Self::TokenMean => "N, all losses",
-            Self::SequenceMean => "those of its sequence, then n",
+            Self::SequenceMean => "losses in its sequence, then n",
             Self::BatchMean => "n, all sequences",
-            Self::NaiveAccumulation => "those of its micro-batch, then K·R",
+            Self::NaiveAccumulation => "losses in micro-batch, then K·R",
             Self::TokenMeanAccumulated => "N, over all micro-batches",
-            Self::ForgottenDivision => "those of its micro-batch",
-            Self::NaiveDataParallel => "those of its rank, then R",
+            Self::ForgottenDivision => "losses in its micro-batch",
+            Self::NaiveDataParallel => "losses on its rank, then R",
             Self::AveragingNotUndone => "N, then R",
         }
     }
@@ -97,18 +97,14 @@ impl Semantics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     /// They are one on every batch.
-    Always(String),
+    Always(&'static str),
     /// Because of something about this batch.
     Here {
         /// The circumstance.
         because: String,
         /// What would tell them apart.
-        unless: String,
+        unless: &'static str,
     },
-}
-
-fn here(because: impl Into<String>, unless: &str) -> Option<Why> {
-    Some(Why::Here { because: because.into(), unless: unless.to_owned() })
 }
 
 /// Why `one` and `other`, whose weights agree on `batch`, agree; `None` when no rule knows.
@@ -117,55 +113,55 @@ pub(super) fn why(one: Semantics, other: Semantics, batch: &Batch) -> Option<Why
         AveragingNotUndone, BatchMean, ForgottenDivision, NaiveAccumulation, NaiveDataParallel, SequenceMean,
         Sum, TokenMean, TokenMeanAccumulated,
     };
-    let equally_many = |parts: &str, per_part: Extent, unless| {
-        per_part.all_equal().and_then(|count| {
-            here(format!("all {parts} hold equally many losses ({})", grouped(count)), unless)
-        })
+    let equally_many = |parts: &str, losses: Extent| {
+        losses.all_equal().map(|count| format!("all {parts} hold equally many losses ({})", grouped(count)))
     };
-    match (one, other) {
-        (TokenMean, TokenMeanAccumulated) => Some(Why::Always(
-            "F is how to compute B piece by piece: count all losses of the step first, then divide"
-                .to_owned(),
-        )),
-        (Sum, TokenMean) if batch.supervised == 1 => here("there is one loss only", "Add a token"),
-        (Sum, BatchMean) if batch.sequences == 1 => here("there is one sequence only", "Add a sequence"),
+    let when = |circumstance: bool, what: &str| circumstance.then(|| what.to_owned());
+    let (because, unless) = match (one, other) {
+        (TokenMean, TokenMeanAccumulated) => return Some(Why::Always("F is B, computed in parts")),
+        (Sum, TokenMean) => (when(batch.supervised == 1, "there is one loss only"), "Add a token"),
+        (Sum, BatchMean) => (when(batch.sequences == 1, "there is one sequence only"), "Add a sequence"),
         (TokenMean, SequenceMean) if batch.sequences == 1 => {
-            here("there is one sequence only", "Add a sequence of another length")
+            (Some("there is one sequence only".to_owned()), "Add a sequence of another length")
         }
         (TokenMean, SequenceMean) => {
-            equally_many("sequences", batch.per_sequence, "Give one sequence another length")
+            (equally_many("sequences", batch.sequence_losses), "Give one sequence another length")
         }
-        (TokenMean, BatchMean) if batch.supervised == batch.sequences => {
-            here("there are as many losses as sequences", "Lengthen a sequence")
-        }
-        (TokenMean, NaiveAccumulation) if batch.groups() == 1 => here(
-            "there is one micro-batch only",
+        (TokenMean, BatchMean) => (
+            when(batch.supervised == batch.sequences, "there are as many losses as sequences"),
+            "Lengthen a sequence",
+        ),
+        (TokenMean, NaiveAccumulation) if batch.groups() == 1 => (
+            Some("there is one micro-batch only".to_owned()),
             "Split the batch (--micro-batches) into parts with unequal numbers of losses",
         ),
-        (TokenMean, NaiveAccumulation) => equally_many(
-            "micro-batches",
-            batch.per_micro_batch,
+        (TokenMean, NaiveAccumulation) => (
+            equally_many("micro-batches", batch.micro_batch_losses),
             "Give one micro-batch a longer sequence or one sequence more",
         ),
         (TokenMean, NaiveDataParallel | AveragingNotUndone) if batch.ranks == 1 => {
-            here("there is one rank only", "Add a rank (--ranks)")
+            (Some("there is one rank only".to_owned()), "Add a rank (--ranks)")
         }
         (TokenMean, NaiveDataParallel) => {
-            equally_many("ranks", batch.per_rank, "Give one rank a longer sequence or one sequence more")
+            (equally_many("ranks", batch.rank_losses), "Give one rank a longer sequence or one sequence more")
         }
-        (TokenMean, ForgottenDivision) if batch.per_micro_batch.most == batch.supervised => {
-            here("all losses are in one micro-batch", "Let another micro-batch make a prediction")
-        }
-        (NaiveAccumulation, NaiveDataParallel) if batch.micro_batches == 1 => here(
-            "every rank has one micro-batch only",
+        (TokenMean, ForgottenDivision) => (
+            when(batch.micro_batch_losses.most == batch.supervised, "all losses are in one micro-batch"),
+            "Let another micro-batch make a prediction",
+        ),
+        (NaiveAccumulation, NaiveDataParallel) => (
+            when(batch.micro_batches == 1, "every rank has one micro-batch only"),
             "Give the ranks several micro-batches of unequal size",
         ),
-        (SequenceMean, NaiveAccumulation) if batch.dealt.most == 1 => {
-            here("every micro-batch holds one sequence only", "Put two sequences of unequal length into one")
-        }
-        (NaiveDataParallel, AveragingNotUndone) if batch.per_rank.most == batch.supervised => {
-            here("all losses are on one rank", "Let another rank make a prediction")
-        }
-        _ => None,
-    }
+        (SequenceMean, NaiveAccumulation) => (
+            when(batch.dealt.most == 1, "every micro-batch holds one sequence only"),
+            "Put two sequences of unequal length into one",
+        ),
+        (NaiveDataParallel, AveragingNotUndone) => (
+            when(batch.rank_losses.most == batch.supervised, "all losses are on one rank"),
+            "Let another rank make a prediction",
+        ),
+        _ => return None,
+    };
+    Some(Why::Here { because: because?, unless })
 }

@@ -17,6 +17,8 @@ pub(crate) fn report(heading: &Heading<'_>, report: &Report, took: Duration, pea
     let mut text = head(heading, report);
     text.push('\n');
     text += &table(report);
+    text.push('\n');
+    text += LEGEND;
     for row in report.rows.iter().filter(|row| row.verdict != Verdict::Pass) {
         text.push('\n');
         text += &detail(row);
@@ -90,6 +92,7 @@ fn head(heading: &Heading<'_>, report: &Report) -> String {
 
 fn table(report: &Report) -> String {
     let mut table = Table::new([
+        ("", Align::Left),
         ("statement", Align::Left),
         ("worst error", Align::Right),
         ("bound", Align::Right),
@@ -101,14 +104,15 @@ fn table(report: &Report) -> String {
     for row in &report.rows {
         if row.semantics != semantics {
             semantics = row.semantics;
-            table.row([row.semantics.unwrap_or_default()]);
+            table.row([String::new()]);
+            table.row([String::new(), row.semantics.unwrap_or_default().to_uppercase()]);
         }
-        let indent = if row.semantics.is_some() { "  " } else { "" };
         table.row([
-            format!("{indent}{}: {}", row.subject, row.text),
+            row.subject.clone(),
+            row.text.clone(),
             number(row.worst.error),
             number(row.worst.bound),
-            row.bound_from.to_owned(),
+            row.bound_from.to_string(),
             number(row.power),
             row.verdict.to_string(),
         ]);
@@ -116,10 +120,18 @@ fn table(report: &Report) -> String {
     table.render()
 }
 
+/// What the columns mean.
+const LEGEND: &str = "\
+∇ is the gradient of every parameter; errors are relative to the scale of the tensor, the worst one is shown.
+bound from  rounding: what rounding may do at this shape and dtype; plateau: what finite differences resolve;
+            4 × other: four times the other implementation's own distance from the f64 truth
+power       the smallest relative error of any tensor that the row is certain to catch
+";
+
 fn detail(row: &Row) -> String {
     let under = row.semantics.map_or_else(String::new, |name| format!(" under the {name}"));
     format!(
-        "{}: {}: {}{under}\n  at {}: error {}, bound {} ({}), {} comparisons\n",
+        "{}: {}: {}{under}\n  worst at {}: error {}, bound {} ({}); {} comparisons\n",
         row.verdict,
         row.subject,
         row.text,

@@ -22,8 +22,8 @@ fn ragged() -> GlobalBatch {
 /// The same with an empty sequence, a sequence of one position, an empty micro-batch and an empty rank.
 fn with_empty_groups() -> GlobalBatch {
     global(vec![
-        vec![vec![sequence(1, 7, 0), sequence(2, 3, 3)], vec![sequence(3, 5, 3), sequence(4, 1, 0)]],
         vec![vec![sequence(5, 4, 4)], vec![sequence(6, 3, 3), sequence(7, 1, 0)]],
+        vec![vec![sequence(1, 7, 0), sequence(2, 3, 3)], vec![sequence(3, 5, 3), sequence(4, 1, 0)]],
         vec![vec![sequence(7, 6, 4)], vec![sequence(8, 1, 0)], vec![sequence(9, 5, 5), sequence(10, 4, 0)]],
     ])
 }
@@ -119,6 +119,15 @@ fn empty_groups_follow_the_declared_policy() {
     let policies = [EmptyPolicy::ZeroCounted, EmptyPolicy::ZeroSkipped, EmptyPolicy::Nan, EmptyPolicy::Error];
     let specs: Vec<_> = policies.into_iter().flat_map(|policy| specs(policy, 0.1, 0.02)).collect();
     hold(&with_empty_groups(), &specs);
+}
+
+#[test]
+fn an_empty_group_is_named_by_its_place_in_the_global_batch() {
+    let batch = global(vec![
+        vec![vec![sequence(1, 3, 0), sequence(2, 3, 0)], vec![sequence(3, 4, 1)]],
+        vec![vec![sequence(4, 3, 0)], vec![sequence(5, 3, 0), sequence(6, 2, 2)], vec![sequence(7, 2, 2)]],
+    ]);
+    hold(&batch, &specs(EmptyPolicy::Error, 0.0, 0.0));
 }
 
 #[test]

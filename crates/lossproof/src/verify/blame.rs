@@ -41,10 +41,27 @@ impl fmt::Display for Blame {
     }
 }
 
+/// The subject that served as truth, and the implementation it belongs to.
+#[derive(Clone, Copy)]
+pub(crate) struct Truth<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) implementation: &'a str,
+}
+
 /// The rule: per-token losses first, where the third forward breaks a tie; then each side's gradient against finite
 /// differences of its own forward pass and against its own other gradients. A wrong forward pass makes its finite
 /// differences wrong with it, so agreement with them says nothing about the forward pass.
-pub(crate) fn blames(rows: &[Row], sides: &[&str]) -> Vec<Blame> {
+///
+/// A truth that is itself refuted, by its finite differences or (for the implementation it belongs to) by the third
+/// forward, convicts nobody.
+pub(crate) fn blames(rows: &[Row], sides: &[&str], truth: Option<Truth<'_>>) -> Vec<Blame> {
+    let refuted = |subject: &str, statement| {
+        rows.iter().any(|row| row.subject == subject && row.statement == statement && failed(row))
+    };
+    let trusted = truth.is_none_or(|truth| {
+        !refuted(truth.name, Statement::FiniteDifferences)
+            && !refuted(truth.implementation, Statement::ThirdForwardLosses)
+    });
     let mut blames = Vec::new();
     for side in sides {
         let own: Vec<_> = rows.iter().filter(|row| row.subject == *side).collect();
@@ -56,23 +73,23 @@ pub(crate) fn blames(rows: &[Row], sides: &[&str]) -> Vec<Blame> {
         };
         if fails(Statement::ThirdForwardLosses) {
             blame(Part::Forward, "its token losses differ from the third forward's");
-        } else if fails(Statement::TruthTokenLosses) {
+        } else if trusted && fails(Statement::TruthTokenLosses) {
             blame(Part::Forward, "its token losses differ from the f64 truth's");
         }
         let forward = fails(Statement::ThirdForwardLosses) || fails(Statement::TruthTokenLosses);
+        // The sum divides by nothing, so where it is wrong no reduction is to blame.
         let backward = sum_of(Statement::FiniteDifferences);
+        let loss = fails(Statement::LossCalculus) || (fails(Statement::ThirdForwardLoss) && !forward);
+        let ratios = !backward && (fails(Statement::FiniteDifferences) || fails(Statement::GradientCalculus));
+        let elsewhere = fails(Statement::ThirdForwardGradient) || (trusted && fails(Statement::TruthGradient));
         if backward {
-            blame(Part::Backward, "its gradient of the plain sum differs from finite differences of its own forward pass");
-        } else if fails(Statement::ThirdForwardGradient) && !forward {
-            blame(Part::Backward, "its gradient differs from the third forward's while its token losses agree");
+            blame(Part::Backward, "its gradient of the sum differs from finite differences of its own forward pass");
+        } else if elsewhere && !forward && !loss && !ratios {
+            blame(Part::Backward, "its gradient is wrong while its token losses and the ratios of its gradients are right");
         }
-        let reduction = fails(Statement::LossCalculus) || fails(Statement::GradientCalculus);
-        if fails(Statement::TruthGradient) && !forward && !reduction {
-            blame(Part::Backward, "its gradient differs from the f64 truth's, while its token losses and its ratios are right");
-        }
-        if fails(Statement::LossCalculus) {
+        if loss {
             blame(Part::Reduction, "its loss is not the weighted sum of its own token losses that the semantics demands");
-        } else if !backward && (fails(Statement::FiniteDifferences) || fails(Statement::GradientCalculus)) {
+        } else if ratios {
             blame(Part::Reduction, "its gradient is not the weighted sum of its own token gradients that the semantics demands");
         }
     }

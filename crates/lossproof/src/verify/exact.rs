@@ -7,7 +7,7 @@ use super::{
     derivative::{Directions, compare as compare_derivatives, differentiate},
     describe,
     evidence::{Evidence, loader},
-    report::{Row, Statement},
+    report::{BoundFrom, Row, Statement},
     row::RowBuilder,
     semantics::{self, Semantics},
     third,
@@ -16,10 +16,6 @@ use crate::{Subject, TensorSet};
 use lossproof_numerics::{Dtype, ErrorModel};
 use lossproof_spec::GlobalBatch;
 use num_traits::ToPrimitive;
-
-/// Where the bounds come from.
-const ROUNDING: &str = "rounding model, f64";
-const DIFFERENCES: &str = "Richardson plateau";
 
 /// What to verify: two f64 subjects of one model, at given parameters, on one batch.
 pub struct Verification<'a> {
@@ -97,16 +93,16 @@ pub fn verify(verification: Verification<'_>, progress: &mut Progress<'_>) -> Re
         rows.push(comparison.loss_calculus(index, meaning, theirs));
         rows.push(comparison.gradient(index, meaning, ours, theirs));
         for (side, derivatives) in [(ours, our_derivatives), (theirs, their_derivatives)] {
-            let text = "∇ = finite differences of its own forward".to_owned();
+            let text = "∇ = finite differences of its forward".to_owned();
             let mut row =
-                RowBuilder::new(Statement::FiniteDifferences, Some(meaning.name), &side.name, text, DIFFERENCES);
+                RowBuilder::new(Statement::FiniteDifferences, Some(meaning.name), &side.name, text, BoundFrom::Plateau);
             compare_derivatives(&mut row, derivatives, meaning, &side.computed[index].1, noise);
             rows.push(row.finish());
         }
         rows.push(comparison.gradient_calculus(index, meaning, ours));
         rows.push(comparison.gradient_calculus(index, meaning, theirs));
     }
-    let blames = blames(&rows, &[&ours.name, &theirs.name]);
+    let blames = blames(&rows, &[&ours.name, &theirs.name], None);
     Ok(Report { participants, rows, blames, noise_floor: noise })
 }
 
@@ -119,7 +115,7 @@ struct Exact {
 impl Exact {
     fn token_losses(&self, ours: &Evidence, theirs: &Evidence) -> Row {
         let text = format!("token losses = {}'s", theirs.name);
-        let mut row = RowBuilder::new(Statement::TokenLosses, None, &ours.name, text, ROUNDING);
+        let mut row = RowBuilder::new(Statement::TokenLosses, None, &ours.name, text, BoundFrom::Rounding);
         for (index, (&a, &b)) in ours.token_losses.iter().zip(&theirs.token_losses).enumerate() {
             let scale = b.abs().max(1.0);
             let at = || format!("prediction {index}");
@@ -153,7 +149,7 @@ impl Exact {
         expected: f64,
         scale: f64,
     ) -> Row {
-        let mut row = RowBuilder::new(statement, Some(meaning.name), name, text, ROUNDING);
+        let mut row = RowBuilder::new(statement, Some(meaning.name), name, text, BoundFrom::Rounding);
         let error = |factor: f64| (factor * actual - expected).abs() / scale;
         row.compare(|| "the loss".to_owned(), self.loss_bound, actual.abs() / scale, error);
         row.end_unit();
@@ -162,7 +158,7 @@ impl Exact {
 
     fn gradient(&self, index: usize, meaning: &Semantics, ours: &Evidence, theirs: &Evidence) -> Row {
         let text = format!("∇ = {}'s", theirs.name);
-        let mut row = RowBuilder::new(Statement::Gradient, Some(meaning.name), &ours.name, text, ROUNDING);
+        let mut row = RowBuilder::new(Statement::Gradient, Some(meaning.name), &ours.name, text, BoundFrom::Rounding);
         let expected = &theirs.computed[index].1;
         let elements = |name: &str| blocks::elements(expected, name);
         self.hold(&mut row, meaning, theirs, &ours.computed[index].1, expected, elements);
@@ -171,7 +167,7 @@ impl Exact {
 
     fn gradient_calculus(&self, index: usize, meaning: &Semantics, side: &Evidence) -> Row {
         let text = meaning.relation();
-        let mut row = RowBuilder::new(Statement::GradientCalculus, Some(meaning.name), &side.name, text, ROUNDING);
+        let mut row = RowBuilder::new(Statement::GradientCalculus, Some(meaning.name), &side.name, text, BoundFrom::Rounding);
         let (sum, actual) = (&side.computed[0].1, &side.computed[index].1);
         let ratio = meaning.over_sum.as_ref().filter(|_| index > 0).and_then(ToPrimitive::to_f64);
         let composed = |name: &str| -> Expected<'_> {

@@ -3,7 +3,7 @@
 use super::{
     Progress, VerifyError,
     evidence::{evaluator, loader},
-    report::{Row, Statement},
+    report::{BoundFrom, Row, Statement},
     row::RowBuilder,
     semantics::Semantics,
 };
@@ -14,8 +14,8 @@ use lossproof_spec::{CompensatedSum, GlobalBatch};
 /// Number of directions.
 const DIRECTIONS: u64 = 3;
 
-/// First step of a sweep: each parameter changes by about 1 % of its tensor's size, all at once.
-const FIRST_STEP: f64 = 0.01;
+/// First step of a sweep: each parameter changes by 0.4 % of its tensor's size, all at once.
+const FIRST_STEP: f64 = 0.004;
 
 /// How often the step may be halved.
 const HALVINGS: usize = 4;
@@ -61,9 +61,9 @@ pub(super) fn row(
     parameters: &TensorSet,
     seed: u64,
 ) -> Row {
-    let text = "∇ = finite differences of its own forward, three global directions".to_owned();
+    let text = "∇ = finite differences, 3 global directions".to_owned();
     let mut row =
-        RowBuilder::new(Statement::FiniteDifferences, Some(meaning.name), name, text, "Richardson plateau");
+        RowBuilder::new(Statement::FiniteDifferences, Some(meaning.name), name, text, BoundFrom::Plateau);
     let bound = directional_bound(1.0, 0.0, 0.0, 1);
     for (direction, sweep) in (0_u64..).zip(sweeps) {
         let (mut inner, mut gradient_square, mut direction_square) =

@@ -2,16 +2,13 @@
 
 use super::{
     blocks::{Blocks, name as block_name},
-    report::{Row, Statement},
+    report::{BoundFrom, Row, Statement},
     row::RowBuilder,
     semantics::Semantics,
     stream::scaled,
     streamed::{Computed, Side},
 };
 use lossproof_numerics::{ErrorModel, f32_rule};
-
-const RULE: &str = "4 × the other's distance";
-const ROUNDING: &str = "rounding model";
 
 /// What subjects are judged by.
 pub(super) struct Judge<'a> {
@@ -24,7 +21,7 @@ pub(super) struct Judge<'a> {
 impl Judge<'_> {
     pub(super) fn token_losses(&self, side: &Side) -> Row {
         let text = "token losses = the f64 truth's".to_owned();
-        let mut row = RowBuilder::new(Statement::TruthTokenLosses, None, &side.name, text, ROUNDING);
+        let mut row = RowBuilder::new(Statement::TruthTokenLosses, None, &side.name, text, BoundFrom::Rounding);
         let bound = self.model.loss_bound(side.dtype);
         for (index, (&a, &b)) in side.token_losses.iter().zip(self.truth_losses).enumerate() {
             let scale = b.abs().max(1.0);
@@ -44,7 +41,7 @@ impl Judge<'_> {
                 (Statement::LossCalculus, "loss = Σ_t w_t·ℓ_t", meaning.loss(&side.token_losses)),
             ];
             for (statement, text, expected) in references {
-                let mut row = RowBuilder::new(statement, Some(meaning.name), &side.name, text.to_owned(), ROUNDING);
+                let mut row = RowBuilder::new(statement, Some(meaning.name), &side.name, text.to_owned(), BoundFrom::Rounding);
                 let loss = own.observation.loss;
                 let error = |factor: f64| (factor * loss - expected).abs() / scale;
                 let bound = self.model.loss_bound(side.dtype);
@@ -64,7 +61,7 @@ impl Judge<'_> {
         let scales = self.blocks.scales(|index, _| truth(index));
         let rows = sides.iter().zip(computed).enumerate().map(|(this, (side, own))| {
             let other = computed.iter().enumerate().find(|(index, _)| *index != this).map(|(_, other)| other);
-            let bound_from = if other.is_some() { RULE } else { ROUNDING };
+            let bound_from = if other.is_some() { BoundFrom::OtherDistance } else { BoundFrom::Rounding };
             let text = "∇ = the f64 truth's".to_owned();
             let mut row =
                 RowBuilder::new(Statement::TruthGradient, Some(meaning.name), &side.name, text, bound_from);
@@ -103,7 +100,7 @@ impl Judge<'_> {
     pub(super) fn calculus(&self, meaning: &Semantics, side: &Side, own: &Computed) -> Row {
         let text = "∇ = Σ_i w_i · ∇(sum of sequence i)".to_owned();
         let mut row =
-            RowBuilder::new(Statement::GradientCalculus, Some(meaning.name), &side.name, text, ROUNDING);
+            RowBuilder::new(Statement::GradientCalculus, Some(meaning.name), &side.name, text, BoundFrom::Rounding);
         let bound = self.model.gradient_bound(side.dtype) + side.noise;
         for (name, sketch) in &own.sketches {
             let parts: Vec<_> = side.sequences.iter().filter_map(|sketches| sketches.get(name)).collect();

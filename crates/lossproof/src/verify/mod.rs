@@ -20,7 +20,7 @@ mod third;
 pub use blame::{Blame, Part};
 pub use derivative::Directions;
 pub use exact::{Verification, verify};
-pub use report::{Comparison, Report, Row, Statement, Verdict};
+pub use report::{BoundFrom, Comparison, Report, Row, Statement, Verdict};
 pub use streamed::{Streamed, verify_streamed};
 
 use crate::{Recorded, Subject, SubjectError, Unsupported};

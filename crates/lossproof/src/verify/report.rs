@@ -38,7 +38,7 @@ pub struct Row {
     /// The comparison that came closest to its bound, or exceeded it most.
     pub worst: Comparison,
     /// Where the bound comes from.
-    pub bound_from: &'static str,
+    pub bound_from: BoundFrom,
     /// Number of comparisons.
     pub compared: usize,
     /// The smallest relative error, of whichever tensor, that this row is certain to catch.
@@ -67,13 +67,37 @@ pub(crate) fn finite_or_text<S: serde::Serializer>(value: &f64, serializer: S) -
     if value.is_finite() { serializer.serialize_f64(*value) } else { serializer.collect_str(value) }
 }
 
+/// Where a bound comes from; each is derived in `docs/tolerances.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BoundFrom {
+    /// The rounding model for the shape and dtype.
+    Rounding,
+    /// Where finite differences plateau: 1e-9 of the typical directional derivative.
+    Plateau,
+    /// Four times as far from the f64 truth as the other implementation, or the error the rounding model expects.
+    OtherDistance,
+}
+
+impl fmt::Display for BoundFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Rounding => "rounding",
+            Self::Plateau => "plateau",
+            Self::OtherDistance => "4 × other",
+        })
+    }
+}
+
 /// The kinds of statement a verification makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Statement {
-    /// Token losses and loss equal those of the third forward.
+    /// Token losses equal those of the third forward.
     ThirdForwardLosses,
-    /// The gradient equals that of the third forward.
+    /// The per-token mean equals that of the third forward.
+    ThirdForwardLoss,
+    /// The gradient of the per-token mean equals that of the third forward.
     ThirdForwardGradient,
     /// Token losses of two implementations agree.
     TokenLosses,

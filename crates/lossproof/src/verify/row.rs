@@ -1,6 +1,6 @@
 //! Building a row from comparisons, with its power and its negative control.
 
-use super::report::{Comparison, Row, Statement, Verdict};
+use super::report::{BoundFrom, Comparison, Row, Statement, Verdict};
 
 /// A comparison weaker than this checks nothing: an error of 1 % would pass.
 const WEAKEST: f64 = 1e-2;
@@ -32,7 +32,7 @@ impl RowBuilder {
         semantics: Option<&'static str>,
         subject: &str,
         text: String,
-        bound_from: &'static str,
+        bound_from: BoundFrom,
     ) -> Self {
         let worst = Comparison { at: "nothing".to_owned(), error: 0.0, bound: 0.0 };
         let row = Row {

@@ -2,7 +2,7 @@
 
 use super::{
     Progress, Report, ThirdForward, VerifyError,
-    blame::blames,
+    blame::{Truth, blames},
     blocks::Blocks,
     describe,
     evidence::{evaluator, gradient, loader},
@@ -93,7 +93,8 @@ pub fn verify_streamed(verification: Streamed<'_>, progress: &mut Progress<'_>) 
         rows.extend(sides.iter().zip(&computed).map(|(side, own)| judge.calculus(meaning, side, own)));
     }
     let names: Vec<_> = sides.iter().map(|side| side.name.as_str()).chain([truth_name.as_str()]).collect();
-    let blames = blames(&rows, &names);
+    let implementation = truth.info().name;
+    let blames = blames(&rows, &names, Some(Truth { name: &truth_name, implementation: &implementation }));
     let noise_floor = sides.iter().map(|side| side.noise).fold(0.0, f64::max);
     Ok(Report { participants, rows, blames, noise_floor })
 }

@@ -1,0 +1,9 @@
+//! Lets the tests find libtorch at run time, as `crates/lossproof-torch/build.rs` does for its own.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    // Absent without the feature `torch`, and where torch-sys does not name libtorch's directory.
+    if let Ok(lib) = std::env::var("DEP_LOSSPROOF_TORCH_LIBTORCH_LIB") {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
+    }
+}
