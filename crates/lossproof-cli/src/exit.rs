@@ -55,3 +55,15 @@ pub(crate) fn of(command: impl FnOnce() -> miette::Result<Exit>) -> Exit {
 fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_the_users_and_panics_ours() {
+        assert_eq!(of(|| Ok(Exit::Conforms)), Exit::Conforms);
+        assert_eq!(of(|| Err(miette::miette!("no such file"))), Exit::Usage);
+        assert_eq!(of(|| panic!("a defect")), Exit::Internal);
+    }
+}

@@ -246,6 +246,25 @@ proptest! {
     }
 
     #[test]
+    fn a_ratio_is_uniform_or_spans_the_ratios_of_all_tokens(
+        rows in rows(),
+        numerator in common::specs(),
+        denominator in common::specs(),
+    ) {
+        let layout = batch(&rows).layout();
+        let of = |spec| TokenWeights::new(spec, &layout);
+        let (Ok(numerator), Ok(denominator)) = (of(&numerator), of(&denominator)) else { return Ok(()) };
+        let pairs = numerator.sequences().zip(denominator.sequences());
+        let ratios: Vec<_> = pairs.filter(|((_, tokens), _)| *tokens > 0).map(|((n, _), (d, _))| n / d).collect();
+        let expected = match (ratios.iter().min(), ratios.iter().max()) {
+            (Some(min), Some(max)) if min == max => WeightRatio::Uniform(min.clone()),
+            (Some(min), Some(max)) => WeightRatio::Varies { min: min.clone(), max: max.clone() },
+            _ => WeightRatio::Nothing,
+        };
+        prop_assert_eq!(WeightRatio::between(&numerator, &denominator), expected);
+    }
+
+    #[test]
     fn means_coincide_exactly_where_the_counts_are_equal(rows in full_rows()) {
         let layout = batch(&rows).layout();
         let tokens = |micro_batch: &Vec<SequenceShape>| micro_batch.iter().map(|s| s.supervised).sum::<usize>();

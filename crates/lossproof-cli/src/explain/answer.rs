@@ -206,7 +206,7 @@ fn ratios(classes: &[Class]) -> String {
     );
     text.push('\n');
     let heads = classes.iter().map(|class| (class.members[0].letter().to_string(), Align::Right));
-    let mut table = Table::new([("row ÷ column".to_owned(), Align::Left)].into_iter().chain(heads));
+    let mut table = Table::new([("÷".to_owned(), Align::Left)].into_iter().chain(heads));
     for row in classes {
         let mut cells = vec![letters(&row.members, ", ")];
         cells.extend(classes.iter().map(|column| {

@@ -154,3 +154,18 @@ pub(crate) enum UsageError {
     #[diagnostic(help("lower --length or --lengths"))]
     Layout(#[from] LayoutError),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_are_dealt_in_order_and_as_evenly_as_possible() {
+        let lengths = vec![2, 3, 4, 5, 6, 7, 8, 9];
+        let batch = Batch::new(&Args { lengths, ranks: 2, micro_batches: 3, ..Args::default() }).unwrap();
+        let dealt = batch.layout.micro_batches().map(|m| m.iter().map(|s| s.positions).collect::<Vec<_>>());
+        assert_eq!(dealt.collect::<Vec<_>>(), [vec![2, 3], vec![4, 5], vec![6], vec![7], vec![8], vec![9]]);
+        assert_eq!(batch.micro_batch_losses, Extent { least: 3 - 1 + 2 - 1, most: 9 - 1 });
+        assert_eq!(batch.rank_losses, Extent { least: 15, most: 21 });
+    }
+}
