@@ -5,6 +5,7 @@ use lossproof::{Tensor, TensorSet, TensorValues};
 use rand::{SeedableRng, distr::Distribution};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
+use rayon::prelude::*;
 
 /// GPT-2's initial parameters (Radford et al. 2019; Hugging Face's `_init_weights`): weights N(0, 0.02²), the output
 /// projections of both residual branches N(0, (0.02/√(2·layers))²), biases 0, layer-norm gains 1. Values are exact in f32.
@@ -57,7 +58,7 @@ fn kind(name: &str) -> Kind {
     }
 }
 
-fn generate(shape: ModelShape, seed: u64, law: impl Fn(&str) -> (f64, f64)) -> TensorSet {
+fn generate(shape: ModelShape, seed: u64, law: impl Fn(&str) -> (f64, f64) + Sync) -> TensorSet {
     let tensor = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
         let (mean, deviation) = law(&name);
         // A stream per tensor: one tensor's values do not depend on another's size.
@@ -72,5 +73,5 @@ fn generate(shape: ModelShape, seed: u64, law: impl Fn(&str) -> (f64, f64)) -> T
         let tensor = Tensor::new(shape, TensorValues::F32(values)).expect("invariant: the shape was filled");
         (name, tensor)
     };
-    shape.parameters().into_iter().enumerate().map(tensor).collect()
+    shape.parameters().into_par_iter().enumerate().map(tensor).collect()
 }

@@ -45,10 +45,15 @@ impl<K: Gpt2Config, E: Element, D: Device<E>> Block<K, E, D> {
 }
 
 /// Three row-major matrices with the same row length, side by side.
-pub(crate) fn fuse<E: Copy>(parts: &[Vec<E>; 3], columns: usize) -> Vec<E> {
-    let rows = parts.each_ref().map(|part| part.chunks_exact(columns));
-    let [query, key, value] = rows;
-    query.zip(key).zip(value).flat_map(|((q, k), v)| [q, k, v].concat()).collect()
+pub(crate) fn fuse<E: Copy>(parts: [&[E]; 3], columns: usize) -> Vec<E> {
+    let [query, key, value] = parts.map(|part| part.chunks_exact(columns));
+    let mut fused = Vec::with_capacity(3 * parts[0].len());
+    for ((query, key), value) in query.zip(key).zip(value) {
+        for row in [query, key, value] {
+            fused.extend_from_slice(row);
+        }
+    }
+    fused
 }
 
 /// The three matrices that [`fuse`] put side by side.
@@ -66,7 +71,7 @@ mod tests {
     #[test]
     fn splitting_undoes_fusing() {
         let parts = [vec![1, 2, 3, 4], vec![5, 6, 7, 8], vec![9, 10, 11, 12]];
-        let fused = fuse(&parts, 2);
+        let fused = fuse(parts.each_ref().map(Vec::as_slice), 2);
         assert_eq!(fused, [1, 2, 5, 6, 9, 10, 3, 4, 7, 8, 11, 12]);
         assert_eq!(split(&fused, 2), parts);
     }

@@ -100,7 +100,7 @@ impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> Subject for Reference<K, E, D>
             Failure::Device(error) => failed(error),
         })?;
         let Accumulated { ranks, rank_factor, loss, token_losses } = accumulated;
-        self.model.visit(&mut HandOver { ranks: &ranks, rank_factor, sink: gradients })?;
+        self.model.visit(&mut HandOver { ranks: &ranks, rank_factor, sink: gradients, buffer: Vec::new() })?;
         let supervised_tokens = Some(token_losses.len());
         Ok(Observation { loss, token_losses: Some(token_losses), supervised_tokens })
     }
@@ -175,25 +175,32 @@ struct HandOver<'a, E: Element, D: DfdxDevice<E>> {
     ranks: &'a [Gradients<E, D>],
     rank_factor: f64,
     sink: &'a mut dyn GradientSink,
+    /// Reused from tensor to tensor: touching fresh memory costs more than copying.
+    buffer: Vec<E>,
 }
 
 impl<E: Element, D: DfdxDevice<E>> HandOver<'_, E, D> {
-    /// The simulated all-reduce of one tensor.
-    fn reduced<S: Shape>(&self, tensor: &Tensor<S, E, D>) -> Vec<E> {
-        let mut ranks = self.ranks.iter().map(|gradients| gradients.get(tensor).as_vec());
-        let mut sum = ranks.next().expect("invariant: a global batch has a rank");
-        for rank in ranks {
-            for (total, &own) in sum.iter_mut().zip(&rank) {
-                *total += own;
+    /// The simulated all-reduce of one tensor, appended to the buffer.
+    fn reduce<S: Shape>(&mut self, tensor: &Tensor<S, E, D>) {
+        let start = self.buffer.len();
+        self.buffer.resize(start + tensor.shape().num_elements(), E::default());
+        let sum = &mut self.buffer[start..];
+        for (index, gradients) in self.ranks.iter().enumerate() {
+            let own = gradients.get(tensor);
+            if index == 0 {
+                own.copy_into(sum);
+            } else {
+                for (total, own) in sum.iter_mut().zip(own.as_vec()) {
+                    *total += own;
+                }
             }
         }
         if self.ranks.len() > 1 {
             let factor = E::round(self.rank_factor);
-            for value in &mut sum {
+            for value in sum {
                 *value *= factor;
             }
         }
-        sum
     }
 }
 
@@ -201,8 +208,9 @@ impl<E: Element, D: DfdxDevice<E>> Visitor<E, D> for HandOver<'_, E, D> {
     type Error = SinkError;
 
     fn tensor<S: ConstShape>(&mut self, name: &str, tensor: &mut Tensor<S, E, D>) -> Result<(), SinkError> {
-        let values = self.reduced(tensor);
-        self.sink.receive(name, &dimensions(tensor), E::view(&values))
+        self.buffer.clear();
+        self.reduce(tensor);
+        self.sink.receive(name, &dimensions(tensor), E::view(&self.buffer))
     }
 
     fn fused<S: ConstShape>(&mut self, name: &str, parts: &mut [Tensor<S, E, D>; 3]) -> Result<(), SinkError> {
@@ -211,7 +219,10 @@ impl<E: Element, D: DfdxDevice<E>> Visitor<E, D> for HandOver<'_, E, D> {
         if let Some(last) = shape.last_mut() {
             *last *= 3;
         }
-        let values = fuse(&parts.each_ref().map(|part| self.reduced(part)), columns);
+        self.buffer.clear();
+        parts.iter().for_each(|part| self.reduce(part));
+        let each = self.buffer.len() / 3;
+        let values = fuse([&self.buffer[..each], &self.buffer[each..2 * each], &self.buffer[2 * each..]], columns);
         self.sink.receive(name, &shape, E::view(&values))
     }
 }

@@ -1,7 +1,9 @@
 //! Directions to differentiate along.
 
+use lossproof_spec::CompensatedSum;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 /// A tensor below this root mean square is taken for one that is still (nearly) zero. The smallest standard deviation
 /// GPT-2's initialisation gives a weight is `0.02/√(2·48)`, of gpt2-xl's residual projections (Radford et al. 2019, §2.3).
@@ -28,25 +30,91 @@ const NEARLY_ZERO: f64 = 1.0 / 512.0;
 /// Values that are not finite give a direction that is not finite.
 #[must_use]
 pub fn rademacher(seed: u64, stream: u64, values: &[f64]) -> Vec<f64> {
-    let mut direction = vec![scale(values); values.len()];
-    let mut signs = ChaCha8Rng::seed_from_u64(seed);
-    signs.set_stream(stream);
-    for chunk in direction.chunks_mut(64) {
-        let mut word = signs.next_u64();
-        for element in chunk {
-            // The lowest bit of the word becomes the sign bit.
-            *element = f64::from_bits(element.to_bits() ^ word << 63);
-            word >>= 1;
-        }
-    }
+    let mut direction = vec![0.0; values.len()];
+    Rademacher::new(seed, stream, values).displace(&mut direction, 1.0);
     direction
 }
 
-fn scale(values: &[f64]) -> f64 {
-    // Two levels, so that the rounding error does not grow with the size of an embedding.
-    let squares: f64 =
-        values.chunks(1024).map(|chunk| chunk.iter().map(|value| value * value).sum::<f64>()).sum();
-    let root_mean_square = (squares / values.len().max(1) as f64).sqrt();
+/// The direction of [`rademacher`] without its elements: at the size of a GPT-2 embedding, writing them out costs more than
+/// drawing the signs again. Long tensors are worked on by all cores, with the same result.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rademacher {
+    seed: u64,
+    stream: u64,
+    scale: f64,
+}
+
+/// Elements one core works on at a time.
+const CHUNK: usize = 1 << 16;
+
+/// Elements that take their signs from one word.
+const WORD: usize = 64;
+
+impl Rademacher {
+    /// The direction for a tensor with these values.
+    #[must_use]
+    pub fn new<T: Copy + Into<f64> + Sync>(seed: u64, stream: u64, values: &[T]) -> Self {
+        Self { seed, stream, scale: scale(values) }
+    }
+
+    /// The size of each element.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// Adds `step` times the direction to `values`, the first elements of the tensor.
+    pub fn displace(&self, values: &mut [f64], step: f64) {
+        let size = step * self.scale;
+        values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
+            let mut signs = self.signs(chunk);
+            for values in values.chunks_mut(WORD) {
+                let mut word = signs.next_u64();
+                for value in values {
+                    *value += signed(size, word);
+                    word >>= 1;
+                }
+            }
+        });
+    }
+
+    /// Inner product with `values`, the first elements of a tensor. Sums over 64 elements are plain, all others compensated.
+    #[must_use]
+    pub fn dot<T: Copy + Into<f64> + Sync>(&self, values: &[T]) -> f64 {
+        let of_chunk = |(chunk, values): (usize, &[T])| -> CompensatedSum {
+            let mut signs = self.signs(chunk);
+            let of_word = |values: &[T]| -> f64 {
+                let word = signs.next_u64();
+                values.iter().enumerate().map(|(bit, &value)| signed(value.into(), word >> bit)).sum()
+            };
+            values.chunks(WORD).map(of_word).collect()
+        };
+        let sums: Vec<_> = values.par_chunks(CHUNK).enumerate().map(of_chunk).collect();
+        self.scale * sums.iter().map(CompensatedSum::value).collect::<CompensatedSum>().value()
+    }
+
+    /// The generator at the first word of a chunk.
+    fn signs(&self, chunk: usize) -> ChaCha8Rng {
+        // A sign word is two words of the generator.
+        let position = 2 * (chunk as u128) * (CHUNK / WORD) as u128;
+        let mut signs = ChaCha8Rng::seed_from_u64(self.seed);
+        signs.set_stream(self.stream);
+        signs.set_word_pos(position);
+        signs
+    }
+}
+
+/// `value` with its sign turned when the lowest bit of `word` is set.
+fn signed(value: f64, word: u64) -> f64 {
+    f64::from_bits(value.to_bits() ^ word << 63)
+}
+
+fn scale<T: Copy + Into<f64> + Sync>(values: &[T]) -> f64 {
+    // Sums of sums, so that the rounding error does not grow with the size of an embedding.
+    let square = |values: &[T]| -> f64 { values.iter().map(|&value| value.into().powi(2)).sum() };
+    let of_chunk = |values: &[T]| -> f64 { values.chunks(1024).map(square).sum() };
+    let squares: Vec<f64> = values.par_chunks(CHUNK).map(of_chunk).collect();
+    let root_mean_square = (squares.iter().sum::<f64>() / values.len().max(1) as f64).sqrt();
     if root_mean_square < NEARLY_ZERO { 1.0 } else { root_mean_square }
 }
 
@@ -88,6 +156,26 @@ mod tests {
             let same = agreement(&rademacher(7, 3, &values), &rademacher(seed, stream, &values));
             assert!((60..140).contains(&same), "{same}");
         }
+    }
+
+    #[test]
+    fn the_unwritten_direction_is_the_written_one() {
+        // Longer than two chunks, and not a multiple of a word.
+        let values: Vec<f64> = (0..150_001).map(|i| f64::from(i).sin()).collect();
+        let written = rademacher(7, 3, &values);
+        let unwritten = Rademacher::new(7, 3, &values);
+        let mut displaced = values.clone();
+        unwritten.displace(&mut displaced, 0.5);
+        for ((displaced, value), v) in displaced.iter().zip(&values).zip(&written) {
+            assert!((displaced - (value + 0.5 * v)).abs() == 0.0);
+        }
+        let expected: f64 = written.iter().zip(&values).map(|(v, value)| v * value).sum();
+        // 150 001 plain additions of numbers below one.
+        assert!((unwritten.dot(&values) - expected).abs() < 150_001.0 * f64::EPSILON * 400.0);
+        // The same signs in single precision.
+        let single = [1.0_f32, 1.0, 1.0, 1.0];
+        let signs: f64 = rademacher(7, 3, &[1.0; 4]).iter().sum();
+        assert!((Rademacher::new(7, 3, &single).dot(&single) - signs).abs() < 1e-15);
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod tensor;
 
 pub use bounds::{ErrorModel, f32_rule};
 pub use cross_entropy::{CrossEntropy, CrossEntropyError};
-pub use direction::rademacher;
+pub use direction::{Rademacher, rademacher};
 pub use dtype::Dtype;
 pub use finite_difference::{Plateau, Sweep, directional_bound, sweep};
 pub use structure::{Block, gpt2_blocks};

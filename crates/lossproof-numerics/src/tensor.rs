@@ -51,6 +51,29 @@ impl Difference {
     }
 }
 
+impl Difference {
+    /// The difference over the elements of both, `self` being of the earlier ones.
+    #[must_use]
+    pub fn merge(self, later: Self) -> Self {
+        let worst = match (self.worst, later.worst) {
+            (Some(own), Some(other)) => {
+                let apart = |worst: Worst| (worst.actual - worst.expected).abs();
+                let own_is_worse = !self.finite || (later.finite && apart(own) >= apart(other));
+                Some(if own_is_worse { own } else { other })
+            }
+            (own, other) => own.or(other),
+        };
+        Self {
+            difference: self.difference.hypot(later.difference),
+            actual: self.actual.hypot(later.actual),
+            expected: self.expected.hypot(later.expected),
+            worst,
+            finite: self.finite && later.finite,
+            elements: self.elements + later.elements,
+        }
+    }
+}
+
 /// Compares two tensors, given as functions of the row-major index, at `indices`.
 ///
 /// Norms are sums of squares in f64: plain over blocks of 256, compensated over the blocks. All terms are positive, so the
@@ -161,6 +184,24 @@ mod tests {
         let d = compare(&[1.0], &[2.0]);
         for scale in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(d.relative_to(scale) == f64::INFINITY);
+        }
+    }
+
+    #[test]
+    fn merging_is_comparing_together() {
+        let actual = [1.0, 5.0, -2.0, 0.5, 3.0, f64::NAN];
+        let expected = [1.5, 4.0, -2.0, 3.5, 3.0, 1.0];
+        for split in 0..=6 {
+            for end in split..=6 {
+                let part = |range| difference(|i| actual[i], |i| expected[i], range);
+                let (merged, whole) = (part(0..split).merge(part(split..end)), part(0..end));
+                assert_eq!((merged.worst.map(|w| w.index), merged.finite), (whole.worst.map(|w| w.index), whole.finite));
+                assert_eq!(merged.elements, whole.elements);
+                if whole.finite {
+                    assert!((merged.difference - whole.difference).abs() < 1e-15);
+                    assert!((merged.actual - whole.actual).abs() < 1e-14);
+                }
+            }
         }
     }
 

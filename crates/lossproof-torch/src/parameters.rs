@@ -6,7 +6,6 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Seed of the initial parameters: the day GPT-2 was announced.
@@ -71,10 +70,9 @@ impl Parameters {
 
     /// Back to the initial values.
     pub(crate) fn reset(&mut self) -> Result<(), Failure> {
-        for (&index, initial) in &self.displaced {
-            self.live[index].f_copy_(initial)?;
+        while let Some((index, initial)) = self.displaced.pop_first() {
+            self.live[index] = initial;
         }
-        self.displaced.clear();
         Ok(())
     }
 
@@ -134,10 +132,9 @@ impl Parameters {
             return Err(refuse(name, &problem));
         }
         let live = &mut self.live[index];
-        if let Entry::Vacant(initial) = self.displaced.entry(index) {
-            initial.insert(live.f_detach_copy()?);
-        }
-        live.f_copy_(&Tensor::f_from_slice(values)?.f_view_as(live)?)?;
+        let new = Tensor::f_from_slice(values)?.f_view_as(live)?.f_to_kind(self.kind)?.f_to_device(live.device())?;
+        let former = std::mem::replace(live, new);
+        self.displaced.entry(index).or_insert(former);
         Ok(())
     }
 

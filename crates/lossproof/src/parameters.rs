@@ -68,9 +68,17 @@ impl Tensor {
     /// All values, exact in f64.
     #[must_use]
     pub fn to_f64(&self) -> Vec<f64> {
+        let mut values = Vec::new();
+        self.copy_to_f64(&mut values);
+        values
+    }
+
+    /// [`to_f64`](Self::to_f64) into a vector that is there already.
+    pub fn copy_to_f64(&self, into: &mut Vec<f64>) {
+        into.clear();
         match &self.values {
-            TensorValues::F32(values) => values.iter().map(|&value| f64::from(value)).collect(),
-            TensorValues::F64(values) => values.clone(),
+            TensorValues::F32(values) => into.extend(values.iter().map(|&value| f64::from(value))),
+            TensorValues::F64(values) => into.extend_from_slice(values),
         }
     }
 }

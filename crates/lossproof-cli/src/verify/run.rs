@@ -105,12 +105,17 @@ impl Inputs<'_> {
         let third = Third::new(self.config, self.device)?;
         let (mut third_reference, mut third_oracle) = third.subjects()?;
         progress("drawing parameters", 0, 1);
-        let parameters = self.parameters();
-        let mut judged = vec![ours(self.config, dtype, self.device)?];
-        if dtype != lossproof::Dtype::F64 {
-            judged.push(theirs(self.config, dtype, self.device)?);
-        }
-        let mut truth = theirs(self.config, lossproof::Dtype::F64, self.device)?;
+        // Each of these takes a second or more of one core at the size of gpt2-small.
+        let (parameters, reference, oracle, truth) = std::thread::scope(|scope| {
+            let parameters = scope.spawn(|| self.parameters());
+            let reference = scope.spawn(|| reference(self.config, dtype, self.device));
+            let second = (dtype != lossproof::Dtype::F64).then(|| scope.spawn(|| theirs(self.config, dtype, self.device)));
+            let truth = scope.spawn(|| theirs(self.config, lossproof::Dtype::F64, self.device));
+            (joined(parameters), joined(reference), second.map(joined), joined(truth))
+        });
+        let mut judged = vec![reference.into_diagnostic()?];
+        judged.extend(oracle.transpose()?);
+        let mut truth = truth?;
         let verification = Streamed {
             judged: judged.iter_mut().map(|subject| &mut **subject as &mut dyn Subject).collect(),
             truth: &mut *truth,
@@ -156,6 +161,11 @@ impl Third {
         let model = error_model(self.config.shape(), &self.recorded.batch);
         ThirdForward { recorded: &self.recorded, subjects: vec![reference, oracle], model }
     }
+}
+
+/// What a thread computed; its panic is ours.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn ours(config: Config, dtype: lossproof::Dtype, device: Device) -> miette::Result<Door> {

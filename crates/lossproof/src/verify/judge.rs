@@ -31,13 +31,13 @@ impl Judge<'_> {
         row.finish()
     }
 
-    /// For each side: its loss against the truth's, and against the weighted sum of its own token losses.
-    pub(super) fn losses(&self, meaning: &Semantics, truth: f64, sides: &[Side], computed: &[Computed]) -> Vec<Row> {
+    /// For each side: its loss against the weighted sum of the truth's token losses, and against the weighted sum of its own token losses.
+    pub(super) fn losses(&self, meaning: &Semantics, sides: &[Side], computed: &[Computed]) -> Vec<Row> {
         let mut rows = Vec::new();
         for (side, own) in sides.iter().zip(computed) {
             let scale = meaning.loss_scale(self.truth_losses);
             let references = [
-                (Statement::TruthLoss, "loss = the f64 truth's", truth),
+                (Statement::TruthLoss, "loss = the f64 truth's", meaning.loss(self.truth_losses)),
                 (Statement::LossCalculus, "loss = Σ_t w_t·ℓ_t", meaning.loss(&side.token_losses)),
             ];
             for (statement, text, expected) in references {

@@ -8,6 +8,7 @@ use super::{
     evidence::{evaluator, gradient, loader},
     global,
     judge::Judge,
+    report::Row,
     semantics::{self, Semantics},
     stream::Compare,
     third,
@@ -15,6 +16,7 @@ use super::{
 use crate::{Observation, Sketch, Subject, Tee, TensorSet, TensorSketch};
 use lossproof_numerics::{Difference, Dtype, ErrorModel};
 use lossproof_spec::{GlobalBatch, LossSpec};
+use num_traits::ToPrimitive;
 use std::collections::BTreeMap;
 
 /// Projections kept of each tensor. One would do to see an error; four make it improbable (2⁻⁴ at half the size) that all
@@ -44,7 +46,8 @@ pub struct Streamed<'a> {
 /// For the six loss semantics of [`verify`](super::verify): losses and every parameter's gradient of each judged subject
 /// against the truth, no further from it than four times the other judged subject (with one judged subject, than the
 /// rounding model allows); the exact ratios of the calculus within each judged subject, on sketches; and the truth itself
-/// against finite differences of its own forward pass along three global directions.
+/// against finite differences of its own forward pass along three global directions. Where the weights of a semantics are
+/// a multiple of the sum's, its truth is that multiple of the truth of the sum.
 ///
 /// # Errors
 /// When a subject fails, lacks a capability, or is not deterministic. A disagreement is not an error: it is in the report.
@@ -79,19 +82,32 @@ pub fn verify_streamed(verification: Streamed<'_>, progress: &mut Progress<'_>) 
     let blocks = Blocks::new(batch, &truth.parameters());
     let judge = Judge { model, blocks: &blocks, truth_losses: &truth_losses };
     rows.extend(sides.iter().map(|side| judge.token_losses(side)));
-    for (index, meaning) in semantics.iter().enumerate() {
-        progress(&format!("{truth_name}: {}", meaning.name), index, semantics.len());
-        let (observed, exact) = gradient(truth, &meaning.spec, &meaning.batch)?;
+    // Semantics whose weights are a multiple of the sum's share its truth, so those come first while it is at hand.
+    let (multiples, others): (Vec<_>, Vec<_>) =
+        (0..semantics.len()).partition(|&index| semantics[index].over_sum.is_some());
+    let mut exact = TensorSet::new();
+    let mut by_semantics: BTreeMap<usize, Vec<Row>> = BTreeMap::new();
+    for (done, index) in multiples.into_iter().chain(others).enumerate() {
+        let meaning = &semantics[index];
+        let own = by_semantics.entry(index).or_default();
+        if done == 0 || meaning.over_sum.is_none() {
+            progress(&format!("{truth_name}: {}", meaning.name), done, semantics.len());
+            // The former truth makes room before the next one comes.
+            exact.clear();
+            exact = gradient(truth, &meaning.spec, &meaning.batch)?.1;
+            own.push(global::row(&truth_name, &derivatives, meaning, &exact));
+        }
+        let factor = meaning.over_sum.as_ref().and_then(ToPrimitive::to_f64).unwrap_or(1.0);
         let mut computed = Vec::new();
         for (side, subject) in sides.iter().zip(&mut judged) {
-            progress(&format!("{}: {}", side.name, meaning.name), index, semantics.len());
-            computed.push(Computed::new(*subject, meaning, &blocks, &exact, seed)?);
+            progress(&format!("{}: {}", side.name, meaning.name), done, semantics.len());
+            computed.push(Computed::new(*subject, meaning, &blocks, (&exact, factor), seed)?);
         }
-        rows.extend(judge.losses(meaning, observed.loss, &sides, &computed));
-        rows.extend(judge.gradients(meaning, &sides, &computed));
-        rows.push(global::row(&truth_name, &derivatives, meaning, &exact, parameters, seed));
-        rows.extend(sides.iter().zip(&computed).map(|(side, own)| judge.calculus(meaning, side, own)));
+        own.extend(judge.losses(meaning, &sides, &computed));
+        own.extend(judge.gradients(meaning, &sides, &computed));
+        own.extend(sides.iter().zip(&computed).map(|(side, computed)| judge.calculus(meaning, side, computed)));
     }
+    rows.extend(by_semantics.into_values().flatten());
     let names: Vec<_> = sides.iter().map(|side| side.name.as_str()).chain([truth_name.as_str()]).collect();
     let implementation = truth.info().name;
     let blames = blames(&rows, &names, Some(Truth { name: &truth_name, implementation: &implementation }));
@@ -150,10 +166,10 @@ impl Computed {
         subject: &mut dyn Subject,
         meaning: &Semantics,
         blocks: &Blocks,
-        truth: &TensorSet,
+        (truth, factor): (&TensorSet, f64),
         seed: u64,
     ) -> Result<Self, VerifyError> {
-        let (mut compare, mut sketch) = (Compare::new(blocks, truth), Sketch::new(seed, PROJECTIONS));
+        let (mut compare, mut sketch) = (Compare::new(blocks, truth, factor), Sketch::new(seed, PROJECTIONS));
         subject.configure(&meaning.spec)?;
         let observation = subject.accumulate(&meaning.batch, &mut Tee(&mut compare, &mut sketch))?;
         Ok(Self { observation, differences: compare.into_differences(), sketches: sketch.into_tensors() })
