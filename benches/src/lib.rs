@@ -37,7 +37,8 @@ pub fn both(config: Config, dtype: Dtype) -> Result<[Named; 2], SubjectError> {
 pub fn batch(config: Config, sequences: u32, length: u32) -> Result<GlobalBatch, BatchError> {
     let vocabulary = u32::try_from(config.shape().vocabulary).unwrap_or(u32::MAX);
     let row = |row: u32| {
-        let tokens: Vec<u32> = (0..length).map(|position| (row * 8191 + position * 127) % vocabulary).collect();
+        let tokens: Vec<u32> =
+            (0..length).map(|position| (row * 8191 + position * 127) % vocabulary).collect();
         let labels = tokens.iter().map(|&token| i64::from(token)).collect();
         Sequence::new(tokens, labels)
     };

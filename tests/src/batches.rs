@@ -6,13 +6,15 @@ use rand_chacha::ChaCha8Rng;
 
 fn sequence(random: &mut ChaCha8Rng, length: usize, masked: impl Fn(usize) -> bool) -> Sequence {
     let input_ids: Vec<u32> = (0..length).map(|_| random.random_range(0..64)).collect();
-    let label = |(position, &token): (usize, &u32)| if masked(position) { IGNORE_INDEX } else { i64::from(token) };
+    let label =
+        |(position, &token): (usize, &u32)| if masked(position) { IGNORE_INDEX } else { i64::from(token) };
     let labels = input_ids.iter().enumerate().map(label).collect();
     Sequence::new(input_ids, labels).expect("a sequence")
 }
 
 fn assemble(ranks: Vec<Vec<Vec<Sequence>>>) -> GlobalBatch {
-    let micro_batches = |rank: Vec<Vec<Sequence>>| rank.into_iter().map(|m| MicroBatch::new(m).expect("sequences")).collect();
+    let micro_batches =
+        |rank: Vec<Vec<Sequence>>| rank.into_iter().map(|m| MicroBatch::new(m).expect("sequences")).collect();
     let ranks = ranks.into_iter().map(|rank| Rank::new(micro_batches(rank)).expect("micro-batches"));
     GlobalBatch::new(ranks.collect()).expect("ranks")
 }
@@ -28,9 +30,17 @@ pub fn ragged_batch(seed: u64) -> GlobalBatch {
     assemble(vec![
         vec![
             vec![sequence(random, 12, |p| p < 3), sequence(random, 4, |_| false)],
-            vec![sequence(random, 7, |p| p == 0), sequence(random, 15, |p| p == 5), sequence(random, 2, |_| false)],
+            vec![
+                sequence(random, 7, |p| p == 0),
+                sequence(random, 15, |p| p == 5),
+                sequence(random, 2, |_| false),
+            ],
         ],
-        vec![vec![sequence(random, 11, |_| false)], vec![sequence(random, 6, |p| p < 2)], vec![sequence(random, 8, |_| false)]],
+        vec![
+            vec![sequence(random, 11, |_| false)],
+            vec![sequence(random, 6, |p| p < 2)],
+            vec![sequence(random, 8, |_| false)],
+        ],
     ])
 }
 
@@ -44,12 +54,19 @@ pub fn hard_batch(seed: u64) -> GlobalBatch {
     let random = &mut ChaCha8Rng::seed_from_u64(seed);
     assemble(vec![
         vec![
-            vec![sequence(random, 9, |p| p < 3), sequence(random, 4, |_| true), sequence(random, 1, |_| false)],
+            vec![
+                sequence(random, 9, |p| p < 3),
+                sequence(random, 4, |_| true),
+                sequence(random, 1, |_| false),
+            ],
             vec![sequence(random, 5, |_| true)],
             vec![sequence(random, 6, |p| p == 2), sequence(random, 12, |_| false)],
         ],
         vec![vec![sequence(random, 7, |_| true)]],
-        vec![vec![sequence(random, 3, |p| p == 0)], vec![sequence(random, 11, |p| p > 6), sequence(random, 2, |_| false)]],
+        vec![
+            vec![sequence(random, 3, |p| p == 0)],
+            vec![sequence(random, 11, |p| p > 6), sequence(random, 2, |_| false)],
+        ],
     ])
 }
 
@@ -72,7 +89,13 @@ pub fn packed_batch(seed: u64) -> GlobalBatch {
         for position in 0..10 {
             position_ids.push(if starts(position) { 0 } else { position_ids[position - 1] + 1 });
         }
-        let fields = SequenceFields { input_ids: input_ids.clone(), labels, segment_ids: segment_ids.to_vec(), position_ids, targets: Vec::new() };
+        let fields = SequenceFields {
+            input_ids: input_ids.clone(),
+            labels,
+            segment_ids: segment_ids.to_vec(),
+            position_ids,
+            targets: Vec::new(),
+        };
         Sequence::from_fields(fields).expect("a row")
     };
     let rows = vec![

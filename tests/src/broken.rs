@@ -74,7 +74,8 @@ impl Subject for Broken {
         batch: &GlobalBatch,
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
-        let mut observation = self.inner.accumulate(batch, &mut BrokenSink { sink: gradients, broken: self.broken })?;
+        let mut observation =
+            self.inner.accumulate(batch, &mut BrokenSink { sink: gradients, broken: self.broken })?;
         if let Break::ReportedLoss(factor) = self.broken {
             observation.loss *= factor;
         }
@@ -118,7 +119,9 @@ impl GradientSink for BrokenSink<'_> {
         match self.broken {
             Break::MissingGradient(broken) if broken == name => return Ok(()),
             Break::ScaledGradient(broken, factor) if broken == name => {
-                changed.iter_mut().for_each(|value| *value *= factor);
+                for value in &mut changed {
+                    *value *= factor;
+                }
             }
             Break::LostElement(broken, index) if broken == name => changed[index] = 0.0,
             Break::TransposedWeight(broken) if broken == name => changed = transposed(&changed),

@@ -1,12 +1,13 @@
 //! Reference and libtorch agree where it is hard to: every loss spec, groups without a supervised token, packed documents,
 //! padding, smoothing and z-loss; and the closed forms and the structure of zeros hold for both.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lossproof::{Collect, Dtype, Observation, Subject, SubjectError, TensorSet};
+use lossproof::{Collect, Dtype, Observation, Subject, SubjectError, Tensor, TensorSet};
 use lossproof_gpt2::{Config, probe_initial};
 use lossproof_numerics::{CrossEntropy, difference, gpt2_blocks};
 use lossproof_spec::{
-    Combine, CompensatedSum, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Rank, Reduction, Scope, Sequence,
-    SequenceFields, TokenWeights,
+    Combine, CompensatedSum, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Rank, Reduction, Scope,
+    Sequence, SequenceFields, TokenWeights,
 };
 use lossproof_tests::{
     Door, NANO, error_model, hard_batch, ours, packed_batch, ragged_batch, random_batch, recorded, theirs,
@@ -36,7 +37,7 @@ fn gradient(
 }
 
 fn norm(gradient: &TensorSet) -> f64 {
-    let squares = gradient.values().flat_map(|tensor| tensor.to_f64()).map(|value| value * value);
+    let squares = gradient.values().flat_map(Tensor::to_f64).map(|value| value * value);
     squares.collect::<CompensatedSum>().value().sqrt()
 }
 
@@ -70,9 +71,12 @@ fn every_spec_and_empty_policy_follows_the_calculus_in_both() {
         let model = error_model(CONFIG.shape(), &batch);
         let token_losses = reference.token_losses().unwrap().evaluate(&batch).unwrap();
         for spec in specs() {
-            for empty in [EmptyPolicy::ZeroCounted, EmptyPolicy::ZeroSkipped, EmptyPolicy::Nan, EmptyPolicy::Error] {
+            for empty in
+                [EmptyPolicy::ZeroCounted, EmptyPolicy::ZeroSkipped, EmptyPolicy::Nan, EmptyPolicy::Error]
+            {
                 let spec = LossSpec { empty, ..spec };
-                let computed = [&mut reference, &mut libtorch].map(|subject| gradient(&mut **subject, &spec, &batch));
+                let computed =
+                    [&mut reference, &mut libtorch].map(|subject| gradient(&mut **subject, &spec, &batch));
                 match TokenWeights::new(&spec, &batch.layout()) {
                     Ok(weights) => {
                         let weights = weights.per_prediction(&batch);
@@ -94,8 +98,12 @@ fn every_spec_and_empty_policy_follows_the_calculus_in_both() {
                     }
                     Err(rejected) => {
                         for result in computed {
-                            let error = result.err().unwrap_or_else(|| panic!("{spec}: {rejected} was let pass"));
-                            assert!(matches!(error, SubjectError::EmptyGroup(_)), "{spec}: {rejected}: {error}");
+                            let error =
+                                result.err().unwrap_or_else(|| panic!("{spec}: {rejected} was let pass"));
+                            assert!(
+                                matches!(error, SubjectError::EmptyGroup(_)),
+                                "{spec}: {rejected}: {error}"
+                            );
                         }
                     }
                 }
@@ -141,7 +149,9 @@ fn packed_documents_are_separate_documents_in_both() {
             separate.push(Sequence::from_fields(fields).unwrap());
         }
     }
-    let one_rank = |sequences| GlobalBatch::new(vec![Rank::new(vec![MicroBatch::new(sequences).unwrap()]).unwrap()]).unwrap();
+    let one_rank = |sequences| {
+        GlobalBatch::new(vec![Rank::new(vec![MicroBatch::new(sequences).unwrap()]).unwrap()]).unwrap()
+    };
     let separate = one_rank(separate);
     let bound = error_model(CONFIG.shape(), &packed).gradient_bound(Dtype::F64);
     let [mut reference, mut libtorch] = pair();
@@ -220,7 +230,10 @@ fn the_closed_form_gives_plain_smoothed_and_regularised_losses() {
             gradients.push(gradient);
         }
         let error = distance(&gradients[0], &gradients[1]) / norm(&gradients[1]);
-        assert!(error <= error_model(Config::Nano.shape(), &recording.batch).gradient_bound(Dtype::F64), "{error:e}");
+        assert!(
+            error <= error_model(Config::Nano.shape(), &recording.batch).gradient_bound(Dtype::F64),
+            "{error:e}"
+        );
     }
 }
 
@@ -232,14 +245,22 @@ fn bad_input_is_refused_and_changes_nothing() {
         let (before, _) = gradient(&mut *subject, &LossSpec::token_mean(), &good).unwrap();
         let outside = GlobalBatch::single(Sequence::new(vec![1, 64], vec![1, -100]).unwrap());
         let error = gradient(&mut *subject, &LossSpec::token_mean(), &outside).unwrap_err();
-        assert!(matches!(error, SubjectError::Limit { what: "token id", position: 1, value: 64, limit: 64, .. }));
+        assert!(matches!(
+            error,
+            SubjectError::Limit { what: "token id", position: 1, value: 64, limit: 64, .. }
+        ));
         let long = GlobalBatch::single(Sequence::new(vec![1; 17], vec![1; 17]).unwrap());
-        assert!(matches!(subject.token_losses().unwrap().evaluate(&long), Err(SubjectError::Limit { what: "length", .. })));
+        assert!(matches!(
+            subject.token_losses().unwrap().evaluate(&long),
+            Err(SubjectError::Limit { what: "length", .. })
+        ));
 
         let loader = subject.parameter_loading().unwrap();
         let mut damaged = probe_initial(CONFIG.shape(), 9);
         damaged.remove("ln_f.weight");
-        assert!(matches!(loader.load(&damaged), Err(SubjectError::Parameter { name, .. }) if name == "ln_f.weight"));
+        assert!(
+            matches!(loader.load(&damaged), Err(SubjectError::Parameter { name, .. }) if name == "ln_f.weight")
+        );
         assert!(matches!(loader.set("wpe.weight", &[1.0]), Err(SubjectError::Parameter { .. })));
         assert!(matches!(loader.set("nowhere", &[1.0]), Err(SubjectError::Parameter { .. })));
         let (after, _) = gradient(&mut *subject, &LossSpec::token_mean(), &good).unwrap();

@@ -9,7 +9,8 @@ use crate::{
 };
 use dfdx::{nn::ZeroGrads, prelude::*};
 use lossproof_spec::{
-    Combine, EmptyGroup, EmptyPolicy, GlobalBatch, Group, LossSpec, MicroBatch, Rank, Reduction, Scope, Sequence,
+    Combine, EmptyGroup, EmptyPolicy, GlobalBatch, Group, LossSpec, MicroBatch, Rank, Reduction, Scope,
+    Sequence,
 };
 use std::convert::Infallible;
 
@@ -137,7 +138,11 @@ impl<K: Gpt2Config, E: Element, D: Device<E>> Gpt2<K, E, D> {
             fn tensor<S: ConstShape>(&mut self, _: &str, tensor: &mut Tensor<S, E, D>) -> Result<(), D::Err> {
                 tensor.try_zero_grads(&mut self.gradients)
             }
-            fn fused<S: ConstShape>(&mut self, name: &str, parts: &mut [Tensor<S, E, D>; 3]) -> Result<(), D::Err> {
+            fn fused<S: ConstShape>(
+                &mut self,
+                name: &str,
+                parts: &mut [Tensor<S, E, D>; 3],
+            ) -> Result<(), D::Err> {
                 parts.iter_mut().try_for_each(|part| self.tensor(name, part))
             }
         }

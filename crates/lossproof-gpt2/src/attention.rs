@@ -19,11 +19,14 @@ pub(crate) fn attention<K: Gpt2Config, E: Element, D: Device<E>, T: Tape<E, D>>(
 
     let query = affine(x.clone().put_tape(tape), &weights[0], &biases[0])?;
     let query = query.try_reshape_like(&split)?;
-    let (query, tape) = query.try_permute::<(usize, K::Heads, usize, K::HeadSize), Axes4<0, 2, 1, 3>>()?.split_tape();
+    let (query, tape) =
+        query.try_permute::<(usize, K::Heads, usize, K::HeadSize), Axes4<0, 2, 1, 3>>()?.split_tape();
     let key = affine(x.clone().put_tape(tape), &weights[1], &biases[1])?.try_reshape_like(&split)?;
-    let (key, tape) = key.try_permute::<(usize, K::Heads, K::HeadSize, usize), Axes4<0, 2, 3, 1>>()?.split_tape();
+    let (key, tape) =
+        key.try_permute::<(usize, K::Heads, K::HeadSize, usize), Axes4<0, 2, 3, 1>>()?.split_tape();
     let value = affine(x.put_tape(tape), &weights[2], &biases[2])?.try_reshape_like(&split)?;
-    let (value, tape) = value.try_permute::<(usize, K::Heads, usize, K::HeadSize), Axes4<0, 2, 1, 3>>()?.split_tape();
+    let (value, tape) =
+        value.try_permute::<(usize, K::Heads, usize, K::HeadSize), Axes4<0, 2, 1, 3>>()?.split_tape();
 
     // Matrix products are contiguous; dfdx's softmax has a wrong gradient on views.
     let scale = 1.0 / (K::HeadSize::SIZE as f64).sqrt();

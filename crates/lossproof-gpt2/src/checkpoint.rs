@@ -3,6 +3,7 @@
 
 use crate::ModelShape;
 use lossproof::{SubjectError, Tensor, TensorSet, TensorValues};
+use rayon::prelude::*;
 use safetensors::{
     Dtype, SafeTensorError, SafeTensors, View,
     tensor::{TensorView, serialize},
@@ -37,7 +38,8 @@ pub fn save(path: &Path, parameters: &TensorSet) -> Result<(), CheckpointError> 
     let named = parameters.iter().map(|(name, tensor)| (format!("transformer.{name}"), Stored(tensor)));
     let bytes = serialize(named, None).map_err(|error| at(Problem::Format(error)))?;
     let write = || -> io::Result<()> {
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         file.write_all(&bytes)?;
         file.as_file().sync_all()?;
@@ -56,7 +58,8 @@ pub(crate) fn check(shape: ModelShape, parameters: &TensorSet) -> Result<(), Sub
         if tensor.shape() != shape {
             return Err(error(name, format!("has shape {:?}, expected {shape:?}", tensor.shape())));
         }
-        if let Some(index) = (0..tensor.elements()).find(|&index| !tensor.get(index).is_finite()) {
+        let not_finite = |&index: &usize| !tensor.get(index).is_finite();
+        if let Some(index) = (0..tensor.elements()).into_par_iter().find_first(not_finite) {
             return Err(error(name, format!("is {} at index {index}; it must be finite", tensor.get(index))));
         }
     }
@@ -91,12 +94,17 @@ fn decode(bytes: &[u8]) -> Result<TensorSet, Problem> {
 fn tensor(name: &str, view: &TensorView<'_>) -> Result<Tensor, Problem> {
     let data = view.data();
     let values = match view.dtype() {
-        Dtype::F32 => TensorValues::F32(data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()),
-        Dtype::F64 => TensorValues::F64(data.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect()),
+        Dtype::F32 => {
+            TensorValues::F32(data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+        }
+        Dtype::F64 => {
+            TensorValues::F64(data.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect())
+        }
         other => return Err(Problem::Dtype { name: name.to_owned(), dtype: format!("{other:?}") }),
     };
-    Tensor::new(view.shape().to_vec(), values)
-        .map_err(|error| Problem::Parameter(SubjectError::Parameter { name: name.to_owned(), problem: error.to_string() }))
+    Tensor::new(view.shape().to_vec(), values).map_err(|error| {
+        Problem::Parameter(SubjectError::Parameter { name: name.to_owned(), problem: error.to_string() })
+    })
 }
 
 /// A tensor as the serialiser wants to see it.

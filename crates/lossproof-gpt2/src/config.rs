@@ -24,8 +24,14 @@ pub trait Gpt2Config: 'static + Copy + fmt::Debug + Send + Sync {
 
     /// Fails to compile when the dimensions contradict each other.
     const CHECKED: () = {
-        assert!(Self::Heads::SIZE * Self::HeadSize::SIZE == Self::Width::SIZE, "heads × head size must be the width");
-        assert!(Self::FeedForward::SIZE == 4 * Self::Width::SIZE, "the feed-forward width must be four times the width");
+        assert!(
+            Self::Heads::SIZE * Self::HeadSize::SIZE == Self::Width::SIZE,
+            "heads × head size must be the width"
+        );
+        assert!(
+            Self::FeedForward::SIZE == 4 * Self::Width::SIZE,
+            "the feed-forward width must be four times the width"
+        );
     };
 }
 
@@ -190,7 +196,11 @@ impl FromStr for Config {
     type Err = UnknownConfig;
 
     fn from_str(name: &str) -> Result<Self, UnknownConfig> {
-        Self::ALL.iter().copied().find(|config| config.name() == name).ok_or_else(|| UnknownConfig(name.to_owned()))
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|config| config.name() == name)
+            .ok_or_else(|| UnknownConfig(name.to_owned()))
     }
 }
 

@@ -16,7 +16,11 @@ const INITIAL_SEED: u64 = 0;
 ///
 /// # Errors
 /// When the dtype is neither f32 nor f64, or the device is not there (`cuda` needs the feature of that name).
-pub fn reference(config: Config, dtype: Dtype, device: Device) -> Result<Box<dyn Subject + Send>, SubjectError> {
+pub fn reference(
+    config: Config,
+    dtype: Dtype,
+    device: Device,
+) -> Result<Box<dyn Subject + Send>, SubjectError> {
     with_config!(config, K => door::<K>(config, dtype, device))
 }
 
@@ -27,8 +31,12 @@ fn door<K: Gpt2Config>(
 ) -> Result<Box<dyn Subject + Send>, SubjectError> {
     let initial = gpt2_initial(config.shape(), INITIAL_SEED);
     match (device, dtype) {
-        (Device::Cpu, Dtype::F32) => Ok(Box::new(Reference::<K, f32, Cpu>::new(&Cpu::default(), device, initial)?)),
-        (Device::Cpu, Dtype::F64) => Ok(Box::new(Reference::<K, f64, Cpu>::new(&Cpu::default(), device, initial)?)),
+        (Device::Cpu, Dtype::F32) => {
+            Ok(Box::new(Reference::<K, f32, Cpu>::new(&Cpu::default(), device, initial)?))
+        }
+        (Device::Cpu, Dtype::F64) => {
+            Ok(Box::new(Reference::<K, f64, Cpu>::new(&Cpu::default(), device, initial)?))
+        }
         #[cfg(feature = "cuda")]
         (Device::Cuda(index), Dtype::F32) => {
             Ok(Box::new(Reference::<K, f32, dfdx::tensor::Cuda>::new(&cuda(index)?, device, initial)?))
@@ -41,7 +49,9 @@ fn door<K: Gpt2Config>(
         (Device::Cuda(_), Dtype::F32 | Dtype::F64) => {
             Err(refused("this build has no CUDA: build lossproof-gpt2 with the feature `cuda`".to_owned()))
         }
-        (_, Dtype::F16 | Dtype::Bf16) => Err(refused(format!("dfdx has no {dtype} for this: use f32 or f64"))),
+        (_, Dtype::F16 | Dtype::Bf16) => {
+            Err(refused(format!("dfdx has no {dtype} for this: use f32 or f64")))
+        }
     }
 }
 
@@ -51,5 +61,6 @@ fn refused(message: String) -> SubjectError {
 
 #[cfg(feature = "cuda")]
 fn cuda(index: usize) -> Result<dfdx::tensor::Cuda, SubjectError> {
-    dfdx::tensor::Cuda::try_build(index, 0).map_err(|error| refused(format!("no CUDA device {index}: {error}")))
+    dfdx::tensor::Cuda::try_build(index, 0)
+        .map_err(|error| refused(format!("no CUDA device {index}: {error}")))
 }

@@ -47,7 +47,7 @@ enum Kind {
 }
 
 fn kind(name: &str) -> Kind {
-    if name.ends_with(".bias") {
+    if name.rsplit('.').next() == Some("bias") {
         Kind::Bias
     } else if name.contains("ln_") {
         Kind::Gain

@@ -1,7 +1,7 @@
 //! The reference trainer: GPT-2 on dfdx's compile-time shapes, with the loss semantics of the spec computed the natural
 //! way, as means and sums of what is there, never through a weight vector.
 //!
-//! Most users need the non-generic door, [`reference`], which hides dfdx:
+//! Most users need the non-generic door, [`reference()`], which hides dfdx:
 //!
 //! ```
 //! use lossproof::{Collect, Device, Dtype};
@@ -49,6 +49,11 @@
 //! }
 //! let _ = Gpt2::<Crooked, f64, Cpu>::zeros(&Cpu::default());
 //! ```
+
+#![expect(
+    clippy::type_complexity,
+    reason = "a tensor's shape is its type here: an alias would hide what is to be read"
+)]
 
 mod accumulate;
 mod attention;

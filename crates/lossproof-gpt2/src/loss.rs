@@ -87,7 +87,9 @@ pub(crate) fn reduce<E: Element, D: Device<E>>(
         (Reduction::Sum, _) => losses.try_sum(),
         (Reduction::TokenMean, Scope::MicroBatch) => losses.try_mean(),
         (Reduction::TokenMean, Scope::RankWindow | Scope::Global) => divide(losses.try_sum()?, counts.tokens),
-        (Reduction::SequenceMean, _) => divide(sum_of_sequence_means(losses, per_sequence)?, counts.sequences),
+        (Reduction::SequenceMean, _) => {
+            divide(sum_of_sequence_means(losses, per_sequence)?, counts.sequences)
+        }
         (Reduction::BatchMean, _) => divide(losses.try_sum()?, counts.sequences),
     }
 }

@@ -11,7 +11,11 @@ pub(crate) trait Visitor<E: Element, D: Device<E>> {
     fn tensor<S: ConstShape>(&mut self, name: &str, tensor: &mut Tensor<S, E, D>) -> Result<(), Self::Error>;
 
     /// One parameter that Hugging Face stores as three side by side along the last axis.
-    fn fused<S: ConstShape>(&mut self, name: &str, parts: &mut [Tensor<S, E, D>; 3]) -> Result<(), Self::Error>;
+    fn fused<S: ConstShape>(
+        &mut self,
+        name: &str,
+        parts: &mut [Tensor<S, E, D>; 3],
+    ) -> Result<(), Self::Error>;
 }
 
 impl<K: Gpt2Config, E: Element, D: Device<E>> Gpt2<K, E, D> {

@@ -21,7 +21,8 @@ impl Rows {
         let width = sequences.iter().map(|s| s.len()).max().unwrap_or(0);
         // Token 0 and position 0 stand in for padding: nothing attends to it and nothing is predicted from it.
         let flat = |field: fn(&Sequence) -> &[u32]| -> Vec<u32> {
-            let padded = |s: &&Sequence| field(s).iter().copied().chain(std::iter::repeat(0)).take(width).collect();
+            let padded =
+                |s: &&Sequence| field(s).iter().copied().chain(std::iter::repeat(0)).take(width).collect();
             sequences.iter().flat_map(|s| -> Vec<u32> { padded(s) }).collect()
         };
         let indices = |values: Vec<u32>| values.into_iter().map(|value| value as usize).collect();

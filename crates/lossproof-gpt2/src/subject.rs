@@ -8,8 +8,8 @@ use crate::{
 };
 use dfdx::prelude::{ConstShape, Device as DfdxDevice, Gradients, HasShape, Shape, Tensor};
 use lossproof::{
-    Device, GradientSink, Limits, LoadParameters, Observation, ParameterInfo, SinkError, Subject, SubjectError,
-    SubjectInfo, TensorSet, TokenLosses, Unsupported,
+    Device, GradientSink, Limits, LoadParameters, Observation, ParameterInfo, SinkError, Subject,
+    SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
 };
 use lossproof_spec::{Counting, GlobalBatch, LossSpec};
 use std::fmt::Display;
@@ -100,7 +100,12 @@ impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> Subject for Reference<K, E, D>
             Failure::Device(error) => failed(error),
         })?;
         let Accumulated { ranks, rank_factor, loss, token_losses } = accumulated;
-        self.model.visit(&mut HandOver { ranks: &ranks, rank_factor, sink: gradients, buffer: Vec::new() })?;
+        self.model.visit(&mut HandOver {
+            ranks: &ranks,
+            rank_factor,
+            sink: gradients,
+            buffer: Vec::new(),
+        })?;
         let supervised_tokens = Some(token_losses.len());
         Ok(Observation { loss, token_losses: Some(token_losses), supervised_tokens })
     }
@@ -159,7 +164,11 @@ impl<E: Element, D: DfdxDevice<E>, F: FnMut(&str) -> Option<Vec<E>>> Visitor<E, 
         Ok(())
     }
 
-    fn fused<S: ConstShape>(&mut self, name: &str, parts: &mut [Tensor<S, E, D>; 3]) -> Result<(), Self::Error> {
+    fn fused<S: ConstShape>(
+        &mut self,
+        name: &str,
+        parts: &mut [Tensor<S, E, D>; 3],
+    ) -> Result<(), Self::Error> {
         if let Some(values) = (self.values)(name) {
             let columns = last_dimension(&parts[0]);
             for (part, values) in parts.iter_mut().zip(split(&values, columns)) {
@@ -213,16 +222,23 @@ impl<E: Element, D: DfdxDevice<E>> Visitor<E, D> for HandOver<'_, E, D> {
         self.sink.receive(name, &dimensions(tensor), E::view(&self.buffer))
     }
 
-    fn fused<S: ConstShape>(&mut self, name: &str, parts: &mut [Tensor<S, E, D>; 3]) -> Result<(), SinkError> {
+    fn fused<S: ConstShape>(
+        &mut self,
+        name: &str,
+        parts: &mut [Tensor<S, E, D>; 3],
+    ) -> Result<(), SinkError> {
         let mut shape = dimensions(&parts[0]);
         let columns = last_dimension(&parts[0]);
         if let Some(last) = shape.last_mut() {
             *last *= 3;
         }
         self.buffer.clear();
-        parts.iter().for_each(|part| self.reduce(part));
+        for part in parts.iter() {
+            self.reduce(part);
+        }
         let each = self.buffer.len() / 3;
-        let values = fuse([&self.buffer[..each], &self.buffer[each..2 * each], &self.buffer[2 * each..]], columns);
+        let values =
+            fuse([&self.buffer[..each], &self.buffer[each..2 * each], &self.buffer[2 * each..]], columns);
         self.sink.receive(name, &shape, E::view(&values))
     }
 }

@@ -1,4 +1,5 @@
 //! The reference is held to what Hugging Face's GPT-2 computed in f64.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lossproof::{Collect, Device, Dtype, Recorded};
 use lossproof_gpt2::{Config, reference};
@@ -21,7 +22,8 @@ fn held_to(config: Config, bytes: &[u8]) {
     for (name, expected) in &recorded.gradient {
         let actual = &gradient[name];
         assert_eq!(actual.shape(), expected.shape(), "{name}");
-        let norm = |f: &dyn Fn(usize) -> f64| (0..expected.elements()).map(|i| f(i).powi(2)).sum::<f64>().sqrt();
+        let norm =
+            |f: &dyn Fn(usize) -> f64| (0..expected.elements()).map(|i| f(i).powi(2)).sum::<f64>().sqrt();
         let error = norm(&|i| actual.get(i) - expected.get(i)) / norm(&|i| expected.get(i));
         assert!(error < 1e-12, "{name}: {error:e}");
     }

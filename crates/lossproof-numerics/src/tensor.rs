@@ -195,7 +195,10 @@ mod tests {
             for end in split..=6 {
                 let part = |range| difference(|i| actual[i], |i| expected[i], range);
                 let (merged, whole) = (part(0..split).merge(part(split..end)), part(0..end));
-                assert_eq!((merged.worst.map(|w| w.index), merged.finite), (whole.worst.map(|w| w.index), whole.finite));
+                assert_eq!(
+                    (merged.worst.map(|w| w.index), merged.finite),
+                    (whole.worst.map(|w| w.index), whole.finite)
+                );
                 assert_eq!(merged.elements, whole.elements);
                 if whole.finite {
                     assert!((merged.difference - whole.difference).abs() < 1e-15);

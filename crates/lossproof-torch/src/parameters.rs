@@ -69,11 +69,10 @@ impl Parameters {
     }
 
     /// Back to the initial values.
-    pub(crate) fn reset(&mut self) -> Result<(), Failure> {
+    pub(crate) fn reset(&mut self) {
         while let Some((index, initial)) = self.displaced.pop_first() {
             self.live[index] = initial;
         }
-        Ok(())
     }
 
     /// Replaces the initial and the live values, all or none of them.
@@ -132,7 +131,10 @@ impl Parameters {
             return Err(refuse(name, &problem));
         }
         let live = &mut self.live[index];
-        let new = Tensor::f_from_slice(values)?.f_view_as(live)?.f_to_kind(self.kind)?.f_to_device(live.device())?;
+        let new = Tensor::f_from_slice(values)?
+            .f_view_as(live)?
+            .f_to_kind(self.kind)?
+            .f_to_device(live.device())?;
         let former = std::mem::replace(live, new);
         self.displaced.entry(index).or_insert(former);
         Ok(())

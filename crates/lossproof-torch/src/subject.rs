@@ -260,7 +260,8 @@ impl Subject for Torch {
     }
 
     fn reset(&mut self) -> Result<(), SubjectError> {
-        Ok(self.parameters.reset()?)
+        self.parameters.reset();
+        Ok(())
     }
 
     fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {

@@ -104,12 +104,13 @@ impl GradientSink for Collect {
             GradientView::F32(values) => values.iter().map(|&value| f64::from(value)).collect(),
             GradientView::F64(values) => values.to_vec(),
         };
-        let tensor = Tensor::new(shape.to_vec(), TensorValues::F64(in_f64)).map_err(|_| SinkError::Shape {
-            name: name.to_owned(),
-            found: shape.to_vec(),
-            values: values.len(),
-            expected: shape.to_vec(),
-        })?;
+        let tensor =
+            Tensor::new(shape.to_vec(), TensorValues::F64(in_f64)).map_err(|_| SinkError::Shape {
+                name: name.to_owned(),
+                found: shape.to_vec(),
+                values: values.len(),
+                expected: shape.to_vec(),
+            })?;
         match self.tensors.insert(name.to_owned(), tensor) {
             None => Ok(()),
             Some(_) => Err(SinkError::Twice { name: name.to_owned() }),
@@ -161,6 +162,9 @@ impl Sketch {
     }
 }
 
+/// Squared norm and projections in progress.
+type Sums = (CompensatedSum, Vec<CompensatedSum>);
+
 /// Elements one core sketches at a time.
 const CHUNK: usize = 1 << 16;
 
@@ -170,7 +174,7 @@ const WORD: usize = 64;
 impl Sketch {
     /// Squared norm and projections of one chunk. Every tensor starts the same stream of sign words, one per projection for
     /// each 64 elements; sums over those are plain, all others compensated.
-    fn chunk<T: Copy + Into<f64>>(&self, chunk: usize, values: &[T]) -> (CompensatedSum, Vec<CompensatedSum>) {
+    fn chunk<T: Copy + Into<f64>>(&self, chunk: usize, values: &[T]) -> Sums {
         let mut signs = ChaCha8Rng::seed_from_u64(self.seed);
         signs.set_word_pos(2 * (chunk * self.projections) as u128 * (CHUNK / WORD) as u128);
         let (mut square, mut projections) =
@@ -184,7 +188,8 @@ impl Sketch {
             square.add(widened.iter().map(|value| value * value).sum());
             for projection in &mut projections {
                 let word: u64 = signs.random();
-                let signed = |(bit, value): (usize, &f64)| f64::from_bits(value.to_bits() ^ (word >> bit) << 63);
+                let signed =
+                    |(bit, value): (usize, &f64)| f64::from_bits(value.to_bits() ^ (word >> bit) << 63);
                 projection.add(widened.iter().enumerate().map(signed).sum());
             }
         }
@@ -194,12 +199,12 @@ impl Sketch {
     fn sketch<T: Copy + Into<f64> + Sync>(&self, values: &[T]) -> TensorSketch {
         let chunks: Vec<_> =
             values.par_chunks(CHUNK).enumerate().map(|(chunk, values)| self.chunk(chunk, values)).collect();
-        let total = |sum: &dyn Fn(&(CompensatedSum, Vec<CompensatedSum>)) -> f64| {
-            chunks.iter().map(sum).collect::<CompensatedSum>().value()
-        };
+        let total = |sum: &dyn Fn(&Sums) -> f64| chunks.iter().map(sum).collect::<CompensatedSum>().value();
         TensorSketch {
             norm: total(&|(square, _)| square.value()).sqrt(),
-            projections: (0..self.projections).map(|k| total(&|(_, projections)| projections[k].value())).collect(),
+            projections: (0..self.projections)
+                .map(|k| total(&|(_, projections)| projections[k].value()))
+                .collect(),
         }
     }
 }
@@ -240,7 +245,10 @@ mod tests {
             let expected = 2.0 * of_a.projections[k] - of_b.projections[k];
             // 64 plain additions of numbers below three, in a thousand words.
             assert!((of_sum.projections[k] - expected).abs() < 1e-10);
-            assert!(of_sum.projections[k].abs() < 6.0 * norm, "a projection has the norm for its standard deviation");
+            assert!(
+                of_sum.projections[k].abs() < 6.0 * norm,
+                "a projection has the norm for its standard deviation"
+            );
             assert!(of_a.projections[..k].iter().all(|other| (other - of_a.projections[k]).abs() > 1e-6));
         }
     }
@@ -254,6 +262,9 @@ mod tests {
         assert!(matches!(collect.receive("x", &[2], view), Err(SinkError::Twice { .. })));
         let mut sketch = Sketch::new(0, 1);
         sketch.receive("x", &[2], view).unwrap();
-        assert!(matches!(Tee(&mut Collect::default(), &mut sketch).receive("x", &[2], view), Err(SinkError::Twice { .. })));
+        assert!(matches!(
+            Tee(&mut Collect::default(), &mut sketch).receive("x", &[2], view),
+            Err(SinkError::Twice { .. })
+        ));
     }
 }

@@ -15,6 +15,6 @@ pub use lossproof_numerics::Dtype;
 pub use parameters::{Tensor, TensorError, TensorSet, TensorValues};
 pub use recorded::{Recorded, RecordedError};
 pub use subject::{
-    Device, Limits, LoadParameters, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo, TokenLosses,
-    UnknownDevice, Unsupported,
+    Device, Limits, LoadParameters, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo,
+    TokenLosses, UnknownDevice, Unsupported,
 };

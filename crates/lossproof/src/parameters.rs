@@ -1,5 +1,6 @@
 //! Named tensors on the host: parameters, and stored gradients.
 
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Values in row-major order, in the dtype they came in.
@@ -77,7 +78,7 @@ impl Tensor {
     pub fn copy_to_f64(&self, into: &mut Vec<f64>) {
         into.clear();
         match &self.values {
-            TensorValues::F32(values) => into.extend(values.iter().map(|&value| f64::from(value))),
+            TensorValues::F32(values) => into.par_extend(values.par_iter().map(|&value| f64::from(value))),
             TensorValues::F64(values) => into.extend_from_slice(values),
         }
     }

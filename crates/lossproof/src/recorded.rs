@@ -35,14 +35,17 @@ impl Recorded {
         let padded = floats(&file, "token_losses")?;
         let width = padded.shape().last().copied().unwrap_or(0);
         let predictions = batch.predictions();
-        let token_losses = predictions.map(|p| checked(&padded, p.sequence * width + p.position)).collect::<Result<_, _>>()?;
+        let token_losses = predictions
+            .map(|p| checked(&padded, p.sequence * width + p.position))
+            .collect::<Result<_, _>>()?;
         let loss = checked(&floats(&file, "loss")?, 0)?;
         Ok(Self { parameters, batch, token_losses, loss, gradient })
     }
 }
 
 fn checked(tensor: &Tensor, index: usize) -> Result<f64, RecordedError> {
-    let contradiction = || RecordedError::Contradiction { entry: "token_losses", shape: tensor.shape().to_vec() };
+    let contradiction =
+        || RecordedError::Contradiction { entry: "token_losses", shape: tensor.shape().to_vec() };
     if index < tensor.elements() { Ok(tensor.get(index)) } else { Err(contradiction()) }
 }
 
@@ -69,7 +72,8 @@ fn batch(file: &SafeTensors<'_>) -> Result<GlobalBatch, RecordedError> {
             values.iter().map(id).collect()
         };
         let input_ids = ids(&tokens[real.clone()], "input_ids")?;
-        let ignored_or = |(&label, &token): (&i64, &u32)| if label == IGNORE_INDEX { i64::from(token) } else { label };
+        let ignored_or =
+            |(&label, &token): (&i64, &u32)| if label == IGNORE_INDEX { i64::from(token) } else { label };
         let targets: Vec<i64> = labels[real.clone()].iter().zip(&input_ids).map(ignored_or).collect();
         sequences.push(Sequence::from_fields(SequenceFields {
             labels: labels[real.clone()].to_vec(),

@@ -30,11 +30,9 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     let started = Instant::now();
     let shape = args.config.shape();
     let small = matches!(args.config, Config::Pico | Config::Nano);
-    let dtype = match args.dtype {
-        Some(Dtype::F32) => lossproof::Dtype::F32,
-        Some(Dtype::F64) => lossproof::Dtype::F64,
-        None if small => lossproof::Dtype::F64,
-        None => lossproof::Dtype::F32,
+    let dtype = match args.dtype.unwrap_or(if small { Dtype::F64 } else { Dtype::F32 }) {
+        Dtype::F32 => lossproof::Dtype::F32,
+        Dtype::F64 => lossproof::Dtype::F64,
     };
     let sequences = args.sequences.unwrap_or(if small { 10 } else { 4 });
     let length = args.length.unwrap_or(match args.config {
@@ -109,7 +107,8 @@ impl Inputs<'_> {
         let (parameters, reference, oracle, truth) = std::thread::scope(|scope| {
             let parameters = scope.spawn(|| self.parameters());
             let reference = scope.spawn(|| reference(self.config, dtype, self.device));
-            let second = (dtype != lossproof::Dtype::F64).then(|| scope.spawn(|| theirs(self.config, dtype, self.device)));
+            let second = (dtype != lossproof::Dtype::F64)
+                .then(|| scope.spawn(|| theirs(self.config, dtype, self.device)));
             let truth = scope.spawn(|| theirs(self.config, lossproof::Dtype::F64, self.device));
             (joined(parameters), joined(reference), second.map(joined), joined(truth))
         });

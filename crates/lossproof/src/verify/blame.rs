@@ -81,19 +81,32 @@ pub(crate) fn blames(rows: &[Row], sides: &[&str], truth: Option<Truth<'_>>) -> 
         let backward = sum_of(Statement::FiniteDifferences);
         let loss = fails(Statement::LossCalculus) || (fails(Statement::ThirdForwardLoss) && !forward);
         let ratios = !backward && (fails(Statement::FiniteDifferences) || fails(Statement::GradientCalculus));
-        let elsewhere = fails(Statement::ThirdForwardGradient) || (trusted && fails(Statement::TruthGradient));
+        let elsewhere =
+            fails(Statement::ThirdForwardGradient) || (trusted && fails(Statement::TruthGradient));
         if backward {
-            blame(Part::Backward, "its gradient of the sum differs from finite differences of its own forward pass");
+            blame(
+                Part::Backward,
+                "its gradient of the sum differs from finite differences of its own forward pass",
+            );
         } else if elsewhere && !forward && !loss && !ratios {
-            blame(Part::Backward, "its gradient is wrong while its token losses and the ratios of its gradients are right");
+            blame(
+                Part::Backward,
+                "its gradient is wrong while its token losses and the ratios of its gradients are right",
+            );
         }
         if loss {
-            blame(Part::Reduction, "its loss is not the weighted sum of its own token losses that the semantics demands");
+            blame(
+                Part::Reduction,
+                "its loss is not the weighted sum of its own token losses that the semantics demands",
+            );
         } else if ratios {
-            blame(Part::Reduction, "its gradient is not the weighted sum of its own token gradients that the semantics demands");
+            blame(
+                Part::Reduction,
+                "its gradient is not the weighted sum of its own token gradients that the semantics demands",
+            );
         }
     }
-    let disagreement = rows.iter().any(|row| failed(row));
+    let disagreement = rows.iter().any(failed);
     if disagreement && blames.is_empty() {
         blames.push(Blame {
             subject: sides.join(" or "),

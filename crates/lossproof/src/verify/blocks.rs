@@ -21,7 +21,7 @@ impl Blocks {
         self.0.iter()
     }
 
-    /// Scales from `own`, the size of each block in turn: `max(‖g‖, Σ_i |w_i|·‖g_i‖)`, the g_i being the gradients the
+    /// Scales from `own`, the size of each block in turn: `max(‖g‖, Σ_i |w_i|·‖g_i‖)`, the `g_i` being the gradients the
     /// calculus composes g of. A structurally zero block has the scale of its siblings in the same parameter, or else that
     /// of the whole gradient.
     pub(crate) fn scales(&self, own: impl Fn(usize, &Block) -> f64) -> Scales {
@@ -34,7 +34,11 @@ impl Blocks {
             whole = whole.max(scale);
         }
         let scale = |(block, own): (&Block, f64)| {
-            if block.structurally_zero { of_parameter.get(block.parameter.as_str()).copied().unwrap_or(whole) } else { own }
+            if block.structurally_zero {
+                of_parameter.get(block.parameter.as_str()).copied().unwrap_or(whole)
+            } else {
+                own
+            }
         };
         Scales(self.0.iter().zip(own).map(scale).collect())
     }
@@ -46,7 +50,11 @@ impl Blocks {
 
 /// Name of a block: the parameter, and which part of it.
 pub(crate) fn name(block: &Block) -> String {
-    if block.label == "all" { block.parameter.clone() } else { format!("{}[{}]", block.parameter, block.label) }
+    if block.label == "all" {
+        block.parameter.clone()
+    } else {
+        format!("{}[{}]", block.parameter, block.label)
+    }
 }
 
 /// Norm of a block of a gradient; NaN when the gradient lacks the parameter.

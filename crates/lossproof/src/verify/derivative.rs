@@ -49,16 +49,21 @@ impl Direction {
                 displaced[*index] += step * scale;
                 displaced
             }
-            Self::Dense(direction) => values.iter().zip(direction).map(|(value, v)| value + step * v).collect(),
+            Self::Dense(direction) => {
+                values.iter().zip(direction).map(|(value, v)| value + step * v).collect()
+            }
         }
     }
 
     fn dot(&self, gradient: &crate::Tensor) -> f64 {
         match self {
             Self::Coordinate { index, scale } => gradient.get(*index) * scale,
-            Self::Dense(direction) => {
-                direction.iter().enumerate().map(|(i, v)| v * gradient.get(i)).collect::<CompensatedSum>().value()
-            }
+            Self::Dense(direction) => direction
+                .iter()
+                .enumerate()
+                .map(|(i, v)| v * gradient.get(i))
+                .collect::<CompensatedSum>()
+                .value(),
         }
     }
 

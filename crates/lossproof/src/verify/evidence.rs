@@ -39,7 +39,9 @@ impl Evidence {
             tick();
         }
         let noise = match (semantics.last(), computed.last()) {
-            (Some(meaning), Some((_, first))) => distance(&gradient(subject, &meaning.spec, &meaning.batch)?.1, first),
+            (Some(meaning), Some((_, first))) => {
+                distance(&gradient(subject, &meaning.spec, &meaning.batch)?.1, first)
+            }
             _ => 0.0,
         };
         tick();

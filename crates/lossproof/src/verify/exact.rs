@@ -94,8 +94,13 @@ pub fn verify(verification: Verification<'_>, progress: &mut Progress<'_>) -> Re
         rows.push(comparison.gradient(index, meaning, ours, theirs));
         for (side, derivatives) in [(ours, our_derivatives), (theirs, their_derivatives)] {
             let text = "∇ = finite differences of its forward".to_owned();
-            let mut row =
-                RowBuilder::new(Statement::FiniteDifferences, Some(meaning.name), &side.name, text, BoundFrom::Plateau);
+            let mut row = RowBuilder::new(
+                Statement::FiniteDifferences,
+                Some(meaning.name),
+                &side.name,
+                text,
+                BoundFrom::Plateau,
+            );
             compare_derivatives(&mut row, derivatives, meaning, &side.computed[index].1, noise);
             rows.push(row.finish());
         }
@@ -135,7 +140,15 @@ impl Exact {
     fn loss_calculus(&self, index: usize, meaning: &Semantics, side: &Evidence) -> Row {
         let scale = meaning.loss_scale(&side.token_losses);
         let (a, b) = (side.computed[index].0.loss, meaning.loss(&side.token_losses));
-        self.one_number(Statement::LossCalculus, meaning, &side.name, "loss = Σ_t w_t·ℓ_t".to_owned(), a, b, scale)
+        self.one_number(
+            Statement::LossCalculus,
+            meaning,
+            &side.name,
+            "loss = Σ_t w_t·ℓ_t".to_owned(),
+            a,
+            b,
+            scale,
+        )
     }
 
     #[expect(clippy::too_many_arguments, reason = "a row has this many facts")]
@@ -158,7 +171,8 @@ impl Exact {
 
     fn gradient(&self, index: usize, meaning: &Semantics, ours: &Evidence, theirs: &Evidence) -> Row {
         let text = format!("∇ = {}'s", theirs.name);
-        let mut row = RowBuilder::new(Statement::Gradient, Some(meaning.name), &ours.name, text, BoundFrom::Rounding);
+        let mut row =
+            RowBuilder::new(Statement::Gradient, Some(meaning.name), &ours.name, text, BoundFrom::Rounding);
         let expected = &theirs.computed[index].1;
         let elements = |name: &str| blocks::elements(expected, name);
         self.hold(&mut row, meaning, theirs, &ours.computed[index].1, expected, elements);
@@ -167,7 +181,13 @@ impl Exact {
 
     fn gradient_calculus(&self, index: usize, meaning: &Semantics, side: &Evidence) -> Row {
         let text = meaning.relation();
-        let mut row = RowBuilder::new(Statement::GradientCalculus, Some(meaning.name), &side.name, text, BoundFrom::Rounding);
+        let mut row = RowBuilder::new(
+            Statement::GradientCalculus,
+            Some(meaning.name),
+            &side.name,
+            text,
+            BoundFrom::Rounding,
+        );
         let (sum, actual) = (&side.computed[0].1, &side.computed[index].1);
         let ratio = meaning.over_sum.as_ref().filter(|_| index > 0).and_then(ToPrimitive::to_f64);
         let composed = |name: &str| -> Expected<'_> {
@@ -175,7 +195,8 @@ impl Exact {
                 let sum = blocks::elements(sum, name);
                 return Box::new(move |i| ratio * sum(i));
             }
-            let parts: Vec<_> = side.sequences.iter().map(|gradient| blocks::elements(gradient, name)).collect();
+            let parts: Vec<_> =
+                side.sequences.iter().map(|gradient| blocks::elements(gradient, name)).collect();
             Box::new(move |i| parts.iter().zip(&meaning.weights).map(|(part, weight)| weight * part(i)).sum())
         };
         self.hold(&mut row, meaning, side, actual, actual, composed);

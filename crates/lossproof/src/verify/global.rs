@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Number of directions.
-const DIRECTIONS: u64 = 3;
+const DIRECTIONS: usize = 3;
 
 /// First step of a sweep: each parameter changes by 0.2 % of its tensor's size, all at once.
 const FIRST_STEP: f64 = 0.002;
@@ -30,7 +30,7 @@ pub(super) struct Derivative {
     sweep: Sweep,
 }
 
-/// Differentiates the truth's token losses. The parameters are left displaced: load them again.
+/// Differentiates the truth's token losses. The parameters are left displaced: reset it afterwards.
 pub(super) fn differentiate(
     truth: &mut dyn Subject,
     batch: &GlobalBatch,
@@ -42,8 +42,8 @@ pub(super) fn differentiate(
     let mut derivatives = Vec::new();
     // Reused from tensor to tensor: touching fresh memory costs more than the arithmetic.
     let mut values = Vec::new();
-    for number in 0..DIRECTIONS {
-        progress(&stage, derivatives.len(), DIRECTIONS as usize);
+    for number in 0..DIRECTIONS as u64 {
+        progress(&stage, derivatives.len(), DIRECTIONS);
         let within = |(stream, (name, tensor)): (u64, (&String, &Tensor))| {
             let seed = seed.wrapping_add(number);
             let direction = match tensor.values() {

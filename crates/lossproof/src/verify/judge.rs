@@ -21,11 +21,17 @@ pub(super) struct Judge<'a> {
 impl Judge<'_> {
     pub(super) fn token_losses(&self, side: &Side) -> Row {
         let text = "token losses = the f64 truth's".to_owned();
-        let mut row = RowBuilder::new(Statement::TruthTokenLosses, None, &side.name, text, BoundFrom::Rounding);
+        let mut row =
+            RowBuilder::new(Statement::TruthTokenLosses, None, &side.name, text, BoundFrom::Rounding);
         let bound = self.model.loss_bound(side.dtype);
         for (index, (&a, &b)) in side.token_losses.iter().zip(self.truth_losses).enumerate() {
             let scale = b.abs().max(1.0);
-            row.compare(|| format!("prediction {index}"), bound, a.abs() / scale, |f| (f * a - b).abs() / scale);
+            row.compare(
+                || format!("prediction {index}"),
+                bound,
+                a.abs() / scale,
+                |f| (f * a - b).abs() / scale,
+            );
             row.end_unit();
         }
         row.finish()
@@ -41,7 +47,13 @@ impl Judge<'_> {
                 (Statement::LossCalculus, "loss = Σ_t w_t·ℓ_t", meaning.loss(&side.token_losses)),
             ];
             for (statement, text, expected) in references {
-                let mut row = RowBuilder::new(statement, Some(meaning.name), &side.name, text.to_owned(), BoundFrom::Rounding);
+                let mut row = RowBuilder::new(
+                    statement,
+                    Some(meaning.name),
+                    &side.name,
+                    text.to_owned(),
+                    BoundFrom::Rounding,
+                );
                 let loss = own.observation.loss;
                 let error = |factor: f64| (factor * loss - expected).abs() / scale;
                 let bound = self.model.loss_bound(side.dtype);
@@ -57,7 +69,9 @@ impl Judge<'_> {
     /// where there is no other side.
     pub(super) fn gradients(&self, meaning: &Semantics, sides: &[Side], computed: &[Computed]) -> Vec<Row> {
         // What a difference was taken from is the truth, whichever side's difference it is.
-        let truth = |index: usize| computed.iter().find_map(|own| own.differences[index]).map_or(f64::NAN, |d| d.expected);
+        let truth = |index: usize| {
+            computed.iter().find_map(|own| own.differences[index]).map_or(f64::NAN, |d| d.expected)
+        };
         let scales = self.blocks.scales(|index, _| truth(index));
         let rows = sides.iter().zip(computed).enumerate().map(|(this, (side, own))| {
             let other = computed.iter().enumerate().find(|(index, _)| *index != this).map(|(_, other)| other);
@@ -79,7 +93,11 @@ impl Judge<'_> {
                             // Where the other side is itself broken it is no yardstick.
                             let floor = self.model.gradient_floor(side.dtype);
                             let rule = f32_rule(distance, floor);
-                            if rule.is_finite() { rule.min(self.model.gradient_bound(side.dtype)) } else { floor }
+                            if rule.is_finite() {
+                                rule.min(self.model.gradient_bound(side.dtype))
+                            } else {
+                                floor
+                            }
                         }
                     };
                 if block.structurally_zero {
@@ -99,8 +117,13 @@ impl Judge<'_> {
     /// of roundings with random signs, so the rounding model's bound holds for it as it does for the norm.
     pub(super) fn calculus(&self, meaning: &Semantics, side: &Side, own: &Computed) -> Row {
         let text = "∇ = Σ_i w_i · ∇(sum of sequence i)".to_owned();
-        let mut row =
-            RowBuilder::new(Statement::GradientCalculus, Some(meaning.name), &side.name, text, BoundFrom::Rounding);
+        let mut row = RowBuilder::new(
+            Statement::GradientCalculus,
+            Some(meaning.name),
+            &side.name,
+            text,
+            BoundFrom::Rounding,
+        );
         let bound = self.model.gradient_bound(side.dtype) + side.noise;
         for (name, sketch) in &own.sketches {
             let parts: Vec<_> = side.sequences.iter().filter_map(|sketches| sketches.get(name)).collect();
@@ -119,7 +142,10 @@ impl Judge<'_> {
                 let pairs = sketch.projections.iter().zip(&expected);
                 let apart = pairs.map(|(actual, expected)| (factor * actual - expected).abs() / scale);
                 // `max` passes over NaN; a NaN must not pass.
-                apart.fold(0.0, |largest: f64, error| if error.is_nan() { f64::NAN } else { largest.max(error) })
+                apart.fold(
+                    0.0,
+                    |largest: f64, error| if error.is_nan() { f64::NAN } else { largest.max(error) },
+                )
             };
             let effect = sketch.projections.iter().map(|p| p.abs() / scale).fold(0.0, f64::max);
             row.compare(|| name.clone(), bound, effect, error);

@@ -66,7 +66,9 @@ pub enum VerifyError {
         name: String,
     },
     /// Two identical calls gave different gradients.
-    #[error("{subject} is not deterministic: two identical calls differ by {noise:.1e} of the gradient (dropout?)")]
+    #[error(
+        "{subject} is not deterministic: two identical calls differ by {noise:.1e} of the gradient (dropout?)"
+    )]
     NotDeterministic {
         /// Name of the subject.
         subject: String,

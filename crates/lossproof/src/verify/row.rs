@@ -1,6 +1,7 @@
 //! Building a row from comparisons, with its power and its negative control.
 
 use super::report::{BoundFrom, Comparison, Row, Statement, Verdict};
+use std::cmp::Ordering;
 
 /// A comparison weaker than this checks nothing: an error of 1 % would pass.
 const WEAKEST: f64 = 1e-2;
@@ -75,7 +76,8 @@ impl RowBuilder {
     pub(crate) fn hold(&mut self, at: impl FnOnce() -> String, error: f64, bound: f64) {
         self.row.compared += 1;
         self.failed |= exceeds(error, bound);
-        let closeness = |error: f64, bound: f64| if error.is_finite() { error / bound } else { f64::INFINITY };
+        let closeness =
+            |error: f64, bound: f64| if error.is_finite() { error / bound } else { f64::INFINITY };
         let first = self.row.compared == 1;
         if first || closeness(error, bound) > closeness(self.row.worst.error, self.row.worst.bound) {
             self.row.worst = Comparison { at: at(), error, bound };
@@ -118,5 +120,5 @@ impl RowBuilder {
 
 /// Whether an error breaks a bound; NaN on either side does.
 fn exceeds(error: f64, bound: f64) -> bool {
-    !(error <= bound)
+    error.partial_cmp(&bound).is_none_or(Ordering::is_gt)
 }

@@ -88,7 +88,8 @@ mod tests {
     #[test]
     fn the_error_of_a_scaled_gradient_follows_from_the_norms() {
         let actual: Vec<f64> = (0..50).map(|i| f64::from(i).sin()).collect();
-        let expected: Vec<f64> = actual.iter().enumerate().map(|(i, a)| a + 1e-4 * (i as f64).cos()).collect();
+        let expected: Vec<f64> =
+            actual.iter().enumerate().map(|(i, a)| a + 1e-4 * (i as f64).cos()).collect();
         let compared = difference(|i| actual[i], |i| expected[i], 0..50);
         for factor in [1.0, 1.0 + 1e-5, 1.0 + 1e-3, 2.0] {
             let direct = difference(|i| factor * actual[i], |i| expected[i], 0..50).difference;

@@ -51,7 +51,10 @@ pub struct Streamed<'a> {
 ///
 /// # Errors
 /// When a subject fails, lacks a capability, or is not deterministic. A disagreement is not an error: it is in the report.
-pub fn verify_streamed(verification: Streamed<'_>, progress: &mut Progress<'_>) -> Result<Report, VerifyError> {
+pub fn verify_streamed(
+    verification: Streamed<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<Report, VerifyError> {
     let Streamed { mut judged, truth, third, parameters, batch, model, seed } = verification;
     let semantics = semantics::all(batch);
     let mut rows = Vec::new();
@@ -67,7 +70,7 @@ pub fn verify_streamed(verification: Streamed<'_>, progress: &mut Progress<'_>) 
 
     loader(truth)?.load(parameters)?;
     let derivatives = global::differentiate(truth, batch, parameters, seed, progress)?;
-    loader(truth)?.load(parameters)?;
+    truth.reset()?;
     let truth_losses = evaluator(truth)?.evaluate(batch)?;
 
     let mut sides = Vec::new();
@@ -105,7 +108,9 @@ pub fn verify_streamed(verification: Streamed<'_>, progress: &mut Progress<'_>) 
         }
         own.extend(judge.losses(meaning, &sides, &computed));
         own.extend(judge.gradients(meaning, &sides, &computed));
-        own.extend(sides.iter().zip(&computed).map(|(side, computed)| judge.calculus(meaning, side, computed)));
+        own.extend(
+            sides.iter().zip(&computed).map(|(side, computed)| judge.calculus(meaning, side, computed)),
+        );
     }
     rows.extend(by_semantics.into_values().flatten());
     let names: Vec<_> = sides.iter().map(|side| side.name.as_str()).chain([truth_name.as_str()]).collect();
@@ -144,7 +149,8 @@ impl Side {
             progress(&format!("{}: gradient of each sequence", info.name), index, count);
             let alone = GlobalBatch::single(sequence.clone());
             let sketched = sketch(subject, &LossSpec::sum(), &alone, seed)?;
-            if index == 0 {
+            // Once more, on the last one: what two identical calls differ by.
+            if index + 1 == count {
                 noise = distance(&sketch(subject, &LossSpec::sum(), &alone, seed)?, &sketched);
             }
             sequences.push(sketched);

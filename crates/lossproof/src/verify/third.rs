@@ -23,7 +23,13 @@ pub(crate) fn rows(
     let (observed, actual) = evidence::gradient(subject, &LossSpec::token_mean(), &recorded.batch)?;
 
     let row = |statement, text: &str| {
-        RowBuilder::new(statement, None, &name, format!("{text} = Hugging Face's, recorded"), BoundFrom::Rounding)
+        RowBuilder::new(
+            statement,
+            None,
+            &name,
+            format!("{text} = Hugging Face's, recorded"),
+            BoundFrom::Rounding,
+        )
     };
     let bound = model.loss_bound(Dtype::F64);
     let hold = |row: &mut RowBuilder, at: &dyn Fn() -> String, actual: f64, expected: f64| {
