@@ -128,6 +128,7 @@ pub(crate) enum BatchError {
 mod tests {
     use super::*;
     use lossproof_gpt2::Config;
+    use lossproof_spec::{LossSpec, TokenWeights, WeightRatio};
 
     fn text(content: &[u8]) -> Text {
         Text { name: "test".to_owned(), content: content.to_vec() }
@@ -139,11 +140,14 @@ mod tests {
         let layout = batch.layout();
         assert_eq!(layout.ranks().iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
         assert_eq!(layout.micro_batches().map(<[_]>::len).collect::<Vec<_>>(), [2, 3, 2, 3]);
-        let mut tokens: Vec<usize> =
-            layout.micro_batches().map(|m| m.iter().map(|s| s.supervised).sum()).collect();
-        tokens.sort_unstable();
-        tokens.dedup();
-        assert_eq!(tokens.len(), 4, "every micro-batch has another number of supervised tokens");
+        let weights = |spec| TokenWeights::new(&spec, &layout).unwrap();
+        for spec in [LossSpec::naive_accumulated_mean(), LossSpec::sequence_mean()] {
+            let ratio = WeightRatio::between(&weights(spec), &weights(LossSpec::token_mean()));
+            assert!(
+                matches!(ratio, WeightRatio::Varies { .. }),
+                "{spec} must differ from the token mean here"
+            );
+        }
         assert!(layout.sequences().any(|s| s.first_label) && layout.sequences().any(|s| !s.first_label));
         assert_eq!(batch.sequences().map(Sequence::len).max(), Some(24));
     }

@@ -86,7 +86,7 @@ fn head(heading: &Heading<'_>, report: &Report) -> String {
     for participant in &report.participants {
         let _ = writeln!(text, "  {participant}");
     }
-    let _ = writeln!(text, "noise floor: {:.1e}", report.noise_floor);
+    let _ = writeln!(text, "noise floor: {}", number(report.noise_floor));
     text.replace('\u{a0}', " ")
 }
 

@@ -154,9 +154,12 @@ pub(crate) fn compare(
             }
             let error = |factor: f64| (factor * inner - plateau.value).abs() / scale;
             let uncertainty = plateau.uncertainty / scale;
-            // Where the differences themselves are less certain than the bound they neither certify nor convict.
+            // Where the differences themselves are less certain than the bound they neither certify nor convict: another
+            // direction through the parameter has to. A coordinate has no other direction.
             if uncertainty > relative_bound && error(1.0) <= uncertainty {
-                row.uncertain();
+                if matches!(derivative.direction, Direction::Coordinate { .. }) {
+                    row.uncertain();
+                }
                 continue;
             }
             row.compare(|| derivative.label.clone(), relative_bound, inner.abs() / scale, error);

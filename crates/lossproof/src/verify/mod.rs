@@ -80,5 +80,5 @@ pub enum VerifyError {
 /// Name, version, framework, dtype and device of a subject, in one line.
 fn describe(subject: &dyn Subject) -> String {
     let info = subject.info();
-    format!("{} {} ({}), {}, {}", info.name, info.version, info.framework, info.dtype, info.device)
+    format!("{} {} on {}, {}, {}", info.name, info.version, info.framework, info.dtype, info.device)
 }
