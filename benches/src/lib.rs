@@ -6,7 +6,7 @@ use lossproof_spec::{BatchError, GlobalBatch, MicroBatch, Rank, Sequence};
 use lossproof_torch::{Gpt2Config, libtorch};
 
 /// A named subject.
-pub type Named = (&'static str, Box<dyn Subject + Send>);
+pub type Named = (&'static str, Box<dyn Subject>);
 
 /// Reference and libtorch at the same parameters.
 ///

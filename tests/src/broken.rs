@@ -25,14 +25,14 @@ pub enum Break {
 
 /// An honest subject with one thing wrong.
 pub struct Broken {
-    inner: Box<dyn Subject + Send>,
+    inner: Box<dyn Subject>,
     broken: Break,
 }
 
 impl Broken {
     /// Breaks a subject.
     #[must_use]
-    pub fn new(inner: Box<dyn Subject + Send>, broken: Break) -> Self {
+    pub fn new(inner: Box<dyn Subject>, broken: Break) -> Self {
         Self { inner, broken }
     }
 

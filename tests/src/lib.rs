@@ -9,7 +9,7 @@ pub use broken::{Break, Broken};
 use lossproof::{Device, Dtype, Recorded, Subject};
 use lossproof_gpt2::{Config, ModelShape, reference};
 use lossproof_numerics::ErrorModel;
-use lossproof_spec::{GlobalBatch, Sequence};
+use lossproof_spec::GlobalBatch;
 use lossproof_torch::{Activation, Gpt2Config, libtorch};
 
 /// The recording of gpt2-pico, as bytes.
@@ -18,7 +18,7 @@ pub const PICO: &[u8] = include_bytes!("../../fixtures/third-forward/gpt2-pico.s
 pub const NANO: &[u8] = include_bytes!("../../fixtures/third-forward/gpt2-nano.safetensors");
 
 /// A subject behind its door.
-pub type Door = Box<dyn Subject + Send>;
+pub type Door = Box<dyn Subject>;
 
 /// The reference on the processor.
 ///
@@ -60,12 +60,5 @@ pub fn recorded(bytes: &[u8]) -> Recorded {
 /// The rounding model of a configuration on a batch.
 #[must_use]
 pub fn error_model(shape: ModelShape, batch: &GlobalBatch) -> ErrorModel {
-    ErrorModel {
-        vocabulary: shape.vocabulary,
-        width: shape.width,
-        head_size: shape.width / shape.heads,
-        layers: shape.layers,
-        longest_sequence: batch.sequences().map(Sequence::len).max().unwrap_or(0),
-        positions: batch.sequences().map(Sequence::len).sum(),
-    }
+    ErrorModel::new(shape.vocabulary, shape.width, shape.heads, shape.layers, batch)
 }

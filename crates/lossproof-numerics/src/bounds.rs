@@ -1,6 +1,7 @@
 //! How far rounding may carry a gradient from its exact value, by dtype and shape.
 
 use crate::Dtype;
+use lossproof_spec::{GlobalBatch, Sequence};
 
 /// λ of the probabilistic model: one sum exceeds its bound with probability at most `2·exp(−λ²/2) = 2.5e-14`, an inner
 /// product of 50 257 terms with at most that many times as much, 1.3e-9. The norm over a tensor concentrates further.
@@ -55,6 +56,19 @@ struct Path {
 }
 
 impl ErrorModel {
+    /// The facts of a model with these sizes on a batch.
+    #[must_use]
+    pub fn new(vocabulary: usize, width: usize, heads: usize, layers: usize, batch: &GlobalBatch) -> Self {
+        Self {
+            vocabulary,
+            width,
+            head_size: width / heads.max(1),
+            layers,
+            longest_sequence: batch.sequences().map(Sequence::len).max().unwrap_or(0),
+            positions: batch.sequences().map(Sequence::len).sum(),
+        }
+    }
+
     /// Bound on the rounding error of a tensor's gradient in `dtype`, relative to `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)`.
     ///
     /// It also bounds the distance between two implementations whose roundings are independent: their errors add in

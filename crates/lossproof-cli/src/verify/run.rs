@@ -15,7 +15,7 @@ use lossproof::{
 };
 use lossproof_gpt2::{Config, ModelShape, probe_initial, reference};
 use lossproof_numerics::ErrorModel;
-use lossproof_spec::{GlobalBatch, Sequence};
+use lossproof_spec::GlobalBatch;
 use lossproof_torch::{Gpt2Config, libtorch};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::{io::Write, path::Path, time::Instant};
@@ -24,7 +24,7 @@ use std::{io::Write, path::Path, time::Instant};
 const PICO: &[u8] = include_bytes!("../../../../fixtures/third-forward/gpt2-pico.safetensors");
 const NANO: &[u8] = include_bytes!("../../../../fixtures/third-forward/gpt2-nano.safetensors");
 
-type Door = Box<dyn Subject + Send>;
+type Door = Box<dyn Subject>;
 
 pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     let started = Instant::now();
@@ -105,15 +105,16 @@ impl Inputs<'_> {
         progress("drawing parameters", 0, 1);
         // Each of these takes a second or more of one core at the size of gpt2-small.
         let (parameters, reference, oracle, truth) = std::thread::scope(|scope| {
+            let oracle = |dtype| scope.spawn(move || theirs(self.config, dtype, self.device));
             let parameters = scope.spawn(|| self.parameters());
-            let reference = scope.spawn(|| reference(self.config, dtype, self.device));
-            let second = (dtype != lossproof::Dtype::F64)
-                .then(|| scope.spawn(|| theirs(self.config, dtype, self.device)));
-            let truth = scope.spawn(|| theirs(self.config, lossproof::Dtype::F64, self.device));
-            (joined(parameters), joined(reference), second.map(joined), joined(truth))
+            let second = (dtype != lossproof::Dtype::F64).then(|| oracle(dtype));
+            let truth = oracle(lossproof::Dtype::F64);
+            (joined(parameters), ours(self.config, dtype, self.device), second.map(joined), joined(truth))
         });
-        let mut judged = vec![reference.into_diagnostic()?];
-        judged.extend(oracle.transpose()?);
+        let mut judged = vec![reference?];
+        if let Some(oracle) = oracle {
+            judged.push(oracle?);
+        }
         let mut truth = truth?;
         let verification = Streamed {
             judged: judged.iter_mut().map(|subject| &mut **subject as &mut dyn Subject).collect(),
@@ -171,21 +172,18 @@ fn ours(config: Config, dtype: lossproof::Dtype, device: Device) -> miette::Resu
     reference(config, dtype, device).into_diagnostic()
 }
 
-fn theirs(config: Config, dtype: lossproof::Dtype, device: Device) -> miette::Result<Door> {
+fn theirs(
+    config: Config,
+    dtype: lossproof::Dtype,
+    device: Device,
+) -> miette::Result<Box<dyn Subject + Send>> {
     let named = Gpt2Config::named(config.name());
     let named = named.ok_or_else(|| miette!("libtorch's side has no configuration `{config}`"))?;
     libtorch(&named, dtype, device).into_diagnostic()
 }
 
 fn error_model(shape: ModelShape, batch: &GlobalBatch) -> ErrorModel {
-    ErrorModel {
-        vocabulary: shape.vocabulary,
-        width: shape.width,
-        head_size: shape.width / shape.heads,
-        layers: shape.layers,
-        longest_sequence: batch.sequences().map(Sequence::len).max().unwrap_or(0),
-        positions: batch.sequences().map(Sequence::len).sum(),
-    }
+    ErrorModel::new(shape.vocabulary, shape.width, shape.heads, shape.layers, batch)
 }
 
 /// A line on stderr while the verification works; nothing where stderr is not a terminal.
