@@ -1,5 +1,10 @@
 //! What the cross-crate suites share: both doors, the recordings, batches that are hard, and broken trainers.
 
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
 mod batches;
 mod broken;
 
