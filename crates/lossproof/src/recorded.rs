@@ -61,7 +61,10 @@ fn batch(file: &SafeTensors<'_>) -> Result<GlobalBatch, RecordedError> {
     };
     let (tokens, labels) = (column("input_ids")?, column("labels")?);
     let (mask, positions) = (column("attention_mask")?, column("position_ids")?);
-    let width = shape[1].max(1);
+    let width = shape[1];
+    if width == 0 {
+        return Err(RecordedError::Contradiction { entry: "input_ids", shape });
+    }
     let mut sequences = Vec::new();
     for row in 0..shape[0] {
         let range = row * width..(row + 1) * width;
@@ -152,4 +155,37 @@ pub enum RecordedError {
     /// Sequences that make no batch.
     #[error("the recording's batch is not one")]
     Batch(#[from] BatchError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PICO: &[u8] = include_bytes!("../../../fixtures/third-forward/gpt2-pico.safetensors");
+
+    #[test]
+    fn the_shipped_recording_is_read_whole() {
+        let recorded = Recorded::parse(PICO).unwrap();
+        let lengths: Vec<_> = recorded.batch.sequences().map(Sequence::len).collect();
+        assert_eq!(lengths, [9, 5, 2, 7]);
+        assert_eq!(recorded.token_losses.len(), 8 + 4 + 1 + 6);
+        assert_eq!(recorded.batch.layout().supervised(), 17);
+        assert!(recorded.parameters.keys().eq(recorded.gradient.keys()));
+    }
+
+    #[test]
+    fn a_damaged_recording_is_an_error_and_never_a_panic() {
+        for cut in [0, 7, 100, PICO.len() - 1] {
+            assert!(matches!(Recorded::parse(&PICO[..cut]), Err(RecordedError::Format(_))), "cut at {cut}");
+        }
+        // The same file with one entry renamed, of the same length so that the header stays whole.
+        let renamed = |from: &str, to: &str| {
+            let at = PICO.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+            let mut bytes = PICO.to_vec();
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+            Recorded::parse(&bytes)
+        };
+        assert!(matches!(renamed("\"token_losses\"", "\"token_lossez\""), Err(RecordedError::Format(_))));
+        assert!(matches!(renamed("\"F64\"", "\"I64\""), Err(RecordedError::Dtype { .. })));
+    }
 }
