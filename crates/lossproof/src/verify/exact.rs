@@ -48,13 +48,7 @@ pub struct Verification<'a> {
 pub fn verify(verification: Verification<'_>, progress: &mut Progress<'_>) -> Result<Report, VerifyError> {
     let Verification { reference, oracle, third, parameters, batch, model, directions, seed } = verification;
     let semantics = semantics::all(batch);
-    let mut rows = Vec::new();
-    if let Some(ThirdForward { recorded, subjects, model }) = third {
-        for subject in subjects {
-            progress(&format!("{}: the third forward", subject.info().name), 0, 1);
-            rows.extend(third::rows(subject, recorded, &model)?);
-        }
-    }
+    let mut rows = third::all(third, progress)?;
     let mut sides = Vec::new();
     let participants = vec![describe(reference), describe(oracle)];
     let steps = semantics.len() + batch.sequences().count() + 1;
@@ -121,12 +115,7 @@ impl Exact {
     fn token_losses(&self, ours: &Evidence, theirs: &Evidence) -> Row {
         let text = format!("token losses = {}'s", theirs.name);
         let mut row = RowBuilder::new(Statement::TokenLosses, None, &ours.name, text, BoundFrom::Rounding);
-        for (index, (&a, &b)) in ours.token_losses.iter().zip(&theirs.token_losses).enumerate() {
-            let scale = b.abs().max(1.0);
-            let at = || format!("prediction {index}");
-            row.compare(at, self.loss_bound, a.abs() / scale, |factor| (factor * a - b).abs() / scale);
-            row.end_unit();
-        }
+        row.token_losses(self.loss_bound, &ours.token_losses, &theirs.token_losses);
         row.finish()
     }
 
@@ -163,9 +152,7 @@ impl Exact {
         scale: f64,
     ) -> Row {
         let mut row = RowBuilder::new(statement, Some(meaning.name), name, text, BoundFrom::Rounding);
-        let error = |factor: f64| (factor * actual - expected).abs() / scale;
-        row.compare(|| "the loss".to_owned(), self.loss_bound, actual.abs() / scale, error);
-        row.end_unit();
+        row.number(|| "the loss".to_owned(), self.loss_bound, (actual, expected), scale);
         row.finish()
     }
 

@@ -23,17 +23,7 @@ impl Judge<'_> {
         let text = "token losses = the f64 truth's".to_owned();
         let mut row =
             RowBuilder::new(Statement::TruthTokenLosses, None, &side.name, text, BoundFrom::Rounding);
-        let bound = self.model.loss_bound(side.dtype);
-        for (index, (&a, &b)) in side.token_losses.iter().zip(self.truth_losses).enumerate() {
-            let scale = b.abs().max(1.0);
-            row.compare(
-                || format!("prediction {index}"),
-                bound,
-                a.abs() / scale,
-                |f| (f * a - b).abs() / scale,
-            );
-            row.end_unit();
-        }
+        row.token_losses(self.model.loss_bound(side.dtype), &side.token_losses, self.truth_losses);
         row.finish()
     }
 
@@ -54,11 +44,8 @@ impl Judge<'_> {
                     text.to_owned(),
                     BoundFrom::Rounding,
                 );
-                let loss = own.observation.loss;
-                let error = |factor: f64| (factor * loss - expected).abs() / scale;
                 let bound = self.model.loss_bound(side.dtype);
-                row.compare(|| "the loss".to_owned(), bound, loss.abs() / scale, error);
-                row.end_unit();
+                row.number(|| "the loss".to_owned(), bound, (own.observation.loss, expected), scale);
                 rows.push(row.finish());
             }
         }

@@ -72,6 +72,18 @@ impl RowBuilder {
         self.strongest_in_unit = Some(self.strongest_in_unit.filter(stronger).unwrap_or(this));
     }
 
+    /// Holds one number to another, relative to `scale`, as a unit of its own.
+    pub(crate) fn number(
+        &mut self,
+        at: impl FnOnce() -> String,
+        bound: f64,
+        (actual, expected): (f64, f64),
+        scale: f64,
+    ) {
+        self.compare(at, bound, actual.abs() / scale, |factor| (factor * actual - expected).abs() / scale);
+        self.end_unit();
+    }
+
     /// Holds an error to a bound without claiming any power: for what is structurally zero.
     pub(crate) fn hold(&mut self, at: impl FnOnce() -> String, error: f64, bound: f64) {
         self.row.compared += 1;
@@ -99,6 +111,14 @@ impl RowBuilder {
     /// Marks that something could not be certified although nothing failed.
     pub(crate) fn uncertain(&mut self) {
         self.unchecked = true;
+    }
+
+    /// Holds the loss of each prediction to the one expected of it.
+    pub(crate) fn token_losses(&mut self, bound: f64, actual: &[f64], expected: &[f64]) {
+        for (index, (&actual, &expected)) in actual.iter().zip(expected).enumerate() {
+            let scale = expected.abs().max(1.0);
+            self.number(|| format!("prediction {index}"), bound, (actual, expected), scale);
+        }
     }
 
     pub(crate) fn finish(mut self) -> Row {

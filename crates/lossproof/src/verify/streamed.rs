@@ -57,13 +57,7 @@ pub fn verify_streamed(
 ) -> Result<Report, VerifyError> {
     let Streamed { mut judged, truth, third, parameters, batch, model, seed } = verification;
     let semantics = semantics::all(batch);
-    let mut rows = Vec::new();
-    if let Some(ThirdForward { recorded, subjects, model }) = third {
-        for subject in subjects {
-            progress(&format!("{}: the third forward", subject.info().name), 0, 1);
-            rows.extend(third::rows(subject, recorded, &model)?);
-        }
-    }
+    let mut rows = third::all(third, progress)?;
     let mut participants: Vec<_> = judged.iter().map(|subject| describe(*subject)).collect();
     participants.push(format!("truth: {}", describe(truth)));
     let truth_name = format!("{} f64", truth.info().name);

@@ -1,7 +1,7 @@
 //! The third forward: an implementation that was recorded elsewhere breaks the tie when two others disagree.
 
 use super::{
-    VerifyError,
+    Progress, ThirdForward, VerifyError,
     blocks::{self, Blocks},
     evidence::{self, evaluator, loader},
     report::{BoundFrom, Row, Statement},
@@ -11,12 +11,23 @@ use crate::{Recorded, Subject};
 use lossproof_numerics::{Dtype, ErrorModel};
 use lossproof_spec::LossSpec;
 
+/// The rows of every subject that is held to a recording.
+pub(super) fn all(
+    third: Option<ThirdForward<'_>>,
+    progress: &mut Progress<'_>,
+) -> Result<Vec<Row>, VerifyError> {
+    let mut all = Vec::new();
+    if let Some(ThirdForward { recorded, subjects, model }) = third {
+        for subject in subjects {
+            progress(&format!("{}: the third forward", subject.info().name), 0, 1);
+            all.extend(rows(subject, recorded, &model)?);
+        }
+    }
+    Ok(all)
+}
+
 /// Holds an f64 subject to the recording, at the recording's own parameters and batch.
-pub(crate) fn rows(
-    subject: &mut dyn Subject,
-    recorded: &Recorded,
-    model: &ErrorModel,
-) -> Result<[Row; 3], VerifyError> {
+fn rows(subject: &mut dyn Subject, recorded: &Recorded, model: &ErrorModel) -> Result<[Row; 3], VerifyError> {
     let name = subject.info().name;
     loader(subject)?.load(&recorded.parameters)?;
     let token_losses = evaluator(subject)?.evaluate(&recorded.batch)?;
@@ -32,17 +43,11 @@ pub(crate) fn rows(
         )
     };
     let bound = model.loss_bound(Dtype::F64);
-    let hold = |row: &mut RowBuilder, at: &dyn Fn() -> String, actual: f64, expected: f64| {
-        let scale = expected.abs().max(1.0);
-        row.compare(at, bound, actual.abs() / scale, |factor| (factor * actual - expected).abs() / scale);
-        row.end_unit();
-    };
     let mut losses = row(Statement::ThirdForwardLosses, "token losses");
-    for (index, (&actual, &expected)) in token_losses.iter().zip(&recorded.token_losses).enumerate() {
-        hold(&mut losses, &|| format!("prediction {index}"), actual, expected);
-    }
+    losses.token_losses(bound, &token_losses, &recorded.token_losses);
     let mut loss = row(Statement::ThirdForwardLoss, "per-token mean");
-    hold(&mut loss, &|| "the loss".to_owned(), observed.loss, recorded.loss);
+    let scale = recorded.loss.abs().max(1.0);
+    loss.number(|| "the loss".to_owned(), bound, (observed.loss, recorded.loss), scale);
 
     let mut gradient = row(Statement::ThirdForwardGradient, "its ∇");
     let blocks = Blocks::new(&recorded.batch, &subject.parameters());
