@@ -1,77 +1,16 @@
 //! Parameters to start from.
 
 use crate::config::ModelShape;
-use lossproof::{Tensor, TensorSet, TensorValues};
-use rand::{SeedableRng, distr::Distribution};
-use rand_chacha::ChaCha8Rng;
-use rand_distr::StandardNormal;
-use rayon::prelude::*;
+use lossproof::TensorSet;
 
-/// GPT-2's initial parameters (Radford et al. 2019; Hugging Face's `_init_weights`): weights N(0, 0.02²), the output
-/// projections of both residual branches N(0, (0.02/√(2·layers))²), biases 0, layer-norm gains 1. Values are exact in f32.
+/// GPT-2's own initial parameters for a configuration: [`lossproof::gpt2_initial`].
 #[must_use]
 pub fn gpt2_initial(shape: ModelShape, seed: u64) -> TensorSet {
-    let residual = 0.02 / (2.0 * shape.layers as f64).sqrt();
-    generate(shape, seed, |name| match kind(name) {
-        Kind::Gain => (1.0, 0.0),
-        Kind::Bias => (0.0, 0.0),
-        Kind::Residual => (0.0, residual),
-        Kind::Weight => (0.0, 0.02),
-    })
+    lossproof::gpt2_initial(&shape.parameters(), seed)
 }
 
-/// Parameters to probe a model at: like [`gpt2_initial`], but with no value that hides anything. Biases and gains are
-/// perturbed (a zero bias hides a missing one, a unit gain a misplaced one), and weights are scaled so that attention is
-/// not uniform and the activations of every block stay O(1): N(0, 1/fan-in), and N(0, 0.3²) for the embeddings of a
-/// small model. Values are exact in f32, so that f32 and f64 trainers start from the same point.
+/// Parameters to probe a configuration at, with no value that hides anything: [`lossproof::probe_initial`].
 #[must_use]
 pub fn probe_initial(shape: ModelShape, seed: u64) -> TensorSet {
-    let width = shape.width as f64;
-    // The head is the embedding: logits of O(1) need embeddings no larger than 1/√width.
-    let embedding = (1.0 / width.sqrt()).min(0.3);
-    let residual = 1.0 / (2.0 * shape.layers as f64 * width).sqrt();
-    generate(shape, seed, |name| match kind(name) {
-        Kind::Gain => (1.0, 0.1),
-        Kind::Bias => (0.0, 0.1),
-        Kind::Residual => (0.0, residual),
-        Kind::Weight if name.starts_with('w') => (0.0, embedding),
-        Kind::Weight => (0.0, 1.0 / width.sqrt()),
-    })
-}
-
-enum Kind {
-    Gain,
-    Bias,
-    Residual,
-    Weight,
-}
-
-fn kind(name: &str) -> Kind {
-    if name.rsplit('.').next() == Some("bias") {
-        Kind::Bias
-    } else if name.contains("ln_") {
-        Kind::Gain
-    } else if name.contains("c_proj") {
-        Kind::Residual
-    } else {
-        Kind::Weight
-    }
-}
-
-fn generate(shape: ModelShape, seed: u64, law: impl Fn(&str) -> (f64, f64) + Sync) -> TensorSet {
-    let tensor = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
-        let (mean, deviation) = law(&name);
-        // A stream per tensor: one tensor's values do not depend on another's size.
-        let mut generator = ChaCha8Rng::seed_from_u64(seed);
-        generator.set_stream(index as u64);
-        #[expect(clippy::cast_possible_truncation, reason = "parameters are f32 values by definition")]
-        let mut value = || {
-            let normal: f64 = StandardNormal.sample(&mut generator);
-            (mean + deviation * normal) as f32
-        };
-        let values = (0..shape.iter().product()).map(|_| value()).collect();
-        let tensor = Tensor::new(shape, TensorValues::F32(values)).expect("invariant: the shape was filled");
-        (name, tensor)
-    };
-    shape.parameters().into_par_iter().enumerate().map(tensor).collect()
+    lossproof::probe_initial(&shape.parameters(), seed)
 }

@@ -35,7 +35,7 @@ impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> Reference<K, E, D> {
 
     fn limits() -> Limits {
         let shape = ModelShape::of::<K>();
-        Limits { vocabulary: shape.vocabulary, positions: shape.positions }
+        Limits::of_model(shape.vocabulary, shape.positions)
     }
 
     /// Copies values into the parameters for which `values` has some.

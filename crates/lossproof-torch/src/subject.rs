@@ -56,7 +56,7 @@ impl Torch {
     }
 
     fn limits(&self) -> Limits {
-        Limits { vocabulary: self.config.vocabulary, positions: self.config.positions }
+        Limits::of_model(self.config.vocabulary, self.config.positions)
     }
 
     /// Forward and backward over the micro-batches of one rank.

@@ -1,8 +1,8 @@
 //! The trainer under test, as lossproof sees it.
 
-use crate::{GradientSink, SinkError, TensorSet};
+use crate::{GradientSink, OptimizerSteps, SinkError, TensorSet};
 use lossproof_numerics::Dtype;
-use lossproof_spec::{EmptyGroup, GlobalBatch, LossSpec};
+use lossproof_spec::{EmptyGroup, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence};
 use std::{fmt, str::FromStr};
 
 /// A trainer under test. The reference and libtorch go through this door as a stranger's trainer would.
@@ -47,6 +47,16 @@ pub trait Subject {
     fn token_losses(&mut self) -> Option<&mut dyn TokenLosses> {
         None
     }
+
+    /// The capability to differentiate any weighted sum of token losses, when the trainer has it.
+    fn upstream_weights(&mut self) -> Option<&mut dyn UpstreamWeights> {
+        None
+    }
+
+    /// The capability to take optimizer steps, when the trainer has it.
+    fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
+        None
+    }
 }
 
 /// The capability to take parameters from outside.
@@ -73,6 +83,24 @@ pub trait TokenLosses {
     /// # Errors
     /// When the batch is outside the subject's [`Limits`] or the trainer fails.
     fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError>;
+}
+
+/// The capability to differentiate any weighted sum of token losses: the backward pass from a given upstream gradient.
+pub trait UpstreamWeights {
+    /// Forward and backward of `Σ_t u_t·ℓ_t` over the whole batch, `weights` holding `u_t` for every prediction in the order
+    /// of [`GlobalBatch::predictions`]; those of ignored predictions are not looked at. The token losses are those of the
+    /// loss spec in force (label smoothing, z-loss); nothing else of it plays a part. Returns the weighted sum and hands the
+    /// gradient over as [`Subject::accumulate`] does.
+    ///
+    /// # Errors
+    /// When the number of weights is not that of the predictions, the batch is outside the subject's [`Limits`], or the
+    /// trainer fails.
+    fn backward(
+        &mut self,
+        batch: &GlobalBatch,
+        weights: &[f64],
+        gradients: &mut dyn GradientSink,
+    ) -> Result<f64, SubjectError>;
 }
 
 /// What a subject says of itself.
@@ -141,14 +169,43 @@ pub struct Limits {
     pub vocabulary: usize,
     /// Position ids are below this, and no sequence is longer.
     pub positions: usize,
+    /// Whether every sequence must have exactly `positions` positions.
+    pub fixed_length: bool,
+    /// Whether labels may be ignored.
+    pub ignore_index: bool,
+    /// Whether a sequence may be padded and hold several documents: `segment_ids` other than 1, `position_ids` other than
+    /// 0, 1, 2, ….
+    pub segments: bool,
+    /// The most sequences a micro-batch may have.
+    pub sequences: usize,
+    /// The most micro-batches a rank may have.
+    pub micro_batches: usize,
+    /// The most ranks a batch may have.
+    pub ranks: usize,
 }
 
 impl Limits {
+    /// A subject that takes everything a model with this vocabulary and this many positions can.
+    #[must_use]
+    pub fn of_model(vocabulary: usize, positions: usize) -> Self {
+        Self {
+            vocabulary,
+            positions,
+            fixed_length: false,
+            ignore_index: true,
+            segments: true,
+            sequences: usize::MAX,
+            micro_batches: usize::MAX,
+            ranks: usize::MAX,
+        }
+    }
+
     /// Checks a batch against the limits.
     ///
     /// # Errors
     /// [`SubjectError::Limit`] naming the first sequence, position and value outside them.
     pub fn check(&self, batch: &GlobalBatch) -> Result<(), SubjectError> {
+        self.check_groups(batch)?;
         let outside = |value: u32, limit: usize| usize::try_from(value).is_ok_and(|value| value >= limit);
         for (sequence, tokens) in batch.sequences().enumerate() {
             let error = |what, position, value: usize, limit| SubjectError::Limit {
@@ -161,6 +218,7 @@ impl Limits {
             if tokens.len() > self.positions {
                 return Err(error("length", 0, tokens.len(), self.positions + 1));
             }
+            self.check_kind(sequence, tokens)?;
             let fields = [
                 ("token id", tokens.input_ids(), self.vocabulary),
                 ("target", tokens.targets(), self.vocabulary),
@@ -171,6 +229,35 @@ impl Limits {
                     return Err(error(what, position, values[position] as usize, limit));
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn check_groups(&self, batch: &GlobalBatch) -> Result<(), SubjectError> {
+        let most = |what, found: Option<usize>, limit| match found {
+            Some(found) if found > limit => Err(SubjectError::TooMany { what, found, limit }),
+            _ => Ok(()),
+        };
+        most("ranks", Some(batch.ranks().len()), self.ranks)?;
+        let micro_batches = batch.ranks().iter().map(|rank| rank.micro_batches().len());
+        most("micro-batches of a rank", micro_batches.max(), self.micro_batches)?;
+        let sequences = batch.micro_batches().map(|micro_batch| micro_batch.sequences().len());
+        most("sequences of a micro-batch", sequences.max(), self.sequences)
+    }
+
+    fn check_kind(&self, sequence: usize, tokens: &Sequence) -> Result<(), SubjectError> {
+        let refuse = |what| Err(SubjectError::Kind { what, sequence });
+        if self.fixed_length && tokens.len() != self.positions {
+            return refuse("is shorter than the fixed length");
+        }
+        if !self.ignore_index && tokens.labels().contains(&IGNORE_INDEX) {
+            return refuse("has ignored labels");
+        }
+        let counts_up = |(position, &id): (usize, &u32)| usize::try_from(id) == Ok(position);
+        let plain = tokens.segment_ids().iter().all(|&id| id == 1)
+            && tokens.position_ids().iter().enumerate().all(counts_up);
+        if !self.segments && !plain {
+            return refuse("is padded or packed");
         }
         Ok(())
     }
@@ -225,6 +312,24 @@ pub enum SubjectError {
         value: usize,
         /// What it must be below.
         limit: usize,
+    },
+    /// More parts than the subject takes.
+    #[error("{found} {what}, the subject takes {limit}")]
+    TooMany {
+        /// Parts of what.
+        what: &'static str,
+        /// The number found.
+        found: usize,
+        /// The most it takes.
+        limit: usize,
+    },
+    /// A sequence of a kind the subject does not take.
+    #[error("sequence {sequence} {what}, which the subject does not take")]
+    Kind {
+        /// What about it.
+        what: &'static str,
+        /// Index of the sequence in the batch.
+        sequence: usize,
     },
     /// A mean over nothing, under the empty policy `error`.
     #[error(transparent)]
