@@ -3,7 +3,7 @@
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     // Absent without the feature `torch`, and where torch-sys does not name libtorch's directory.
-    if let Ok(lib) = std::env::var("DEP_LOSSPROOF_TORCH_LIBTORCH_LIB") {
-        println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
+    if let Ok(link) = std::env::var("DEP_LOSSPROOF_TORCH_LINK_ARG") {
+        println!("cargo::rustc-link-arg={link}");
     }
 }

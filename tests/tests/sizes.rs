@@ -1,12 +1,14 @@
 //! The whole verification at nano and at the true shape of gpt2-small.
 
 use lossproof::{
-    Dtype, Subject,
-    verify::{Directions, Streamed, Verdict, Verification, verify, verify_streamed},
+    Device, Dtype, ParameterFile, probe_values,
+    verify::{Directions, Make, Streamed, Verdict, Verification, verify, verify_streamed},
 };
-use lossproof_gpt2::{Config, probe_initial};
+use lossproof_gpt2::{Config, probe_initial, reference_at};
 use lossproof_spec::{GlobalBatch, MicroBatch, Rank, Sequence};
 use lossproof_tests::{error_model, ours, ragged_batch, theirs};
+use lossproof_torch::{Gpt2Config, libtorch_at};
+use std::sync::Arc;
 
 #[test]
 fn nano_in_double_precision() {
@@ -40,12 +42,21 @@ fn small_in_single_precision() {
     };
     let rank = |micro_batch| Rank::new(vec![micro_batch]).unwrap();
     let batch = GlobalBatch::new(vec![rank(sequence(3, 5)), rank(sequence(100, 8))]).unwrap();
-    let mut judged = [ours(config, Dtype::F32), theirs(config, Dtype::F32)];
+    let shapes = config.shape().parameters();
+    let file = tempfile::tempfile().unwrap();
+    let parameters =
+        ParameterFile::write(file, &shapes, |index| probe_values(&shapes, index, 2)).unwrap();
+    let libtorch = |dtype| -> Make<'_> {
+        let config = Gpt2Config::SMALL;
+        Box::new(move |source| Ok(libtorch_at(&config, dtype, Device::Cpu, &*source)?))
+    };
+    let reference: Make<'_> =
+        Box::new(move |source| reference_at(config, Dtype::F32, Device::Cpu, source));
     let verification = Streamed {
-        judged: judged.iter_mut().map(|subject| &mut **subject as &mut dyn Subject).collect(),
-        truth: &mut *theirs(config, Dtype::F64),
+        judged: vec![reference, libtorch(Dtype::F32)],
+        truth: Some(libtorch(Dtype::F64)),
         third: None,
-        parameters: &probe_initial(config.shape(), 2),
+        parameters: Arc::new(parameters),
         batch: &batch,
         model: error_model(config.shape(), &batch),
         seed: 3,
@@ -55,4 +66,6 @@ fn small_in_single_precision() {
         assert_eq!(row.verdict, Verdict::Pass, "{row:?}");
         assert!(row.control_caught, "{row:?}");
     }
+    let growth = report.growth.unwrap();
+    assert!(growth.measured < growth.fitted, "{growth:?}");
 }

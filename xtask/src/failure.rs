@@ -35,10 +35,10 @@ impl<T> IoContext<T> for io::Result<T> {
         self.map_err(|error| {
             let help = match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "the setup needs about 1.2 GB for a moment and 0.5 GB in the end: free some space, then run it again"
+                    "libtorch needs about 1.2 GB for a moment, CUDA about 4 GB: free some space, then run it again"
                 }
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    "make the workspace's folder writable, or set LIBTORCH to a libtorch of your own"
+                    "make the workspace's folder writable, then run it again"
                 }
                 _ => "once this is put right, run the same command again: nothing half made is kept",
             };

@@ -1,8 +1,10 @@
 //! Repository automation. `cargo xtask help` lists the tasks.
 
+mod cuda;
 mod failure;
 mod libtorch;
 mod product;
+mod provision;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +30,12 @@ enum Task {
     /// Set up, then run the whole test suite, or `cargo test` with the given arguments.
     #[command(disable_help_flag = true)]
     Test(Forwarded),
+    /// Build the product with CUDA into dist/cuda/, on a machine without a GPU for one with.
+    Cuda {
+        /// Compute capability of the oldest GPU it is to run on, such as 9.0 or 90.
+        #[arg(long, value_name = "CAP", default_value = "90")]
+        compute_cap: cuda::ComputeCap,
+    },
     /// Check dependency arrows, manifests and sources.
     Tidy,
     /// Load one library and exit: the child process of the libtorch smoke test.
@@ -52,6 +60,7 @@ fn main() -> ExitCode {
         Task::Setup => libtorch::setup(root).map(|()| ExitCode::SUCCESS),
         Task::Verify(_) => libtorch::setup(root).and_then(|()| product::verify(root, &forwarded())),
         Task::Test(_) => libtorch::setup(root).and_then(|()| product::test(root, &forwarded())),
+        Task::Cuda { compute_cap } => cuda::cuda(root, compute_cap).map(|()| ExitCode::SUCCESS),
         Task::Tidy => tidy::tidy(root).map(|()| ExitCode::SUCCESS),
         Task::Dlopen { library } => Ok(libtorch::smoke::child(&library)),
     };

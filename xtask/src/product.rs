@@ -30,7 +30,8 @@ pub(crate) fn test(root: &Path, args: &[OsString]) -> Result<ExitCode, Failure> 
     run(cargo("test", root).args(["--package", "xtask"])).map(exit_code)
 }
 
-fn cargo(command: &str, root: &Path) -> Command {
+/// A cargo command on the workspace's manifest.
+pub(crate) fn cargo(command: &str, root: &Path) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.arg(command).arg("--manifest-path").arg(root.join("Cargo.toml"));
     cargo

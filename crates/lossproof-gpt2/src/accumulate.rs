@@ -3,6 +3,7 @@
 use crate::{
     Element, Gpt2,
     config::Gpt2Config,
+    kernels::{Kernels, Modified},
     loss::{Counts, Picked, reduce},
     named::Visitor,
     rows::Rows,
@@ -20,7 +21,11 @@ pub(crate) struct Accumulated<E: Element, D: Device<E>> {
     pub(crate) ranks: Vec<Gradients<E, D>>,
     /// What the all-reduce multiplies the sum of the ranks' gradients with.
     pub(crate) rank_factor: f64,
+    /// What the loss was multiplied with before the backward pass.
+    pub(crate) loss_scale: f64,
+    /// The loss itself.
     pub(crate) loss: f64,
+    /// Of each supervised token, in order.
     pub(crate) token_losses: Vec<f64>,
 }
 
@@ -45,7 +50,7 @@ fn parts(combine: Combine, policy: EmptyPolicy, all: usize, non_empty: usize) ->
     }
 }
 
-fn supervised(micro_batch: &MicroBatch) -> usize {
+pub(crate) fn supervised(micro_batch: &MicroBatch) -> usize {
     micro_batch.sequences().iter().map(Sequence::supervised).sum()
 }
 
@@ -59,11 +64,13 @@ fn count<'a>(micro_batches: impl IntoIterator<Item = &'a MicroBatch>, policy: Em
     counts
 }
 
-impl<K: Gpt2Config, E: Element, D: Device<E>> Gpt2<K, E, D> {
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
+    /// The gradient of one optimizer step, the loss multiplied by `loss_scale` before each backward pass.
     pub(crate) fn accumulate(
         &mut self,
         batch: &GlobalBatch,
         spec: &LossSpec,
+        loss_scale: f64,
     ) -> Result<Accumulated<E, D>, Failure<D::Err>> {
         let mut empty = EmptyMeans { spec, found_nan: false };
         let global = count(batch.micro_batches(), spec.empty);
@@ -108,15 +115,15 @@ impl<K: Gpt2Config, E: Element, D: Device<E>> Gpt2<K, E, D> {
                 let per_sequence: Vec<_> = micro_batch.sequences().iter().map(Sequence::supervised).collect();
                 let reduced = reduce(losses, &per_sequence, spec, counts)?.try_div(E::round(divisor))?;
                 loss += scalar(&reduced).widen() / world;
-                gradients = reduced.try_backward()?;
+                gradients = reduced.try_mul(E::round(loss_scale))?.try_backward()?;
             }
             ranks.push(gradients);
         }
         let loss = if empty.found_nan { f64::NAN } else { loss };
-        Ok(Accumulated { ranks, rank_factor: 1.0 / world, loss, token_losses })
+        Ok(Accumulated { ranks, rank_factor: 1.0 / world, loss_scale, loss, token_losses })
     }
 
-    fn supervised_losses(
+    pub(crate) fn supervised_losses(
         &self,
         micro_batch: &MicroBatch,
         spec: &LossSpec,
@@ -125,11 +132,12 @@ impl<K: Gpt2Config, E: Element, D: Device<E>> Gpt2<K, E, D> {
         let sequences: Vec<_> = micro_batch.sequences().iter().collect();
         let rows = Rows::new(&sequences);
         let picked = Picked::new(&sequences, rows.width, Sequence::supervises);
-        self.token_losses(&rows, picked, spec.label_smoothing, spec.z_loss, tape)
+        let modified = Modified { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
+        self.token_losses(&rows, picked, modified, tape)
     }
 
     /// Zero gradients for every parameter, and for nothing else: temporaries are dropped after each backward pass.
-    fn alloc_gradients(&mut self) -> Result<Gradients<E, D>, D::Err> {
+    pub(crate) fn alloc_gradients(&mut self) -> Result<Gradients<E, D>, D::Err> {
         struct Allocate<E: Element, D: Device<E>> {
             gradients: Gradients<E, D>,
         }
@@ -163,7 +171,7 @@ impl<K: Gpt2Config, E: Element, D: Device<E>> Gpt2<K, E, D> {
             let rows = Rows::new(some);
             let picked = Picked::new(some, rows.width, |_, _| true);
             if !picked.is_empty() {
-                let tensor = self.token_losses(&rows, picked, 0.0, 0.0, NoneTape)?;
+                let tensor = self.token_losses(&rows, picked, Modified::default(), NoneTape)?;
                 losses.extend(tensor.as_vec().into_iter().map(E::widen));
             }
         }
@@ -207,7 +215,7 @@ impl EmptyMeans<'_> {
 }
 
 /// The number in a tensor without dimensions.
-fn scalar<E: Element, D: Device<E>, T>(tensor: &Tensor<Rank0, E, D, T>) -> E {
+pub(crate) fn scalar<E: Element, D: Device<E>, T>(tensor: &Tensor<Rank0, E, D, T>) -> E {
     tensor.as_vec()[0]
 }
 

@@ -1,12 +1,12 @@
 //! Masked multi-head self-attention.
 
-use crate::{Element, config::Gpt2Config, model::affine};
+use crate::{Element, config::Gpt2Config, kernels::Kernels, model::affine};
 use dfdx::prelude::*;
 
 /// Attention over `[count·width, C]`, heads merged again: `[count·width, C]`, before the output projection.
 ///
 /// `bias` (`[count, width, width]`) is added to the scores `q·k/√(head size)` of every head.
-pub(crate) fn attention<K: Gpt2Config, E: Element, D: Device<E>, T: Tape<E, D>>(
+pub(crate) fn attention<K: Gpt2Config, E: Element, D: Kernels<E>, T: Tape<E, D>>(
     x: Tensor<(usize, K::Width), E, D, T>,
     weights: &[Tensor<(K::Width, K::Width), E, D>; 3],
     biases: &[Tensor<(K::Width,), E, D>; 3],
@@ -28,11 +28,9 @@ pub(crate) fn attention<K: Gpt2Config, E: Element, D: Device<E>, T: Tape<E, D>>(
     let (value, tape) =
         value.try_permute::<(usize, K::Heads, usize, K::HeadSize), Axes4<0, 2, 1, 3>>()?.split_tape();
 
-    // Matrix products are contiguous; dfdx's softmax has a wrong gradient on views.
     let scale = 1.0 / (K::HeadSize::SIZE as f64).sqrt();
-    let scores = query.put_tape(tape).try_matmul(key)?.try_mul(E::round(scale))?;
-    let bias = bias.clone().try_broadcast_like::<_, Axis<1>>(scores.shape())?;
-    let attended = scores.try_add(bias)?.try_softmax::<Axis<3>>()?.try_matmul(value)?;
+    let weights = D::attention_weights(query.put_tape(tape).try_matmul(key)?, scale, bias)?;
+    let attended = weights.try_matmul(value)?;
     let merged = attended.try_permute::<(usize, usize, K::Heads, K::HeadSize), Axes4<0, 2, 1, 3>>()?;
     merged.try_reshape_like(&(count * width, K::Width::default()))
 }

@@ -7,7 +7,8 @@ use crate::{
     subject::Reference,
 };
 use dfdx::tensor::Cpu;
-use lossproof::{Device, Dtype, Subject, SubjectError};
+use lossproof::{Device, Dtype, ParameterSource, Subject, SubjectError};
+use std::sync::Arc;
 
 /// The seed of a fresh trainer's parameters.
 const INITIAL_SEED: u64 = 0;
@@ -18,15 +19,28 @@ const INITIAL_SEED: u64 = 0;
 /// # Errors
 /// When the dtype is neither f32 nor f64, or the device is not there (`cuda` needs the feature of that name).
 pub fn reference(config: Config, dtype: Dtype, device: Device) -> Result<Box<dyn Subject>, SubjectError> {
-    with_config!(config, K => door::<K>(config, dtype, device))
+    reference_at(config, dtype, device, Arc::new(gpt2_initial(config.shape(), INITIAL_SEED)))
 }
 
-fn door<K: Gpt2Config>(
+/// A reference trainer with these initial parameters, of which it reads one tensor at a time, now and at every reset: it holds
+/// no copy of them.
+///
+/// # Errors
+/// As [`reference`], and when a parameter cannot be read or has another shape.
+pub fn reference_at(
     config: Config,
     dtype: Dtype,
     device: Device,
+    initial: Arc<dyn ParameterSource>,
 ) -> Result<Box<dyn Subject>, SubjectError> {
-    let initial = gpt2_initial(config.shape(), INITIAL_SEED);
+    with_config!(config, K => door::<K>(dtype, device, initial))
+}
+
+fn door<K: Gpt2Config>(
+    dtype: Dtype,
+    device: Device,
+    initial: Arc<dyn ParameterSource>,
+) -> Result<Box<dyn Subject>, SubjectError> {
     match (device, dtype) {
         (Device::Cpu, Dtype::F32) => {
             Ok(Box::new(Reference::<K, f32, Cpu>::new(&Cpu::default(), device, initial)?))

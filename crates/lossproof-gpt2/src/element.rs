@@ -1,5 +1,6 @@
 //! The element types the reference computes in.
 
+use crate::kernels::Exponential;
 use dfdx::shapes::Dtype as DfdxDtype;
 use lossproof::{Dtype, GradientView};
 
@@ -13,6 +14,19 @@ pub trait Element: DfdxDtype {
 
     /// The value, exactly.
     fn widen(self) -> f64;
+
+    /// Square root, correctly rounded.
+    #[must_use]
+    fn sqrt(self) -> Self;
+
+    /// Natural logarithm.
+    #[must_use]
+    fn ln(self) -> Self;
+
+    /// The exponential function, to within 3 units of round-off. Below the normal numbers it is 0; where eˣ is above the
+    /// largest number it is close to that.
+    #[must_use]
+    fn exp(self) -> Self;
 
     /// Values as a gradient.
     fn view(values: &[Self]) -> GradientView<'_>;
@@ -30,6 +44,19 @@ impl Element for f32 {
         f64::from(self)
     }
 
+    fn sqrt(self) -> Self {
+        Self::sqrt(self)
+    }
+
+    fn ln(self) -> Self {
+        Self::ln(self)
+    }
+
+    #[inline]
+    fn exp(self) -> Self {
+        Exponential::exp(self)
+    }
+
     fn view(values: &[Self]) -> GradientView<'_> {
         GradientView::F32(values)
     }
@@ -44,6 +71,19 @@ impl Element for f64 {
 
     fn widen(self) -> f64 {
         self
+    }
+
+    fn sqrt(self) -> Self {
+        Self::sqrt(self)
+    }
+
+    fn ln(self) -> Self {
+        Self::ln(self)
+    }
+
+    #[inline]
+    fn exp(self) -> Self {
+        Exponential::exp(self)
     }
 
     fn view(values: &[Self]) -> GradientView<'_> {

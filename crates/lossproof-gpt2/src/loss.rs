@@ -1,7 +1,12 @@
 //! Token losses and their reductions, each written the way a trainer writes it: a mean is the mean of what is there.
 
-use crate::{Element, Gpt2, config::Gpt2Config, rows::Rows};
-use dfdx::{prelude::*, shapes::Axis};
+use crate::{
+    Element, Gpt2,
+    config::Gpt2Config,
+    kernels::{Kernels, Modified},
+    rows::Rows,
+};
+use dfdx::prelude::*;
 use lossproof_spec::{LossSpec, Reduction, Scope, Sequence};
 
 /// The predictions of some sequences that are to be scored: flat index into the rows, and the token that follows.
@@ -34,34 +39,17 @@ impl Picked {
     }
 }
 
-impl<K: Gpt2Config, E: Element, D: Device<E>> Gpt2<K, E, D> {
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
     /// The loss of each picked prediction: cross-entropy, smoothed and with z-loss where asked for.
     pub(crate) fn token_losses<T: Tape<E, D>>(
         &self,
         rows: &Rows,
         picked: Picked,
-        label_smoothing: f64,
-        z_loss: f64,
+        modified: Modified,
         tape: T,
     ) -> Result<Tensor<(usize,), E, D, T>, D::Err> {
-        let targets = self.wte.device().try_tensor_from_vec(picked.targets, (picked.indices.len(),))?;
-        let hidden = self.hidden(rows, tape)?;
-        let (logits, tape) = self.logits(hidden, picked.indices)?.split_tape();
-        let log_probabilities = logits.clone().put_tape(tape).try_log_softmax::<Axis<1>>()?;
-        let (log_probabilities, tape) = log_probabilities.split_tape();
-        let mut losses = log_probabilities.clone().put_tape(tape).try_select(targets)?.try_negate()?;
-        if label_smoothing > 0.0 {
-            // (1 − ε)·(−log p_y) + ε·(mean over the vocabulary of −log p)
-            let (plain, tape) = losses.try_mul(E::round(1.0 - label_smoothing))?.split_tape();
-            let uniform = log_probabilities.put_tape(tape).try_mean::<(usize,), Axis<1>>()?;
-            losses = uniform.try_mul(E::round(-label_smoothing))?.try_add(plain)?;
-        }
-        if z_loss > 0.0 {
-            let (plain, tape) = losses.split_tape();
-            let log_normaliser = logits.put_tape(tape).try_logsumexp::<(usize,), Axis<1>>()?;
-            losses = log_normaliser.try_square()?.try_mul(E::round(z_loss))?.try_add(plain)?;
-        }
-        Ok(losses)
+        let logits = self.logits(self.hidden(rows, tape)?, picked.indices)?;
+        D::cross_entropy(logits, picked.targets, modified)
     }
 }
 

@@ -1,11 +1,8 @@
 //! GPT-2 as Radford et al. (2019) and Hugging Face's `GPT2LMHeadModel` define it: token and position embeddings, pre-norm
 //! blocks, tanh GELU, a final layer norm and a head tied to the token embedding.
 
-use crate::{Element, attention::attention, config::Gpt2Config, rows::Rows};
-use dfdx::{prelude::*, shapes::Axis};
-
-/// ε of every layer norm, inside the square root.
-const LAYER_NORM_EPSILON: f64 = 1e-5;
+use crate::{Element, attention::attention, config::Gpt2Config, kernels::Kernels, rows::Rows};
+use dfdx::prelude::*;
 
 /// The parameters of GPT-2 and its forward pass. Weights are `[in, out]` (Hugging Face's `Conv1D`).
 #[derive(Clone, Debug)]
@@ -86,7 +83,9 @@ impl<K: Gpt2Config, E: Element, D: Device<E>> Gpt2<K, E, D> {
             ln_f_bias: width()?,
         })
     }
+}
 
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
     /// The hidden states after the final layer norm, one row per position of `rows`: `[count·width, C]`.
     pub(crate) fn hidden<T: Tape<E, D>>(
         &self,
@@ -106,7 +105,7 @@ impl<K: Gpt2Config, E: Element, D: Device<E>> Gpt2<K, E, D> {
         for block in &self.blocks {
             x = block.forward(x, &bias)?;
         }
-        layer_norm(x, &self.ln_f_weight, &self.ln_f_bias)
+        D::layer_norm(x, &self.ln_f_weight, &self.ln_f_bias)
     }
 
     /// Logits for some rows of the hidden states, by index: `[picked, V]`.
@@ -123,7 +122,7 @@ impl<K: Gpt2Config, E: Element, D: Device<E>> Gpt2<K, E, D> {
     }
 }
 
-impl<K: Gpt2Config, E: Element, D: Device<E>> Block<K, E, D> {
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> Block<K, E, D> {
     /// One block on `[count·width, C]`; `bias` is the attention bias, `[count, width, width]`.
     fn forward<T: Tape<E, D>>(
         &self,
@@ -132,37 +131,22 @@ impl<K: Gpt2Config, E: Element, D: Device<E>> Block<K, E, D> {
     ) -> Result<Tensor<(usize, K::Width), E, D, T>, D::Err> {
         // The residual branch carries no tape: its gradient flows through the shared id of the clone.
         let (residual, tape) = x.split_tape();
-        let normed = layer_norm(residual.clone().put_tape(tape), &self.ln_1_weight, &self.ln_1_bias)?;
+        let normed = D::layer_norm(residual.clone().put_tape(tape), &self.ln_1_weight, &self.ln_1_bias)?;
         let attended = attention::<K, E, D, T>(normed, &self.qkv_weight, &self.qkv_bias, bias)?;
         let x = affine(attended, &self.proj_weight, &self.proj_bias)?.try_add(residual)?;
 
         let (residual, tape) = x.split_tape();
-        let normed = layer_norm(residual.clone().put_tape(tape), &self.ln_2_weight, &self.ln_2_bias)?;
-        // `fast_gelu` is the tanh form, GPT-2's `gelu_new`; dfdx's `accurate_gelu` has a wrong gradient.
-        let inner = affine(normed, &self.fc_weight, &self.fc_bias)?.try_fast_gelu()?;
+        let normed = D::layer_norm(residual.clone().put_tape(tape), &self.ln_2_weight, &self.ln_2_bias)?;
+        let inner = D::gelu(affine(normed, &self.fc_weight, &self.fc_bias)?)?;
         affine(inner, &self.out_weight, &self.out_bias)?.try_add(residual)
     }
 }
 
-/// `x·W + b`, the bias broadcast over rows.
-pub(crate) fn affine<I: Dim, O: Dim, E: Element, D: Device<E>, T: Tape<E, D>>(
+/// `x·W + b`, the bias added to every row.
+pub(crate) fn affine<I: Dim, O: Dim, E: Element, D: Kernels<E>, T: Tape<E, D>>(
     x: Tensor<(usize, I), E, D, T>,
     weight: &Tensor<(I, O), E, D>,
     bias: &Tensor<(O,), E, D>,
 ) -> Result<Tensor<(usize, O), E, D, T>, D::Err> {
-    let product = x.try_matmul(weight.clone())?;
-    let bias = bias.clone().try_broadcast_like::<_, Axis<0>>(product.shape())?;
-    product.try_add(bias)
-}
-
-/// Layer norm over the width, with the biased variance.
-fn layer_norm<C: Dim, E: Element, D: Device<E>, T: Tape<E, D>>(
-    x: Tensor<(usize, C), E, D, T>,
-    gain: &Tensor<(C,), E, D>,
-    bias: &Tensor<(C,), E, D>,
-) -> Result<Tensor<(usize, C), E, D, T>, D::Err> {
-    let normed = x.try_normalize::<Axis<1>>(LAYER_NORM_EPSILON)?;
-    let gain = gain.clone().try_broadcast_like::<_, Axis<0>>(normed.shape())?;
-    let bias = bias.clone().try_broadcast_like::<_, Axis<0>>(normed.shape())?;
-    normed.try_mul(gain)?.try_add(bias)
+    D::add_bias(x.try_matmul(weight.clone())?, bias)
 }

@@ -2,33 +2,42 @@
 
 use crate::{
     Element, Gpt2, ModelShape,
-    accumulate::{Accumulated, Failure},
+    accumulate::{Accumulated, Failure, never},
     config::Gpt2Config,
-    named::{Visitor, fuse, split},
+    hand_over::{HandOver, last_dimension},
+    kernels::Kernels,
+    named::{Visitor, split},
+    step::Started,
 };
-use dfdx::prelude::{ConstShape, Device as DfdxDevice, Gradients, HasShape, Shape, Tensor};
+use dfdx::prelude::{ConstShape, Device as DfdxDevice, Tensor};
 use lossproof::{
-    Device, GradientSink, Limits, LoadParameters, Observation, ParameterInfo, SinkError, Subject,
-    SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
+    Device, GradientSink, Limits, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
+    ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
+    UpstreamWeights,
 };
 use lossproof_spec::{Counting, GlobalBatch, LossSpec};
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc};
 
 /// Name of the reference in reports.
-const NAME: &str = "reference";
+pub(crate) const NAME: &str = "reference";
 
 /// The reference trainer for one configuration, element type and device.
 pub(crate) struct Reference<K: Gpt2Config, E: Element, D: DfdxDevice<E>> {
-    model: Gpt2<K, E, D>,
-    initial: TensorSet,
+    pub(crate) model: Gpt2<K, E, D>,
+    initial: Arc<dyn ParameterSource>,
     spec: LossSpec,
     device: Device,
+    pub(crate) started: Option<Started<E>>,
 }
 
-impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> Reference<K, E, D> {
-    pub(crate) fn new(dfdx: &D, device: Device, initial: TensorSet) -> Result<Self, SubjectError> {
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
+    pub(crate) fn new(
+        dfdx: &D,
+        device: Device,
+        initial: Arc<dyn ParameterSource>,
+    ) -> Result<Self, SubjectError> {
         let model = Gpt2::zeros(dfdx).map_err(failed)?;
-        let mut reference = Self { model, initial, spec: LossSpec::token_mean(), device };
+        let mut reference = Self { model, initial, spec: LossSpec::token_mean(), device, started: None };
         reference.reset()?;
         Ok(reference)
     }
@@ -40,15 +49,36 @@ impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> Reference<K, E, D> {
 
     /// Copies values into the parameters for which `values` has some.
     fn write<'a>(&mut self, values: impl FnMut(&str) -> Option<Vec<E>> + 'a) {
-        crate::accumulate::never(self.model.visit(&mut Write { values }));
+        never(self.model.visit(&mut Write { values }));
+    }
+
+    /// Forward and backward of one step under the loss spec in force, the loss multiplied by `loss_scale` in between.
+    pub(crate) fn accumulated(
+        &mut self,
+        batch: &GlobalBatch,
+        loss_scale: f64,
+    ) -> Result<(Accumulated<E, D>, Observation), SubjectError> {
+        Self::limits().check(batch)?;
+        let mut accumulated =
+            self.model.accumulate(batch, &self.spec, loss_scale).map_err(|failure| match failure {
+                Failure::Empty(group) => SubjectError::EmptyGroup(group),
+                Failure::Device(error) => failed(error),
+            })?;
+        let token_losses = std::mem::take(&mut accumulated.token_losses);
+        let observation = Observation {
+            loss: accumulated.loss,
+            supervised_tokens: Some(token_losses.len()),
+            token_losses: Some(token_losses),
+        };
+        Ok((accumulated, observation))
     }
 }
 
-fn failed(error: impl Display) -> SubjectError {
+pub(crate) fn failed(error: impl Display) -> SubjectError {
     SubjectError::Failed { subject: NAME.to_owned(), message: error.to_string() }
 }
 
-impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> Subject for Reference<K, E, D> {
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> Subject for Reference<K, E, D> {
     fn info(&self) -> SubjectInfo {
         SubjectInfo {
             name: NAME.to_owned(),
@@ -70,12 +100,16 @@ impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> Subject for Reference<K, E, D>
     }
 
     fn reset(&mut self) -> Result<(), SubjectError> {
-        let initial = std::mem::take(&mut self.initial);
-        self.write(|name| {
-            let tensor = initial.get(name)?;
-            Some((0..tensor.elements()).map(|index| E::round(tensor.get(index))).collect())
-        });
-        self.initial = initial;
+        for (name, shape) in ModelShape::of::<K>().parameters() {
+            let tensor = self.initial.read(&name)?;
+            if tensor.shape() != shape {
+                let problem = format!("has shape {:?}, expected {shape:?}", tensor.shape());
+                return Err(SubjectError::Parameter { name, problem });
+            }
+            let rounded = || (0..tensor.elements()).map(|index| E::round(tensor.get(index))).collect();
+            self.write(|known| (known == name).then(rounded));
+        }
+        self.started = None;
         Ok(())
     }
 
@@ -94,20 +128,9 @@ impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> Subject for Reference<K, E, D>
         batch: &GlobalBatch,
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
-        Self::limits().check(batch)?;
-        let accumulated = self.model.accumulate(batch, &self.spec).map_err(|failure| match failure {
-            Failure::Empty(group) => SubjectError::EmptyGroup(group),
-            Failure::Device(error) => failed(error),
-        })?;
-        let Accumulated { ranks, rank_factor, loss, token_losses } = accumulated;
-        self.model.visit(&mut HandOver {
-            ranks: &ranks,
-            rank_factor,
-            sink: gradients,
-            buffer: Vec::new(),
-        })?;
-        let supervised_tokens = Some(token_losses.len());
-        Ok(Observation { loss, token_losses: Some(token_losses), supervised_tokens })
+        let (mut gradient, observation) = self.accumulated(batch, 1.0)?;
+        self.model.visit(&mut HandOver::new(&mut gradient, gradients))?;
+        Ok(observation)
     }
 
     fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters> {
@@ -117,12 +140,20 @@ impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> Subject for Reference<K, E, D>
     fn token_losses(&mut self) -> Option<&mut dyn TokenLosses> {
         Some(self)
     }
+
+    fn upstream_weights(&mut self) -> Option<&mut dyn UpstreamWeights> {
+        Some(self)
+    }
+
+    fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
+        Some(self)
+    }
 }
 
-impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> LoadParameters for Reference<K, E, D> {
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoadParameters for Reference<K, E, D> {
     fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
         crate::checkpoint::check(ModelShape::of::<K>(), parameters)?;
-        self.initial.clone_from(parameters);
+        self.initial = Arc::new(parameters.clone());
         self.reset()
     }
 
@@ -142,10 +173,31 @@ impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> LoadParameters for Reference<K
     }
 }
 
-impl<K: Gpt2Config, E: Element, D: DfdxDevice<E>> TokenLosses for Reference<K, E, D> {
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> TokenLosses for Reference<K, E, D> {
     fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError> {
         Self::limits().check(batch)?;
         self.model.evaluate(batch).map_err(failed)
+    }
+}
+
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> UpstreamWeights for Reference<K, E, D> {
+    fn backward(
+        &mut self,
+        batch: &GlobalBatch,
+        weights: &[f64],
+        gradients: &mut dyn GradientSink,
+    ) -> Result<f64, SubjectError> {
+        Self::limits().check(batch)?;
+        let predictions = batch.predictions().count();
+        if weights.len() != predictions {
+            return Err(failed(format!(
+                "{} upstream weights for {predictions} predictions: give one for each, the ignored ones included",
+                weights.len()
+            )));
+        }
+        let mut gradient = self.model.backward_weighted(batch, &self.spec, weights).map_err(failed)?;
+        self.model.visit(&mut HandOver::new(&mut gradient, gradients))?;
+        Ok(gradient.loss)
     }
 }
 
@@ -177,76 +229,4 @@ impl<E: Element, D: DfdxDevice<E>, F: FnMut(&str) -> Option<Vec<E>>> Visitor<E, 
         }
         Ok(())
     }
-}
-
-/// Hands the combined gradient of all ranks to a sink, one tensor at a time.
-struct HandOver<'a, E: Element, D: DfdxDevice<E>> {
-    ranks: &'a [Gradients<E, D>],
-    rank_factor: f64,
-    sink: &'a mut dyn GradientSink,
-    /// Reused from tensor to tensor: touching fresh memory costs more than copying.
-    buffer: Vec<E>,
-}
-
-impl<E: Element, D: DfdxDevice<E>> HandOver<'_, E, D> {
-    /// The simulated all-reduce of one tensor, appended to the buffer.
-    fn reduce<S: Shape>(&mut self, tensor: &Tensor<S, E, D>) {
-        let start = self.buffer.len();
-        self.buffer.resize(start + tensor.shape().num_elements(), E::default());
-        let sum = &mut self.buffer[start..];
-        for (index, gradients) in self.ranks.iter().enumerate() {
-            let own = gradients.get(tensor);
-            if index == 0 {
-                own.copy_into(sum);
-            } else {
-                for (total, own) in sum.iter_mut().zip(own.as_vec()) {
-                    *total += own;
-                }
-            }
-        }
-        if self.ranks.len() > 1 {
-            let factor = E::round(self.rank_factor);
-            for value in sum {
-                *value *= factor;
-            }
-        }
-    }
-}
-
-impl<E: Element, D: DfdxDevice<E>> Visitor<E, D> for HandOver<'_, E, D> {
-    type Error = SinkError;
-
-    fn tensor<S: ConstShape>(&mut self, name: &str, tensor: &mut Tensor<S, E, D>) -> Result<(), SinkError> {
-        self.buffer.clear();
-        self.reduce(tensor);
-        self.sink.receive(name, &dimensions(tensor), E::view(&self.buffer))
-    }
-
-    fn fused<S: ConstShape>(
-        &mut self,
-        name: &str,
-        parts: &mut [Tensor<S, E, D>; 3],
-    ) -> Result<(), SinkError> {
-        let mut shape = dimensions(&parts[0]);
-        let columns = last_dimension(&parts[0]);
-        if let Some(last) = shape.last_mut() {
-            *last *= 3;
-        }
-        self.buffer.clear();
-        for part in parts.iter() {
-            self.reduce(part);
-        }
-        let each = self.buffer.len() / 3;
-        let values =
-            fuse([&self.buffer[..each], &self.buffer[each..2 * each], &self.buffer[2 * each..]], columns);
-        self.sink.receive(name, &shape, E::view(&values))
-    }
-}
-
-fn dimensions<S: Shape, E: Element, D: DfdxDevice<E>>(tensor: &Tensor<S, E, D>) -> Vec<usize> {
-    tensor.shape().concrete().into_iter().collect()
-}
-
-fn last_dimension<S: Shape, E: Element, D: DfdxDevice<E>>(tensor: &Tensor<S, E, D>) -> usize {
-    dimensions(tensor).last().copied().unwrap_or(1)
 }

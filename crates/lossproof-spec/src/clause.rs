@@ -18,81 +18,262 @@ pub struct Clause {
     pub level: Level,
     /// The statement, one sentence, as `docs/SPEC.md` has it.
     pub sentence: &'static str,
+    /// Id of the law that executes it; `None` for a clause whose law comes with the training loop.
+    pub law: Option<&'static str>,
 }
 
-const fn must(id: &'static str, sentence: &'static str) -> Clause {
-    Clause { id, level: Level::Must, sentence }
+const fn must(id: &'static str, law: &'static str, sentence: &'static str) -> Clause {
+    Clause { id, level: Level::Must, sentence, law: Some(law) }
 }
 
-const fn should(id: &'static str, sentence: &'static str) -> Clause {
-    Clause { id, level: Level::Should, sentence }
+const fn should(id: &'static str, law: &'static str, sentence: &'static str) -> Clause {
+    Clause { id, level: Level::Should, sentence, law: Some(law) }
+}
+
+const fn later(id: &'static str, sentence: &'static str) -> Clause {
+    Clause { id, level: Level::Must, sentence, law: None }
 }
 
 /// All clauses, in the order of `docs/SPEC.md`.
 pub const CLAUSES: &[Clause] = &[
     must(
         "1.1",
+        "shift",
         "A sequence of l positions MUST give l − 1 predictions, each scored against the label of the next position.",
     ),
     must(
         "1.2",
+        "token-loss",
         "A token loss MUST be the negative natural logarithm of the softmax probability of the label.",
     ),
-    must("1.3", "A token loss MUST be ln V when all logits are equal."),
-    must("1.4", "A token loss and its gradient MUST NOT change when a constant is added to all logits."),
+    must("1.3", "uniform-logits", "A token loss MUST be ln V when all logits are equal."),
+    must(
+        "1.4",
+        "constant-invariance",
+        "A token loss and its gradient MUST NOT change when a constant is added to all logits.",
+    ),
     must(
         "1.5",
+        "closed-form-gradient",
         "The gradient of a token loss with respect to its logits MUST be the softmax probabilities minus the target distribution.",
     ),
     must(
         "1.6",
+        "label-smoothing",
         "With label smoothing ε a token loss MUST be the cross-entropy to a target distribution that gives 1 − ε to the label and shares ε evenly.",
     ),
     must(
         "1.7",
+        "z-loss",
         "With z-loss ζ a token loss MUST grow by ζ times the square of the logarithm of the softmax normaliser.",
     ),
-    must("2.1", "The sum MUST give every supervised token the weight 1."),
+    later(
+        "1.8",
+        "The loss of a soft target MUST be the cross-entropy to the given distribution, and its mean over a batch MUST be divided by the number of targets.",
+    ),
+    later(
+        "1.9",
+        "A masked language model MUST score the masked positions only, each against the token that was there, without a shift.",
+    ),
+    must("2.1", "sum", "The sum MUST give every supervised token the weight 1."),
     must(
         "2.2",
+        "token-mean",
         "The per-token mean MUST give every supervised token of the global batch the same weight, one over their number, however the batch is split into micro-batches and ranks.",
     ),
-    must("2.3", "The per-sequence mean MUST be the mean over sequences of each sequence's own token mean."),
-    must("2.4", "The batch mean MUST be the sum of the token losses divided by the number of sequences."),
+    must(
+        "2.3",
+        "sequence-mean",
+        "The per-sequence mean MUST be the mean over sequences of each sequence's own token mean.",
+    ),
+    must(
+        "2.4",
+        "batch-mean",
+        "The batch mean MUST be the sum of the token losses divided by the number of sequences.",
+    ),
     must(
         "2.5",
+        "naive-accumulated-mean",
         "A trainer that declares the naive accumulated mean MUST give a token one over the product of its micro-batch's supervised tokens, its rank's micro-batches and the ranks.",
     ),
     should(
         "2.6",
+        "forgotten-division",
         "A trainer SHOULD NOT add the micro-batches' token means without dividing by their number.",
     ),
     should(
         "2.7",
+        "naive-data-parallel",
         "A trainer SHOULD NOT average over ranks what each rank has divided by its own tokens alone.",
     ),
     must(
         "2.8",
+        "averaging-not-undone",
         "A trainer that divides by the tokens of all ranks MUST add the ranks' gradients, or undo their averaging by the factor R.",
     ),
     must(
         "2.9",
+        "counting",
         "A token count that normalises a loss MUST count supervised tokens: neither labels before the shift, nor ignored positions, nor padding.",
     ),
     must(
         "2.10",
+        "ratios",
         "The losses and the gradients of two reductions MUST be in the ratio of their token weights.",
     ),
     must(
         "2.11",
+        "linearity",
         "The gradient of a weighted sum of token losses MUST be the same weighted sum of their gradients, for any weights.",
     ),
     must(
         "2.12",
+        "duplication",
         "Duplicating every sequence of a micro-batch MUST double the sum and leave every mean as it is, in loss and gradient.",
     ),
     must(
         "2.13",
+        "empty-groups",
         "What an empty sequence, micro-batch or rank contributes MUST follow the declared empty policy, and a batch without any supervised token MUST NOT be silently trained on as NaN unless that is the policy.",
+    ),
+    must(
+        "3.1",
+        "ignored-labels",
+        "A position whose label is ignored MUST have no influence on loss and gradient other than as context.",
+    ),
+    must("3.2", "right-padding", "Padding on the right of a sequence MUST change neither loss nor gradient."),
+    must("3.3", "left-padding", "Padding on the left of a sequence MUST change neither loss nor gradient."),
+    must(
+        "3.4",
+        "ignored-batch",
+        "A batch without a supervised token MUST give a zero loss and a zero gradient, unless the empty policy declares NaN or an error.",
+    ),
+    must(
+        "3.5",
+        "prompt-masking",
+        "A masked prompt MUST lose its own token losses alone: it stays in sight of the answer, and a mean divides by the answer's tokens.",
+    ),
+    must(
+        "3.6",
+        "padding-token",
+        "The token that fills padding MUST NOT matter, and its embedding MUST NOT receive a gradient from there.",
+    ),
+    must("3.7", "eos-as-padding", "A token that also fills padding MUST stay supervised where it is real."),
+    must(
+        "4.1",
+        "split-invariance",
+        "A normaliser counted over the global batch MUST make loss and gradient independent of how a rank's sequences are split into micro-batches.",
+    ),
+    must(
+        "4.2",
+        "order-invariance",
+        "The order of sequences in a micro-batch, and of micro-batches in a rank, MUST change neither loss nor gradient.",
+    ),
+    must(
+        "4.3",
+        "naive-deviation",
+        "The naive accumulated mean MUST deviate from the per-token mean by exactly what its weights say.",
+    ),
+    must(
+        "4.4",
+        "partial-window",
+        "A window with fewer micro-batches than usual MUST be normalised by its own counts.",
+    ),
+    must("4.5", "zero-grad", "A gradient MUST NOT contain anything of an earlier optimizer step."),
+    must(
+        "4.6",
+        "no-op-accumulation",
+        "With one micro-batch on one rank every scope and every combination MUST be the same loss.",
+    ),
+    must(
+        "4.7",
+        "reported-loss",
+        "The loss a trainer reports for a step MUST be the one whose gradient it takes.",
+    ),
+    must(
+        "5.1",
+        "rank-average",
+        "An all-reduce that averages MUST be the one that adds, divided by the number of ranks.",
+    ),
+    must(
+        "5.2",
+        "rank-invariance",
+        "A normaliser counted over all ranks MUST make loss and gradient independent of which rank has which sequence.",
+    ),
+    must(
+        "5.3",
+        "rank-deviation",
+        "Naive data parallelism MUST deviate from the per-token mean by exactly what its weights say.",
+    ),
+    must("5.4", "rank-order", "The order of ranks MUST change neither loss nor gradient."),
+    must(
+        "5.5",
+        "replicated-ranks",
+        "Ranks with identical data MUST give what one of them gives: the same mean, and R times the sum.",
+    ),
+    must("6.1", "causality", "A token MUST NOT change the loss of a prediction made before it."),
+    must(
+        "6.2",
+        "causal-gradient",
+        "A token MUST NOT change the gradient of a loss that is predicted before it.",
+    ),
+    must(
+        "6.3",
+        "weight-tying",
+        "The gradient of a tied embedding MUST be the sum of its part as an input and its part as the head.",
+    ),
+    must(
+        "6.4",
+        "repeated-tokens",
+        "A token that occurs more than once MUST receive the sum of the gradients of all its places.",
+    ),
+    must(
+        "6.5",
+        "position-embedding",
+        "A position embedding MUST be the row that the position id names, in the forward pass and in the gradient.",
+    ),
+    must("6.6", "vocabulary-permutation", "Nothing MUST depend on a token's number."),
+    must("6.7", "packing", "Packed documents MUST give what they give separately."),
+    must("6.8", "determinism", "The same batch MUST give the same loss and the same gradient twice."),
+    must(
+        "6.9",
+        "every-parameter",
+        "Every trainable parameter MUST receive a gradient unless the batch makes it zero.",
+    ),
+    must(
+        "6.10",
+        "finite-differences",
+        "The gradient MUST be the derivative of the forward pass, the sum over all paths where a value is used more than once.",
+    ),
+    must(
+        "7.1",
+        "clipping",
+        "A gradient MUST be clipped by its global norm once per step, after accumulation and the undoing of the loss scale.",
+    ),
+    must("7.2", "sgd", "An SGD step MUST move every parameter by the learning rate times its velocity."),
+    must(
+        "7.3",
+        "adam",
+        "An Adam step MUST divide the corrected first moment by the root of the corrected second.",
+    ),
+    must(
+        "7.4",
+        "adamw",
+        "AdamW's decay MUST act on the parameter beside the update, scaled by the learning rate, and on the declared parameters alone.",
+    ),
+    must(
+        "7.5",
+        "adam-scale",
+        "A gradient multiplied by c MUST change an Adam step exactly as ε divided by c does, while the gradient norm shows c.",
+    ),
+    must(
+        "7.6",
+        "schedule",
+        "The learning rate MUST advance once per optimizer step, however many micro-batches it has.",
+    ),
+    must(
+        "7.7",
+        "loss-scaling",
+        "A loss scale MUST leave no trace in loss, norm and update, and a gradient that overflows MUST skip the step, parameters, state and schedule included.",
     ),
 ];

@@ -15,10 +15,14 @@ impl Failure {
     }
 }
 
+/// What libtorch says, without the C++ stack of the lines after the first.
+pub(crate) fn message(error: &TchError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
 impl From<TchError> for Failure {
     fn from(error: TchError) -> Self {
-        // The lines after the first are the C++ stack.
-        Self::new(error.to_string().lines().next().unwrap_or_default().to_owned())
+        Self::new(message(&error))
     }
 }
 

@@ -19,6 +19,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Optimizer steps
+//! The optimizers are `torch::optim::SGD`, `Adam` and `AdamW` of libtorch's C++ library; loss scaling, clipping and the
+//! schedule around them follow [`Optimizer`](lossproof::Optimizer). A parameter that no loss reaches has a gradient of
+//! zero, so that it decays with the others; norms are taken in f64; a skipped step reports a clip factor of 1. Values
+//! [set](lossproof::LoadParameters::set) between two steps are stepped from. Beside a second copy of the gradient and
+//! the optimizer's state a step needs memory for two copies of the parameters: the initial ones, and those of before,
+//! should the update fail halfway.
+//!
 //! # Threads
 //! A model of fewer than 2^20 parameters (gpt2-pico, gpt2-nano) computes on one thread, which keeps it fast beside other
 //! work and its results the same on any number of cores; libtorch's thread count is put back after each call. Larger
@@ -30,12 +38,15 @@ mod model;
 mod objective;
 mod padded;
 mod parameters;
+mod steps;
 mod subject;
 mod threads;
+mod upstream;
+mod window;
 
 pub use config::{Activation, Gpt2Config};
 use failure::Failure;
-use lossproof::{Device, Dtype, Subject, SubjectError};
+use lossproof::{Device, Dtype, ParameterSource, Subject, SubjectError, Unsupported};
 
 /// What this trainer calls itself.
 const NAME: &str = "libtorch";
@@ -44,7 +55,8 @@ const NAME: &str = "libtorch";
 ///
 /// Until parameters are loaded it has GPT-2's own initialisation from the fixed seed 20190214. Its loss is the mean over
 /// all supervised tokens until it is [configured](Subject::configure); every spec that counts supervised tokens is
-/// supported. It loads parameters and evaluates token losses.
+/// supported. It loads parameters, evaluates token losses, differentiates any weighted sum of them, and takes steps of
+/// libtorch's own SGD, Adam and `AdamW`, which have no ε before the bias correction.
 ///
 /// Under the empty policy `nan` the loss is NaN where a mean is taken of nothing, but the gradient is not: libtorch's own
 /// mean hands zero back to every ignored prediction, so that the empty group adds nothing to it.
@@ -57,7 +69,25 @@ pub fn libtorch(
     dtype: Dtype,
     device: Device,
 ) -> Result<Box<dyn Subject + Send>, SubjectError> {
-    Ok(Box::new(subject::Torch::new(config, dtype, device)?))
+    Ok(Box::new(subject::Torch::new(config, dtype, device, None)?))
+}
+
+/// [`libtorch`] with these initial parameters, of which it reads one tensor at a time: it holds no copy of them.
+///
+/// # Errors
+/// As [`libtorch`], and when a parameter cannot be read or has another shape.
+pub fn libtorch_at(
+    config: &Gpt2Config,
+    dtype: Dtype,
+    device: Device,
+    initial: &dyn ParameterSource,
+) -> Result<Box<dyn Subject + Send>, SubjectError> {
+    Ok(Box::new(subject::Torch::new(config, dtype, device, Some(initial))?))
+}
+
+/// This trainer has no such thing.
+fn unsupported(what: String) -> Unsupported {
+    Unsupported { subject: NAME.to_owned(), what }
 }
 
 /// A size as libtorch counts it.

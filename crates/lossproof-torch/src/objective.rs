@@ -6,7 +6,7 @@
 use crate::padded::Padded;
 use crate::{Failure, dim};
 use lossproof_spec::{EmptyGroup, EmptyPolicy, Group, IGNORE_INDEX, LossSpec, Reduction, Scope};
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 /// What is counted over a scope before a loss is divided by it, as trainers do with an all-reduce of counts.
 #[derive(Clone, Copy)]
@@ -80,6 +80,15 @@ pub(crate) fn loss(
 /// ignored.
 pub(crate) fn token_losses(spec: &LossSpec, logits: &Tensor, batch: &Padded) -> Result<Tensor, TchError> {
     reduce(spec, logits, &batch.label_tensor(logits.device())?, tch::Reduction::None)
+}
+
+/// Those of `losses`, one per prediction, that belong to a scored one, of all rows in order.
+pub(crate) fn scored(losses: &Tensor, batch: &Padded) -> Result<Vec<f64>, TchError> {
+    let labels = batch.labels();
+    let mut values = vec![0.0_f64; labels.len()];
+    losses.f_to_kind(Kind::Double)?.f_copy_data(&mut values, labels.len())?;
+    let scored = values.into_iter().zip(labels).filter(|&(_, &label)| label != IGNORE_INDEX);
+    Ok(scored.map(|(loss, _)| loss).collect())
 }
 
 /// Cross-entropy with label smoothing, plus the z-loss, reduced over the labels that are not ignored.

@@ -1,7 +1,7 @@
 //! Ragged sequences as the rectangle libtorch computes on.
 
 use crate::dim;
-use lossproof_spec::{IGNORE_INDEX, Sequence};
+use lossproof_spec::{IGNORE_INDEX, MicroBatch, Sequence};
 use tch::{Device, TchError, Tensor};
 
 /// Sequences padded on the right to the longest of them.
@@ -44,6 +44,11 @@ impl Padded {
             }
         }
         padded
+    }
+
+    /// Rows for a micro-batch, every prediction scored against its own label.
+    pub(crate) fn supervised(micro_batch: &MicroBatch) -> Self {
+        Self::new(micro_batch.sequences().iter(), |sequence, position| sequence.labels()[position + 1])
     }
 
     /// Number of sequences, `n`.

@@ -1,11 +1,11 @@
 //! The live parameters and the way back to the initial ones.
 
 use crate::{Failure, Gpt2Config, dim};
-use lossproof::{ParameterInfo, SubjectError, TensorSet, TensorValues};
+use lossproof::{ParameterInfo, ParameterSource, SubjectError, TensorSet, TensorValues};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Seed of the initial parameters: the day GPT-2 was announced.
@@ -14,11 +14,11 @@ const SEED: u64 = 20_190_214;
 const DEVIATION: f64 = 0.02;
 
 /// All parameters of one model, on their device and in their dtype. They never require a gradient themselves: a
-/// [`replica`](Self::replica) does.
+/// [`replica`](Self::replica) does. Until the next reset every change is made in place, so that replicas follow.
 pub(crate) struct Parameters {
     infos: Vec<ParameterInfo>,
     live: Vec<Tensor>,
-    /// Initial values of the parameters that were [`set`](Self::set) since, by index.
+    /// Initial values of the parameters that were [`set`](Self::set) or updated since, by index.
     displaced: BTreeMap<usize, Tensor>,
     kind: Kind,
 }
@@ -44,6 +44,30 @@ impl Parameters {
             Tensor::f_from_slice(&values)?.f_view(shape.as_slice())?.f_to_kind(kind)?.f_to_device(device)
         };
         let live = infos.iter().map(tensor).collect::<Result<_, _>>()?;
+        Ok(Self { infos, live, displaced: BTreeMap::new(), kind })
+    }
+
+    /// Those of a source, read one tensor at a time: no copy of them is held.
+    pub(crate) fn read(
+        config: &Gpt2Config,
+        kind: Kind,
+        device: Device,
+        source: &dyn ParameterSource,
+    ) -> Result<Self, Failure> {
+        let infos = config.parameters();
+        let mut live = Vec::with_capacity(infos.len());
+        for info in &infos {
+            let tensor = source.read(&info.name).map_err(SubjectError::from)?;
+            if tensor.shape() != info.shape {
+                let problem = format!("shape {:?}, expected {:?}", tensor.shape(), info.shape);
+                return Err(refuse(&info.name, &problem));
+            }
+            let flat = match tensor.values() {
+                TensorValues::F32(values) => Tensor::f_from_slice(values)?,
+                TensorValues::F64(values) => Tensor::f_from_slice(values)?,
+            };
+            live.push(flat.f_view(shape(info).as_slice())?.f_to_kind(kind)?.f_to_device(device)?);
+        }
         Ok(Self { infos, live, displaced: BTreeMap::new(), kind })
     }
 
@@ -130,13 +154,22 @@ impl Parameters {
             );
             return Err(refuse(name, &problem));
         }
+        let given = Tensor::f_from_slice(values)?;
         let live = &mut self.live[index];
-        let new = Tensor::f_from_slice(values)?
-            .f_view_as(live)?
-            .f_to_kind(self.kind)?
-            .f_to_device(live.device())?;
-        let former = std::mem::replace(live, new);
-        self.displaced.entry(index).or_insert(former);
+        if let Entry::Vacant(initial) = self.displaced.entry(index) {
+            initial.insert(live.f_detach_copy()?);
+        }
+        live.f_copy_(&given.f_view_as(live)?)?;
+        Ok(())
+    }
+
+    /// Keeps the initial values of all parameters for [`reset`](Self::reset), before an optimizer updates a replica.
+    pub(crate) fn keep_initial(&mut self) -> Result<(), TchError> {
+        for (index, live) in self.live.iter().enumerate() {
+            if let Entry::Vacant(initial) = self.displaced.entry(index) {
+                initial.insert(live.f_detach_copy()?);
+            }
+        }
         Ok(())
     }
 

@@ -27,17 +27,32 @@ pub fn gpt2_initial(parameters: &[(String, Vec<usize>)], seed: u64) -> TensorSet
 /// small model. Values are exact in f32, so that f32 and f64 trainers start from the same point.
 #[must_use]
 pub fn probe_initial(parameters: &[(String, Vec<usize>)], seed: u64) -> TensorSet {
+    let law = probe_law(parameters);
+    generate(parameters, seed, law)
+}
+
+/// The values of one parameter of [`probe_initial`], by its index: for models of which one tensor at a time is drawn.
+///
+/// # Panics
+/// When there are not that many parameters.
+#[must_use]
+pub fn probe_values(parameters: &[(String, Vec<usize>)], index: usize, seed: u64) -> Vec<f32> {
+    draw(parameters, index, seed, &probe_law(parameters))
+}
+
+/// Mean and standard deviation of each parameter.
+fn probe_law(parameters: &[(String, Vec<usize>)]) -> impl Fn(&str) -> (f64, f64) + Sync + use<> {
     let width = width(parameters);
     // The head is the embedding: logits of O(1) need embeddings no larger than 1/√width.
     let embedding = (1.0 / width.sqrt()).min(0.3);
     let residual = 1.0 / (2.0 * layers(parameters) * width).sqrt();
-    generate(parameters, seed, |name| match kind(name) {
+    move |name| match kind(name) {
         Kind::Gain => (1.0, 0.1),
         Kind::Bias => (0.0, 0.1),
         Kind::Residual => (0.0, residual),
         Kind::Weight if name.starts_with('w') => (0.0, embedding),
         Kind::Weight => (0.0, 1.0 / width.sqrt()),
-    })
+    }
 }
 
 /// Width of the residual stream: the last dimension of the first parameter with two dimensions, the embedding.
@@ -76,19 +91,27 @@ fn generate(
     law: impl Fn(&str) -> (f64, f64) + Sync,
 ) -> TensorSet {
     let tensor = |(index, (name, shape)): (usize, &(String, Vec<usize>))| {
-        let (mean, deviation) = law(name);
-        // A stream per tensor: one tensor's values do not depend on another's size.
-        let mut generator = ChaCha8Rng::seed_from_u64(seed);
-        generator.set_stream(index as u64);
-        #[expect(clippy::cast_possible_truncation, reason = "parameters are f32 values by definition")]
-        let mut value = || {
-            let normal: f64 = StandardNormal.sample(&mut generator);
-            (mean + deviation * normal) as f32
-        };
-        let values = (0..shape.iter().product()).map(|_| value()).collect();
-        let tensor =
-            Tensor::new(shape.clone(), TensorValues::F32(values)).expect("invariant: the shape was filled");
-        (name.clone(), tensor)
+        let values = TensorValues::F32(draw(parameters, index, seed, &law));
+        (name.clone(), Tensor::new(shape.clone(), values).expect("invariant: the shape was filled"))
     };
     parameters.par_iter().enumerate().map(tensor).collect()
+}
+
+fn draw(
+    parameters: &[(String, Vec<usize>)],
+    index: usize,
+    seed: u64,
+    law: impl Fn(&str) -> (f64, f64),
+) -> Vec<f32> {
+    let (name, shape) = &parameters[index];
+    let (mean, deviation) = law(name);
+    // A stream per tensor: one tensor's values do not depend on another's size.
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    generator.set_stream(index as u64);
+    #[expect(clippy::cast_possible_truncation, reason = "parameters are f32 values by definition")]
+    let mut value = || {
+        let normal: f64 = StandardNormal.sample(&mut generator);
+        (mean + deviation * normal) as f32
+    };
+    (0..shape.iter().product()).map(|_| value()).collect()
 }

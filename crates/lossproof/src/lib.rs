@@ -5,22 +5,37 @@
 //! What it can do beyond that are capabilities: [`LoadParameters`], [`TokenLosses`], [`UpstreamWeights`],
 //! [`OptimizerSteps`].
 
+mod case;
+#[cfg(feature = "proptest")]
+mod case_files;
+#[cfg(feature = "conformance")]
+mod conformance;
 mod gradient;
 mod initial;
+pub mod laws;
 mod optimizer;
 mod parameters;
 mod recorded;
+mod sketch;
+mod source;
+#[cfg(feature = "proptest")]
+pub mod strategies;
 mod subject;
 pub mod verify;
 
-pub use gradient::{Collect, GradientSink, GradientView, SinkError, Sketch, Tee, TensorSketch};
-pub use initial::{gpt2_initial, probe_initial};
+pub use case::{Case, InvalidCase, Scale};
+#[cfg(feature = "proptest")]
+pub use case_files::{CaseFile, CaseFileError};
+#[cfg(feature = "conformance")]
+pub use conformance::Conformance;
+pub use gradient::{Collect, GradientSink, GradientView, SinkError, Tee};
+pub use initial::{gpt2_initial, probe_initial, probe_values};
 pub use lossproof_numerics::Dtype;
-pub use optimizer::{
-    Adam, Clip, Decayed, EpsilonPlacement, Optimizer, OptimizerSteps, Rule, StepReport,
-};
+pub use optimizer::{Adam, Clip, Decayed, EpsilonPlacement, Optimizer, OptimizerSteps, Rule, StepReport};
 pub use parameters::{Tensor, TensorError, TensorSet, TensorValues};
 pub use recorded::{Recorded, RecordedError};
+pub use sketch::{BlockSketch, Projections, Sketch};
+pub use source::{ParameterFile, ParameterSource, SourceError, WriteError, load_all};
 pub use subject::{
     Device, Limits, LoadParameters, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo,
     TokenLosses, UnknownDevice, Unsupported, UpstreamWeights,

@@ -1,6 +1,6 @@
 //! The trainer under test, as lossproof sees it.
 
-use crate::{GradientSink, OptimizerSteps, SinkError, TensorSet};
+use crate::{GradientSink, OptimizerSteps, SinkError, SourceError, TensorSet};
 use lossproof_numerics::Dtype;
 use lossproof_spec::{EmptyGroup, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence};
 use std::{fmt, str::FromStr};
@@ -342,6 +342,9 @@ pub enum SubjectError {
         /// What is wrong with it, and the remedy.
         problem: String,
     },
+    /// A parameter that could not be read from where they come from.
+    #[error("no parameters")]
+    Source(#[from] SourceError),
     /// The receiver of the gradient refused a tensor.
     #[error("gradient refused")]
     Sink(#[from] SinkError),

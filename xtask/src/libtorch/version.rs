@@ -1,6 +1,6 @@
 //! Which release a libtorch folder holds.
 
-use super::pins::VERSION;
+use super::VERSION;
 use crate::failure::Failure;
 use std::fs;
 use std::path::Path;

@@ -3,21 +3,43 @@
 use lossproof_gpt2::ModelShape;
 use miette::Diagnostic;
 
-/// Bytes a streamed verification needs at its peak: the f64 truth's parameters, gradient and the kept copy of it, and for
-/// each judged subject of `size` bytes per element its parameters and a gradient per rank; the shared f32 parameters; and
-/// the activations, of which the logits and their gradient dominate.
-pub(crate) fn streamed(
-    shape: ModelShape,
-    judged: usize,
-    size: usize,
-    ranks: usize,
-    positions: usize,
-) -> usize {
-    let parameters = shape.parameter_count();
-    let truth = 3 * 8 * parameters;
-    let subjects = judged * size * (2 + ranks) * parameters;
-    let logits = 6 * 8 * positions * shape.vocabulary;
-    truth + subjects + 4 * parameters + logits
+/// What decides how much memory a streamed verification needs. One model is in memory at a time.
+pub(crate) struct Run {
+    pub(crate) shape: ModelShape,
+    /// Bytes of an element of the judged subjects.
+    pub(crate) size: usize,
+    /// Whether there is an f64 truth.
+    pub(crate) truth: bool,
+    pub(crate) ranks: usize,
+    /// Positions of the batch, and of its longest sequence.
+    pub(crate) positions: usize,
+    pub(crate) longest: usize,
+}
+
+/// Two libraries, their threads and the code: what a run of any size needs.
+const BASE: usize = 1 << 29;
+
+/// Bytes of an element of the truth.
+const DOUBLE: usize = 8;
+
+impl Run {
+    /// Bytes at the peak: parameters, and at the same time
+    /// - of the truth the gradient of one sequence, or a displaced copy of the parameters;
+    /// - of a judged subject the gradient of each rank;
+    ///
+    /// the largest tensor three times over, on its way in or out; and the activations, of which the logits, their
+    /// probabilities and their gradient dominate.
+    pub(crate) fn peak(&self) -> usize {
+        let parameters = self.shape.parameter_count();
+        let largest = self.shape.vocabulary * self.shape.width;
+        let phase = |size: usize, copies: usize, positions: usize| {
+            let logits = 3 * positions * self.shape.vocabulary;
+            size * (copies * parameters + 3 * largest + logits)
+        };
+        let judged = phase(self.size, 1 + self.ranks, self.positions);
+        let truth = if self.truth { phase(DOUBLE, 2, self.longest) } else { 0 };
+        BASE + judged.max(truth)
+    }
 }
 
 /// Refuses a run that needs more than the machine has available.
@@ -51,4 +73,25 @@ fn gib(bytes: usize) -> f64 {
 pub(crate) struct TooLarge {
     needed: f64,
     available: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lossproof_gpt2::Config;
+
+    #[test]
+    fn every_size_fits_into_the_machine_it_is_meant_for() {
+        let peak = |config: Config, size, truth, ranks, positions, longest| {
+            gib(Run { shape: config.shape(), size, truth, ranks, positions, longest }.peak())
+        };
+        // Parameters and two gradients of 5.8 GiB.
+        let xl = peak(Config::Xl, 4, false, 2, 64, 32);
+        assert!((17.4..22.0).contains(&xl), "{xl}");
+        // The truth: parameters and a gradient of 5.8 GiB.
+        let large = peak(Config::Large, 4, true, 2, 128, 32);
+        assert!((11.5..16.0).contains(&large), "{large}");
+        // An f64 truth of gpt2-xl would not fit.
+        assert!(peak(Config::Xl, 4, true, 2, 64, 32) > 23.0);
+    }
 }

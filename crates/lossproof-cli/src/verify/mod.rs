@@ -4,6 +4,7 @@ mod batch;
 mod memory;
 mod render;
 mod run;
+mod storage;
 
 use crate::exit::Exit;
 use lossproof::Device;
@@ -28,10 +29,10 @@ pub(crate) struct Args {
     /// Text to make the batch from; by default the one that is shipped.
     #[arg(long, value_name = "FILE")]
     pub(crate) text: Option<PathBuf>,
-    /// Sequences in the global batch; by default 10 for pico and nano, 4 for the others.
+    /// Sequences in the global batch; by default 10 for pico and nano, 2 for xl, 4 for the others.
     #[arg(long, value_name = "N")]
     pub(crate) sequences: Option<usize>,
-    /// Tokens in the longest sequence; by default 16 for pico, 24 for nano, 64 for the others.
+    /// Tokens in the longest sequence; by default 16 for pico, 24 for nano, 64 for small and medium, 32 for large and xl.
     #[arg(long, value_name = "N")]
     pub(crate) length: Option<usize>,
     /// Fixes every random choice: passages, parameters, directions of finite differences.

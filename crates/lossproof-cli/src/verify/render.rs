@@ -1,7 +1,7 @@
 //! The report as a person reads it.
 
 use crate::table::{Align, Table};
-use lossproof::verify::{Report, Row, Verdict};
+use lossproof::verify::{BoundFrom, Report, Row, Verdict};
 use lossproof_gpt2::Config;
 use lossproof_spec::GlobalBatch;
 use std::{fmt::Write, time::Duration};
@@ -19,6 +19,7 @@ pub(crate) fn report(heading: &Heading<'_>, report: &Report, took: Duration, pea
     text += &table(report);
     text.push('\n');
     text += LEGEND;
+    text += &growth(report);
     for row in report.rows.iter().filter(|row| row.verdict != Verdict::Pass) {
         text.push('\n');
         text += &detail(row);
@@ -127,6 +128,24 @@ bound from  rounding: what rounding may do at this shape and dtype; plateau: wha
             4 × other: four times the other implementation's own distance from the f64 truth
 power       the smallest relative error of any tensor that the row is certain to catch
 ";
+
+/// How far apart two implementations are, and what the law says where it is all there is.
+fn growth(report: &Report) -> String {
+    let Some(growth) = &report.growth else { return String::new() };
+    let mut text = format!(
+        "apart       {:.2} × the rounding error to be expected, at {}\n",
+        growth.measured, growth.at
+    );
+    if report.rows.iter().any(|row| row.bound_from == BoundFrom::Extrapolated) {
+        let _ = writeln!(
+            text,
+            "extrapolated: no f64 truth fits in memory; {} × the rounding error to be expected is the law fitted on \
+             the\n            smaller sizes",
+            growth.fitted
+        );
+    }
+    text
+}
 
 fn detail(row: &Row) -> String {
     let under = row.semantics.map_or_else(String::new, |name| format!(" under the {name}"));

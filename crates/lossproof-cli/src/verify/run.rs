@@ -3,22 +3,23 @@
 use super::{
     Args, Dtype,
     batch::{Text, ragged},
-    memory, render,
+    memory, render, storage,
 };
 use crate::{exit::Exit, output};
 use indicatif::{ProgressBar, ProgressStyle};
 use lossproof::{
-    Device, Recorded, Subject, TensorSet,
+    Device, ParameterSource, Recorded, Subject, TensorSet,
     verify::{
-        Directions, Progress, Report, Streamed, ThirdForward, Verdict, Verification, verify, verify_streamed,
+        Directions, Make, Progress, Report, Streamed, ThirdForward, Verdict, Verification, verify,
+        verify_streamed,
     },
 };
-use lossproof_gpt2::{Config, ModelShape, probe_initial, reference};
+use lossproof_gpt2::{Config, ModelShape, probe_initial, reference, reference_at};
 use lossproof_numerics::ErrorModel;
 use lossproof_spec::GlobalBatch;
-use lossproof_torch::{Gpt2Config, libtorch};
-use miette::{IntoDiagnostic, WrapErr, miette};
-use std::{io::Write, path::Path, time::Instant};
+use lossproof_torch::{Gpt2Config, libtorch, libtorch_at};
+use miette::{IntoDiagnostic, WrapErr};
+use std::{io::Write, path::Path, sync::Arc, time::Instant};
 
 /// What Hugging Face's GPT-2 computed for these two models.
 const PICO: &[u8] = include_bytes!("../../../../fixtures/third-forward/gpt2-pico.safetensors");
@@ -28,18 +29,22 @@ type Door = Box<dyn Subject>;
 
 pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     let started = Instant::now();
+    if args.device != Device::Cpu && !cfg!(feature = "cuda") {
+        return Err(miette::miette!(
+            help = "`cargo xtask cuda` makes one that has; docs/cuda.md says how to run it",
+            "this build has no CUDA, and {} was asked for",
+            args.device
+        ));
+    }
     let shape = args.config.shape();
     let small = matches!(args.config, Config::Pico | Config::Nano);
     let dtype = match args.dtype.unwrap_or(if small { Dtype::F64 } else { Dtype::F32 }) {
         Dtype::F32 => lossproof::Dtype::F32,
         Dtype::F64 => lossproof::Dtype::F64,
     };
-    let sequences = args.sequences.unwrap_or(if small { 10 } else { 4 });
-    let length = args.length.unwrap_or(match args.config {
-        Config::Pico => 16,
-        Config::Nano => 24,
-        _ => 64,
-    });
+    let (default_sequences, default_length) = default_batch(args.config);
+    let sequences = args.sequences.unwrap_or(default_sequences);
+    let length = args.length.unwrap_or(default_length);
     let text = Text::read(args.text.as_deref())?;
     let batch = ragged(&text, shape, sequences, length, args.seed)?;
     let model = error_model(shape, &batch);
@@ -52,10 +57,15 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     let report = if small && dtype == lossproof::Dtype::F64 {
         inputs.exact(progress)?
     } else {
-        let judged = if dtype == lossproof::Dtype::F64 { 1 } else { 2 };
-        let size = if dtype == lossproof::Dtype::F64 { 8 } else { 4 };
-        let positions = batch.sequences().count() * length;
-        memory::check(memory::streamed(shape, judged, size, batch.ranks().len(), positions))?;
+        let run = memory::Run {
+            shape,
+            size: if dtype == lossproof::Dtype::F64 { 8 } else { 4 },
+            truth: has_truth(args.config),
+            ranks: batch.ranks().len(),
+            positions: sequences * length,
+            longest: length,
+        };
+        memory::check(run.peak())?;
         inputs.streamed(dtype, progress)?
     };
     bar.finish_and_clear();
@@ -65,6 +75,22 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
         write_json(path, &report)?;
     }
     Ok(verdict(&report))
+}
+
+/// Sequences, and tokens in the longest: so that each size ends within minutes.
+fn default_batch(config: Config) -> (usize, usize) {
+    match config {
+        Config::Pico => (10, 16),
+        Config::Nano => (10, 24),
+        Config::Small | Config::Medium => (4, 64),
+        Config::Large => (4, 32),
+        Config::Xl => (2, 32),
+    }
+}
+
+/// Whether an f64 model with its gradient fits into the 24 GiB a verification may count on.
+fn has_truth(config: Config) -> bool {
+    config != Config::Xl
 }
 
 struct Inputs<'a> {
@@ -103,24 +129,23 @@ impl Inputs<'_> {
         let third = Third::new(self.config, self.device)?;
         let (mut third_reference, mut third_oracle) = third.subjects()?;
         progress("drawing parameters", 0, 1);
-        // Each of these takes a second or more of one core at the size of gpt2-small.
-        let (parameters, reference, oracle, truth) = std::thread::scope(|scope| {
-            let oracle = |dtype| scope.spawn(move || theirs(self.config, dtype, self.device));
-            let parameters = scope.spawn(|| self.parameters());
-            let second = (dtype != lossproof::Dtype::F64).then(|| oracle(dtype));
-            let truth = oracle(lossproof::Dtype::F64);
-            (joined(parameters), ours(self.config, dtype, self.device), second.map(joined), joined(truth))
-        });
-        let mut judged = vec![reference?];
-        if let Some(oracle) = oracle {
-            judged.push(oracle?);
+        let parameters: Arc<dyn ParameterSource> = Arc::new(storage::store(self.config.shape(), self.seed)?);
+        let (config, device) = (self.config, self.device);
+        let theirs_at = |dtype| -> Make<'_> {
+            Box::new(move |source: Arc<dyn ParameterSource>| {
+                Ok(libtorch_at(&named(config), dtype, device, &*source)?)
+            })
+        };
+        let mut judged: Vec<Make<'_>> =
+            vec![Box::new(move |source| reference_at(config, dtype, device, source))];
+        if dtype != lossproof::Dtype::F64 {
+            judged.push(theirs_at(dtype));
         }
-        let mut truth = truth?;
         let verification = Streamed {
-            judged: judged.iter_mut().map(|subject| &mut **subject as &mut dyn Subject).collect(),
-            truth: &mut *truth,
+            judged,
+            truth: has_truth(config).then(|| theirs_at(lossproof::Dtype::F64)),
             third: Some(third.held_to(&mut *third_reference, &mut *third_oracle)),
-            parameters: &parameters,
+            parameters,
             batch: self.batch,
             model: self.model,
             seed: self.seed,
@@ -150,7 +175,9 @@ impl Third {
 
     fn subjects(&self) -> miette::Result<(Door, Door)> {
         let dtype = lossproof::Dtype::F64;
-        Ok((ours(self.config, dtype, self.device)?, theirs(self.config, dtype, self.device)?))
+        // libtorch first, and before anything else: that it sees no GPU must not hide behind what dfdx says.
+        let oracle = theirs(self.config, dtype, self.device)?;
+        Ok((ours(self.config, dtype, self.device)?, oracle))
     }
 
     fn held_to<'a>(
@@ -163,23 +190,17 @@ impl Third {
     }
 }
 
-/// What a thread computed; its panic is ours.
-fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 fn ours(config: Config, dtype: lossproof::Dtype, device: Device) -> miette::Result<Door> {
     reference(config, dtype, device).into_diagnostic()
 }
 
-fn theirs(
-    config: Config,
-    dtype: lossproof::Dtype,
-    device: Device,
-) -> miette::Result<Box<dyn Subject + Send>> {
-    let named = Gpt2Config::named(config.name());
-    let named = named.ok_or_else(|| miette!("libtorch's side has no configuration `{config}`"))?;
-    libtorch(&named, dtype, device).into_diagnostic()
+fn theirs(config: Config, dtype: lossproof::Dtype, device: Device) -> miette::Result<Door> {
+    Ok(libtorch(&named(config), dtype, device).into_diagnostic()?)
+}
+
+/// The same configuration on libtorch's side.
+fn named(config: Config) -> Gpt2Config {
+    Gpt2Config::named(config.name()).expect("invariant: both sides know every configuration")
 }
 
 fn error_model(shape: ModelShape, batch: &GlobalBatch) -> ErrorModel {
@@ -224,4 +245,21 @@ fn write_json(path: &Path, report: &Report) -> miette::Result<()> {
         Ok(())
     };
     write().into_diagnostic().wrap_err_with(|| format!("could not write {}", path.display()))
+}
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    use crate::{Cli, Command};
+    use clap::Parser as _;
+
+    #[test]
+    fn a_build_without_cuda_refuses_the_device_and_names_the_remedy() {
+        let Command::Verify(args) = Cli::parse_from(["lossproof", "verify", "--device", "cuda:1"]).command
+        else {
+            panic!("it is verify that was asked for");
+        };
+        let report = super::run(&args).unwrap_err();
+        assert_eq!(report.to_string(), "this build has no CUDA, and cuda:1 was asked for");
+        assert!(report.help().unwrap().to_string().contains("cargo xtask cuda"));
+    }
 }

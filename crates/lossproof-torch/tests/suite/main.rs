@@ -5,5 +5,8 @@
 mod masks;
 mod parameters;
 mod reductions;
+mod steps;
 mod support;
 mod third_forward;
+mod updates;
+mod upstream;

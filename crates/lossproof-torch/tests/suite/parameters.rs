@@ -6,7 +6,7 @@ use lossproof::{
     TensorValues,
 };
 use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
-use lossproof_torch::{Gpt2Config, libtorch};
+use lossproof_torch::{Gpt2Config, libtorch, libtorch_at};
 
 fn pico() -> (Door, TensorSet) {
     (loaded(&Gpt2Config::PICO, Dtype::F64), Fixture::of("gpt2-pico").set("parameter/"))
@@ -61,6 +61,27 @@ fn set_lasts_until_reset_and_load_replaces_what_reset_returns_to() {
     assert_ne!(after, before);
     subject.reset().unwrap();
     assert_eq!(evaluate(&mut subject, &batch()), after);
+}
+
+#[test]
+fn parameters_read_from_a_source_are_those_that_are_loaded() {
+    let (mut subject, parameters) = pico();
+    let open = |source: &TensorSet| libtorch_at(&Gpt2Config::PICO, Dtype::F64, Device::Cpu, source);
+    let mut read = open(&parameters).unwrap();
+    let losses = evaluate(&mut read, &batch());
+    assert_eq!(losses, evaluate(&mut subject, &batch()));
+    read.parameter_loading().unwrap().set("ln_f.bias", &[0.5; 8]).unwrap();
+    read.reset().unwrap();
+    assert_eq!(evaluate(&mut read, &batch()), losses);
+
+    let mut missing = parameters.clone();
+    missing.remove("ln_f.bias");
+    let mut short = missing.clone();
+    short.insert("ln_f.bias".to_owned(), Tensor::new(vec![7], TensorValues::F64(vec![0.0; 7])).unwrap());
+    for source in [missing, short] {
+        let error = open(&source).err().unwrap().to_string();
+        assert!(error.contains("ln_f.bias"), "{error}");
+    }
 }
 
 #[test]
@@ -161,6 +182,10 @@ fn doors_that_do_not_exist_stay_closed() {
     };
     assert!(refused(&Gpt2Config::PICO, Dtype::Bf16, Device::Cpu).contains("bf16"));
     assert!(refused(&Gpt2Config::PICO, Dtype::F64, Device::Cuda(1_000)).contains("cuda:1000"));
+    if !tch::Cuda::is_available() {
+        let message = refused(&Gpt2Config::PICO, Dtype::F32, Device::Cuda(0));
+        assert!(message.contains("cuda:0") && message.contains("sees 0 CUDA devices"), "{message}");
+    }
     let uneven = Gpt2Config { heads: 3, ..Gpt2Config::PICO };
     assert!(refused(&uneven, Dtype::F64, Device::Cpu).contains("multiple"));
     let huge = Gpt2Config { width: 1 << 40, ..Gpt2Config::PICO };

@@ -111,8 +111,7 @@ pub(crate) fn blames(rows: &[Row], sides: &[&str], truth: Option<Truth<'_>>) -> 
         blames.push(Blame {
             subject: sides.join(" or "),
             part: Part::Undecided,
-            because: "they disagree, but each agrees with its own finite differences, the calculus and the third forward"
-                .to_owned(),
+            because: "they disagree, and nothing else that was checked tells them apart".to_owned(),
         });
     }
     blames

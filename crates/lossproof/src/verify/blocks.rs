@@ -17,8 +17,8 @@ impl Blocks {
         Self(gpt2_blocks(batch, parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice()))))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Block> {
-        self.0.iter()
+    pub(crate) fn all(&self) -> &[Block] {
+        &self.0
     }
 
     /// Scales from `own`, the size of each block in turn: `max(‖g‖, Σ_i |w_i|·‖g_i‖)`, the `g_i` being the gradients the

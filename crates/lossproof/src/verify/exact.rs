@@ -102,7 +102,7 @@ pub fn verify(verification: Verification<'_>, progress: &mut Progress<'_>) -> Re
         rows.push(comparison.gradient_calculus(index, meaning, theirs));
     }
     let blames = blames(&rows, &[&ours.name, &theirs.name], None);
-    Ok(Report { participants, rows, blames, noise_floor: noise })
+    Ok(Report { participants, rows, blames, noise_floor: noise, growth: None })
 }
 
 struct Exact {

@@ -7,10 +7,9 @@ use super::{
     row::RowBuilder,
     semantics::Semantics,
 };
-use crate::{Subject, Tensor, TensorSet, TensorValues};
+use crate::{GradientSink, GradientView, ParameterSource, SinkError, Subject, TensorValues};
 use lossproof_numerics::{Rademacher, Sweep, directional_bound, sweep};
 use lossproof_spec::{CompensatedSum, GlobalBatch};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Number of directions.
@@ -27,69 +26,104 @@ const HALVINGS: usize = 2;
 pub(super) struct Derivative {
     /// The direction within each parameter, at the scale of its values.
     direction: BTreeMap<String, Rademacher>,
+    /// Its norm.
+    norm: f64,
+    elements: usize,
     sweep: Sweep,
+    /// Its inner product with the gradient of the sum of each sequence's token losses.
+    pub(super) inner: Vec<f64>,
 }
 
 /// Differentiates the truth's token losses. The parameters are left displaced: reset it afterwards.
 pub(super) fn differentiate(
     truth: &mut dyn Subject,
     batch: &GlobalBatch,
-    parameters: &TensorSet,
+    parameters: &dyn ParameterSource,
     seed: u64,
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Derivative>, VerifyError> {
     let stage = format!("{} f64: finite differences of the forward", truth.info().name);
-    let mut derivatives = Vec::new();
-    // Reused from tensor to tensor: touching fresh memory costs more than the arithmetic.
-    let mut values = Vec::new();
-    for number in 0..DIRECTIONS as u64 {
-        progress(&stage, derivatives.len(), DIRECTIONS);
-        let within = |(stream, (name, tensor)): (u64, (&String, &Tensor))| {
+    let shapes = parameters.shapes();
+    let mut directions = vec![BTreeMap::new(); DIRECTIONS];
+    for (stream, (name, _)) in (0..).zip(&shapes) {
+        let tensor = parameters.read(name)?;
+        for (number, direction) in (0..).zip(&mut directions) {
             let seed = seed.wrapping_add(number);
-            let direction = match tensor.values() {
+            let within = match tensor.values() {
                 TensorValues::F32(values) => Rademacher::new(seed, stream, values),
                 TensorValues::F64(values) => Rademacher::new(seed, stream, values),
             };
-            (name.clone(), direction)
-        };
-        let direction: BTreeMap<_, _> = (0..).zip(parameters).map(within).collect();
+            direction.insert(name.clone(), within);
+        }
+    }
+    let mut derivatives = Vec::new();
+    // Reused from tensor to tensor: touching fresh memory costs more than the arithmetic.
+    let mut values = Vec::new();
+    for direction in directions {
+        progress(&stage, derivatives.len(), DIRECTIONS);
         let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, VerifyError> {
-            for ((name, tensor), along) in parameters.iter().zip(direction.values()) {
-                tensor.copy_to_f64(&mut values);
+            for (name, along) in &direction {
+                parameters.read(name)?.copy_to_f64(&mut values);
                 along.displace(&mut values, step);
                 loader(truth)?.set(name, &values)?;
             }
             Ok(evaluator(truth)?.evaluate(batch)?)
         })?;
-        derivatives.push(Derivative { direction, sweep });
+        let sizes = || shapes.iter().map(|(_, shape)| shape.iter().product::<usize>());
+        let square = |((name, _), size): (&(String, _), usize)| direction[name].scale().powi(2) * size as f64;
+        let norm = shapes.iter().zip(sizes()).map(square).collect::<CompensatedSum>().value().sqrt();
+        derivatives.push(Derivative { norm, elements: sizes().sum(), sweep, direction, inner: Vec::new() });
     }
     Ok(derivatives)
 }
 
-/// Holds the truth's gradient to the derivatives of its own forward pass.
-pub(super) fn row(name: &str, derivatives: &[Derivative], meaning: &Semantics, gradient: &TensorSet) -> Row {
+/// Takes the inner product of a passing gradient with every direction.
+pub(super) struct Inner<'a> {
+    derivatives: &'a [Derivative],
+    sums: Vec<CompensatedSum>,
+    received: usize,
+}
+
+impl<'a> Inner<'a> {
+    pub(super) fn new(derivatives: &'a [Derivative]) -> Self {
+        Self { derivatives, sums: vec![CompensatedSum::default(); derivatives.len()], received: 0 }
+    }
+
+    /// One inner product per direction, NaN when a parameter was not handed over.
+    pub(super) fn finish(self) -> Vec<f64> {
+        let value = |(derivative, sum): (&Derivative, &CompensatedSum)| {
+            if self.received == derivative.direction.len() { sum.value() } else { f64::NAN }
+        };
+        self.derivatives.iter().zip(&self.sums).map(value).collect()
+    }
+}
+
+impl GradientSink for Inner<'_> {
+    fn receive(&mut self, name: &str, _: &[usize], values: GradientView<'_>) -> Result<(), SinkError> {
+        self.received += 1;
+        for (derivative, sum) in self.derivatives.iter().zip(&mut self.sums) {
+            let within = derivative.direction.get(name);
+            let within = within.ok_or_else(|| SinkError::Unknown { name: name.to_owned() })?;
+            sum.add(match values {
+                GradientView::F32(values) => within.dot(values),
+                GradientView::F64(values) => within.dot(values),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Holds the truth's gradient, whose norm is estimated, to the derivatives of its own forward pass.
+pub(super) fn row(name: &str, derivatives: &[Derivative], meaning: &Semantics, gradient_norm: f64) -> Row {
     let text = "∇ = finite differences, 3 global directions".to_owned();
     let mut row =
         RowBuilder::new(Statement::FiniteDifferences, Some(meaning.name), name, text, BoundFrom::Plateau);
     let bound = directional_bound(1.0, 0.0, 0.0, 1);
-    let gradient_norm = gradient.values().map(square).collect::<CompensatedSum>().value().sqrt();
-    for (number, Derivative { direction, sweep }) in derivatives.iter().enumerate() {
-        let (mut inner, mut direction_square) = (CompensatedSum::default(), CompensatedSum::default());
-        let mut elements = 0;
-        for (name, along) in direction {
-            let of_tensor = gradient.get(name);
-            inner.add(of_tensor.map_or(f64::NAN, |tensor| match tensor.values() {
-                TensorValues::F32(values) => along.dot(values),
-                TensorValues::F64(values) => along.dot(values),
-            }));
-            let size = of_tensor.map_or(0, Tensor::elements);
-            direction_square.add(along.scale().powi(2) * size as f64);
-            elements += size;
-        }
-        let plateau = sweep.contract(&meaning.per_prediction);
-        let inner = inner.value();
-        let direction_norm = direction_square.value().sqrt();
-        let scale = directional_bound(inner, gradient_norm, direction_norm, elements) / bound;
+    for (number, derivative) in derivatives.iter().enumerate() {
+        let terms = derivative.inner.iter().zip(&meaning.weights).map(|(inner, weight)| inner * weight);
+        let inner = terms.collect::<CompensatedSum>().value();
+        let plateau = derivative.sweep.contract(&meaning.per_prediction);
+        let scale = directional_bound(inner, gradient_norm, derivative.norm, derivative.elements) / bound;
         let error = |factor: f64| (factor * inner - plateau.value).abs() / scale;
         // Less certain than the bound, a direction neither certifies nor convicts: another one has to.
         if plateau.uncertainty / scale > bound && error(1.0) <= plateau.uncertainty / scale {
@@ -99,18 +133,4 @@ pub(super) fn row(name: &str, derivatives: &[Derivative], meaning: &Semantics, g
     }
     row.end_unit();
     row.finish()
-}
-
-/// Squared norm of a tensor.
-fn square(tensor: &Tensor) -> f64 {
-    fn sum<T: Copy + Into<f64> + Sync>(values: &[T]) -> f64 {
-        // Plain sums of a thousand terms, the sum of those compensated.
-        let squares = |values: &[T]| -> f64 { values.iter().map(|&value| value.into().powi(2)).sum() };
-        let sums: Vec<f64> = values.par_chunks(1024).map(squares).collect();
-        sums.into_iter().collect::<CompensatedSum>().value()
-    }
-    match tensor.values() {
-        TensorValues::F32(values) => sum(values),
-        TensorValues::F64(values) => sum(values),
-    }
 }

@@ -1,29 +1,33 @@
 //! Verification of one trainer against an independent one, finite differences and the loss calculus.
 //!
 //! [`verify`] is for models whose gradients fit in memory many times over; [`verify_streamed`] is for the true GPT-2
-//! sizes, where gradients pass by one tensor at a time and are held to an f64 truth.
+//! sizes, where one model is in memory at a time and gradients pass by one tensor at a time.
 
 mod blame;
-mod blocks;
+pub(crate) mod blocks;
 mod derivative;
 mod evidence;
 mod exact;
 mod global;
+mod growth;
 mod judge;
 mod report;
 mod row;
 mod semantics;
-mod stream;
+mod sequences;
+mod side;
 mod streamed;
 mod third;
+mod truth;
 
 pub use blame::{Blame, Part};
 pub use derivative::Directions;
 pub use exact::{Verification, verify};
+pub use growth::Growth;
 pub use report::{BoundFrom, Comparison, Report, Row, Statement, Verdict};
-pub use streamed::{Streamed, verify_streamed};
+pub use streamed::{Make, Streamed, verify_streamed};
 
-use crate::{Recorded, Subject, SubjectError, Unsupported};
+use crate::{Recorded, SourceError, Subject, SubjectError, Unsupported};
 use lossproof_numerics::ErrorModel;
 
 /// Two f64 subjects of a recorded model, to be held to the recording.
@@ -46,6 +50,9 @@ pub enum VerifyError {
     /// A subject could not answer.
     #[error(transparent)]
     Subject(#[from] SubjectError),
+    /// The parameters could not be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// A subject lacks one of the loss semantics.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),

@@ -14,6 +14,8 @@ pub struct Report {
     pub blames: Vec<super::Blame>,
     /// What two identical calls differed by, relative to the gradient's scale; it enters every bound on gradients.
     pub noise_floor: f64,
+    /// How far apart two judged implementations are, where gradients were sketched.
+    pub growth: Option<super::Growth>,
 }
 
 impl Report {
@@ -78,6 +80,8 @@ pub enum BoundFrom {
     Plateau,
     /// Four times as far from the f64 truth as the other implementation, or the error the rounding model expects.
     OtherDistance,
+    /// The growth law, fitted on sizes for which there is an f64 truth.
+    Extrapolated,
 }
 
 impl fmt::Display for BoundFrom {
@@ -86,6 +90,7 @@ impl fmt::Display for BoundFrom {
             Self::Rounding => "rounding",
             Self::Plateau => "plateau",
             Self::OtherDistance => "4 × other",
+            Self::Extrapolated => "extrapolated",
         })
     }
 }

@@ -1,13 +1,16 @@
-//! From downloaded wheels to a libtorch folder: each hash is checked, then only what is needed is unpacked.
+//! From downloaded wheels to a folder: each hash is checked, then only what is needed is unpacked.
 
-use super::pins::{PARTS, Part, Pin};
+use super::Part;
+use super::pins::Pin;
 use crate::failure::{Failure, IoContext as _};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use zip::ZipArchive;
+use zip::read::ZipFile;
 
 /// The file of `pin` in `downloads`, after checking that its bytes are the pinned ones.
 pub(crate) fn verified(pin: &Pin, downloads: &Path) -> Result<PathBuf, Failure> {
@@ -53,17 +56,17 @@ fn sha256(path: &Path) -> Result<String, Failure> {
     }))
 }
 
-/// Unpacks the [`PARTS`] that `pin`'s wheel holds into `libtorch`. A part the wheel does not hold is an error.
-pub(crate) fn unpack(pin: &Pin, wheel: &Path, libtorch: &Path) -> Result<(), Failure> {
+/// Unpacks those of `parts` that come from `pin`'s wheel into `folder`. A part the wheel does not hold is an error.
+pub(crate) fn unpack(parts: &[Part], pin: &Pin, wheel: &Path, folder: &Path) -> Result<(), Failure> {
     let broken = |what: String| {
         Failure::new(
             format!("{}: {what}", wheel.display()),
-            "xtask/requirements.txt and the table of parts in xtask/src/libtorch/pins.rs disagree: bring them together",
+            "xtask/requirements.txt and the recipe's table of parts disagree: bring them together",
         )
     };
     let file = File::open(wheel).context("open", wheel)?;
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| broken(error.to_string()))?;
-    for part in PARTS.iter().filter(|part| part.wheel == pin.name) {
+    for part in parts.iter().filter(|part| part.wheel == pin.name) {
         let files: Vec<_> = archive
             .file_names()
             .flatten()
@@ -74,13 +77,13 @@ pub(crate) fn unpack(pin: &Pin, wheel: &Path, libtorch: &Path) -> Result<(), Fai
         }
         for (name, target) in files {
             let mut entry = archive.by_name(&name).map_err(|error| broken(error.to_string()))?;
-            write(&mut entry, &libtorch.join(target))?;
+            write(&mut entry, &folder.join(target))?;
         }
     }
     Ok(())
 }
 
-/// Where the wheel's file `name` goes under the libtorch folder, if it belongs to `part`.
+/// Where the wheel's file `name` goes under the provisioned folder, if it belongs to `part`.
 fn target(part: &Part, name: &str) -> Option<String> {
     if name.ends_with('/') {
         return None;
@@ -89,12 +92,15 @@ fn target(part: &Part, name: &str) -> Option<String> {
     (part.source.ends_with('/') || rest.is_empty()).then(|| format!("{}{rest}", part.target))
 }
 
-fn write(from: &mut impl io::Read, to: &Path) -> Result<(), Failure> {
+fn write(from: &mut ZipFile<'_, impl io::Read>, to: &Path) -> Result<(), Failure> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder).context("create", folder)?;
     }
     let mut file = File::create(to).context("create", to)?;
     io::copy(from, &mut file).context("write", to)?;
+    if from.unix_mode().is_some_and(|mode| mode & 0o111 != 0) {
+        fs::set_permissions(to, Permissions::from_mode(0o755)).context("make executable", to)?;
+    }
     Ok(())
 }
 
@@ -142,29 +148,51 @@ mod tests {
         assert_eq!(target(&file, "torch/lib/libc10.so.debug"), None);
     }
 
+    const CUPTI: Pin = Pin { name: "nvidia-cuda-cupti", version: "1.0", sha256: "" };
+    const PARTS: [Part; 2] = [
+        Part { wheel: "nvidia-cuda-cupti", source: "cu13/lib/libcupti.so.13", target: "lib/libcupti.so" },
+        Part { wheel: "torch", source: "torch/lib/libc10.so", target: "lib/libc10.so" },
+    ];
+
+    /// Writes a wheel of files with these names and modes, each holding its own name.
+    fn write_wheel(wheel: &Path, files: &[(&str, u32)]) {
+        let mut archive = zip::ZipWriter::new(File::create(wheel).unwrap());
+        for (name, mode) in files {
+            let options = zip::write::SimpleFileOptions::default().unix_permissions(*mode);
+            archive.start_file(*name, options).unwrap();
+            archive.write_all(name.as_bytes()).unwrap();
+        }
+        archive.finish().unwrap();
+    }
+
     #[test]
     fn only_the_parts_of_a_wheel_are_unpacked_and_each_must_be_there() {
-        let cupti = Pin { name: "nvidia-cuda-cupti", version: "1.0", sha256: "" };
         let root = tempfile::tempdir().unwrap();
         let wheel = root.path().join("wheel.whl");
-        let write_wheel = |names: &[&str]| {
-            let mut archive = zip::ZipWriter::new(File::create(&wheel).unwrap());
-            for name in names {
-                archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
-                archive.write_all(name.as_bytes()).unwrap();
-            }
-            archive.finish().unwrap();
-        };
-
-        write_wheel(&["nvidia/cu13/lib/libcupti.so.13", "nvidia/cu13/lib/libnvperf_host.so"]);
-        let libtorch = root.path().join("libtorch");
-        unpack(&cupti, &wheel, &libtorch).unwrap();
+        write_wheel(&wheel, &[("cu13/lib/libcupti.so.13", 0o644), ("cu13/lib/libnvperf_host.so", 0o644)]);
+        let folder = root.path().join("folder");
+        unpack(&PARTS, &CUPTI, &wheel, &folder).unwrap();
         let unpacked: Vec<_> =
-            fs::read_dir(libtorch.join("lib")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(unpacked, ["libcupti.so.13"]);
+            fs::read_dir(folder.join("lib")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(unpacked, ["libcupti.so"]);
 
-        write_wheel(&["nvidia/cu13/lib/libnvperf_host.so"]);
-        let failure = unpack(&cupti, &wheel, &libtorch).unwrap_err().to_string();
-        assert!(failure.contains("has no nvidia/cu13/lib/libcupti.so.13"), "{failure}");
+        write_wheel(&wheel, &[("cu13/lib/libnvperf_host.so", 0o644)]);
+        let failure = unpack(&PARTS, &CUPTI, &wheel, &folder).unwrap_err().to_string();
+        assert!(failure.contains("has no cu13/lib/libcupti.so.13"), "{failure}");
+    }
+
+    #[test]
+    fn a_program_in_a_wheel_can_be_executed_and_nothing_else() {
+        const NVVM: Pin = Pin { name: "nvidia-nvvm", version: "1.0", sha256: "" };
+        const PARTS: [Part; 1] = [Part { wheel: "nvidia-nvvm", source: "cu13/nvvm/", target: "nvvm/" }];
+        let root = tempfile::tempdir().unwrap();
+        let wheel = root.path().join("wheel.whl");
+        write_wheel(&wheel, &[("cu13/nvvm/bin/cicc", 0o744), ("cu13/nvvm/libdevice/libdevice.10.bc", 0o644)]);
+        unpack(&PARTS, &NVVM, &wheel, root.path()).unwrap();
+        let executable = |name| {
+            fs::metadata(root.path().join("nvvm").join(name)).unwrap().permissions().mode() & 0o111 != 0
+        };
+        assert!(executable("bin/cicc"));
+        assert!(!executable("libdevice/libdevice.10.bc"));
     }
 }

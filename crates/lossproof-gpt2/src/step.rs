@@ -1,0 +1,182 @@
+//! One optimizer step: the gradient is measured first, and only then is anything changed.
+
+use crate::{
+    Element,
+    accumulate::Accumulated,
+    config::Gpt2Config,
+    hand_over::{HandOver, Parameters, Source},
+    kernels::Kernels,
+    named::Visitor,
+    optimizer::{Moments, Update},
+    subject::{NAME, Reference, failed},
+};
+use dfdx::prelude::{ConstShape, HasShape, Tensor};
+use lossproof::{
+    GradientSink, GradientView, Optimizer, OptimizerSteps, Rule, SinkError, StepReport, SubjectError,
+    Unsupported,
+};
+use lossproof_spec::{CompensatedSum, GlobalBatch};
+
+/// An optimizer that was started.
+pub(crate) struct Started<E> {
+    optimizer: Optimizer,
+    /// Steps taken; skipped ones do not count.
+    steps: u32,
+    /// By tensor, in the model's order.
+    moments: Vec<Moments<E>>,
+}
+
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> OptimizerSteps for Reference<K, E, D> {
+    fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
+        self.started = None;
+        check(optimizer).map_err(|what| Unsupported { subject: NAME.to_owned(), what })?;
+        self.started = Some(Started { optimizer: *optimizer, steps: 0, moments: Vec::new() });
+        Ok(())
+    }
+
+    fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
+        let Some(Started { optimizer, steps, .. }) = &self.started else {
+            return Err(failed(
+                "no optimizer was started: call `OptimizerSteps::start` first, and again after a reset",
+            ));
+        };
+        let (optimizer, steps) = (*optimizer, *steps);
+        let (mut gradient, observation) = self.accumulated(batch, optimizer.loss_scale)?;
+        let mut norms = Norms { tensors: Vec::new(), total: CompensatedSum::default(), finite: true };
+        self.model.visit(&mut HandOver::new(&mut gradient, &mut norms))?;
+        let grad_norm = norms.total.value().sqrt();
+        let skipped = !norms.finite;
+        let clip_factor = match optimizer.clip {
+            Some(clip) if !skipped => clip.factor(grad_norm),
+            _ => 1.0,
+        };
+        if let Some(started) = self.started.as_mut().filter(|_| !skipped) {
+            // Every gradient was read once already: nothing fails half-way.
+            let mut apply = Apply {
+                gradient: &mut gradient,
+                clip_factor: E::round(clip_factor),
+                update: Update::new(&optimizer, steps),
+                moments: &mut started.moments,
+                index: 0,
+                buffers: [Vec::new(), Vec::new()],
+            };
+            self.model.visit(&mut apply).map_err(failed)?;
+            started.steps = steps.saturating_add(1);
+        }
+        let learning_rate = optimizer.learning_rate_at(steps);
+        Ok(StepReport {
+            observation,
+            learning_rate,
+            grad_norm,
+            tensor_norms: norms.tensors,
+            clip_factor,
+            skipped,
+        })
+    }
+
+    fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
+        self.model.visit(&mut HandOver::<E, _>::new(&mut Parameters, parameters))
+    }
+}
+
+/// Whether the numbers are those of an optimizer: the ranges that PyTorch's constructors accept.
+fn check(optimizer: &Optimizer) -> Result<(), String> {
+    let not_negative = |what: &str, value: f64| {
+        if value >= 0.0 { Ok(()) } else { Err(format!("a {what} of {value}: give one that is not negative")) }
+    };
+    not_negative("learning rate", optimizer.learning_rate)?;
+    if let Some(clip) = optimizer.clip {
+        not_negative("largest norm", clip.max_norm)?;
+        not_negative("clipping epsilon", clip.epsilon)?;
+    }
+    if !(optimizer.loss_scale > 0.0) {
+        return Err(format!("a loss scale of {}: give a positive one", optimizer.loss_scale));
+    }
+    match optimizer.rule {
+        Rule::Sgd { momentum, weight_decay } => {
+            not_negative("momentum", momentum)?;
+            not_negative("weight decay", weight_decay)
+        }
+        Rule::Adam(adam) | Rule::AdamW(adam) => {
+            for beta in [adam.beta_1, adam.beta_2] {
+                if !(0.0..1.0).contains(&beta) {
+                    return Err(format!("Adam with a β of {beta}: give one in [0, 1)"));
+                }
+            }
+            not_negative("ε", adam.epsilon)?;
+            not_negative("weight decay", adam.weight_decay)
+        }
+    }
+}
+
+/// Measures a gradient.
+struct Norms {
+    /// Norm of each parameter's.
+    tensors: Vec<f64>,
+    /// Sum of all squares.
+    total: CompensatedSum,
+    /// Whether every element is finite.
+    finite: bool,
+}
+
+/// Elements whose squares are added plainly before the sum is compensated.
+const PLAIN: usize = 64;
+
+impl Norms {
+    fn measure<E: Element>(&mut self, values: &[E]) {
+        let squares = |some: &[E]| some.iter().map(|value| value.widen() * value.widen()).sum::<f64>();
+        let square = values.chunks(PLAIN).map(squares).collect::<CompensatedSum>().value();
+        self.finite &= values.iter().all(|value| value.widen().is_finite());
+        self.tensors.push(square.sqrt());
+        self.total.add(square);
+    }
+}
+
+impl GradientSink for Norms {
+    fn receive(&mut self, _: &str, _: &[usize], values: GradientView<'_>) -> Result<(), SinkError> {
+        match values {
+            GradientView::F32(values) => self.measure(values),
+            GradientView::F64(values) => self.measure(values),
+        }
+        Ok(())
+    }
+}
+
+/// Updates every parameter.
+struct Apply<'a, E: Element, D: Kernels<E>> {
+    gradient: &'a mut Accumulated<E, D>,
+    clip_factor: E,
+    update: Update<E>,
+    moments: &'a mut Vec<Moments<E>>,
+    /// Of the tensor whose turn it is.
+    index: usize,
+    /// A parameter's values and its gradient's, reused from tensor to tensor.
+    buffers: [Vec<E>; 2],
+}
+
+impl<E: Element, D: Kernels<E>> Visitor<E, D> for Apply<'_, E, D> {
+    type Error = D::Err;
+
+    fn tensor<S: ConstShape>(&mut self, _: &str, tensor: &mut Tensor<S, E, D>) -> Result<(), D::Err> {
+        let [values, gradient] = &mut self.buffers;
+        values.clear();
+        gradient.clear();
+        Parameters.append(tensor, values)?;
+        self.gradient.append(tensor, gradient)?;
+        if self.clip_factor != E::ONE {
+            gradient.iter_mut().for_each(|value| *value *= self.clip_factor);
+        }
+        if self.moments.len() == self.index {
+            self.moments.push(Moments::default());
+        }
+        let shape: Vec<_> = tensor.shape().concrete().into_iter().collect();
+        self.update.apply(&shape, values, gradient, &mut self.moments[self.index]);
+        tensor.copy_from(values);
+        self.index += 1;
+        Ok(())
+    }
+
+    fn fused<S: ConstShape>(&mut self, name: &str, parts: &mut [Tensor<S, E, D>; 3]) -> Result<(), D::Err> {
+        parts.iter_mut().try_for_each(|part| self.tensor(name, part))
+    }
+}

@@ -1,0 +1,158 @@
+//! Optimizer steps against closed forms in f64, which share no code with libtorch's optimizers.
+
+use crate::steps::{ADAM, batch, pico, read, start, step, three, with};
+use crate::support::{BOUND, accumulate, assert_close, norm};
+use lossproof::{Adam, Clip, Decayed, Optimizer, Rule};
+use lossproof_spec::{GlobalBatch, LossSpec};
+use std::collections::BTreeMap;
+
+/// What a rule remembers of one parameter's element: the velocity, or the two moments. `size` is that of the first made of
+/// magnitudes, and `size_2` of the second: what a rounding error of either is relative to.
+#[derive(Clone, Copy, Default)]
+struct Memory {
+    first: f64,
+    second: f64,
+    size: f64,
+    size_2: f64,
+}
+
+/// One element after step `k` (from 1) and what it may differ by.
+fn closed_form(
+    rule: &Rule,
+    [theta, g]: [f64; 2],
+    [rate, k]: [f64; 2],
+    decays: bool,
+    memory: &mut Memory,
+) -> (f64, f64) {
+    let adam = |numbers: &Adam, coupled: f64, memory: &mut Memory| {
+        let (d, size) = (g + coupled * theta, g.abs() + (coupled * theta).abs());
+        let Adam { beta_1: b, beta_2: c, epsilon, .. } = *numbers;
+        memory.first = b * memory.first + (1.0 - b) * d;
+        memory.second = c * memory.second + (1.0 - c) * d * d;
+        memory.size = b * memory.size + (1.0 - b) * size;
+        memory.size_2 = c * memory.size_2 + (1.0 - c) * size * size;
+        let root = (memory.second / (1.0 - c.powf(k))).sqrt() + epsilon;
+        let corrected = 1.0 - b.powf(k);
+        let cancelled = if memory.second > 0.0 { memory.size_2 / memory.second } else { 1.0 };
+        let error = memory.size / corrected / root * (1.0 + cancelled);
+        (memory.first / corrected / root, error)
+    };
+    let (decayed, (update, size)) = match rule {
+        Rule::Sgd { momentum, weight_decay } => {
+            memory.first = momentum * memory.first + g + weight_decay * theta;
+            memory.size = momentum * memory.size + g.abs() + (weight_decay * theta).abs();
+            (theta, (memory.first, memory.size))
+        }
+        Rule::Adam(numbers) => {
+            (theta, adam(numbers, if decays { numbers.weight_decay } else { 0.0 }, memory))
+        }
+        Rule::AdamW(numbers) => {
+            let lambda = if decays { numbers.weight_decay } else { 0.0 };
+            (theta - rate * lambda * theta, adam(numbers, 0.0, memory))
+        }
+    };
+    (decayed - rate * update, BOUND * (theta.abs() + rate * size))
+}
+
+/// Takes `batches.len()` steps, each held to the closed form from the parameters before it. Returns the clip factors.
+fn hold(optimizer: &Optimizer, batches: &[GlobalBatch]) -> Vec<f64> {
+    let mut subject = pico();
+    let spec = LossSpec::sequence_mean();
+    let names: Vec<String> = subject.parameters().into_iter().map(|info| info.name).collect();
+    let mut memories: BTreeMap<String, Vec<Memory>> = BTreeMap::new();
+    start(&mut subject, optimizer);
+    let mut factors = Vec::new();
+    for (batch, k) in batches.iter().zip(1_u32..) {
+        let before = read(&mut subject);
+        // Accumulating beside the optimizer disturbs nothing.
+        let (seen, gradient) = accumulate(&mut subject, &spec, batch);
+        let report = step(&mut subject, batch);
+        let after = read(&mut subject);
+
+        let norms: Vec<f64> = names.iter().map(|name| norm(&gradient[name].to_f64())).collect();
+        let rate = optimizer.learning_rate * (f64::from(k) / f64::from(optimizer.warm_up.max(1))).min(1.0);
+        assert_eq!(report.observation, seen);
+        assert!(!report.skipped);
+        assert_close(&[report.learning_rate], &[rate], rate, "learning rate");
+        assert_close(&report.tensor_norms, &norms, norm(&norms), "tensor norms");
+        assert_close(&[report.grad_norm], &[norm(&norms)], norm(&norms), "grad norm");
+        let factor =
+            optimizer.clip.map_or(1.0, |clip| (clip.max_norm / (norm(&norms) + clip.epsilon)).min(1.0));
+        assert_close(&[report.clip_factor], &[factor], factor, "clip factor");
+        factors.push(factor);
+
+        let (mut moved, mut all) = (0, 0);
+        for name in &names {
+            let shape = before[name].shape();
+            let (theta, after) = (before[name].to_f64(), after[name].to_f64());
+            let memory = memories.entry(name.clone()).or_insert_with(|| vec![Memory::default(); theta.len()]);
+            let decays = match optimizer.rule {
+                Rule::Sgd { .. } => true,
+                Rule::Adam(numbers) | Rule::AdamW(numbers) => {
+                    numbers.decayed == Decayed::All || shape.len() == 2
+                }
+            };
+            for (index, g) in gradient[name].to_f64().into_iter().enumerate() {
+                let (expected, bound) = closed_form(
+                    &optimizer.rule,
+                    [theta[index], factor * g],
+                    [rate, f64::from(k)],
+                    decays,
+                    &mut memory[index],
+                );
+                let error = (after[index] - expected).abs();
+                assert!(error <= bound, "step {k}, {name}[{index}]: off by {error:.2e}, bound {bound:.2e}");
+                moved += usize::from((after[index] - theta[index]).abs() > 1e3 * bound);
+                all += 1;
+            }
+        }
+        // Rows of the embeddings that no token uses stay where they are without decay, but most parameters are used.
+        assert!(2 * moved > all, "only {moved} of {all} elements moved by far more than the bound");
+    }
+    factors
+}
+
+#[test]
+fn sgd_is_its_closed_form() {
+    for (momentum, weight_decay) in [(0.0, 0.0), (0.9, 0.0), (0.0, 0.1), (0.8, 0.05)] {
+        hold(&with(Rule::Sgd { momentum, weight_decay }), &three());
+    }
+}
+
+#[test]
+fn adam_couples_its_decay() {
+    for (weight_decay, decayed) in [(0.0, Decayed::All), (0.1, Decayed::All), (0.1, Decayed::Matrices)] {
+        hold(&with(Rule::Adam(Adam { weight_decay, decayed, ..ADAM })), &three());
+    }
+}
+
+#[test]
+fn adamw_decays_beside_the_update() {
+    for (weight_decay, decayed) in [(0.0, Decayed::All), (0.1, Decayed::All), (0.1, Decayed::Matrices)] {
+        hold(&with(Rule::AdamW(Adam { weight_decay, decayed, ..ADAM })), &three());
+    }
+}
+
+#[test]
+fn clipping_acts_on_the_accumulated_gradient_only_above_the_norm() {
+    let momentum = Rule::Sgd { momentum: 0.9, weight_decay: 0.1 };
+    for rule in [momentum, Rule::Adam(Adam { weight_decay: 0.1, ..ADAM }), Rule::AdamW(ADAM)] {
+        let clipped = |max_norm, epsilon| {
+            let clip = Some(Clip { max_norm, epsilon });
+            hold(&Optimizer { clip, ..with(rule) }, &three())
+        };
+        // An epsilon of 0.1 shows whether it is there.
+        for epsilon in [0.0, 0.1] {
+            assert!(clipped(0.05, epsilon).iter().all(|&factor| factor < 0.5));
+        }
+        assert!(clipped(1e3, 1e-6).iter().all(|&factor| factor >= 1.0));
+    }
+}
+
+#[test]
+fn warm_up_is_linear_and_ends() {
+    let batches: Vec<_> = (0..5).map(batch).collect();
+    for rule in [Rule::Sgd { momentum: 0.5, weight_decay: 0.0 }, Rule::AdamW(ADAM)] {
+        hold(&Optimizer { warm_up: 3, ..with(rule) }, &batches);
+    }
+}
