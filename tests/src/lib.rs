@@ -7,9 +7,13 @@ pub struct Readme;
 
 mod batches;
 mod broken;
+mod by_hand;
+mod text;
 
 pub use batches::{hard_batch, packed_batch, ragged_batch, random_batch};
 pub use broken::{Break, Broken};
+pub use by_hand::{ByHand, Mistake};
+pub use text::text_batches;
 
 use lossproof::{Device, Dtype, Recorded, Subject};
 use lossproof_gpt2::{Config, ModelShape, reference};

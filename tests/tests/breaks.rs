@@ -241,6 +241,22 @@ fn streamed_cases() -> Vec<Case> {
             ),
         ),
         (
+            "f32 libtorch: a bias without a gradient",
+            "libtorch",
+            Part::Backward,
+            streamed(
+                reference,
+                broken!(oracle, Break::MissingGradient("h.0.attn.c_proj.bias")),
+                Some(oracle),
+            ),
+        ),
+        (
+            "f32 reference: one element of the token embedding's gradient lost",
+            "reference",
+            Part::Backward,
+            streamed(broken!(reference, Break::LostElement("wte.weight", 11)), oracle, Some(oracle)),
+        ),
+        (
             "f32 libtorch: erf for tanh in the GELU",
             "libtorch",
             Part::Forward,

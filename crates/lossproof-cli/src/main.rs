@@ -2,8 +2,12 @@
 
 mod exit;
 mod explain;
+#[cfg(all(feature = "reference", feature = "torch"))]
+mod laws;
 mod number;
 mod output;
+#[cfg(all(feature = "reference", feature = "torch"))]
+mod subjects;
 mod table;
 mod text;
 #[cfg(all(feature = "reference", feature = "torch"))]
@@ -24,6 +28,8 @@ struct Cli {
 enum Command {
     Explain(explain::Args),
     #[cfg(all(feature = "reference", feature = "torch"))]
+    Laws(laws::Args),
+    #[cfg(all(feature = "reference", feature = "torch"))]
     Verify(verify::Args),
 }
 
@@ -32,6 +38,8 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     exit::of(|| match command {
         Command::Explain(args) => explain::run(&args),
+        #[cfg(all(feature = "reference", feature = "torch"))]
+        Command::Laws(args) => laws::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Verify(args) => verify::run(&args),
     })

@@ -40,13 +40,17 @@ impl<E: Element, D: Kernels<E>> Source<E, D> for Accumulated<E, D> {
                 if values.len() == start {
                     values.extend_from_slice(own);
                 } else {
-                    values[start..].iter_mut().zip(own).for_each(|(total, &own)| *total += own);
+                    for (total, &own) in values[start..].iter_mut().zip(own) {
+                        *total += own;
+                    }
                 }
             })?;
         }
         for factor in [self.rank_factor, 1.0 / self.loss_scale].map(E::round) {
             if factor != E::ONE {
-                values[start..].iter_mut().for_each(|value| *value *= factor);
+                for value in &mut values[start..] {
+                    *value *= factor;
+                }
             }
         }
         Ok(())

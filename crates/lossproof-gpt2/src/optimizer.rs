@@ -109,7 +109,9 @@ impl<E: Element> AdamUpdate<E> {
     fn apply(&self, shape: &[usize], parameter: &mut [E], gradient: &mut [E], moments: &mut Moments<E>) {
         if self.declared.decayed.includes(shape) {
             if self.decoupled {
-                parameter.iter_mut().for_each(|value| *value *= self.shrinkage);
+                for value in &mut *parameter {
+                    *value *= self.shrinkage;
+                }
             } else {
                 decay_into(gradient, parameter, self.weight_decay);
             }

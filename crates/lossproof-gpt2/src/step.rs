@@ -89,7 +89,7 @@ fn check(optimizer: &Optimizer) -> Result<(), String> {
         not_negative("largest norm", clip.max_norm)?;
         not_negative("clipping epsilon", clip.epsilon)?;
     }
-    if !(optimizer.loss_scale > 0.0) {
+    if optimizer.loss_scale.is_nan() || optimizer.loss_scale <= 0.0 {
         return Err(format!("a loss scale of {}: give a positive one", optimizer.loss_scale));
     }
     match optimizer.rule {
@@ -164,7 +164,9 @@ impl<E: Element, D: Kernels<E>> Visitor<E, D> for Apply<'_, E, D> {
         Parameters.append(tensor, values)?;
         self.gradient.append(tensor, gradient)?;
         if self.clip_factor != E::ONE {
-            gradient.iter_mut().for_each(|value| *value *= self.clip_factor);
+            for value in &mut *gradient {
+                *value *= self.clip_factor;
+            }
         }
         if self.moments.len() == self.index {
             self.moments.push(Moments::default());

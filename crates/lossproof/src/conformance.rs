@@ -95,8 +95,17 @@ fn hold(law: &'static Law, campaign: &Campaign, make: &Constructor) -> Result<()
         Verdict::Pass | Verdict::Unsupported => Ok(()),
         Verdict::Fail | Verdict::Unchecked | Verdict::Errored => {
             let info = subject.info();
-            let rerun = format!("rerun: cargo test -- {} --seed {} --cases {}", law.id(), campaign.seed, campaign.cases);
-            Err(format!("{} {} ({}, {})\n{report}\n{rerun}", info.name, info.version, info.dtype, info.device).into())
+            let rerun = format!(
+                "rerun: cargo test -- {} --seed {} --cases {}",
+                law.id(),
+                campaign.seed,
+                campaign.cases
+            );
+            Err(format!(
+                "{} {} ({}, {})\n{report}\n{rerun}",
+                info.name, info.version, info.dtype, info.device
+            )
+            .into())
         }
     }
 }
@@ -171,7 +180,9 @@ macro_rules! conformance {
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<(Option<u32>, Option<u64>, Vec<String>), String> {
+    type Parsed = (Option<u32>, Option<u64>, Vec<String>);
+
+    fn parse(arguments: &[&str]) -> Result<Parsed, String> {
         let options = Options::parse(arguments.iter().map(OsString::from))?;
         let rest = options.rest.iter().map(|argument| argument.to_string_lossy().into_owned());
         Ok((options.cases, options.seed, rest.collect()))

@@ -37,7 +37,7 @@ pub fn probe_initial(parameters: &[(String, Vec<usize>)], seed: u64) -> TensorSe
 /// When there are not that many parameters.
 #[must_use]
 pub fn probe_values(parameters: &[(String, Vec<usize>)], index: usize, seed: u64) -> Vec<f32> {
-    draw(parameters, index, seed, &probe_law(parameters))
+    draw(parameters, index, seed, probe_law(parameters))
 }
 
 /// Mean and standard deviation of each parameter.

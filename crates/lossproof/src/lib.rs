@@ -21,6 +21,7 @@ mod source;
 #[cfg(feature = "proptest")]
 pub mod strategies;
 mod subject;
+pub mod trace;
 pub mod verify;
 
 pub use case::{Case, InvalidCase, Scale};

@@ -11,7 +11,7 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 9] = [
+const ARROWS: [(&str, May); 10] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-numerics", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
     ("lossproof", May::Only { always: &["lossproof-spec", "lossproof-numerics"], in_tests: &[] }),
@@ -24,12 +24,17 @@ const ARROWS: [(&str, May); 9] = [
         May::Only { always: &["lossproof-spec", "lossproof"], in_tests: &["lossproof-numerics"] },
     ),
     (
+        "lossproof-faults",
+        May::Only { always: &["lossproof-spec", "lossproof", "lossproof-gpt2"], in_tests: &[] },
+    ),
+    (
         "lossproof-cli",
         May::Only {
             always: &[
                 "lossproof-spec",
                 "lossproof-numerics",
                 "lossproof",
+                "lossproof-faults",
                 "lossproof-gpt2",
                 "lossproof-torch",
             ],

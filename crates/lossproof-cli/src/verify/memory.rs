@@ -27,17 +27,17 @@ impl Run {
     /// - of the truth the gradient of one sequence, or a displaced copy of the parameters;
     /// - of a judged subject the gradient of each rank;
     ///
-    /// the largest tensor three times over, on its way in or out; and the activations, of which the logits, their
-    /// probabilities and their gradient dominate.
+    /// the largest tensor a few times over, on its way in or out (more often in the truth, whose parameters are also
+    /// displaced); and the activations, of which the logits, their probabilities and their gradient dominate.
     pub(crate) fn peak(&self) -> usize {
         let parameters = self.shape.parameter_count();
         let largest = self.shape.vocabulary * self.shape.width;
-        let phase = |size: usize, copies: usize, positions: usize| {
+        let phase = |size: usize, copies: usize, passing: usize, positions: usize| {
             let logits = 3 * positions * self.shape.vocabulary;
-            size * (copies * parameters + 3 * largest + logits)
+            size * (copies * parameters + passing * largest + logits)
         };
-        let judged = phase(self.size, 1 + self.ranks, self.positions);
-        let truth = if self.truth { phase(DOUBLE, 2, self.longest) } else { 0 };
+        let judged = phase(self.size, 1 + self.ranks, 3, self.positions);
+        let truth = if self.truth { phase(DOUBLE, 2, 7, self.longest) } else { 0 };
         BASE + judged.max(truth)
     }
 }
@@ -85,12 +85,12 @@ mod tests {
         let peak = |config: Config, size, truth, ranks, positions, longest| {
             gib(Run { shape: config.shape(), size, truth, ranks, positions, longest }.peak())
         };
-        // Parameters and two gradients of 5.8 GiB.
+        // Measured: 18.7 GiB, parameters and two gradients of 5.8 each among them.
         let xl = peak(Config::Xl, 4, false, 2, 64, 32);
-        assert!((17.4..22.0).contains(&xl), "{xl}");
-        // The truth: parameters and a gradient of 5.8 GiB.
+        assert!((18.7..20.0).contains(&xl), "{xl}");
+        // Measured: 15.4 GiB, the truth's parameters and gradient of 5.8 each among them.
         let large = peak(Config::Large, 4, true, 2, 128, 32);
-        assert!((11.5..16.0).contains(&large), "{large}");
+        assert!((15.3..17.0).contains(&large), "{large}");
         // An f64 truth of gpt2-xl would not fit.
         assert!(peak(Config::Xl, 4, true, 2, 64, 32) > 23.0);
     }

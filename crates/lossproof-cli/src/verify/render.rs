@@ -132,10 +132,8 @@ power       the smallest relative error of any tensor that the row is certain to
 /// How far apart two implementations are, and what the law says where it is all there is.
 fn growth(report: &Report) -> String {
     let Some(growth) = &report.growth else { return String::new() };
-    let mut text = format!(
-        "apart       {:.2} × the rounding error to be expected, at {}\n",
-        growth.measured, growth.at
-    );
+    let mut text =
+        format!("apart       {:.2} × the rounding error to be expected, at {}\n", growth.measured, growth.at);
     if report.rows.iter().any(|row| row.bound_from == BoundFrom::Extrapolated) {
         let _ = writeln!(
             text,

@@ -18,7 +18,7 @@ pub(crate) trait Exponential {
 
 macro_rules! exponential {
     ($float:ident, mantissa: $mantissa:literal, bias: $bias:literal, limits: $low:literal..$high:literal,
-     ln_2: $ln_2_high:literal + $ln_2_low:literal, factorials: $($factorial:literal)*) => {
+     ln_2: $ln_2_high:expr, $ln_2_low:expr, factorials: $($factorial:literal)*) => {
         impl Exponential for $float {
             #[inline]
             fn exp(self) -> Self {
@@ -28,7 +28,7 @@ macro_rules! exponential {
                 let x = if self > $high { $high } else { self };
                 let shifted = x * std::$float::consts::LOG2_E + ROUNDER;
                 let n = shifted - ROUNDER;
-                let r = (x - n * $ln_2_high) - n * ($ln_2_low);
+                let r = (x - n * ($ln_2_high)) - n * ($ln_2_low);
                 let power = 0.0;
                 $(let power = power * r + 1.0 / $factorial;)*
                 let two_to_the_n = Self::from_bits(shifted.to_bits().wrapping_add($bias) << $mantissa);
@@ -39,10 +39,10 @@ macro_rules! exponential {
 }
 
 exponential!(f32, mantissa: 23, bias: 127, limits: -87.0..88.0,
-    ln_2: 0.693_359_375 + -2.121_944_4e-4,
+    ln_2: 355.0 / 512.0, -2.121_944_4e-4,
     factorials: 5040.0 720.0 120.0 24.0 6.0 2.0 1.0 1.0);
 exponential!(f64, mantissa: 52, bias: 1023, limits: -708.0..709.0,
-    ln_2: 0.693_145_751_953_125 + 1.428_606_820_309_417_3e-6,
+    ln_2: 22713.0 / 32768.0, 1.428_606_820_309_417_3e-6,
     factorials: 6_227_020_800.0 479_001_600.0 39_916_800.0 3_628_800.0 362_880.0 40_320.0 5040.0 720.0 120.0 24.0 6.0 2.0
         1.0 1.0);
 

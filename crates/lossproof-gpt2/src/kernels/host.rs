@@ -3,7 +3,7 @@
 
 use super::{
     Kernels, LAYER_NORM_EPSILON, Modified,
-    slices::{add, add_rows, dot, largest, rows, sum},
+    slices::{add, add_rows, dot, largest, map, rows, sum},
 };
 use crate::Element;
 use dfdx::{
@@ -23,7 +23,7 @@ where
         let (shape, added, bias) = (*x.shape(), values(bias), bias.clone());
         let mut sums = values(&x);
         rows(&mut sums, shape.1.size(), |_, row| add(row, &added));
-        differentiable(x, tape, shape, sums, move |gradients, upstream| {
+        differentiable(&x, tape, shape, sums, move |gradients, upstream| {
             add_rows(gradient_of(gradients, &bias)?, &upstream);
             Ok(upstream)
         })
@@ -33,8 +33,8 @@ where
         let (x, tape) = x.split_tape();
         let (shape, before) = (*x.shape(), values(&x));
         let mut after = before.clone();
-        rows(&mut after, ELEMENTWISE, |_, row| row.iter_mut().for_each(|x| *x = gelu(*x)));
-        differentiable(x, tape, shape, after, move |_, mut upstream| {
+        rows(&mut after, ELEMENTWISE, |_, row| map(row, gelu));
+        differentiable(&x, tape, shape, after, move |_, mut upstream| {
             rows(&mut upstream, ELEMENTWISE, |index, row| {
                 for (gradient, &x) in row.iter_mut().zip(&before[index * ELEMENTWISE..]) {
                     *gradient *= gelu_slope(x);
@@ -56,9 +56,9 @@ where
         let mut normed = values(&x);
         let inverse_deviations = rows(&mut normed, columns, |_, row| {
             let mean = sum(row) / count;
-            row.iter_mut().for_each(|x| *x -= mean);
+            map(row, |x| x - mean);
             let inverse = E::ONE / (dot(row, row) / count + E::round(LAYER_NORM_EPSILON)).sqrt();
-            row.iter_mut().for_each(|x| *x *= inverse);
+            map(row, |x| x * inverse);
             inverse
         });
         let (gains, biases) = (values(gain), values(bias));
@@ -69,7 +69,7 @@ where
             }
         });
         let (gain, bias) = (gain.clone(), bias.clone());
-        differentiable(x, tape, shape, output, move |gradients, mut upstream| {
+        differentiable(&x, tape, shape, output, move |gradients, mut upstream| {
             add_rows(gradient_of(gradients, &bias)?, &upstream);
             let of_gain = gradient_of(gradients, &gain)?;
             for (upstream, normed) in upstream.chunks_exact(columns).zip(normed.chunks_exact(columns)) {
@@ -105,11 +105,11 @@ where
                 *score = *score * scale + bias;
             }
             let largest = largest(row);
-            row.iter_mut().for_each(|score| *score = (*score - largest).exp());
+            map(row, |score| (score - largest).exp());
             let share = E::ONE / sum(row);
-            row.iter_mut().for_each(|weight| *weight *= share);
+            map(row, |weight| weight * share);
         });
-        differentiable(scores, tape, shape, weights.clone(), move |_, mut upstream| {
+        differentiable(&scores, tape, shape, weights.clone(), move |_, mut upstream| {
             rows(&mut upstream, keys, |index, row| {
                 let weights = &weights[index * keys..][..keys];
                 let mean = dot(row, weights);
@@ -134,12 +134,12 @@ where
         // The logits of one row become its probabilities; what is left of the row are its loss and log Σ exp z.
         let scored = rows(&mut probabilities, columns, |index, row| {
             let largest = largest(row);
-            row.iter_mut().for_each(|logit| *logit -= largest);
+            map(row, |logit| logit - largest);
             let (target, mean) = (row[targets[index]], sum(row) / vocabulary);
-            row.iter_mut().for_each(|logit| *logit = logit.exp());
+            map(row, E::exp);
             let total = sum(row);
             let share = E::ONE / total;
-            row.iter_mut().for_each(|weight| *weight *= share);
+            map(row, |weight| weight * share);
             let (log_total, zero) = (total.ln(), E::default());
             let log_normaliser = log_total + largest;
             let mut loss = log_total - target;
@@ -152,13 +152,13 @@ where
             (loss, log_normaliser)
         });
         let (losses, log_normalisers): (Vec<_>, Vec<_>) = scored.into_iter().unzip();
-        differentiable(logits, tape, (losses.len(),), losses, move |_, upstream| {
+        differentiable(&logits, tape, (losses.len(),), losses, move |_, upstream| {
             let mut gradient = probabilities;
             rows(&mut gradient, columns, |index, row| {
                 let weight = upstream[index];
                 let of_normaliser = weight * (E::ONE + (z_loss + z_loss) * log_normalisers[index]);
                 let uniform = weight * smoothing / vocabulary;
-                row.iter_mut().for_each(|probability| *probability = *probability * of_normaliser - uniform);
+                map(row, |probability| probability * of_normaliser - uniform);
                 row[targets[index]] -= weight * kept;
             });
             Ok(gradient)
@@ -195,7 +195,7 @@ fn gradient_of<'a, S: Shape, E: Element>(
 /// The output of an operation on `input`. `backward` is given the gradient of the output and returns that of the input; what
 /// it owes to other tensors it adds itself.
 fn differentiable<I: Shape, O: Shape, E: Element, T: Tape<E, Cpu>>(
-    input: Tensor<I, E, Cpu>,
+    input: &Tensor<I, E, Cpu>,
     mut tape: T,
     shape: O,
     output: Vec<E>,

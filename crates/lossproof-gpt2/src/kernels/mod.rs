@@ -32,6 +32,9 @@ pub struct Modified {
 /// products, sums and these operations.
 pub trait Kernels<E: Element>: Device<E> {
     /// `x + b`, the bias `[C]` added to every row of `[count, C]`.
+    ///
+    /// # Errors
+    /// When the device has no room.
     fn add_bias<C: Dim, T: Tape<E, Self>>(
         x: Tensor<(usize, C), E, Self, T>,
         bias: &Tensor<(C,), E, Self>,
@@ -40,6 +43,9 @@ pub trait Kernels<E: Element>: Device<E> {
     }
 
     /// The tanh form of GELU, GPT-2's `gelu_new`: `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`.
+    ///
+    /// # Errors
+    /// When the device has no room.
     fn gelu<S: Shape, T: Tape<E, Self>>(
         x: Tensor<S, E, Self, T>,
     ) -> Result<Tensor<S, E, Self, T>, Self::Err> {
@@ -47,6 +53,9 @@ pub trait Kernels<E: Element>: Device<E> {
     }
 
     /// Layer norm of every row of `[count, C]`, with the biased variance.
+    ///
+    /// # Errors
+    /// When the device has no room.
     fn layer_norm<C: Dim, T: Tape<E, Self>>(
         x: Tensor<(usize, C), E, Self, T>,
         gain: &Tensor<(C,), E, Self>,
@@ -57,6 +66,9 @@ pub trait Kernels<E: Element>: Device<E> {
 
     /// `softmax(scale·scores + bias)` over the keys: scores are `[count, heads, width, width]`, the bias
     /// `[count, width, width]` is every head's.
+    ///
+    /// # Errors
+    /// When the device has no room.
     fn attention_weights<H: Dim, T: Tape<E, Self>>(
         scores: Tensor<(usize, H, usize, usize), E, Self, T>,
         scale: f64,
@@ -66,6 +78,9 @@ pub trait Kernels<E: Element>: Device<E> {
     }
 
     /// The cross-entropy of every row of logits `[count, V]` with its target.
+    ///
+    /// # Errors
+    /// When the device has no room.
     fn cross_entropy<V: Dim, T: Tape<E, Self>>(
         logits: Tensor<(usize, V), E, Self, T>,
         targets: Vec<usize>,
@@ -75,6 +90,9 @@ pub trait Kernels<E: Element>: Device<E> {
     }
 
     /// Shows the gradient of a parameter, row-major.
+    ///
+    /// # Errors
+    /// When the device has no room.
     fn with_gradient<S: Shape, R>(
         gradients: &mut Gradients<E, Self>,
         parameter: &Tensor<S, E, Self>,

@@ -19,6 +19,13 @@ pub(super) fn rows<E: Element, R: Send>(
     }
 }
 
+/// Replaces every value.
+pub(super) fn map<E: Element>(values: &mut [E], with: impl Fn(E) -> E) {
+    for value in values {
+        *value = with(*value);
+    }
+}
+
 /// `total += terms`, element by element.
 pub(super) fn add<E: Element>(total: &mut [E], terms: &[E]) {
     if total.len() < LARGE {

@@ -5,14 +5,14 @@ use lossproof_gpt2::{Config, probe_initial, reference};
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence};
 
 /// gpt2-pico where nothing is zero by chance.
-pub fn pico(dtype: Dtype) -> Box<dyn Subject> {
+pub(crate) fn pico(dtype: Dtype) -> Box<dyn Subject> {
     let mut subject = reference(Config::Pico, dtype, lossproof::Device::Cpu).unwrap();
     subject.parameter_loading().unwrap().load(&probe_initial(Config::Pico.shape(), 3)).unwrap();
     subject
 }
 
 /// Two ranks, the first with two micro-batches; lengths, prompts and counts differ everywhere.
-pub fn ragged(seed: u32) -> GlobalBatch {
+pub(crate) fn ragged(seed: u32) -> GlobalBatch {
     let sequence = |length: u32, prompt: u32| {
         let input_ids: Vec<u32> =
             (0..length).map(|p| (seed * 17 + p * p * 7 + length * 5 + p) % 64).collect();
@@ -30,7 +30,7 @@ pub fn ragged(seed: u32) -> GlobalBatch {
 }
 
 /// The gradient under the loss spec in force, and the loss.
-pub fn gradient(subject: &mut dyn Subject, batch: &GlobalBatch) -> (f64, TensorSet) {
+pub(crate) fn gradient(subject: &mut dyn Subject, batch: &GlobalBatch) -> (f64, TensorSet) {
     let mut gradient = Collect::default();
     let observation = subject.accumulate(batch, &mut gradient).unwrap();
     (observation.loss, gradient.into_tensors())

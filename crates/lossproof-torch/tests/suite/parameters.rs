@@ -7,6 +7,7 @@ use lossproof::{
 };
 use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
 use lossproof_torch::{Gpt2Config, libtorch, libtorch_at};
+use std::error::Error;
 
 fn pico() -> (Door, TensorSet) {
     (loaded(&Gpt2Config::PICO, Dtype::F64), Fixture::of("gpt2-pico").set("parameter/"))
@@ -79,8 +80,9 @@ fn parameters_read_from_a_source_are_those_that_are_loaded() {
     let mut short = missing.clone();
     short.insert("ln_f.bias".to_owned(), Tensor::new(vec![7], TensorValues::F64(vec![0.0; 7])).unwrap());
     for source in [missing, short] {
-        let error = open(&source).err().unwrap().to_string();
-        assert!(error.contains("ln_f.bias"), "{error}");
+        let error = open(&source).err().unwrap();
+        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        assert!(format!("{error}: {cause}").contains("ln_f.bias"), "{error}: {cause}");
     }
 }
 

@@ -141,12 +141,7 @@ pub(super) fn zero_grad(trial: &mut Trial<'_>) -> Told {
 pub(super) fn no_op_accumulation(trial: &mut Trial<'_>) -> Told {
     let batch = trial.case.batch.merged();
     let spec = trial.spec(&[&batch]);
-    let plain = LossSpec {
-        scope: Scope::Global,
-        micro_batches: Combine::Add,
-        ranks: Combine::Add,
-        ..spec
-    };
+    let plain = LossSpec { scope: Scope::Global, micro_batches: Combine::Add, ranks: Combine::Add, ..spec };
     let (expected, actual) = (trial.gradient(&plain, &batch)?, trial.gradient(&spec, &batch)?);
     trial.same(&format!("{spec}, of one micro-batch"), &batch, &actual, &expected);
     Ok(spec != plain && expected.total > 0.0)
@@ -166,6 +161,7 @@ pub(super) fn reported_loss(trial: &mut Trial<'_>) -> Told {
     let scale = weighed.iter().sum::<f64>().abs() + actual.total;
     let bound = trial.loss_bound(&batch);
     trial.number(&format!("{spec}: reported loss"), "loss", bound, (actual.loss(), expected), scale);
-    let tells = spec.reduction != Reduction::Sum || batch.micro_batches().map(MicroBatch::sequences).count() > 1;
+    let tells =
+        spec.reduction != Reduction::Sum || batch.micro_batches().map(MicroBatch::sequences).count() > 1;
     Ok(tells && actual.total > 0.0)
 }

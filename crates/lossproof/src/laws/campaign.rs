@@ -31,14 +31,16 @@ pub struct Campaign {
     pub seed: u64,
     /// How large they are.
     pub size: Size,
+    /// Whether a failing case is made as small as it can be. Without, the first one found is reported.
+    pub shrink: bool,
     /// Where cases that failed are kept, and replayed from first. Nothing is read or written where this is `None`.
     pub files: Option<PathBuf>,
 }
 
 impl Default for Campaign {
-    /// 256 cases of the usual size, from seed 0, without case files.
+    /// 256 cases of the usual size from seed 0, shrunk, without case files.
     fn default() -> Self {
-        Self { cases: 256, seed: 0, size: Size::default(), files: None }
+        Self { cases: 256, seed: 0, size: Size::default(), shrink: true, files: None }
     }
 }
 
@@ -157,11 +159,14 @@ impl Campaign {
             Err(reason) => return Ok(undecided(Verdict::Unsupported, reason.to_string(), 0.0)),
         };
         match noise(subject, &first, &facts) {
-            Ok(noise) if noise <= facts.model(&first.batch).gradient_bound(facts.info.dtype) => facts.noise = noise,
+            Ok(noise) if noise <= facts.model(&first.batch).gradient_bound(facts.info.dtype) => {
+                facts.noise = noise;
+            }
             // The law that says so says it best.
             Ok(_) if law.id() == "determinism" => {}
             Ok(noise) => {
-                let reason = format!("not deterministic: two identical calls differ by {noise:.1e} (dropout?)");
+                let reason =
+                    format!("not deterministic: two identical calls differ by {noise:.1e} (dropout?)");
                 return Ok(undecided(Verdict::Errored, reason, noise));
             }
             Err(error) => return Ok(undecided(Verdict::Errored, error.to_string(), 0.0)),
@@ -212,14 +217,14 @@ impl Campaign {
         let config = Config {
             cases: self.cases,
             failure_persistence: None,
-            max_shrink_iters: SHRINKING,
+            max_shrink_iters: if self.shrink { SHRINKING } else { 0 },
             ..Config::default()
         };
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
         // A law's own cases: their number does not hang on which other laws run.
         for (index, byte) in law.id().bytes().enumerate() {
-            seed[8 + index % 24] ^= byte.rotate_left((index / 24) as u32 & 7);
+            seed[8 + index % 24] ^= byte.rotate_left(u32::from(index >= 24));
         }
         TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
     }
@@ -271,13 +276,12 @@ impl Tally {
                 Some(what) => (Verdict::Unsupported, Some(what)),
                 None => (Verdict::Unchecked, Some("nothing was compared".to_owned())),
             },
-            None if told == 0 => {
-                (Verdict::Unchecked, Some("no case could have told a violation".to_owned()))
-            }
+            None if told == 0 => (Verdict::Unchecked, Some("no case could have told a violation".to_owned())),
             None => match check.uncertified() {
-                Some(what) => {
-                    (Verdict::Unchecked, Some(format!("the effect of {what} lies below its bound in every case")))
-                }
+                Some(what) => (
+                    Verdict::Unchecked,
+                    Some(format!("the effect of {what} lies below its bound in every case")),
+                ),
                 None => (Verdict::Pass, None),
             },
         };
@@ -297,7 +301,11 @@ impl fmt::Display for Report {
             write!(f, "; {} cases, {} telling, {} comparisons", self.cases, self.told, self.compared)?;
         }
         if let (Some(worst), None) = (&self.worst, &self.failure) {
-            write!(f, "; worst {:.1e} of {:.1e} ({}); power {:.1e}", worst.error, worst.bound, worst.at, self.power)?;
+            write!(
+                f,
+                "; worst {:.1e} of {:.1e} ({}); power {:.1e}",
+                worst.error, worst.bound, worst.at, self.power
+            )?;
         }
         for clause in self.law.clauses().filter(|_| self.failure.is_some()) {
             write!(f, "\n{} {}", clause.id, clause.sentence)?;

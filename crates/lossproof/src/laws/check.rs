@@ -94,13 +94,7 @@ impl Check {
     }
 
     /// Holds an error to a bound without claiming any power: for what must be zero.
-    pub(crate) fn hold(
-        &mut self,
-        unit: &str,
-        bound: f64,
-        error: f64,
-        describe: impl FnOnce() -> Violation,
-    ) {
+    pub(crate) fn hold(&mut self, unit: &str, bound: f64, error: f64, describe: impl FnOnce() -> Violation) {
         self.compared += 1;
         self.note(Worst { at: unit.to_owned(), error, bound });
         if exceeds(error, bound) {

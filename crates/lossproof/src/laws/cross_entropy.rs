@@ -31,7 +31,8 @@ impl Trial<'_> {
         replace(&mut parameters, BIAS, bias.clone())?;
         self.load(&parameters)?;
         let embedding = values(&parameters, EMBEDDING)?;
-        let logit = |row: &[f64]| row.iter().zip(&bias).map(|(w, b)| w * b).collect::<CompensatedSum>().value();
+        let logit =
+            |row: &[f64]| row.iter().zip(&bias).map(|(w, b)| w * b).collect::<CompensatedSum>().value();
         let logits = embedding.chunks_exact(width.max(1)).map(logit).collect();
         Ok(Pinned { bias, embedding, logits })
     }
@@ -52,7 +53,13 @@ impl Trial<'_> {
     }
 
     /// Holds the loss of a pinned model to the closed form.
-    fn closed_form(&mut self, what: &str, spec: &LossSpec, batch: &GlobalBatch, pinned: &Pinned) -> Result<Computed, Stop> {
+    fn closed_form(
+        &mut self,
+        what: &str,
+        spec: &LossSpec,
+        batch: &GlobalBatch,
+        pinned: &Pinned,
+    ) -> Result<Computed, Stop> {
         let cross_entropy = CrossEntropy { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
         let actual = self.gradient(spec, batch)?;
         let mut expected = CompensatedSum::default();
@@ -89,8 +96,11 @@ pub(super) fn shift(trial: &mut Trial<'_>) -> Told {
     let sum = trial.with_token_loss(LossSpec::sum());
     trial.closed_form("sum over the labels of the next positions", &sum, &batch, &pinned)?;
     let scored = |offset: usize| -> Vec<i64> {
-        let mut labels: Vec<i64> =
-            batch.sequences().flat_map(|s| s.labels().iter().skip(offset).copied()).filter(|&l| given(l)).collect();
+        let mut labels: Vec<i64> = batch
+            .sequences()
+            .flat_map(|s| s.labels().iter().skip(offset).copied())
+            .filter(|&l| given(l))
+            .collect();
         labels.sort_unstable();
         labels
     };
@@ -108,7 +118,8 @@ pub(super) fn token_loss(trial: &mut Trial<'_>) -> Told {
     if trial.subject.token_losses().is_some() {
         let plain = CrossEntropy::default();
         let loss = |p: lossproof_spec::Prediction| plain.loss(&pinned.logits, p.target as usize);
-        let expected: Vec<f64> = batch.predictions().map(loss).collect::<Result<_, _>>().map_err(|_| Stop::Void)?;
+        let expected: Vec<f64> =
+            batch.predictions().map(loss).collect::<Result<_, _>>().map_err(|_| Stop::Void)?;
         let actual = trial.token_losses(&batch)?;
         let bound = trial.loss_bound(&batch);
         let scale = expected.iter().map(|l| l.max(1.0).powi(2)).sum::<f64>().sqrt();
@@ -191,10 +202,8 @@ pub(super) fn constant_invariance(trial: &mut Trial<'_>) -> Told {
     let others = |gradient: Vec<f64>| -> Vec<f64> {
         gradient.into_iter().enumerate().filter(|(i, _)| i % width.max(1) != 0).map(|(_, g)| g).collect()
     };
-    let (from, to) = (
-        others(values(&before.gradient, EMBEDDING)?),
-        others(values(&after.gradient, EMBEDDING)?),
-    );
+    let (from, to) =
+        (others(values(&before.gradient, EMBEDDING)?), others(values(&after.gradient, EMBEDDING)?));
     let what = format!("{what}: gradient of {EMBEDDING} but for its first column");
     trial.elements(&what, EMBEDDING, bound, &to, &from, norm(&from).max(before.total));
     Ok(before.total > 0.0)
@@ -229,7 +238,8 @@ pub(super) fn closed_form_gradient(trial: &mut Trial<'_>) -> Told {
             *sum += g * w;
         }
     }
-    let of_embedding: Vec<f64> = by_class.iter().flat_map(|g| pinned.bias.iter().map(move |b| g * b)).collect();
+    let of_embedding: Vec<f64> =
+        by_class.iter().flat_map(|g| pinned.bias.iter().map(move |b| g * b)).collect();
     let bound = trial.gradient_bound(&batch);
     let largest_row = pinned.embedding.chunks_exact(width.max(1)).map(norm).fold(0.0, f64::max);
     let expected = [
@@ -238,13 +248,22 @@ pub(super) fn closed_form_gradient(trial: &mut Trial<'_>) -> Told {
     ];
     for (name, expected, scale) in &expected {
         let found = values(&actual.gradient, name)?;
-        trial.elements(&format!("{spec}, known logits: gradient of {name}"), name, bound, &found, expected, *scale);
+        trial.elements(
+            &format!("{spec}, known logits: gradient of {name}"),
+            name,
+            bound,
+            &found,
+            expected,
+            *scale,
+        );
     }
     let reach = norm(&expected[0].1).max(norm(&expected[1].1));
     for name in actual.gradient.keys().filter(|name| ![BIAS, EMBEDDING, GAIN].contains(&name.as_str())) {
         let found = norm(&values(&actual.gradient, name)?);
         trial.fact(found <= bound * reach, || {
-            format!("a final gain of zero lets nothing through, but the gradient of {name} has norm {found:.1e}")
+            format!(
+                "a final gain of zero lets nothing through, but the gradient of {name} has norm {found:.1e}"
+            )
         });
     }
     Ok(size > 0.0)
@@ -254,7 +273,11 @@ pub(super) fn closed_form_gradient(trial: &mut Trial<'_>) -> Told {
 pub(super) fn label_smoothing(trial: &mut Trial<'_>) -> Told {
     let batch = trial.case.batch.clone();
     let epsilon = if trial.case.spec.label_smoothing > 0.0 { trial.case.spec.label_smoothing } else { 0.25 };
-    let spec = |label_smoothing: f64, trial: &Trial<'_>| LossSpec { label_smoothing, z_loss: 0.0, ..trial.spec(&[&batch]) };
+    let spec = |label_smoothing: f64, trial: &Trial<'_>| LossSpec {
+        label_smoothing,
+        z_loss: 0.0,
+        ..trial.spec(&[&batch])
+    };
     let far = 0.9;
     let none = trial.gradient(&spec(0.0, trial), &batch)?;
     let much = trial.gradient(&spec(far, trial), &batch)?;
@@ -300,7 +323,8 @@ pub(super) fn z_loss(trial: &mut Trial<'_>) -> Told {
     let without = trial.gradient(&LossSpec { z_loss: 0.0, ..base }, &batch)?;
     // log Σ exp z = ℓ(y) + z_y for any label.
     let label = 0;
-    let log_sum_exp = CrossEntropy::default().loss(&pinned.logits, label).map_err(|_| Stop::Void)? + pinned.logits[label];
+    let log_sum_exp =
+        CrossEntropy::default().loss(&pinned.logits, label).map_err(|_| Stop::Void)? + pinned.logits[label];
     let expected = without.loss() + with.total * zeta * log_sum_exp * log_sum_exp;
     let bound = trial.loss_bound(&batch);
     let scale = expected.abs().max(with.total);

@@ -13,10 +13,7 @@ pub(crate) fn regroup(
     batch: &GlobalBatch,
     mut change: impl FnMut(&MicroBatch) -> Vec<Sequence>,
 ) -> GlobalBatch {
-    let ranks = batch.ranks().iter().map(|rank| {
-        let micro_batches = rank.micro_batches().iter().map(|m| change(m)).collect();
-        micro_batches
-    });
+    let ranks = batch.ranks().iter().map(|rank| rank.micro_batches().iter().map(&mut change).collect());
     assemble(ranks.collect())
 }
 

@@ -5,6 +5,7 @@ use super::{
     reductions::differ,
     trial::{Stop, Told, Trial},
 };
+use crate::Tensor;
 use lossproof_spec::{EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, Reduction, Sequence, SequenceFields};
 use rand::RngExt;
 
@@ -154,7 +155,7 @@ pub(super) fn ignored_batch(trial: &mut Trial<'_>) -> Told {
     // Whatever the spec of the case is, the default must be seen to hold.
     let zero = LossSpec { empty: EmptyPolicy::ZeroCounted, ..LossSpec::token_mean() };
     let nothing = trial.gradient(&zero, &batch)?;
-    let norm = nothing.gradient.values().flat_map(|t| t.to_f64()).fold(0.0, |sum: f64, g| sum + g.abs());
+    let norm = nothing.gradient.values().flat_map(Tensor::to_f64).fold(0.0, |sum: f64, g| sum + g.abs());
     let loss = nothing.loss();
     trial.fact(loss.abs() <= 0.0 && norm <= 0.0, || {
         format!("nothing is supervised, but the loss is {loss} and the gradient has the 1-norm {norm}")

@@ -120,11 +120,18 @@ impl Trial<'_> {
 
     /// Holds two computations to each other that differ in which of two twins is the input: everything is the same, and
     /// what each pair of twins receives in the embedding adds up to the same.
-    fn same_but_for_twins(&mut self, what: &str, twins: &Twins, one: &Computed, other: &Computed) -> Result<(), Stop> {
+    fn same_but_for_twins(
+        &mut self,
+        what: &str,
+        twins: &Twins,
+        one: &Computed,
+        other: &Computed,
+    ) -> Result<(), Stop> {
         self.combination(what, &twins.batch, one, &[(1.0, other)], &[EMBEDDING]);
         let (one, other) = (values(&one.gradient, EMBEDDING)?, values(&other.gradient, EMBEDDING)?);
         let fold = |gradient: &[f64]| -> Vec<f64> {
-            let (lower, upper) = gradient[..2 * twins.half * twins.columns].split_at(twins.half * twins.columns);
+            let (lower, upper) =
+                gradient[..2 * twins.half * twins.columns].split_at(twins.half * twins.columns);
             lower.iter().zip(upper).map(|(a, b)| a + b).collect()
         };
         let scale = norm(&one).max(norm(&other));
@@ -167,7 +174,8 @@ pub(super) fn weight_tying(trial: &mut Trial<'_>) -> Told {
     let split = twins.half * twins.columns;
     // The head's part, from whichever run does not use the row as an input.
     let head: Vec<f64> = of_up[..split].iter().chain(&of_low[split..]).copied().collect();
-    let input: Vec<f64> = of_low[..split].iter().zip(&of_up[..split]).map(|(both, head)| both - head).collect();
+    let input: Vec<f64> =
+        of_low[..split].iter().zip(&of_up[..split]).map(|(both, head)| both - head).collect();
     let bound = trial.gradient_bound(&twins.batch);
     // Σ_c ∂ℓ/∂z_c = 0, so the head's part adds up to nothing over the vocabulary: what the lower half of it is, the rest undoes.
     let summed = |rows: &[f64], sign: f64| -> Vec<f64> {
@@ -182,7 +190,8 @@ pub(super) fn weight_tying(trial: &mut Trial<'_>) -> Told {
     let (lower, upper) = (summed(&head[..split], 1.0), summed(&head[split..], -1.0));
     // Each sum of as many rows is within the root of their number of the norm.
     let scale = norm(&head) * (twins.half as f64).sqrt();
-    let what = "the head's part of the embedding's gradient: the lower half of the vocabulary and what undoes it";
+    let what =
+        "the head's part of the embedding's gradient: the lower half of the vocabulary and what undoes it";
     trial.elements(what, "head part", bound, &lower, &upper, scale);
     let threshold = bound * norm(&of_low);
     for (part, what) in [(norm(&head), "the head's part"), (norm(&input), "the input's part")] {
@@ -215,7 +224,12 @@ pub(super) fn repeated_tokens(trial: &mut Trial<'_>) -> Told {
     });
     let spec = trial.spec(&[&twins.batch]);
     let (together, apart) = (trial.gradient(&spec, &twins.batch)?, trial.gradient(&spec, &parted)?);
-    trial.same_but_for_twins("a repeated token replaced by its twin in one place", &twins, &together, &apart)?;
+    trial.same_but_for_twins(
+        "a repeated token replaced by its twin in one place",
+        &twins,
+        &together,
+        &apart,
+    )?;
     Ok(together.total > 0.0)
 }
 
@@ -231,12 +245,7 @@ fn permuted(rows: &[f64], order: &[usize]) -> Vec<f64> {
 
 impl Trial<'_> {
     /// Renames the rows of an embedding: the loss stays, and the gradient's rows move along.
-    fn renaming(
-        &mut self,
-        name: &str,
-        rows: usize,
-        rename: impl Fn(&mut SequenceFields, &[usize]),
-    ) -> Told {
+    fn renaming(&mut self, name: &str, rows: usize, rename: impl Fn(&mut SequenceFields, &[usize])) -> Told {
         let mut parameters = self.parameters()?;
         let batch = self.case.batch.clone();
         let spec = self.spec(&[&batch]);
@@ -342,7 +351,14 @@ pub(super) fn determinism(trial: &mut Trial<'_>) -> Told {
     if trial.subject.token_losses().is_some() {
         let (first, second) = (trial.token_losses(&batch)?, trial.token_losses(&batch)?);
         let bound = trial.loss_bound(&batch);
-        trial.elements("the same evaluation again", "token losses", bound, &second, &first, norm(&first).max(1.0));
+        trial.elements(
+            "the same evaluation again",
+            "token losses",
+            bound,
+            &second,
+            &first,
+            norm(&first).max(1.0),
+        );
     }
     Ok(first.total > 0.0)
 }
@@ -373,7 +389,8 @@ impl Trial<'_> {
         let spec = LossSpec { label_smoothing: 0.0, z_loss: 0.0, ..self.spec(&[batch]) };
         let computed = self.gradient(&spec, batch)?;
         let gradient = values(&computed.gradient, name)?;
-        let weights = TokenWeights::new(&spec, &batch.layout()).map_err(|_| Stop::Void)?.per_prediction(batch);
+        let weights =
+            TokenWeights::new(&spec, &batch.layout()).map_err(|_| Stop::Void)?.per_prediction(batch);
         let point = self.current(name)?;
         let direction = rademacher(self.case.seed, 0, &point);
         let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, Stop> {

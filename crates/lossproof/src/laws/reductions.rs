@@ -214,9 +214,8 @@ impl Trial<'_> {
         self.subject.configure(spec)?;
         let answer = self.subject.accumulate(batch, &mut Collect::default());
         match (spec.empty, answer) {
-            (EmptyPolicy::Nan, Ok(observation)) => self.fact(observation.loss.is_nan(), || {
-                format!("{empty}, but the loss is {}", observation.loss)
-            }),
+            (EmptyPolicy::Nan, Ok(observation)) => self
+                .fact(observation.loss.is_nan(), || format!("{empty}, but the loss is {}", observation.loss)),
             (EmptyPolicy::Error, Err(SubjectError::EmptyGroup(_))) => self.fact(true, String::new),
             (_, Ok(observation)) => {
                 self.fact(false, || format!("{empty}, but the loss is {}", observation.loss));

@@ -24,7 +24,13 @@ impl Updated {
 
     /// Takes one step from `values` (the subject's own, so that roundings do not add up over the steps) with a gradient that
     /// is unscaled and clipped.
-    pub(crate) fn step(&mut self, optimizer: &Optimizer, learning_rate: f64, values: &[f64], gradient: &[f64]) {
+    pub(crate) fn step(
+        &mut self,
+        optimizer: &Optimizer,
+        learning_rate: f64,
+        values: &[f64],
+        gradient: &[f64],
+    ) {
         self.steps += 1;
         self.values.copy_from_slice(values);
         match optimizer.rule {
@@ -67,7 +73,9 @@ impl Updated {
                 EpsilonPlacement::BeforeCorrection => (root + adam.epsilon) / c2.sqrt(),
             };
             // Nothing over nothing, with ε = 0 and no gradient yet, is no update.
-            let per = |moment: f64| if moment.abs() > 0.0 { learning_rate * moment / c1 / denominator } else { 0.0 };
+            let per = |moment: f64| {
+                if moment.abs() > 0.0 { learning_rate * moment / c1 / denominator } else { 0.0 }
+            };
             self.values[i] = start - per(self.first[i]);
             self.magnitudes[i] = value.abs() + per(self.first_magnitude[i]);
         }

@@ -5,9 +5,7 @@ use super::{
     rules::Updated,
     trial::{Computed, Stop, Told, Trial, values},
 };
-use crate::{
-    Adam, Clip, Collect, Decayed, EpsilonPlacement, Optimizer, Rule, StepReport, TensorSet,
-};
+use crate::{Adam, Clip, Collect, Decayed, EpsilonPlacement, Optimizer, Rule, StepReport, TensorSet};
 use lossproof_numerics::Dtype;
 use lossproof_spec::{GlobalBatch, LossSpec, Reduction};
 use rand::{RngExt, seq::IndexedRandom};
@@ -73,17 +71,37 @@ impl Trial<'_> {
             let factor = optimizer.clip.map_or(1.0, |clip| clip.factor(norm));
             let unit = self.dtype().unit_roundoff();
             let what = format!("step {k}");
-            self.number(&format!("{what}: clip factor"), "clip factor", 8.0 * unit, (stepped.report.clip_factor, factor), factor);
-            self.number(&format!("{what}: learning rate"), "learning rate", 8.0 * unit, (stepped.report.learning_rate, learning_rate), learning_rate);
+            self.number(
+                &format!("{what}: clip factor"),
+                "clip factor",
+                8.0 * unit,
+                (stepped.report.clip_factor, factor),
+                factor,
+            );
+            self.number(
+                &format!("{what}: learning rate"),
+                "learning rate",
+                8.0 * unit,
+                (stepped.report.learning_rate, learning_rate),
+                learning_rate,
+            );
             for (name, updated) in expected {
                 let (before, after) = (values(&stepped.before, name)?, values(&stepped.after, name)?);
                 let gradient: Vec<f64> =
                     values(&stepped.gradient.gradient, name)?.iter().map(|g| g * factor).collect();
                 updated.step(optimizer, learning_rate, &before, &gradient);
-                let moved = |to: &[f64]| -> Vec<f64> { to.iter().zip(&before).map(|(to, from)| to - from).collect() };
+                let moved =
+                    |to: &[f64]| -> Vec<f64> { to.iter().zip(&before).map(|(to, from)| to - from).collect() };
                 let scale = updated.magnitudes.iter().map(|m| m * m).sum::<f64>().sqrt();
                 let bound = self.update_bound() + self.facts.noise;
-                self.elements(&format!("{what}: update of {name}"), name, bound, &moved(&after), &moved(&updated.values), scale);
+                self.elements(
+                    &format!("{what}: update of {name}"),
+                    name,
+                    bound,
+                    &moved(&after),
+                    &moved(&updated.values),
+                    scale,
+                );
             }
             reports.push(stepped.report);
         }
@@ -93,14 +111,32 @@ impl Trial<'_> {
     /// The reported norms are those of the gradient before clipping.
     fn norms(&mut self, stepped: &Stepped, batch: &GlobalBatch) {
         let of = |tensor: &crate::Tensor| (0..tensor.elements()).map(|i| tensor.get(i).powi(2)).sum::<f64>();
-        let squares: Vec<f64> =
-            self.facts.parameters.iter().filter_map(|p| stepped.gradient.gradient.get(&p.name)).map(of).collect();
+        let squares: Vec<f64> = self
+            .facts
+            .parameters
+            .iter()
+            .filter_map(|p| stepped.gradient.gradient.get(&p.name))
+            .map(of)
+            .collect();
         let total = squares.iter().sum::<f64>().sqrt();
         // A norm adds squares, all positive: its roundings are those of one sum, bounded as a gradient's are.
         let bound = self.gradient_bound(batch);
-        self.number("norm of the whole gradient", "grad norm", bound, (stepped.report.grad_norm, total), total);
+        self.number(
+            "norm of the whole gradient",
+            "grad norm",
+            bound,
+            (stepped.report.grad_norm, total),
+            total,
+        );
         let expected: Vec<f64> = squares.iter().map(|square| square.sqrt()).collect();
-        self.elements("norms of the parameters' gradients", "tensor norms", bound, &stepped.report.tensor_norms, &expected, total);
+        self.elements(
+            "norms of the parameters' gradients",
+            "tensor norms",
+            bound,
+            &stepped.report.tensor_norms,
+            &expected,
+            total,
+        );
     }
 
     /// A learning rate that moves the parameters visibly, exact in every dtype.
@@ -139,12 +175,13 @@ pub(super) fn sgd(trial: &mut Trial<'_>) -> Told {
 
 /// Adam with coupled decay and corrected bias.
 pub(super) fn adam(trial: &mut Trial<'_>) -> Told {
-    let optimizer = Optimizer { rule: Rule::Adam(trial.adam_numbers()), ..Optimizer::sgd(trial.learning_rate()) };
+    let optimizer =
+        Optimizer { rule: Rule::Adam(trial.adam_numbers()), ..Optimizer::sgd(trial.learning_rate()) };
     trial.closed_form_steps(&optimizer, 3)?;
     Ok(trial.moves())
 }
 
-/// AdamW: the decay stands beside the gradient, and reaches the declared parameters alone.
+/// `AdamW`: the decay stands beside the gradient, and reaches the declared parameters alone.
 pub(super) fn adamw(trial: &mut Trial<'_>) -> Told {
     let numbers = Adam { weight_decay: 0.125, ..trial.adam_numbers() };
     let optimizer = Optimizer { rule: Rule::AdamW(numbers), ..Optimizer::sgd(trial.learning_rate()) };
@@ -197,14 +234,11 @@ pub(super) fn adam_scale(trial: &mut Trial<'_>) -> Told {
             kept
         })
     });
-    let (sum, mean) =
-        (trial.with_token_loss(LossSpec::sum()), trial.with_token_loss(LossSpec::token_mean()));
+    let (sum, mean) = (trial.with_token_loss(LossSpec::sum()), trial.with_token_loss(LossSpec::token_mean()));
     let numbers = Adam { weight_decay: 0.0, ..trial.adam_numbers() };
     let rate = trial.learning_rate();
-    let with = |epsilon: f64| Optimizer {
-        rule: Rule::Adam(Adam { epsilon, ..numbers }),
-        ..Optimizer::sgd(rate)
-    };
+    let with =
+        |epsilon: f64| Optimizer { rule: Rule::Adam(Adam { epsilon, ..numbers }), ..Optimizer::sgd(rate) };
     // Exact in every dtype, and after division by c too.
     let epsilon = 2.0_f64.powi(-20);
     let mut runs = Vec::new();
@@ -257,7 +291,13 @@ pub(super) fn loss_scaling(trial: &mut Trial<'_>) -> Told {
     let (loss, expected) = (of_scaled.observation.loss, of_plain.observation.loss);
     trial.number("reported loss under a loss scale", "loss", bound, (loss, expected), expected.abs());
     let bound = trial.gradient_bound(&batch);
-    trial.number("norm under a loss scale", "grad norm", bound, (of_scaled.grad_norm, of_plain.grad_norm), of_plain.grad_norm);
+    trial.number(
+        "norm under a loss scale",
+        "grad norm",
+        bound,
+        (of_scaled.grad_norm, of_plain.grad_norm),
+        of_plain.grad_norm,
+    );
 
     let huge = match trial.dtype() {
         Dtype::F64 => 2.0_f64.powi(1023),

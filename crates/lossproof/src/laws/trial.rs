@@ -32,7 +32,9 @@ impl From<Unsupported> for Stop {
 impl From<SubjectError> for Stop {
     fn from(error: SubjectError) -> Self {
         match error {
-            SubjectError::Limit { .. } | SubjectError::TooMany { .. } | SubjectError::Kind { .. } => Self::Void,
+            SubjectError::Limit { .. } | SubjectError::TooMany { .. } | SubjectError::Kind { .. } => {
+                Self::Void
+            }
             error => Self::Failed(error),
         }
     }
@@ -220,7 +222,13 @@ impl<'a> Trial<'a> {
         let expected = parts.iter().map(|(c, part)| c * part.loss()).sum();
         let parts_scale: f64 = parts.iter().map(|(c, part)| c.abs() * part.loss_scale()).sum();
         let scale = actual.loss_scale().max(parts_scale);
-        self.number(&format!("{what}: loss"), "loss", self.loss_bound(batch), (actual.loss(), expected), scale);
+        self.number(
+            &format!("{what}: loss"),
+            "loss",
+            self.loss_bound(batch),
+            (actual.loss(), expected),
+            scale,
+        );
         self.gradients(what, batch, actual, parts, except);
     }
 
@@ -247,23 +255,20 @@ impl<'a> Trial<'a> {
             let unit = blocks::name(block);
             let at = format!("{what}: gradient of {unit}");
             let Some(tensor) = actual.gradient.get(&block.parameter) else {
-                let violation = missing(at);
+                let violation = missing(&at);
                 self.check.hold(&unit, bound, f64::INFINITY, || violation);
                 continue;
             };
-            let tensors: Option<Vec<_>> = parts
-                .iter()
-                .map(|(c, part)| Some((*c, part.gradient.get(&block.parameter)?)))
-                .collect();
+            let tensors: Option<Vec<_>> =
+                parts.iter().map(|(c, part)| Some((*c, part.gradient.get(&block.parameter)?))).collect();
             let Some(tensors) = tensors else {
-                let violation = missing(at);
+                let violation = missing(&at);
                 self.check.hold(&unit, bound, f64::INFINITY, || violation);
                 continue;
             };
             let expected = |index| tensors.iter().map(|(c, tensor)| c * tensor.get(index)).sum::<f64>();
-            let apart = |factor: f64| {
-                difference(|index| factor * tensor.get(index), expected, block.indices())
-            };
+            let apart =
+                |factor: f64| difference(|index| factor * tensor.get(index), expected, block.indices());
             let now = apart(1.0);
             let violation = || Violation {
                 statement: at,
@@ -328,8 +333,9 @@ impl<'a> Trial<'a> {
             };
             return self.check.hold(unit, bound, f64::INFINITY, || violation);
         }
-        let apart =
-            |factor: f64| difference(|index| factor * actual[index], |index| expected[index], 0..actual.len());
+        let apart = |factor: f64| {
+            difference(|index| factor * actual[index], |index| expected[index], 0..actual.len())
+        };
         let now = apart(1.0);
         let violation = || Violation {
             statement: what.to_owned(),
@@ -354,7 +360,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-fn missing(at: String) -> Violation {
+fn missing(at: &str) -> Violation {
     let statement = format!("{at} was not handed over");
     Violation { statement, error: f64::INFINITY, bound: 0.0, pair: None, ratio: None }
 }

@@ -1,8 +1,7 @@
 //! Random [`Case`]s for property tests, always inside what a subject takes, and how they are made simple.
 //!
-//! A case is drawn as a draft: ranks of micro-batches of rows of documents, from which the fields of
-//! every sequence follow. Shrinking works on the draft, because there every simplification is one line and none can leave
-//! the set of valid batches.
+//! A case is drawn as a draft: ranks of micro-batches of rows of documents, from which the fields of every sequence
+//! follow. Shrinking works on the draft: there a simplification is a few lines, and none leads to an invalid batch.
 
 mod bounds;
 mod complexity;

@@ -31,9 +31,7 @@ impl Judge<'_> {
         match (self.truth, self.sides) {
             (Some(truth), sides) => {
                 let text = "token losses = the f64 truth's";
-                let own = |side| {
-                    row(side, Statement::TruthTokenLosses, text.to_owned(), &truth.token_losses)
-                };
+                let own = |side| row(side, Statement::TruthTokenLosses, text.to_owned(), &truth.token_losses);
                 sides.iter().map(own).collect()
             }
             (None, [ours, theirs]) => {
@@ -102,8 +100,7 @@ impl Judge<'_> {
         expected: f64,
         scale_of: &[f64],
     ) -> Row {
-        let mut row =
-            RowBuilder::new(statement, Some(meaning.name), &side.name, text, BoundFrom::Rounding);
+        let mut row = RowBuilder::new(statement, Some(meaning.name), &side.name, text, BoundFrom::Rounding);
         let actual = side.computed[number].observation.loss;
         let bound = self.model.loss_bound(side.dtype);
         row.number(|| "the loss".to_owned(), bound, (actual, expected), meaning.loss_scale(scale_of));
@@ -125,9 +122,9 @@ impl Judge<'_> {
         let bound = |block: usize, scale: f64| {
             let Some(other) = other else { return most };
             let sketch = other.computed[number].sketches[block].as_ref();
-            let distance = sketch.zip(exact(block)).map_or(f64::NAN, |(sketch, exact)| {
-                sketch.projections.distance(1.0, &exact) / scale
-            });
+            let distance = sketch
+                .zip(exact(block))
+                .map_or(f64::NAN, |(sketch, exact)| sketch.projections.distance(1.0, &exact) / scale);
             // Where the other side is itself broken it is no yardstick.
             let rule = f32_rule(distance, floor);
             if rule.is_finite() { rule.min(most) } else { floor }
@@ -155,8 +152,7 @@ impl Judge<'_> {
     fn calculus(&self, number: usize, meaning: &Semantics, side: &Side) -> Row {
         let statement = Statement::GradientCalculus;
         let text = "∇ = Σ_i w_i · ∇(sum of sequence i)".to_owned();
-        let mut row =
-            RowBuilder::new(statement, Some(meaning.name), &side.name, text, BoundFrom::Rounding);
+        let mut row = RowBuilder::new(statement, Some(meaning.name), &side.name, text, BoundFrom::Rounding);
         let scales = self.blocks.scales(|block, _| side.sequences.scale(&meaning.weights, block));
         let bound = self.model.gradient_bound(side.dtype);
         let composed = |block| side.sequences.composed(&meaning.weights, block);
@@ -176,10 +172,18 @@ impl Judge<'_> {
     ) {
         for (index, (block, scale)) in self.blocks.with_scales(scales).enumerate() {
             let bound = bound(index, scale) + side.noise;
-            let sketch = side.computed[number].sketches[index].as_ref();
-            let Some((sketch, expected)) = sketch.zip(expected(index)) else {
-                row.hold(|| format!("{} was not handed over", block.parameter), f64::INFINITY, bound);
-                continue;
+            let (sketch, expected) = match (side.computed[number].sketches[index].as_ref(), expected(index)) {
+                (Some(sketch), Some(expected)) => (sketch, expected),
+                // Consistent, and nothing to certify.
+                (None, None) => {
+                    row.uncertain();
+                    continue;
+                }
+                _ => {
+                    let at = || format!("{} was not handed over", block.parameter);
+                    row.hold(at, f64::INFINITY, bound);
+                    continue;
+                }
             };
             let error = |factor: f64| sketch.projections.distance(factor, &expected) / scale;
             if block.structurally_zero {

@@ -43,8 +43,7 @@ impl Side {
     ) -> Result<Self, VerifyError> {
         let info = subject.info();
         let token_losses = evaluator(subject)?.evaluate(batch)?;
-        let sequences =
-            Sequences::gather(subject, batch, blocks, seed, progress, || Nowhere, |Nowhere| ())?;
+        let sequences = Sequences::gather(subject, batch, blocks, seed, progress, || Nowhere, |Nowhere| ())?;
         // Once more, on the last one: what two identical calls differ by.
         let noise = match (batch.sequences().last(), sequences.last()) {
             (Some(sequence), Some(before)) => {
@@ -60,15 +59,7 @@ impl Side {
             computed.push(Computed::new(subject, &meaning.spec, &meaning.batch, blocks, seed)?);
         }
         let description = describe(subject);
-        Ok(Self {
-            name: info.name,
-            description,
-            dtype: info.dtype,
-            token_losses,
-            sequences,
-            computed,
-            noise,
-        })
+        Ok(Self { name: info.name, description, dtype: info.dtype, token_losses, sequences, computed, noise })
     }
 }
 

@@ -59,8 +59,7 @@ pub fn verify_streamed(
     let semantics = semantics::all(batch);
     let mut rows = third::all(third, progress)?;
     let infos = parameters.shapes().into_iter();
-    let infos: Vec<_> =
-        infos.map(|(name, shape)| ParameterInfo { name, shape, tied_to: None }).collect();
+    let infos: Vec<_> = infos.map(|(name, shape)| ParameterInfo { name, shape, tied_to: None }).collect();
     let blocks = Blocks::new(batch, &infos);
 
     let make = |make: Make<'_>, progress: &mut Progress<'_>| {
@@ -89,9 +88,8 @@ pub fn verify_streamed(
 
     let names = sides.iter().map(|side| &side.name).chain(truth.as_ref().map(|truth| &truth.name));
     let names: Vec<_> = names.map(String::as_str).collect();
-    let trusted = truth
-        .as_ref()
-        .map(|truth| blame::Truth { name: &truth.name, implementation: &truth.implementation });
+    let trusted =
+        truth.as_ref().map(|truth| blame::Truth { name: &truth.name, implementation: &truth.implementation });
     let blames = blames(&rows, &names, trusted);
     let growth = match &sides[..] {
         [ours, theirs] => Some(Growth::of(&model, &blocks, &semantics, ours, theirs)),

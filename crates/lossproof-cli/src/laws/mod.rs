@@ -1,0 +1,151 @@
+//! `lossproof laws`: both implementations held to every clause of docs/SPEC.md on random batches.
+
+mod render;
+
+use crate::{exit::Exit, output, subjects, verify::Dtype};
+use indicatif::{ProgressBar, ProgressStyle};
+use lossproof::{
+    Device, Subject,
+    laws::{Campaign, LAWS, Law, Report, Verdict},
+};
+use lossproof_gpt2::Config;
+use miette::IntoDiagnostic;
+use std::{path::PathBuf, time::Instant};
+
+/// Hold the reference trainer and libtorch to every law of the loss calculus, on random batches.
+///
+/// Each law is one or more clauses of docs/SPEC.md made executable. Ends with 0 when everything conforms, 1 when something does
+/// not, 3 when something could not be checked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Model: gpt2-pico, gpt2-nano, gpt2-small, gpt2-medium, gpt2-large or gpt2-xl.
+    #[arg(long, value_name = "NAME", default_value = "gpt2-pico")]
+    config: Config,
+    /// Arithmetic.
+    #[arg(long, default_value = "f64")]
+    dtype: Dtype,
+    /// Where the models run: cpu, cuda or cuda:INDEX.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: Device,
+    /// Only this implementation.
+    #[arg(long)]
+    subject: Option<Implementation>,
+    /// Only this law, by its id; can be given more than once.
+    #[arg(long, value_name = "ID")]
+    law: Vec<String>,
+    /// Random cases per law; by default 256 for pico, 16 for the others.
+    #[arg(long, value_name = "N")]
+    cases: Option<u32>,
+    /// Fixes every random choice.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Also write the reports as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Implementation {
+    /// The reference, on dfdx.
+    Reference,
+    /// The independent implementation, on libtorch.
+    Libtorch,
+}
+
+/// What a subject was found to be.
+struct Found {
+    subject: String,
+    reports: Vec<Report>,
+    seconds: f64,
+}
+
+/// Holds the implementations to the laws and reports it on stdout.
+///
+/// # Errors
+/// When an argument or a file is unusable.
+pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
+    subjects::check_device(args.device)?;
+    let laws = selected(&args.law)?;
+    let campaign = Campaign {
+        cases: args.cases.unwrap_or(if args.config == Config::Pico { 256 } else { 16 }),
+        seed: args.seed,
+        ..Campaign::default()
+    };
+    let bar = ProgressBar::no_length().with_style(ProgressStyle::default_spinner());
+    let mut all = Vec::new();
+    for implementation in [Implementation::Reference, Implementation::Libtorch] {
+        if args.subject.is_some_and(|only| only != implementation) {
+            continue;
+        }
+        let mut subject = args.make(implementation)?;
+        let info = subject.info();
+        let started = Instant::now();
+        let mut reports = Vec::new();
+        for law in &laws {
+            bar.set_message(format!("{}: {}", info.name, law.id()));
+            bar.tick();
+            reports.push(campaign.run(law, &mut *subject).into_diagnostic()?);
+        }
+        let subject =
+            format!("{} {} ({}), {} on {}", info.name, info.version, info.framework, info.dtype, info.device);
+        all.push(Found { subject, reports, seconds: started.elapsed().as_secs_f64() });
+    }
+    bar.finish_and_clear();
+    output::print(&render::text(args.config, &campaign, &all))?;
+    if let Some(path) = &args.json {
+        output::write_json(path, &render::json(args.config, &campaign, &all))?;
+    }
+    Ok(exit(all.iter().flat_map(|found| &found.reports)))
+}
+
+impl Args {
+    fn make(&self, implementation: Implementation) -> miette::Result<Box<dyn Subject>> {
+        let dtype = match self.dtype {
+            Dtype::F32 => lossproof::Dtype::F32,
+            Dtype::F64 => lossproof::Dtype::F64,
+        };
+        match implementation {
+            Implementation::Reference => subjects::ours(self.config, dtype, self.device),
+            Implementation::Libtorch => subjects::theirs(self.config, dtype, self.device),
+        }
+    }
+}
+
+fn selected(ids: &[String]) -> miette::Result<Vec<&'static Law>> {
+    if ids.is_empty() {
+        return Ok(LAWS.iter().collect());
+    }
+    let named = |id: &String| {
+        Law::named(id).ok_or_else(|| {
+            let known: Vec<_> = LAWS.iter().map(Law::id).collect();
+            miette::miette!(help = format!("the laws are {}", known.join(", ")), "there is no law `{id}`")
+        })
+    };
+    ids.iter().map(named).collect()
+}
+
+fn exit<'a>(reports: impl Iterator<Item = &'a Report>) -> Exit {
+    let mut exit = Exit::Conforms;
+    for report in reports {
+        match report.verdict {
+            Verdict::Pass | Verdict::Unsupported => {}
+            Verdict::Fail | Verdict::Errored => return Exit::Deviates,
+            Verdict::Unchecked => exit = Exit::Unchecked,
+        }
+    }
+    exit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_law_that_does_not_exist_is_named() {
+        assert_eq!(selected(&[]).unwrap().len(), LAWS.len());
+        assert_eq!(selected(&["packing".to_owned()]).unwrap()[0].id(), "packing");
+        let error = selected(&["packin".to_owned()]).unwrap_err().to_string();
+        assert_eq!(error, "there is no law `packin`");
+    }
+}

@@ -1,0 +1,111 @@
+//! The reports as a person reads them, and as JSON.
+
+use super::Found;
+use crate::table::{Align, Table};
+use lossproof::laws::{Campaign, Report, Verdict};
+use lossproof_gpt2::Config;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// What the columns mean.
+const LEGEND: &str = "\
+telling  cases that could have told a violation
+worst    the error closest to its bound, relative to the scale of what was compared
+power    the smallest relative error of anything compared that some case was certain to catch
+";
+
+pub(super) fn text(config: Config, campaign: &Campaign, all: &[Found]) -> String {
+    let mut text = format!("{config}, {} random cases per law, seed {}\n", campaign.cases, campaign.seed);
+    for found in all {
+        let noise = found.reports.iter().map(|report| report.noise).fold(0.0, f64::max);
+        let _ = writeln!(text, "\n{}; noise floor {}\n", found.subject, number(noise));
+        text += &table(&found.reports);
+        for report in found.reports.iter().filter(|report| report.failure.is_some()) {
+            let _ = write!(text, "\n{report}\n");
+        }
+        let count = |verdict| found.reports.iter().filter(|report| report.verdict == verdict).count();
+        let cases: usize = found.reports.iter().map(|report| report.cases).sum();
+        let _ = writeln!(
+            text,
+            "\n{} passed, {} failed, {} unchecked, {} unsupported; {cases} cases in {:.1} s, {:.0} per second",
+            count(Verdict::Pass),
+            count(Verdict::Fail) + count(Verdict::Errored),
+            count(Verdict::Unchecked),
+            count(Verdict::Unsupported),
+            found.seconds,
+            cases as f64 / found.seconds,
+        );
+    }
+    text.push('\n');
+    text + LEGEND
+}
+
+fn table(reports: &[Report]) -> String {
+    let mut table = Table::new([
+        ("clause", Align::Left),
+        ("law", Align::Left),
+        ("cases", Align::Right),
+        ("telling", Align::Right),
+        ("worst", Align::Right),
+        ("bound", Align::Right),
+        ("power", Align::Right),
+        ("verdict", Align::Left),
+    ]);
+    for report in reports {
+        let clauses: Vec<_> = report.law.clauses().map(|clause| clause.id).collect();
+        let (worst, bound) = match &report.worst {
+            Some(worst) => (number(worst.error), number(worst.bound)),
+            None => (String::new(), String::new()),
+        };
+        let reason = report.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        table.row([
+            clauses.join(", "),
+            report.law.id().to_owned(),
+            report.cases.to_string(),
+            report.told.to_string(),
+            worst,
+            bound,
+            if report.cases > 0 { number(report.power) } else { String::new() },
+            format!("{}{reason}", report.verdict),
+        ]);
+    }
+    table.render()
+}
+
+fn number(value: f64) -> String {
+    if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") }
+}
+
+pub(super) fn json(config: Config, campaign: &Campaign, all: &[Found]) -> Value {
+    let report = |report: &Report| {
+        json!({
+            "law": report.law.id(),
+            "clauses": report.law.clauses().map(|clause| clause.id).collect::<Vec<_>>(),
+            "verdict": report.verdict.to_string().to_lowercase(),
+            "cases": report.cases,
+            "telling": report.told,
+            "compared": report.compared,
+            "worst": report.worst.as_ref().map(|w| json!({ "at": w.at, "error": w.error, "bound": w.bound })),
+            "power": report.power,
+            "noise": report.noise,
+            "reason": report.reason,
+            "failure": report.failure.as_ref().map(|failure| json!({
+                "case": failure.case,
+                "said": failure.to_string(),
+            })),
+        })
+    };
+    let found = |found: &Found| {
+        json!({
+            "subject": found.subject,
+            "seconds": found.seconds,
+            "laws": found.reports.iter().map(report).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "config": config.name(),
+        "cases": campaign.cases,
+        "seed": campaign.seed,
+        "subjects": all.iter().map(found).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,43 @@
+//! The two implementations, by their names on the command line.
+
+use lossproof::{Device, Subject};
+use lossproof_gpt2::{Config, reference};
+use lossproof_torch::{Gpt2Config, libtorch};
+use miette::IntoDiagnostic;
+
+/// The reference.
+pub(crate) fn ours(
+    config: Config,
+    dtype: lossproof::Dtype,
+    device: Device,
+) -> miette::Result<Box<dyn Subject>> {
+    reference(config, dtype, device).into_diagnostic()
+}
+
+/// The implementation on libtorch.
+pub(crate) fn theirs(
+    config: Config,
+    dtype: lossproof::Dtype,
+    device: Device,
+) -> miette::Result<Box<dyn Subject>> {
+    Ok(libtorch(&named(config), dtype, device).into_diagnostic()?)
+}
+
+/// The same configuration on libtorch's side.
+pub(crate) fn named(config: Config) -> Gpt2Config {
+    Gpt2Config::named(config.name()).expect("invariant: both sides know every configuration")
+}
+
+/// Refuses a device this build cannot use, before anything else is done.
+///
+/// # Errors
+/// When a CUDA device is asked for and the build has no CUDA.
+pub(crate) fn check_device(device: Device) -> miette::Result<()> {
+    if device == Device::Cpu || cfg!(feature = "cuda") {
+        return Ok(());
+    }
+    Err(miette::miette!(
+        help = "`cargo xtask cuda` makes one that has; docs/cuda.md says how to run it",
+        "this build has no CUDA, and {device} was asked for"
+    ))
+}

@@ -1,0 +1,94 @@
+//! The step of a trainer over an honest subject's gradient: loss scale, clipping, schedule, update.
+
+use crate::{
+    faulty::Faulty,
+    honest::{hand_over, lacking},
+    rules::{Moments, Update},
+    tensors::rounded,
+    trainer::{Counted, Window},
+};
+use lossproof::{GradientSink, Optimizer, OptimizerSteps, StepReport, Subject, SubjectError, Unsupported};
+use lossproof_spec::GlobalBatch;
+
+/// An optimizer that was started.
+pub(crate) struct Started {
+    optimizer: Optimizer,
+    counted: Counted,
+    /// By parameter, in their order.
+    moments: Vec<Moments>,
+}
+
+impl OptimizerSteps for Faulty {
+    fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
+        self.started = None;
+        let name = self.info().name;
+        let honest = self.honest.subject.optimizer_steps();
+        // Which optimizers there are is for the honest trainer to say.
+        honest
+            .ok_or_else(|| Unsupported { subject: name, what: "optimizer steps".to_owned() })?
+            .start(optimizer)?;
+        let optimizer = (self.trainer.optimizer)(*optimizer);
+        self.started = Some(Started { optimizer, counted: Counted::default(), moments: Vec::new() });
+        Ok(())
+    }
+
+    fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
+        let Some(mut started) = self.started.take() else {
+            return Err(lacking(&self.info().name, "started an optimizer"));
+        };
+        let report = self.stepped(batch, &mut started);
+        self.started = Some(started);
+        report
+    }
+
+    fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
+        let values = self.honest.parameters()?;
+        hand_over(&*self.honest.subject, &values, parameters)
+    }
+}
+
+impl Faulty {
+    fn stepped(&mut self, batch: &GlobalBatch, started: &mut Started) -> Result<StepReport, SubjectError> {
+        let trainer = self.trainer;
+        let (optimizer, counted) = (started.optimizer, started.counted);
+        let (parameters, dtype) = (self.parameters(), self.info().dtype);
+        let (batch, spec) = (self.seen(batch), self.spec());
+        let pass = self.pass(&batch)?;
+        let window = Window { spec: &spec, batch: &batch, optimizer: &optimizer };
+        let pass = (trainer.window)(&mut self.honest, &window, pass)?;
+
+        let mut gradient = pass.gradient;
+        gradient.values_mut().for_each(|value| *value = rounded(*value * optimizer.loss_scale, dtype));
+        let skipped = (trainer.skips)(&gradient);
+        let clipped = (trainer.clip)(&optimizer, &parameters, &mut gradient);
+        let learning_rate = (trainer.learning_rate)(&optimizer, counted);
+        if skipped {
+            started.counted.skipped += 1;
+        } else {
+            let mut values = self.honest.parameters()?;
+            started.moments.resize_with(parameters.len(), Moments::default);
+            for (parameter, moments) in parameters.iter().zip(&mut started.moments) {
+                let update = Update {
+                    rule: optimizer.rule,
+                    learning_rate,
+                    step: counted.steps + 1,
+                    shape: &parameter.shape,
+                };
+                let values = values.of_mut(&parameter.name);
+                (trainer.update)(&update, values, gradient.of(&parameter.name), moments);
+                self.honest.set(&parameter.name, values)?;
+            }
+            let longest = batch.ranks().iter().map(|rank| rank.micro_batches().len()).max();
+            started.counted.steps += 1;
+            started.counted.micro_batches += longest.and_then(|count| u32::try_from(count).ok()).unwrap_or(1);
+        }
+        Ok(StepReport {
+            observation: pass.observation,
+            learning_rate,
+            grad_norm: clipped.grad_norm,
+            tensor_norms: clipped.tensor_norms,
+            clip_factor: if skipped { 1.0 } else { clipped.factor },
+            skipped,
+        })
+    }
+}

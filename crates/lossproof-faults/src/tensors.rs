@@ -1,0 +1,100 @@
+//! Named values: a gradient, or parameters.
+
+use lossproof::{Dtype, GradientSink, GradientView, SinkError};
+use std::collections::BTreeMap;
+
+/// Values of tensors in f64 and row-major order, by the tensor's name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tensors(BTreeMap<String, Vec<f64>>);
+
+impl Tensors {
+    /// The values of one tensor; none where the model has no such tensor.
+    pub(crate) fn of(&self, name: &str) -> &[f64] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn of_mut(&mut self, name: &str) -> &mut [f64] {
+        self.0.get_mut(name).map_or(&mut [], Vec::as_mut_slice)
+    }
+
+    /// Every tensor with its name.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut [f64])> {
+        self.0.iter_mut().map(|(name, values)| (name.as_str(), values.as_mut_slice()))
+    }
+
+    /// All values.
+    pub(crate) fn values(&self) -> impl Iterator<Item = f64> {
+        self.0.values().flatten().copied()
+    }
+
+    /// All values, to be changed.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut f64> {
+        self.0.values_mut().flatten()
+    }
+
+    /// Adds `factor` times the others, tensor by tensor.
+    pub(crate) fn add(&mut self, factor: f64, others: &Self) {
+        for (name, values) in &others.0 {
+            let own = self.0.entry(name.clone()).or_insert_with(|| vec![0.0; values.len()]);
+            for (own, value) in own.iter_mut().zip(values) {
+                *own += factor * value;
+            }
+        }
+    }
+
+    pub(crate) fn scale(&mut self, factor: f64) {
+        self.values_mut().for_each(|value| *value *= factor);
+    }
+
+    /// Norm over all tensors.
+    pub(crate) fn norm(&self) -> f64 {
+        norm(self.values())
+    }
+
+    /// Hands one tensor to a sink in the trainer's own dtype.
+    pub(crate) fn hand_over(
+        &self,
+        name: &str,
+        shape: &[usize],
+        dtype: Dtype,
+        sink: &mut dyn GradientSink,
+    ) -> Result<(), SinkError> {
+        let values = self.of(name);
+        if dtype == Dtype::F64 {
+            return sink.receive(name, shape, GradientView::F64(values));
+        }
+        let rounded: Vec<f32> = values.iter().map(|&value| single(value)).collect();
+        sink.receive(name, shape, GradientView::F32(&rounded))
+    }
+}
+
+/// Euclidean norm.
+pub(crate) fn norm(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().map(|value| value * value).sum::<f64>().sqrt()
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounding to the trainer's dtype is what is meant")]
+fn single(value: f64) -> f32 {
+    value as f32
+}
+
+/// A value as the trainer's dtype holds it.
+pub(crate) fn rounded(value: f64, dtype: Dtype) -> f64 {
+    if dtype == Dtype::F64 { value } else { f64::from(single(value)) }
+}
+
+impl GradientSink for Tensors {
+    fn receive(&mut self, name: &str, shape: &[usize], values: GradientView<'_>) -> Result<(), SinkError> {
+        let expected: usize = shape.iter().product();
+        if values.len() != expected {
+            let (found, expected) = (shape.to_vec(), shape.to_vec());
+            return Err(SinkError::Shape { name: name.to_owned(), found, values: values.len(), expected });
+        }
+        let values = (0..values.len()).map(|index| values.get(index)).collect();
+        match self.0.insert(name.to_owned(), values) {
+            None => Ok(()),
+            Some(_) => Err(SinkError::Twice { name: name.to_owned() }),
+        }
+    }
+}

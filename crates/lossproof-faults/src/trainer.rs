@@ -1,0 +1,121 @@
+//! A trainer, part by part. A fault replaces one part and leaves the others honest.
+
+use crate::{
+    honest::{Honest, Pass, weights},
+    rules::{self, Moments, Update},
+    tensors::{Tensors, norm},
+};
+use lossproof::{Limits, Optimizer, ParameterInfo, SubjectError};
+use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
+
+/// The parts of a trainer, in the order in which a step goes through them.
+#[derive(Clone, Copy)]
+pub(crate) struct Trainer {
+    /// What the data path makes of a sequence; as long as it was.
+    pub(crate) sequence: fn(&Sequence, &Limits) -> Sequence,
+    /// The loss spec that is computed when this one is declared.
+    pub(crate) spec: fn(&LossSpec, &Limits) -> LossSpec,
+    /// What the logits are multiplied with before the loss sees them; a power of two.
+    pub(crate) logits: f64,
+    /// Forward and backward over the ranks and micro-batches of a step.
+    pub(crate) accumulate: fn(&mut Honest, &LossSpec, &GlobalBatch) -> Result<Pass, SubjectError>,
+    /// The weights that the backward pass uses when these come from above.
+    pub(crate) upstream: fn(&mut [f64]),
+    /// What the backward operators make of the gradient.
+    pub(crate) backward: fn(&mut Honest, &Differentiated<'_>, &mut Tensors) -> Result<(), SubjectError>,
+    /// The optimizer that runs when this one is declared.
+    pub(crate) optimizer: fn(Optimizer) -> Optimizer,
+    /// What a step takes for the gradient of its window.
+    pub(crate) window: fn(&mut Honest, &Window<'_>, Pass) -> Result<Pass, SubjectError>,
+    /// Whether a step with this gradient, the loss scale still on it, is skipped.
+    pub(crate) skips: fn(&Tensors) -> bool,
+    /// Undoes the loss scale, measures and clips.
+    pub(crate) clip: fn(&Optimizer, &[ParameterInfo], &mut Tensors) -> Clipped,
+    /// The learning rate of the step to come.
+    pub(crate) learning_rate: fn(&Optimizer, Counted) -> f64,
+    /// The update of one tensor.
+    pub(crate) update: fn(&Update<'_>, &mut [f64], &[f64], &mut Moments),
+}
+
+/// A weighted sum of token losses whose gradient was taken.
+pub(crate) struct Differentiated<'a> {
+    pub(crate) spec: &'a LossSpec,
+    pub(crate) batch: &'a GlobalBatch,
+    /// The weights, where they came from above.
+    pub(crate) upstream: Option<&'a [f64]>,
+}
+
+impl Differentiated<'_> {
+    /// The weight of every prediction; `None` where a group without a supervised token leaves none.
+    pub(crate) fn weights(&self) -> Option<Vec<f64>> {
+        self.upstream.map_or_else(|| weights(self.spec, self.batch), |weights| Some(weights.to_vec()))
+    }
+}
+
+/// What a step accumulates over.
+pub(crate) struct Window<'a> {
+    pub(crate) spec: &'a LossSpec,
+    pub(crate) batch: &'a GlobalBatch,
+    pub(crate) optimizer: &'a Optimizer,
+}
+
+/// A gradient's measures.
+#[derive(Clone, Debug)]
+pub(crate) struct Clipped {
+    /// Norm before clipping.
+    pub(crate) grad_norm: f64,
+    /// The same of each parameter, in their order.
+    pub(crate) tensor_norms: Vec<f64>,
+    /// What the gradient was multiplied with.
+    pub(crate) factor: f64,
+}
+
+/// What was counted before the step to come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counted {
+    /// Steps taken.
+    pub(crate) steps: u32,
+    /// Steps skipped.
+    pub(crate) skipped: u32,
+    /// Micro-batches of the longest rank, over all steps taken.
+    pub(crate) micro_batches: u32,
+}
+
+impl Trainer {
+    /// Nothing is wrong with it.
+    pub(crate) const HONEST: Self = Self {
+        sequence: |sequence, _| sequence.clone(),
+        spec: |spec, _| *spec,
+        logits: 1.0,
+        accumulate: |honest, spec, batch| honest.pass(spec, batch),
+        upstream: |_| (),
+        backward: |_, _, _| Ok(()),
+        optimizer: |optimizer| optimizer,
+        window: |_, _, pass| Ok(pass),
+        skips: |gradient| gradient.values().any(|value| !value.is_finite()),
+        clip,
+        learning_rate: |optimizer, counted| optimizer.learning_rate_at(counted.steps),
+        update: rules::update,
+    };
+}
+
+/// Undoes the loss scale, measures, and clips by the global norm.
+pub(crate) fn clip(optimizer: &Optimizer, parameters: &[ParameterInfo], gradient: &mut Tensors) -> Clipped {
+    unscale(optimizer, gradient);
+    let mut clipped = measure(parameters, gradient);
+    clipped.factor = optimizer.clip.map_or(1.0, |clip| clip.factor(clipped.grad_norm));
+    gradient.scale(clipped.factor);
+    clipped
+}
+
+/// Undoes the loss scale: a division, since the inverse of a large power of two may not be a number.
+pub(crate) fn unscale(optimizer: &Optimizer, gradient: &mut Tensors) {
+    gradient.values_mut().for_each(|value| *value /= optimizer.loss_scale);
+}
+
+/// The norms of a gradient that is not clipped.
+pub(crate) fn measure(parameters: &[ParameterInfo], gradient: &Tensors) -> Clipped {
+    let of = |parameter: &ParameterInfo| norm(gradient.of(&parameter.name).iter().copied());
+    let tensor_norms: Vec<f64> = parameters.iter().map(of).collect();
+    Clipped { grad_norm: norm(tensor_norms.iter().copied()), tensor_norms, factor: 1.0 }
+}

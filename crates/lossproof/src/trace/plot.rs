@@ -1,0 +1,61 @@
+//! Two curves in plain text.
+
+use std::fmt::{self, Write};
+
+/// Rows of a plot.
+const ROWS: usize = 8;
+/// Columns of a plot at most.
+const COLUMNS: usize = 60;
+
+/// The curves of two runs by step, from step 1: `·` what was expected, `×` what came, `∗` both in one place. What is not
+/// finite is left out.
+pub(super) struct Plot<'a> {
+    pub(super) expected: &'a [f64],
+    pub(super) actual: &'a [f64],
+}
+
+impl Plot<'_> {
+    /// The step shown in a column, counted from 0.
+    fn step(&self, column: usize) -> usize {
+        let steps = self.expected.len();
+        if steps <= COLUMNS { column } else { column * (steps - 1) / (COLUMNS - 1) }
+    }
+
+    fn columns(&self) -> usize {
+        self.expected.len().min(COLUMNS)
+    }
+}
+
+impl fmt::Display for Plot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let finite = || self.expected.iter().chain(self.actual).copied().filter(|value| value.is_finite());
+        let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+        // From the top; a curve without height lies at the bottom.
+        let row = |value: f64| {
+            let height = if high > low { (value - low) / (high - low) } else { 0.0 };
+            (0..ROWS).rev().find(|&row| height <= (ROWS - row) as f64 / ROWS as f64).unwrap_or(0)
+        };
+        for line in 0..ROWS {
+            let label = match line {
+                0 => format!("{high:.4e}"),
+                _ if line == ROWS - 1 => format!("{low:.4e}"),
+                _ => String::new(),
+            };
+            let mut curve = String::new();
+            for column in 0..self.columns() {
+                let is_here = |values: &[f64]| values.get(self.step(column)).is_some_and(|&value| value.is_finite() && row(value) == line);
+                curve.push(match (is_here(self.expected), is_here(self.actual)) {
+                    (true, true) => '∗',
+                    (true, false) => '·',
+                    (false, true) => '×',
+                    (false, false) => ' ',
+                });
+            }
+            writeln!(f, "  {label:>11} │{}", curve.trim_end())?;
+        }
+        let mut axis = String::new();
+        write!(axis, "{:<1$}", 1, self.columns().saturating_sub(self.expected.len().to_string().len()))?;
+        writeln!(f, "  {:>11} └{}", "", "─".repeat(self.columns()))?;
+        write!(f, "  {:>11}  {}{}", "step", axis, self.expected.len())
+    }
+}
