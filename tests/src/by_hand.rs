@@ -92,7 +92,9 @@ impl ByHand {
 }
 
 fn norms(gradient: &Gradient) -> BTreeMap<&str, f64> {
-    let norm = |values: &Vec<f64>| values.iter().map(|value| value * value).collect::<CompensatedSum>().value().sqrt();
+    let norm = |values: &Vec<f64>| {
+        values.iter().map(|value| value * value).collect::<CompensatedSum>().value().sqrt()
+    };
     gradient.iter().map(|(name, values)| (name.as_str(), norm(values))).collect()
 }
 
@@ -118,7 +120,10 @@ impl Started {
             let shape = tensor.shape().to_vec();
             let mut values = tensor.to_f64();
             let gradient = &gradient[name];
-            let moments = self.moments.entry(name.clone()).or_insert_with(|| [vec![0.0; values.len()], vec![0.0; values.len()]]);
+            let moments = self
+                .moments
+                .entry(name.clone())
+                .or_insert_with(|| [vec![0.0; values.len()], vec![0.0; values.len()]]);
             let [first, second] = moments;
             for (i, value) in values.iter_mut().enumerate() {
                 let mut g = gradient[i];
@@ -135,7 +140,8 @@ impl Started {
                         } else {
                             *value -= learning_rate * decay * *value;
                         }
-                        *value -= learning_rate * direction(&adam, g, [&mut first[i], &mut second[i]], self.steps);
+                        *value -=
+                            learning_rate * direction(&adam, g, [&mut first[i], &mut second[i]], self.steps);
                     }
                 }
             }
@@ -197,19 +203,24 @@ impl OptimizerSteps for ByHand {
         self.read(&mut parameters).expect("an honest subject hands its parameters over");
         let parameters = parameters.into_tensors();
         let optimizer = *optimizer;
-        self.started = Some(Started { optimizer, steps: 0, scheduled: 0, parameters, moments: BTreeMap::new() });
+        self.started =
+            Some(Started { optimizer, steps: 0, scheduled: 0, parameters, moments: BTreeMap::new() });
         Ok(())
     }
 
     fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
         let mut started = self.started.take().expect("an optimizer was started");
         let optimizer = started.optimizer;
-        let (observation, mut gradient, grad_norm, clip_factor) = if let Mistake::ClippedPerMicroBatch = self.mistake {
+        let (observation, mut gradient, grad_norm, clip_factor) = if let Mistake::ClippedPerMicroBatch =
+            self.mistake
+        {
             self.clipped_as_it_grows(batch, &optimizer)?
         } else {
             let (observation, mut gradient) = self.gradient(batch)?;
             match self.mistake {
-                Mistake::ScaledGradients(by) => gradient.values_mut().flatten().for_each(|value| *value *= by),
+                Mistake::ScaledGradients(by) => {
+                    gradient.values_mut().flatten().for_each(|value| *value *= by)
+                }
                 Mistake::Rounded { relative, seed } => round(&mut gradient, relative, seed, started.steps),
                 _ => {}
             }

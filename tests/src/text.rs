@@ -28,9 +28,11 @@ pub fn text_batches<'a>(
         Sequence::new(tokens, labels).expect("a sequence")
     };
     (0..).map(move |index| {
-        let mut micro_batch =
-            |&sequences: &usize| MicroBatch::new((0..sequences).map(&mut passage).collect()).expect("sequences");
-        let mut rank = |rank: &&[usize]| Rank::new(rank.iter().map(&mut micro_batch).collect()).expect("micro-batches");
+        let mut micro_batch = |&sequences: &usize| {
+            MicroBatch::new((0..sequences).map(&mut passage).collect()).expect("sequences")
+        };
+        let mut rank =
+            |rank: &&[usize]| Rank::new(rank.iter().map(&mut micro_batch).collect()).expect("micro-batches");
         GlobalBatch::new(layout(index).iter().map(&mut rank).collect()).expect("ranks")
     })
 }

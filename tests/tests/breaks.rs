@@ -284,11 +284,7 @@ fn streamed_cases() -> Vec<Case> {
             "the truth itself: gradient of one weight off by 1e-3",
             "libtorch f64",
             Part::Backward,
-            streamed(
-                reference,
-                oracle,
-                Some(broken!(oracle, Break::ScaledGradient("wte.weight", 1.001))),
-            ),
+            streamed(reference, oracle, Some(broken!(oracle, Break::ScaledGradient("wte.weight", 1.001)))),
         ),
     ]
 }
@@ -297,9 +293,7 @@ fn streamed_cases() -> Vec<Case> {
 fn scaled_in_single_precision(dtype: Dtype) -> Door {
     let honest = reference(dtype);
     match dtype {
-        Dtype::F32 => {
-            Box::new(Broken::new(honest, Break::ScaledGradient("h.0.mlp.c_proj.weight", 1.001)))
-        }
+        Dtype::F32 => Box::new(Broken::new(honest, Break::ScaledGradient("h.0.mlp.c_proj.weight", 1.001))),
         _ => honest,
     }
 }

@@ -44,14 +44,12 @@ fn small_in_single_precision() {
     let batch = GlobalBatch::new(vec![rank(sequence(3, 5)), rank(sequence(100, 8))]).unwrap();
     let shapes = config.shape().parameters();
     let file = tempfile::tempfile().unwrap();
-    let parameters =
-        ParameterFile::write(file, &shapes, |index| probe_values(&shapes, index, 2)).unwrap();
+    let parameters = ParameterFile::write(file, &shapes, |index| probe_values(&shapes, index, 2)).unwrap();
     let libtorch = |dtype| -> Make<'_> {
         let config = Gpt2Config::SMALL;
         Box::new(move |source| Ok(libtorch_at(&config, dtype, Device::Cpu, &*source)?))
     };
-    let reference: Make<'_> =
-        Box::new(move |source| reference_at(config, Dtype::F32, Device::Cpu, source));
+    let reference: Make<'_> = Box::new(move |source| reference_at(config, Dtype::F32, Device::Cpu, source));
     let verification = Streamed {
         judged: vec![reference, libtorch(Dtype::F32)],
         truth: Some(libtorch(Dtype::F64)),

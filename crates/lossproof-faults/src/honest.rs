@@ -154,7 +154,7 @@ impl Honest {
             for document in documents.into_iter().filter(|&document| document > 0) {
                 let own = |position: usize| sequence.segment_ids()[position] == document;
                 let weight = |(p, u): (&Prediction, &f64)| {
-                    (p.sequence == index).then_some(if own(p.position) { *u } else { 0.0 })
+                    (p.sequence == index).then(|| if own(p.position) { *u } else { 0.0 })
                 };
                 let weights: Vec<f64> = predictions.iter().zip(upstream).filter_map(weight).collect();
                 let single = GlobalBatch::single(sequence.clone());

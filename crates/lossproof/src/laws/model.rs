@@ -20,6 +20,9 @@ const POSITIONS: &str = "wpe.weight";
 const FIRST_STEP: f64 = 0.004;
 const HALVINGS: usize = 5;
 
+/// Parameters differentiated in one case: over the cases of a run all of them come up.
+const DIFFERENTIATED: usize = 3;
+
 impl Trial<'_> {
     fn vocabulary(&self) -> usize {
         self.facts.info.limits.vocabulary
@@ -420,7 +423,7 @@ impl Trial<'_> {
     }
 }
 
-/// The gradient of a parameter, chosen at random, is the derivative of the subject's own forward pass. Where a value is used
+/// The gradient of parameters chosen at random is the derivative of the subject's own forward pass. Where a value is used
 /// more than once, as on every residual path, all uses are in it.
 pub(super) fn finite_differences(trial: &mut Trial<'_>) -> Told {
     if trial.dtype() != Dtype::F64 {
@@ -434,11 +437,12 @@ pub(super) fn finite_differences(trial: &mut Trial<'_>) -> Told {
         blocks.all().iter().filter(|block| block.parameter == name).all(|block| block.structurally_zero)
     };
     let blocks = Blocks::new(&batch, &trial.facts.parameters);
-    let names: Vec<String> =
-        trial.facts.parameters.iter().map(|p| p.name.clone()).filter(|name| !zero(name, &blocks)).collect();
-    if names.is_empty() {
-        return Ok(false);
+    let names = trial.facts.parameters.iter().map(|p| p.name.clone());
+    let mut names: Vec<String> = names.filter(|name| !zero(name, &blocks)).collect();
+    names.shuffle(&mut trial.random);
+    let mut told = false;
+    for name in names.iter().take(DIFFERENTIATED) {
+        told |= trial.derivative_of(name, &batch)?.is_some();
     }
-    let name = &names[trial.random.random_range(0..names.len())];
-    Ok(trial.derivative_of(name, &batch)?.is_some())
+    Ok(told)
 }

@@ -80,14 +80,21 @@ pub fn compare(expected: &Trace, actual: &Trace, tolerance: &Tolerance) -> Resul
             let unchecked = names.iter().zip(checked).filter(|(_, checked)| !checked);
             Ok(Agreement { loss, norms, unchecked: unchecked.map(|(name, _)| name.clone()).collect() })
         }
-        Some((step, off)) => Err(Difference::Numbers(Box::new(numbers([expected, actual], step, off, steps)))),
+        Some((step, off)) => {
+            Err(Difference::Numbers(Box::new(numbers([expected, actual], step, off, steps))))
+        }
     }
 }
 
 /// Whether both are traces of the same run.
 fn same_run(expected: &Header, actual: &Header) -> Result<(), Difference> {
-    fn same<T: PartialEq + Serialize>(field: &'static str, expected: &T, actual: &T) -> Result<(), Difference> {
-        let json = |value: &T| serde_json::to_string(value).expect("invariant: a header has string keys only");
+    fn same<T: PartialEq + Serialize>(
+        field: &'static str,
+        expected: &T,
+        actual: &T,
+    ) -> Result<(), Difference> {
+        let json =
+            |value: &T| serde_json::to_string(value).expect("invariant: a header has string keys only");
         if expected == actual {
             return Ok(());
         }
@@ -165,7 +172,12 @@ impl Row {
 
 /// What is compared of a step.
 fn rows(expected: &Step, actual: &Step, tolerance: &Tolerance) -> Vec<Row> {
-    let row = |column: Column, bound| Row { column, expected: column.of(expected), actual: column.of(actual), bound };
+    let row = |column: Column, bound| Row {
+        column,
+        expected: column.of(expected),
+        actual: column.of(actual),
+        bound,
+    };
     let mut rows = vec![row(Column::Skipped, 0.0)];
     if expected.supervised_tokens.is_some() || actual.supervised_tokens.is_some() {
         rows.push(row(Column::SupervisedTokens, 0.0));
@@ -178,8 +190,10 @@ fn rows(expected: &Step, actual: &Step, tolerance: &Tolerance) -> Vec<Row> {
     let bound = tolerance.norm(expected.step);
     rows.push(row(Column::GradNorm, bound));
     rows.push(row(Column::ClipFactor, bound));
-    let nothing = |step: &Step, index: usize| step.tensor_norms[index] <= tolerance.nothing() * step.grad_norm;
-    let compared = (0..expected.tensor_norms.len()).filter(|&index| !(nothing(expected, index) && nothing(actual, index)));
+    let nothing =
+        |step: &Step, index: usize| step.tensor_norms[index] <= tolerance.nothing() * step.grad_norm;
+    let compared = (0..expected.tensor_norms.len())
+        .filter(|&index| !(nothing(expected, index) && nothing(actual, index)));
     rows.extend(compared.map(|index| row(Column::TensorNorm(index), bound)));
     rows
 }

@@ -331,7 +331,7 @@ mod tests {
         ));
         assert!(matches!(error(|text| text.trim_end().to_owned()), TraceError::Truncated { line: 4 }));
         assert!(matches!(
-            error(|text| text.lines().take(3).map(|line| format!("{line}\n")).collect()),
+            error(|text| text.split_inclusive('\n').take(3).collect()),
             TraceError::Steps { found: 2, declared: 3 }
         ));
         let schema = error(replaced("lossproof-trace/1", "lossproof-trace/2"));

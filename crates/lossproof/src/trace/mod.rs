@@ -19,10 +19,10 @@ pub use difference::{Difference, Numbers, Quantity};
 pub use file::TraceError;
 pub use lossproof_numerics::ErrorModel;
 pub use record::{RecordError, record};
+pub use tolerance::Tolerance;
 #[cfg(feature = "insta")]
 #[doc(hidden)]
 pub use {insta, snapshot::Guard};
-pub use tolerance::Tolerance;
 
 use crate::{Device, Dtype, Optimizer};
 use lossproof_spec::LossSpec;

@@ -7,6 +7,9 @@ const ROWS: usize = 8;
 /// Columns of a plot at most.
 const COLUMNS: usize = 60;
 
+/// Where positive values span more than this factor, equal heights are equal factors.
+const LOGARITHMIC: f64 = 1e3;
+
 /// The curves of two runs by step, from step 1: `·` what was expected, `×` what came, `∗` both in one place. What is not
 /// finite is left out.
 pub(super) struct Plot<'a> {
@@ -29,10 +32,14 @@ impl Plot<'_> {
 impl fmt::Display for Plot<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let finite = || self.expected.iter().chain(self.actual).copied().filter(|value| value.is_finite());
-        let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+        let (low, high) =
+            (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+        let logarithmic = low > 0.0 && high / low > LOGARITHMIC;
+        let scaled = |value: f64| if logarithmic { value.ln() } else { value };
         // From the top; a curve without height lies at the bottom.
         let row = |value: f64| {
-            let height = if high > low { (value - low) / (high - low) } else { 0.0 };
+            let height =
+                if high > low { (scaled(value) - scaled(low)) / (scaled(high) - scaled(low)) } else { 0.0 };
             (0..ROWS).rev().find(|&row| height <= (ROWS - row) as f64 / ROWS as f64).unwrap_or(0)
         };
         for line in 0..ROWS {
@@ -43,7 +50,11 @@ impl fmt::Display for Plot<'_> {
             };
             let mut curve = String::new();
             for column in 0..self.columns() {
-                let is_here = |values: &[f64]| values.get(self.step(column)).is_some_and(|&value| value.is_finite() && row(value) == line);
+                let is_here = |values: &[f64]| {
+                    values
+                        .get(self.step(column))
+                        .is_some_and(|&value| value.is_finite() && row(value) == line)
+                };
                 curve.push(match (is_here(self.expected), is_here(self.actual)) {
                     (true, true) => '∗',
                     (true, false) => '·',

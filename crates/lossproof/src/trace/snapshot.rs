@@ -30,6 +30,7 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// A guard that lets traces be this far apart.
     #[must_use]
     pub fn new(tolerance: Tolerance) -> Self {
         Self { tolerance, said: Arc::default() }
@@ -40,7 +41,10 @@ impl Guard {
     pub fn settings(&self) -> Settings {
         let mut settings = Settings::clone_current();
         settings.set_omit_expression(true);
-        settings.set_comparator(Box::new(TraceComparator { tolerance: self.tolerance, said: Arc::clone(&self.said) }));
+        settings.set_comparator(Box::new(TraceComparator {
+            tolerance: self.tolerance,
+            said: Arc::clone(&self.said),
+        }));
         settings
     }
 }
@@ -63,7 +67,8 @@ impl TraceComparator {
         let trace = |snapshot: &Snapshot, whose| {
             let text = snapshot.as_text().ok_or_else(|| format!("{whose} is no text"))?;
             // insta trims the end.
-            Trace::from_json_lines(&format!("{text}\n")).map_err(|error| format!("{whose} is no trace: {error}"))
+            Trace::from_json_lines(&format!("{text}\n"))
+                .map_err(|error| format!("{whose} is no trace: {error}"))
         };
         let (expected, actual) = (trace(reference, "the snapshot")?, trace(test, "what was recorded")?);
         compare(&expected, &actual, &self.tolerance).map(|_| ()).map_err(|difference| difference.to_string())

@@ -37,7 +37,7 @@ pub struct Tolerance {
 
 impl Tolerance {
     /// For a trainer in this dtype, by the relative errors that rounding may cause in the loss and in the gradient of one
-    /// step: ε_loss and ε.
+    /// step: `ε_loss` and `ε`.
     #[must_use]
     pub fn new(dtype: Dtype, loss: f64, gradient: f64) -> Self {
         Self { dtype, loss, gradient }
