@@ -45,3 +45,13 @@ fn the_verification_is_printed_but_for_its_numbers() {
     assert_eq!(code, Some(0), "{printed}");
     assert_eq!(without_numbers(&printed), without_numbers(block("verify")));
 }
+
+#[test]
+fn the_laws_are_printed_but_for_their_numbers() {
+    let laws = ["token-mean", "naive-deviation", "packing", "weight-tying", "adam-scale"];
+    let chosen = laws.iter().flat_map(|law| ["--law", law]);
+    let arguments: Vec<_> = ["laws", "--subject", "reference"].into_iter().chain(chosen).collect();
+    let (printed, code) = lossproof(&arguments);
+    assert_eq!(code, Some(0), "{printed}");
+    assert_eq!(without_numbers(&printed), without_numbers(block("laws")));
+}

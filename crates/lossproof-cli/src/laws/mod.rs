@@ -101,10 +101,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 
 impl Args {
     fn make(&self, implementation: Implementation) -> miette::Result<Box<dyn Subject>> {
-        let dtype = match self.dtype {
-            Dtype::F32 => lossproof::Dtype::F32,
-            Dtype::F64 => lossproof::Dtype::F64,
-        };
+        let dtype = self.dtype.into();
         match implementation {
             Implementation::Reference => subjects::ours(self.config, dtype, self.device),
             Implementation::Libtorch => subjects::theirs(self.config, dtype, self.device),

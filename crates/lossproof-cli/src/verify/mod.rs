@@ -52,6 +52,15 @@ pub(crate) enum Dtype {
     F64,
 }
 
+impl From<Dtype> for lossproof::Dtype {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F64 => Self::F64,
+        }
+    }
+}
+
 /// Runs the verification and reports it on stdout.
 ///
 /// # Errors

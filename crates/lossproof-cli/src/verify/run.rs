@@ -5,7 +5,11 @@ use super::{
     batch::{Text, ragged},
     memory, render, storage,
 };
-use crate::{exit::Exit, output};
+use crate::{
+    exit::Exit,
+    output,
+    subjects::{self, named, ours, theirs},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use lossproof::{
     Device, ParameterSource, Recorded, Subject, TensorSet,
@@ -14,12 +18,12 @@ use lossproof::{
         verify_streamed,
     },
 };
-use lossproof_gpt2::{Config, ModelShape, probe_initial, reference, reference_at};
+use lossproof_gpt2::{Config, ModelShape, probe_initial, reference_at};
 use lossproof_numerics::ErrorModel;
 use lossproof_spec::GlobalBatch;
-use lossproof_torch::{Gpt2Config, libtorch, libtorch_at};
+use lossproof_torch::libtorch_at;
 use miette::{IntoDiagnostic, WrapErr};
-use std::{io::Write, path::Path, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 /// What Hugging Face's GPT-2 computed for these two models.
 const PICO: &[u8] = include_bytes!("../../../../fixtures/third-forward/gpt2-pico.safetensors");
@@ -29,19 +33,10 @@ type Door = Box<dyn Subject>;
 
 pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     let started = Instant::now();
-    if args.device != Device::Cpu && !cfg!(feature = "cuda") {
-        return Err(miette::miette!(
-            help = "`cargo xtask cuda` makes one that has; docs/cuda.md says how to run it",
-            "this build has no CUDA, and {} was asked for",
-            args.device
-        ));
-    }
+    subjects::check_device(args.device)?;
     let shape = args.config.shape();
     let small = matches!(args.config, Config::Pico | Config::Nano);
-    let dtype = match args.dtype.unwrap_or(if small { Dtype::F64 } else { Dtype::F32 }) {
-        Dtype::F32 => lossproof::Dtype::F32,
-        Dtype::F64 => lossproof::Dtype::F64,
-    };
+    let dtype = args.dtype.unwrap_or(if small { Dtype::F64 } else { Dtype::F32 }).into();
     let (default_sequences, default_length) = default_batch(args.config);
     let sequences = args.sequences.unwrap_or(default_sequences);
     let length = args.length.unwrap_or(default_length);
@@ -72,7 +67,7 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     let heading = render::Heading { text: &text.name, config: args.config, batch: &batch };
     output::print(&render::report(&heading, &report, started.elapsed(), peak_memory()))?;
     if let Some(path) = &args.json {
-        write_json(path, &report)?;
+        output::write_json(path, &report)?;
     }
     Ok(verdict(&report))
 }
@@ -190,19 +185,6 @@ impl Third {
     }
 }
 
-fn ours(config: Config, dtype: lossproof::Dtype, device: Device) -> miette::Result<Door> {
-    reference(config, dtype, device).into_diagnostic()
-}
-
-fn theirs(config: Config, dtype: lossproof::Dtype, device: Device) -> miette::Result<Door> {
-    Ok(libtorch(&named(config), dtype, device).into_diagnostic()?)
-}
-
-/// The same configuration on libtorch's side.
-fn named(config: Config) -> Gpt2Config {
-    Gpt2Config::named(config.name()).expect("invariant: both sides know every configuration")
-}
-
 fn error_model(shape: ModelShape, batch: &GlobalBatch) -> ErrorModel {
     ErrorModel::new(shape.vocabulary, shape.width, shape.heads, shape.layers, batch)
 }
@@ -230,21 +212,6 @@ fn peak_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
-}
-
-/// Writes the report atomically: whole or not at all.
-fn write_json(path: &Path, report: &Report) -> miette::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let directory =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        serde_json::to_writer_pretty(&mut file, report)?;
-        file.write_all(b"\n")?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().into_diagnostic().wrap_err_with(|| format!("could not write {}", path.display()))
 }
 
 #[cfg(all(test, not(feature = "cuda")))]
