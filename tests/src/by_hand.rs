@@ -80,11 +80,15 @@ impl ByHand {
             let alone = Rank::new(vec![micro_batch.clone()]).and_then(|rank| GlobalBatch::new(vec![rank]));
             for (name, values) in self.gradient(&alone.expect("a part of a batch is one"))?.1 {
                 let grown = grown.entry(name).or_insert_with(|| vec![0.0; values.len()]);
-                grown.iter_mut().zip(values).for_each(|(grown, value)| *grown += value / tokens);
+                for (grown, value) in grown.iter_mut().zip(values) {
+                    *grown += value / tokens;
+                }
             }
             norm = total(&norms(&grown));
             factor = optimizer.clip.map_or(1.0, |clip| clip.factor(norm));
-            grown.values_mut().flatten().for_each(|value| *value *= factor);
+            for value in grown.values_mut().flatten() {
+                *value *= factor;
+            }
         }
         self.inner.configure(&spec).expect("it was in force");
         Ok((observation, grown, norm, factor))
@@ -109,7 +113,9 @@ fn round(gradient: &mut Gradient, relative: f64, seed: u64, step: u32) {
     for values in gradient.values_mut() {
         let mean_square = values.iter().map(|value| value * value).sum::<f64>() / values.len() as f64;
         let size = relative * mean_square.sqrt();
-        values.iter_mut().for_each(|value| *value += if random.random::<bool>() { size } else { -size });
+        for value in values.iter_mut() {
+            *value += if random.random::<bool>() { size } else { -size };
+        }
     }
 }
 
@@ -219,7 +225,9 @@ impl OptimizerSteps for ByHand {
             let (observation, mut gradient) = self.gradient(batch)?;
             match self.mistake {
                 Mistake::ScaledGradients(by) => {
-                    gradient.values_mut().flatten().for_each(|value| *value *= by)
+                    for value in gradient.values_mut().flatten() {
+                        *value *= by;
+                    }
                 }
                 Mistake::Rounded { relative, seed } => round(&mut gradient, relative, seed, started.steps),
                 _ => {}
@@ -233,7 +241,9 @@ impl OptimizerSteps for ByHand {
             self.inner.parameters().iter().map(|parameter| norms[parameter.name.as_str()]).collect()
         };
         if !matches!(self.mistake, Mistake::ClippedPerMicroBatch) {
-            gradient.values_mut().flatten().for_each(|value| *value *= clip_factor);
+            for value in gradient.values_mut().flatten() {
+                *value *= clip_factor;
+            }
         }
         let learning_rate = optimizer.learning_rate_at(started.scheduled);
         let micro_batches = batch.ranks()[0].micro_batches().len();

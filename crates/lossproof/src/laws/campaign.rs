@@ -108,6 +108,8 @@ pub struct Failure {
     pub error: Option<String>,
     /// Where the case was written, or replayed from.
     pub file: Option<PathBuf>,
+    /// Why it could not be written, where it was to be.
+    pub unwritten: Option<String>,
 }
 
 /// Adds up trials.
@@ -134,7 +136,7 @@ impl Campaign {
     /// Holds a subject to one law.
     ///
     /// # Errors
-    /// When case files cannot be read or written. What the subject does wrong is in the report.
+    /// When case files cannot be read. What the subject does wrong is in the report.
     pub fn run(&self, law: &'static Law, subject: &mut dyn Subject) -> Result<Report, CaseFileError> {
         let mut facts = Facts::of(subject);
         let undecided = |verdict, reason: String, noise| Report {
@@ -201,7 +203,11 @@ impl Campaign {
                 let tried = law.try_with(&mut **subject.borrow_mut(), &case, &facts);
                 let mut failure = failure(case, &tried, None);
                 if let Some(directory) = &self.files {
-                    failure.file = Some(write(directory, law, &failure)?);
+                    match write(directory, law, &failure) {
+                        Ok(file) => failure.file = Some(file),
+                        // What was found must not be lost because it cannot be kept.
+                        Err(error) => failure.unwritten = Some(error.to_string()),
+                    }
                 }
                 Some(failure)
             }
@@ -252,7 +258,13 @@ fn broken(tried: &Tried) -> bool {
 }
 
 fn failure(case: Case, tried: &Tried, file: Option<PathBuf>) -> Failure {
-    Failure { case, violations: tried.violations(), error: tried.error().map(ToString::to_string), file }
+    Failure {
+        case,
+        violations: tried.violations(),
+        error: tried.error().map(ToString::to_string),
+        file,
+        unwritten: None,
+    }
 }
 
 fn write(directory: &Path, law: &Law, failure: &Failure) -> Result<PathBuf, CaseFileError> {
@@ -331,6 +343,9 @@ impl fmt::Display for Failure {
         }
         if let Some(file) = &self.file {
             write!(f, "\ncase file: {}", file.display())?;
+        }
+        if let Some(error) = &self.unwritten {
+            write!(f, "\nno case file: {error}")?;
         }
         Ok(())
     }

@@ -161,6 +161,11 @@ impl Check {
     }
 }
 
+/// The Euclidean norm.
+pub(crate) fn norm(values: &[f64]) -> f64 {
+    values.iter().map(|value| value * value).sum::<f64>().sqrt()
+}
+
 /// Whether an error breaks a bound; NaN on either side does.
 fn exceeds(error: f64, bound: f64) -> bool {
     error.partial_cmp(&bound).is_none_or(Ordering::is_gt)

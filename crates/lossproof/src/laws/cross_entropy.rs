@@ -2,17 +2,15 @@
 //! has the final bias b for its hidden state, and the logits `z_c = Σ_j wte[c][j]·b[j]`.
 
 use super::{
+    check::norm,
     edit::{assemble, edit, given, map_sequences},
+    names::{BIAS, EMBEDDING, GAIN},
     trial::{Computed, Stop, Told, Trial, replace, values},
 };
 use lossproof_numerics::CrossEntropy;
 use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, TokenWeights};
 use rand::RngExt;
 use std::collections::BTreeMap;
-
-const EMBEDDING: &str = "wte.weight";
-const GAIN: &str = "ln_f.weight";
-const BIAS: &str = "ln_f.bias";
 
 /// Known logits, the same at every position.
 struct Pinned {
@@ -207,10 +205,6 @@ pub(super) fn constant_invariance(trial: &mut Trial<'_>) -> Told {
     let what = format!("{what}: gradient of {EMBEDDING} but for its first column");
     trial.elements(&what, EMBEDDING, bound, &to, &from, norm(&from).max(before.total));
     Ok(before.total > 0.0)
-}
-
-fn norm(values: &[f64]) -> f64 {
-    values.iter().map(|value| value * value).sum::<f64>().sqrt()
 }
 
 /// The gradient of a pinned model in closed form: `∂ℓ/∂z = p − q`, so `∇b = Σ w·Wᵀ(p − q)` and `∇W = Σ w·(p − q)·bᵀ`; a gain of

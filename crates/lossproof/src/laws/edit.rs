@@ -49,3 +49,9 @@ pub(crate) fn plain(sequence: &Sequence) -> bool {
     sequence.segment_ids().iter().all(|&id| id == 1)
         && sequence.position_ids().iter().zip(0..).all(|(&id, position): (_, u32)| id == position)
 }
+
+/// A token or position id from an index.
+#[expect(clippy::cast_possible_truncation, reason = "vocabularies and positions are counted in u32")]
+pub(crate) fn id(index: usize) -> u32 {
+    index as u32
+}

@@ -1,7 +1,7 @@
 //! Clauses of group 3: what is ignored, masked or padded has no influence.
 
 use super::{
-    edit::{edit, given, map_sequences, plain},
+    edit::{edit, given, id, map_sequences, plain},
     reductions::differ,
     trial::{Stop, Told, Trial},
 };
@@ -20,7 +20,7 @@ pub(super) fn ignored_labels(trial: &mut Trial<'_>) -> Told {
         edit(sequence, |fields| {
             for (target, &label) in fields.targets.iter_mut().zip(&fields.labels) {
                 if !given(label) {
-                    *target = token(random.random_range(0..vocabulary));
+                    *target = id(random.random_range(0..vocabulary));
                 }
             }
         })
@@ -41,11 +41,6 @@ pub(super) fn ignored_labels(trial: &mut Trial<'_>) -> Told {
     let (one, rest) = (trial.gradient(&sum, &part(true))?, trial.gradient(&sum, &part(false))?);
     trial.combination("supervised in two parts", &batch, &whole, &[(1.0, &one), (1.0, &rest)], &[]);
     Ok(one.total > 0.0 && rest.total > 0.0)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a vocabulary is counted in u32")]
-fn token(id: usize) -> u32 {
-    id as u32
 }
 
 /// Which end padding is added to.
@@ -96,7 +91,7 @@ impl Trial<'_> {
     }
 
     fn padding_invariance(&mut self, side: Side, what: &str) -> Told {
-        let filler = token(self.random.random_range(0..self.facts.info.limits.vocabulary));
+        let filler = id(self.random.random_range(0..self.facts.info.limits.vocabulary));
         let (batch, any) = self.pad(side, filler)?;
         let plain = self.case.batch.clone();
         let spec = self.spec(&[&plain]);
@@ -121,7 +116,7 @@ pub(super) fn padding_token(trial: &mut Trial<'_>) -> Told {
     let state = trial.random.clone();
     let (one, any) = trial.pad(Side::Right, 0)?;
     trial.random = state;
-    let last = token(trial.facts.info.limits.vocabulary - 1);
+    let last = id(trial.facts.info.limits.vocabulary - 1);
     let (other, _) = trial.pad(Side::Right, last)?;
     let spec = trial.spec(&[&one]);
     let (expected, actual) = (trial.gradient(&spec, &one)?, trial.gradient(&spec, &other)?);
@@ -202,7 +197,7 @@ pub(super) fn prompt_masking(trial: &mut Trial<'_>) -> Told {
                 return sequence.clone();
             }
             edit(sequence, |fields| {
-                fields.input_ids[0] = token((fields.input_ids[0] as usize + 1) % vocabulary);
+                fields.input_ids[0] = id((fields.input_ids[0] as usize + 1) % vocabulary);
             })
         });
         let other = trial.gradient(&sum, &changed)?;

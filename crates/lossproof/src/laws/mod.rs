@@ -11,8 +11,10 @@ mod campaign;
 mod check;
 mod cross_entropy;
 mod edit;
+mod embedding;
 mod masks;
 mod model;
+mod names;
 mod ranks;
 mod reductions;
 mod rules;
@@ -129,10 +131,10 @@ pub const LAWS: &[Law] = &[
     law("replicated-ranks", &[], ranks::replicated_ranks),
     law("causality", &[TokenLosses], model::causality),
     law("causal-gradient", &[IgnoredLabels], model::causal_gradient),
-    law("weight-tying", &[Parameters, TokenLosses, TiedHead], model::weight_tying),
-    law("repeated-tokens", &[Parameters], model::repeated_tokens),
-    law("position-embedding", &[Parameters, Segments], model::position_embedding),
-    law("vocabulary-permutation", &[Parameters], model::vocabulary_permutation),
+    law("weight-tying", &[Parameters, TokenLosses, TiedHead], embedding::weight_tying),
+    law("repeated-tokens", &[Parameters], embedding::repeated_tokens),
+    law("position-embedding", &[Parameters, Segments], embedding::position_embedding),
+    law("vocabulary-permutation", &[Parameters], embedding::vocabulary_permutation),
     law("packing", &[Segments, IgnoredLabels], model::packing),
     law("determinism", &[], model::determinism),
     law("every-parameter", &[], model::every_parameter),

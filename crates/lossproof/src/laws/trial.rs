@@ -123,6 +123,11 @@ impl<'a> Trial<'a> {
         Ok(Self { subject, case, facts, check: Check::default(), random, loaded: None })
     }
 
+    /// Tokens of the subject's vocabulary.
+    pub(crate) fn vocabulary(&self) -> usize {
+        self.facts.info.limits.vocabulary
+    }
+
     pub(crate) fn dtype(&self) -> Dtype {
         self.facts.info.dtype
     }
