@@ -84,7 +84,7 @@ fn steps() -> Result<String, Box<dyn Error>> {
     let sizes = [
         (Config::Nano, Dtype::F64, 8, 24, Duration::from_secs(6)),
         (Config::Nano, Dtype::F32, 8, 24, Duration::from_secs(6)),
-        (Config::Small, Dtype::F32, 4, 64, Duration::from_secs(60)),
+        (Config::Small, Dtype::F32, 4, 64, Duration::from_mins(1)),
     ];
     for (config, dtype, sequences, length, budget) in sizes {
         let batch = batch(config, sequences, length)?;

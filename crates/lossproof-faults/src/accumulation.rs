@@ -4,7 +4,7 @@ use crate::{
     Family, Fault,
     honest::{Honest, Pass, weights},
     tensors::Tensors,
-    trainer::{Trainer, Window},
+    trainer::Trainer,
 };
 use lossproof::SubjectError;
 use lossproof_spec::{Combine, GlobalBatch, LossSpec, Reduction, Scope};
@@ -86,7 +86,14 @@ pub(crate) const FAULTS: &[Fault] = &[
         what: "gradients are never cleared, and each step uses the sum of all before it",
         source: Some("meta-pytorch/torchforge#71, tenstorrent/tt-blacksmith#711"),
         clauses: &["7.2", "7.3", "7.6"],
-        trainer: Trainer { window: with_all_before, ..HONEST },
+        trainer: Trainer {
+            window: |honest, _, mut pass| {
+                pass.gradient.add(1.0, &honest.memory.gradient);
+                honest.memory.gradient = pass.gradient.clone();
+                Ok(pass)
+            },
+            ..HONEST
+        },
     },
 ];
 
@@ -160,7 +167,9 @@ fn weighted_by_sequences(
     for micro_batch in batch.micro_batches() {
         let sequences = micro_batch.sequences();
         let (own, others) = rest.split_at_mut(sequences.iter().map(|s| s.len() - 1).sum());
-        own.iter_mut().for_each(|weight| *weight *= sequences.len() as f64 / all);
+        for weight in own {
+            *weight *= sequences.len() as f64 / all;
+        }
         rest = others;
     }
     honest.weighted(spec, batch, &weights)
@@ -208,12 +217,6 @@ fn stale_where_zero(honest: &mut Honest, spec: &LossSpec, batch: &GlobalBatch) -
             }
         }
     }
-    honest.memory.gradient = pass.gradient.clone();
-    Ok(pass)
-}
-
-fn with_all_before(honest: &mut Honest, _: &Window<'_>, mut pass: Pass) -> Result<Pass, SubjectError> {
-    pass.gradient.add(1.0, &honest.memory.gradient);
     honest.memory.gradient = pass.gradient.clone();
     Ok(pass)
 }

@@ -64,7 +64,9 @@ pub(crate) const FAULTS: &[Fault] = &[
         trainer: Trainer {
             backward: |honest, of, gradient| {
                 let inputs = inputs(honest, of)?;
-                inputs.iter().for_each(|(row, input)| add_row(gradient, *row, -1.0, input));
+                for (row, input) in &inputs {
+                    add_row(gradient, *row, -1.0, input);
+                }
                 Ok(())
             },
             ..HONEST
@@ -80,7 +82,9 @@ pub(crate) const FAULTS: &[Fault] = &[
             backward: |honest, of, gradient| {
                 let inputs = inputs(honest, of)?;
                 gradient.of_mut(EMBEDDING).fill(0.0);
-                inputs.iter().for_each(|(row, input)| add_row(gradient, *row, 1.0, input));
+                for (row, input) in &inputs {
+                    add_row(gradient, *row, 1.0, input);
+                }
                 Ok(())
             },
             ..HONEST
@@ -211,7 +215,17 @@ pub(crate) const FAULTS: &[Fault] = &[
         what: "activations are recomputed under another dropout mask, and the gradient is another every time",
         source: Some("allenai/OLMo-core#828, pytorch/pytorch#190758, openai/guided-diffusion#167"),
         clauses: &["6.8"],
-        trainer: Trainer { backward: dropped_out, ..HONEST },
+        trainer: Trainer {
+            backward: |honest, _, gradient| {
+                let mut random = ChaCha8Rng::seed_from_u64(honest.memory.passes);
+                for value in gradient.values_mut() {
+                    // Inverted dropout with a rate of a tenth.
+                    *value *= if random.random_bool(0.9) { 1.0 / 0.9 } else { 0.0 };
+                }
+                Ok(())
+            },
+            ..HONEST
+        },
     },
 ];
 
@@ -231,17 +245,4 @@ fn add_row(gradient: &mut Tensors, row: usize, factor: f64, values: &[f64]) {
     for (own, value) in gradient.of_mut(EMBEDDING)[start..].iter_mut().zip(values) {
         *own += factor * value;
     }
-}
-
-fn dropped_out(
-    honest: &mut Honest,
-    _: &Differentiated<'_>,
-    gradient: &mut Tensors,
-) -> Result<(), SubjectError> {
-    let mut random = ChaCha8Rng::seed_from_u64(honest.memory.passes);
-    for value in gradient.values_mut() {
-        // Inverted dropout with a rate of a tenth.
-        *value *= if random.random_bool(0.9) { 1.0 / 0.9 } else { 0.0 };
-    }
-    Ok(())
 }

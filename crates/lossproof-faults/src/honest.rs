@@ -81,10 +81,9 @@ impl Honest {
     /// know them.
     pub(crate) fn pass(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Pass, SubjectError> {
         let counted = LossSpec { counting: Counting::Supervised, ..*spec };
-        if counted != *spec {
-            if let Some(weights) = weights(spec, batch) {
-                return self.weighted(spec, batch, &weights);
-            }
+        let miscounted = if counted == *spec { None } else { weights(spec, batch) };
+        if let Some(weights) = miscounted {
+            return self.weighted(spec, batch, &weights);
         }
         self.configure(&counted)?;
         self.with_logits(|subject| {

@@ -245,7 +245,9 @@ fn each_tensor_clipped(
         clipped.factor = clip.factor(clipped.grad_norm);
         for (_, values) in gradient.iter_mut() {
             let factor = clip.factor(norm(values.iter().copied()));
-            values.iter_mut().for_each(|value| *value *= factor);
+            for value in values {
+                *value *= factor;
+            }
         }
     }
     clipped
