@@ -31,12 +31,12 @@ fn unusable_arguments_are_named_and_exit_with_2() {
 fn no_place_for_the_parameters_is_said_before_anything_is_computed() {
     let output = Command::new(env!("CARGO_BIN_EXE_lossproof"))
         .args(["verify", "--dtype", "f32"])
-        .env("TMPDIR", "/no/such/directory")
+        .env("TMPDIR", "/none")
         .output()
         .expect("the command runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("/no/such/directory") && said.contains("set TMPDIR"), "{said}");
+    assert!(said.contains("/none") && said.contains("set TMPDIR"), "{said}");
 }
 
 #[test]

@@ -304,8 +304,8 @@ mod tests {
         assert_eq!(
             lines[1..],
             [
-                r#"{"step":1,"loss":2.5,"supervised_tokens":7,"learning_rate":0.30000000000000004,"grad_norm":7.41691286169191e-309,"clip_factor":1.0,"tensor_norms":[0.3333333333333333,2.5]}"#,
-                r#"{"step":2,"loss":"NaN","learning_rate":0.30000000000000004,"grad_norm":7.41691286169191e-309,"clip_factor":1.0,"skipped":true,"tensor_norms":[0.3333333333333333,"NaN"]}"#,
+                r#"{"step":1,"loss":2.5,"supervised_tokens":7,"learning_rate":0.30000000000000004,"grad_norm":7.41691286169067e-309,"clip_factor":1.0,"tensor_norms":[0.3333333333333333,2.5]}"#,
+                r#"{"step":2,"loss":"NaN","learning_rate":0.30000000000000004,"grad_norm":7.41691286169067e-309,"clip_factor":1.0,"skipped":true,"tensor_norms":[0.3333333333333333,"NaN"]}"#,
             ]
         );
     }
