@@ -26,7 +26,7 @@ pub fn reference(config: Config, dtype: Dtype, device: Device) -> Result<Box<dyn
 /// no copy of them.
 ///
 /// # Errors
-/// As [`reference`], and when a parameter cannot be read or has another shape.
+/// As [`reference()`](reference()), and when a parameter cannot be read or has another shape.
 pub fn reference_at(
     config: Config,
     dtype: Dtype,
