@@ -1,5 +1,6 @@
-//! A trainer that takes its optimizer steps by hand: the gradient is an honest subject's, the update is written here in f64
-//! as the papers write it. It is a third optimizer beside those of the reference and libtorch, and the place to make mistakes in.
+//! A trainer that takes its optimizer steps by hand: the gradient is an honest subject's, the update is written here
+//! in f64 as the papers write it. It is a third optimizer beside those of the reference and libtorch, and the place
+//! to make mistakes in.
 
 use lossproof::{
     Adam, Collect, EpsilonPlacement, GradientSink, Observation, Optimizer, OptimizerSteps, ParameterInfo,
@@ -17,12 +18,14 @@ pub enum Mistake {
     Nothing,
     /// Every gradient is multiplied by a factor.
     ScaledGradients(f64),
+    /// The gradient of one parameter is multiplied by a factor.
+    ScaledGradient(&'static str, f64),
     /// The learning rate's schedule advances with every micro-batch.
     SchedulePerMicroBatch,
     /// The accumulated gradient is clipped after every micro-batch. For the per-token mean over the global batch.
     ClippedPerMicroBatch,
-    /// Every gradient is rounded more coarsely: `relative` of its tensor's root mean square is added to each element, with
-    /// signs that the seed fixes.
+    /// Every gradient is rounded more coarsely: `relative` of its tensor's root mean square is added to each element,
+    /// with signs that the seed fixes.
     Rounded {
         /// Size of the rounding.
         relative: f64,
@@ -64,19 +67,47 @@ impl ByHand {
         Ok((observation, sink.into_tensors().into_iter().map(values).collect()))
     }
 
-    /// The gradient of the per-token mean, clipped after every micro-batch, and the norm and factor of the last clipping.
+    /// The gradient of a step before its clipping, with the mistakes that are made by then.
+    fn backward(
+        &mut self,
+        batch: &GlobalBatch,
+        started: &Started,
+    ) -> Result<(Observation, Gradient), SubjectError> {
+        let (observation, mut gradient) = self.gradient(batch)?;
+        match self.mistake {
+            Mistake::ScaledGradients(by) => {
+                for values in gradient.values_mut() {
+                    scale(values, by);
+                }
+            }
+            Mistake::ScaledGradient(name, by) => {
+                scale(gradient.get_mut(name).expect("a parameter of the subject"), by);
+            }
+            Mistake::Rounded { relative, seed } => round(&mut gradient, relative, seed, started.steps),
+            Mistake::ClippedPerMicroBatch => {
+                gradient = self.clipped_as_it_grows(batch, &started.optimizer)?;
+            }
+            Mistake::Nothing | Mistake::SchedulePerMicroBatch => {}
+        }
+        Ok((observation, gradient))
+    }
+
+    /// The gradient of the per-token mean, clipped after every micro-batch but the last.
     fn clipped_as_it_grows(
         &mut self,
         batch: &GlobalBatch,
         optimizer: &Optimizer,
-    ) -> Result<(Observation, Gradient, f64, f64), SubjectError> {
-        let (observation, _) = self.gradient(batch)?;
+    ) -> Result<Gradient, SubjectError> {
         let spec = self.inner.info().spec;
         assert_eq!(spec, LossSpec::token_mean(), "the mistake is written for this spec");
         let tokens = batch.layout().sequences().map(|sequence| sequence.supervised).sum::<usize>() as f64;
         self.inner.configure(&LossSpec::sum()).expect("every subject has the sum");
-        let (mut grown, mut norm, mut factor) = (Gradient::new(), 0.0, 1.0);
+        let mut grown = Gradient::new();
         for micro_batch in batch.micro_batches() {
+            let factor = clip_factor(optimizer, total(&norms(&grown)));
+            for values in grown.values_mut() {
+                scale(values, factor);
+            }
             let alone = Rank::new(vec![micro_batch.clone()]).and_then(|rank| GlobalBatch::new(vec![rank]));
             for (name, values) in self.gradient(&alone.expect("a part of a batch is one"))?.1 {
                 let grown = grown.entry(name).or_insert_with(|| vec![0.0; values.len()]);
@@ -84,14 +115,19 @@ impl ByHand {
                     *grown += value / tokens;
                 }
             }
-            norm = total(&norms(&grown));
-            factor = optimizer.clip.map_or(1.0, |clip| clip.factor(norm));
-            for value in grown.values_mut().flatten() {
-                *value *= factor;
-            }
         }
         self.inner.configure(&spec).expect("it was in force");
-        Ok((observation, grown, norm, factor))
+        Ok(grown)
+    }
+}
+
+fn clip_factor(optimizer: &Optimizer, norm: f64) -> f64 {
+    optimizer.clip.map_or(1.0, |clip| clip.factor(norm))
+}
+
+fn scale(values: &mut [f64], by: f64) {
+    for value in values {
+        *value *= by;
     }
 }
 
@@ -170,7 +206,7 @@ fn direction(adam: &Adam, g: f64, [m, v]: [&mut f64; 2], step: u32) -> f64 {
 
 impl Subject for ByHand {
     fn info(&self) -> SubjectInfo {
-        self.inner.info()
+        SubjectInfo { name: "by hand".to_owned(), ..self.inner.info() }
     }
 
     fn parameters(&self) -> Vec<ParameterInfo> {
@@ -217,33 +253,14 @@ impl OptimizerSteps for ByHand {
     fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
         let mut started = self.started.take().expect("an optimizer was started");
         let optimizer = started.optimizer;
-        let (observation, mut gradient, grad_norm, clip_factor) = if let Mistake::ClippedPerMicroBatch =
-            self.mistake
-        {
-            self.clipped_as_it_grows(batch, &optimizer)?
-        } else {
-            let (observation, mut gradient) = self.gradient(batch)?;
-            match self.mistake {
-                Mistake::ScaledGradients(by) => {
-                    for value in gradient.values_mut().flatten() {
-                        *value *= by;
-                    }
-                }
-                Mistake::Rounded { relative, seed } => round(&mut gradient, relative, seed, started.steps),
-                _ => {}
-            }
-            let norm = total(&norms(&gradient));
-            let factor = optimizer.clip.map_or(1.0, |clip| clip.factor(norm));
-            (observation, gradient, norm, factor)
-        };
-        let tensor_norms = {
-            let norms = norms(&gradient);
-            self.inner.parameters().iter().map(|parameter| norms[parameter.name.as_str()]).collect()
-        };
-        if !matches!(self.mistake, Mistake::ClippedPerMicroBatch) {
-            for value in gradient.values_mut().flatten() {
-                *value *= clip_factor;
-            }
+        let (observation, mut gradient) = self.backward(batch, &started)?;
+        let norms = norms(&gradient);
+        let grad_norm = total(&norms);
+        let parameters = self.inner.parameters();
+        let tensor_norms = parameters.iter().map(|parameter| norms[parameter.name.as_str()]).collect();
+        let clip_factor = clip_factor(&optimizer, grad_norm);
+        for values in gradient.values_mut() {
+            scale(values, clip_factor);
         }
         let learning_rate = optimizer.learning_rate_at(started.scheduled);
         let micro_batches = batch.ranks()[0].micro_batches().len();

@@ -6,9 +6,9 @@ use rand_chacha::ChaCha8Rng;
 
 const TEXT: &[u8] = include_bytes!("../../fixtures/text/alice.txt");
 
-/// Global batches of passages from the shipped text, one byte a token, without end: as many sequences in each micro-batch of
-/// each rank as `layout` says for that batch (counted from 0), of 16 to `longest` tokens, every other one with a prompt of up to half
-/// its length masked.
+/// Global batches of passages from the shipped text, one byte a token, without end: as many sequences in each
+/// micro-batch of each rank as `layout` says for that batch (counted from 0), of 16 to `longest` tokens, every other
+/// one with a prompt of up to half its length masked.
 ///
 /// # Panics
 /// When the text is shorter than a sequence.

@@ -6,7 +6,7 @@ use crate::{
     honest::{Honest, Pass, weights},
     trainer::Trainer,
 };
-use lossproof::SubjectError;
+use lossproof::{Observation, SubjectError};
 use lossproof_spec::{Combine, Counting, EmptyPolicy, GlobalBatch, LossSpec, Prediction, Reduction, Scope};
 
 const HONEST: Trainer = Trainer::HONEST;
@@ -19,11 +19,14 @@ pub(crate) const FAULTS: &[Fault] = &[
         source: Some("huggingface/transformers#34191, unslothai/unsloth#1134, meta-pytorch/torchtune#1875"),
         clauses: &["2.2", "4.1"],
         trainer: Trainer {
-            spec: |spec, _| LossSpec {
-                scope: Scope::MicroBatch,
-                micro_batches: Combine::Average,
-                ranks: Combine::Average,
-                ..*spec
+            spec: |spec, _| match (spec.reduction, spec.scope) {
+                (Reduction::TokenMean, Scope::Global) => LossSpec {
+                    scope: Scope::MicroBatch,
+                    micro_batches: Combine::Average,
+                    ranks: Combine::Average,
+                    ..*spec
+                },
+                _ => *spec,
             },
             ..HONEST
         },
@@ -89,8 +92,10 @@ pub(crate) const FAULTS: &[Fault] = &[
         ),
         clauses: &["2.2", "5.2"],
         trainer: Trainer {
-            spec: |spec, _| match spec.scope {
-                Scope::Global => LossSpec { scope: Scope::RankWindow, ranks: Combine::Average, ..*spec },
+            spec: |spec, _| match (spec.reduction, spec.scope) {
+                (Reduction::TokenMean, Scope::Global) => {
+                    LossSpec { scope: Scope::RankWindow, ranks: Combine::Average, ..*spec }
+                }
                 _ => *spec,
             },
             ..HONEST
@@ -264,14 +269,23 @@ fn z_loss_not_weighed(
     spec: &LossSpec,
     batch: &GlobalBatch,
 ) -> Result<Pass, SubjectError> {
-    let without = LossSpec { z_loss: 0.0, ..*spec };
-    let mut pass = honest.pass(&without, batch)?;
-    if spec.z_loss > 0.0 {
-        let ones: Vec<f64> = batch.predictions().map(|_| 1.0).collect();
-        pass.add(1.0, &honest.weighted(spec, batch, &ones)?);
-        pass.add(-1.0, &honest.weighted(&without, batch, &ones)?);
+    let pass = honest.pass(spec, batch)?;
+    let Some(weights) = weights(spec, batch).filter(|_| spec.z_loss > 0.0) else { return Ok(pass) };
+    let mut distinct: Vec<f64> = weights.iter().copied().filter(|&weight| weight > 0.0).collect();
+    distinct.sort_by(f64::total_cmp);
+    distinct.dedup_by(|a, b| a.to_bits() == b.to_bits());
+    if distinct.is_empty() {
+        return Ok(pass);
     }
-    Ok(pass)
+    // ζ/w weighs ζ after the reduction.
+    let mut sum = Pass::sum([]);
+    for weight in distinct {
+        let own = |w: &f64| if w.to_bits() == weight.to_bits() { weight } else { 0.0 };
+        let own: Vec<f64> = weights.iter().map(own).collect();
+        sum.add(1.0, &honest.weighted(&LossSpec { z_loss: spec.z_loss / weight, ..*spec }, batch, &own)?);
+    }
+    let observation = Observation { loss: sum.observation.loss, ..pass.observation };
+    Ok(Pass { observation, gradient: sum.gradient })
 }
 
 fn logged_otherwise(honest: &mut Honest, spec: &LossSpec, batch: &GlobalBatch) -> Result<Pass, SubjectError> {

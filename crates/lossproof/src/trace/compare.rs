@@ -1,5 +1,5 @@
-//! Two traces of one run, number by number. Two numbers are compared by their relative error, never by their digits, so there
-//! is no value at which a rounding decides.
+//! Two traces of one run, number by number. Two numbers are compared by their relative error, never by their digits,
+//! so there is no value at which a rounding decides.
 
 use super::{Difference, Header, Plan, Quantity, Step, Tolerance, Trace, difference::Numbers};
 use serde::Serialize;
@@ -11,8 +11,8 @@ pub struct Agreement {
     pub loss: Closest,
     /// The same of the norms, in total and of each parameter.
     pub norms: Closest,
-    /// Parameters whose norms were never compared: at every step, in both traces, they are no more than what rounding makes
-    /// of zero.
+    /// Parameters whose norms were never compared: at every step, in both traces, they are no more than what rounding
+    /// makes of zero.
     pub unchecked: Vec<String>,
 }
 
@@ -43,14 +43,20 @@ impl Closest {
 
 /// Compares two traces of the same run: plan and parameters must be equal; trainer, device and dtype may differ.
 ///
-/// Whether a step was skipped and how many tokens it supervised are compared exactly, all else by relative error within the
-/// tolerance. What is not finite is within none. The norms of a step that both skipped are not compared: it was skipped
-/// because they are not finite.
+/// Whether a step was skipped and how many tokens it supervised are compared exactly, all else by relative error
+/// within the tolerance. What is not finite is within none. The norms of a step that both skipped are not compared:
+/// it was skipped because they are not finite.
 ///
 /// # Errors
 /// [`Difference`], saying where the traces part first.
 pub fn compare(expected: &Trace, actual: &Trace, tolerance: &Tolerance) -> Result<Agreement, Difference> {
     same_run(&expected.header, &actual.header)?;
+    let last = expected.steps.len();
+    for bound in [tolerance.loss(last), tolerance.norm(last)] {
+        if bound.is_nan() || bound >= 1.0 {
+            return Err(Difference::Vacuous { step: last, bound });
+        }
+    }
     let (mut loss, mut norms) = (Closest::default(), Closest::default());
     let mut checked = vec![false; expected.header.parameters.len()];
     let mut first = None;
@@ -166,7 +172,7 @@ impl Row {
     }
 
     fn is_off(&self) -> bool {
-        self.bound.is_nan() || self.error() > self.bound
+        self.error() > self.bound
     }
 }
 
@@ -198,12 +204,13 @@ fn rows(expected: &Step, actual: &Step, tolerance: &Tolerance) -> Vec<Row> {
     rows
 }
 
-/// Errors this close to the largest are equally large: what one mistake does to several columns.
-const EQUAL: f64 = 0.99;
+/// Of what is off, the first in the order of computation leads whose error is at least this fraction of the largest:
+/// one mistake shows in several columns, about equally.
+const LEADING: f64 = 0.5;
 
 fn numbers([expected, actual]: [&Trace; 2], step: usize, mut off: Vec<Row>, steps: usize) -> Numbers {
     let largest = off.iter().map(Row::error).fold(0.0, f64::max);
-    let leading = off.iter().position(|row| row.error() >= EQUAL * largest).unwrap_or(0);
+    let leading = off.iter().position(|row| row.error() >= LEADING * largest).unwrap_or(0);
     let row = off.remove(leading);
     let names = &expected.header.parameters;
     let computed_by = [expected, actual].map(|trace| {
@@ -221,5 +228,124 @@ fn numbers([expected, actual]: [&Trace; 2], step: usize, mut off: Vec<Row>, step
         steps,
         computed_by,
         curves: [expected, actual].map(|trace| trace.steps.iter().map(|step| row.column.of(step)).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::{Segment, Trainer};
+    use crate::{Device, Dtype, Optimizer};
+    use lossproof_spec::LossSpec;
+
+    const TOLERANCE: Tolerance = Tolerance::new(Dtype::F64, 1e-12, 1e-12);
+
+    fn step(step: usize) -> Step {
+        Step {
+            step,
+            loss: 3.0,
+            supervised_tokens: Some(100),
+            learning_rate: 0.1,
+            grad_norm: 1.0,
+            clip_factor: 1.0,
+            skipped: false,
+            // The second one is the rounding of zero.
+            tensor_norms: vec![1.0, 1e-17],
+        }
+    }
+
+    /// A trace of three steps, the second one changed.
+    fn trace(change: impl Fn(&mut Step)) -> Trace {
+        let mut steps: Vec<_> = (1..=3).map(step).collect();
+        change(&mut steps[1]);
+        let header = Header {
+            trainer: Trainer { name: "t".to_owned(), version: "1".to_owned(), framework: "none".to_owned() },
+            device: Device::Cpu,
+            dtype: Dtype::F64,
+            plan: Plan {
+                config: "two weights".to_owned(),
+                seed: 0,
+                loss: LossSpec::token_mean(),
+                segments: vec![Segment { optimizer: Optimizer::sgd(0.1), steps: 3 }],
+            },
+            parameters: vec!["weight".to_owned(), "key".to_owned()],
+        };
+        Trace::new(header, steps).unwrap()
+    }
+
+    /// What is said to part first when the second step is changed so.
+    fn parts(change: impl Fn(&mut Step)) -> Option<(usize, Quantity)> {
+        match compare(&trace(|_| {}), &trace(change), &TOLERANCE) {
+            Ok(_) => None,
+            Err(Difference::Numbers(numbers)) => Some((numbers.step, numbers.quantity)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn every_column_is_compared_within_its_bound() {
+        let tensor = Quantity::TensorNorm("weight".to_owned());
+        let bound = TOLERANCE.norm(2);
+        assert_eq!(parts(|_| {}), None);
+        assert_eq!(parts(|step| step.loss *= 1.0 + 0.9 * TOLERANCE.loss(2)), None);
+        assert_eq!(parts(|step| step.loss *= 1.0 + 1.1 * TOLERANCE.loss(2)), Some((2, Quantity::Loss)));
+        assert_eq!(parts(|step| step.grad_norm *= 1.0 - 0.9 * bound), None);
+        assert_eq!(parts(|step| step.grad_norm *= 1.0 - 1.1 * bound), Some((2, Quantity::GradNorm)));
+        assert_eq!(parts(|step| step.clip_factor = 0.5), Some((2, Quantity::ClipFactor)));
+        assert_eq!(parts(|step| step.tensor_norms[0] *= 1.0 + 1.1 * bound), Some((2, tensor)));
+        assert_eq!(parts(|step| step.learning_rate *= 1.0 + 1e-15), Some((2, Quantity::LearningRate)));
+        assert_eq!(parts(|step| step.supervised_tokens = Some(101)), Some((2, Quantity::SupervisedTokens)));
+        assert_eq!(parts(|step| step.supervised_tokens = None), Some((2, Quantity::SupervisedTokens)));
+        assert_eq!(parts(|step| step.skipped = true), Some((2, Quantity::Skipped)));
+    }
+
+    #[test]
+    fn of_what_one_mistake_does_the_first_in_the_order_of_computation_leads() {
+        let scaled = |step: &mut Step| {
+            step.tensor_norms = vec![8.0, 8e-17];
+            step.grad_norm = 8.0;
+        };
+        let Err(Difference::Numbers(numbers)) = compare(&trace(|_| {}), &trace(scaled), &TOLERANCE) else {
+            panic!("eight times as large");
+        };
+        assert_eq!(
+            (numbers.quantity.clone(), numbers.others.len(), numbers.steps),
+            (Quantity::GradNorm, 1, 1)
+        );
+        assert!((numbers.ratio() - 8.0).abs() < 1e-15);
+        let said = numbers.to_string();
+        assert!(said.starts_with("the traces part at step 2 of 3: grad norm\n  expected  1.0 "), "{said}");
+    }
+
+    #[test]
+    fn what_is_not_finite_agrees_with_nothing_but_a_skip() {
+        for value in [f64::NAN, f64::INFINITY] {
+            let both = |change: &dyn Fn(&mut Step)| compare(&trace(change), &trace(change), &TOLERANCE);
+            assert!(both(&|step| step.loss = value).is_err());
+            assert!(both(&|step| step.tensor_norms[1] = value).is_err());
+            assert!(both(&|step| (step.skipped, step.grad_norm) = (true, value)).is_ok());
+            assert!(both(&|step| (step.skipped, step.loss) = (true, value)).is_err());
+        }
+    }
+
+    #[test]
+    fn the_rounding_of_zero_is_unchecked_and_a_norm_in_its_place_is_not() {
+        let rounded = trace(|step| step.tensor_norms[1] = 3e-17);
+        assert_eq!(compare(&trace(|_| {}), &rounded, &TOLERANCE).unwrap().unchecked, ["key"]);
+        let key = Quantity::TensorNorm("key".to_owned());
+        assert_eq!(parts(|step| step.tensor_norms[1] = 1e-6), Some((2, key)));
+    }
+
+    #[test]
+    fn another_run_and_a_tolerance_that_holds_nothing_are_no_agreement() {
+        let mut other = trace(|_| {});
+        other.header.plan.seed = 1;
+        let said = compare(&trace(|_| {}), &other, &TOLERANCE).unwrap_err().to_string();
+        assert!(said.contains("they differ in `seed`\n  expected  0\n  actual    1"), "{said}");
+        for tolerance in [Tolerance::new(Dtype::Bf16, 0.1, 0.6), Tolerance::new(Dtype::F64, f64::NAN, 1e-12)]
+        {
+            let same = compare(&trace(|_| {}), &trace(|_| {}), &tolerance);
+            assert!(matches!(same, Err(Difference::Vacuous { step: 3, .. })));
+        }
     }
 }

@@ -50,6 +50,13 @@ pub enum Difference {
         /// That of the actual one.
         actual: String,
     },
+    /// They cannot be told apart: a bound of 1 holds nothing, a norm of zero is within it.
+    Vacuous {
+        /// The last step.
+        step: usize,
+        /// The bound there, 1 or more, or NaN.
+        bound: f64,
+    },
     /// They are, and one reports other numbers than the other.
     Numbers(Box<Numbers>),
 }
@@ -59,7 +66,7 @@ pub enum Difference {
 pub struct Numbers {
     /// The number of the step, from 1.
     pub step: usize,
-    /// The quantity that is furthest off at that step; of several equally far off, the one that is computed first.
+    /// The quantity that is furthest off at that step; of several about equally far off, the one that is computed first.
     pub quantity: Quantity,
     /// What was expected of it.
     pub expected: f64,
@@ -94,11 +101,16 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Run { field, expected, actual } => {
-                writeln!(f, "these are not traces of the same run: the {field} differs")?;
+                writeln!(f, "these are not traces of the same run: they differ in `{field}`")?;
                 writeln!(f, "  expected  {expected}")?;
                 writeln!(f, "  actual    {actual}")?;
                 f.write_str("record both with one plan, on the same model and batches")
             }
+            Self::Vacuous { step, bound } => write!(
+                f,
+                "nothing was compared: at step {step} the tolerance is {bound:.1e}, and from 1 on it lets everything pass; \
+                 record fewer steps, or give the errors that were measured of this trainer to `Tolerance::new`"
+            ),
             Self::Numbers(numbers) => numbers.fmt(f),
         }
     }
@@ -110,8 +122,8 @@ impl fmt::Display for Numbers {
         let [theirs, ours] = &self.computed_by;
         let [before, after] = &self.curves;
         writeln!(f, "the traces part at step {step} of {}: {quantity}", before.len())?;
-        writeln!(f, "  expected  {expected:<24} {theirs}")?;
-        writeln!(f, "  actual    {actual:<24} {ours}")?;
+        writeln!(f, "  expected  {expected:<24?} {theirs}")?;
+        writeln!(f, "  actual    {actual:<24?} {ours}")?;
         writeln!(f, "  ratio     {:.6}", self.ratio())?;
         writeln!(f, "  error     {error:.1e}, at most {bound:.1e} at this step")?;
         if !others.is_empty() {

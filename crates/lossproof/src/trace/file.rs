@@ -38,8 +38,8 @@ impl Trace {
     /// Reads JSON lines, strictly.
     ///
     /// # Errors
-    /// When they are of another schema, the last line is not whole, a line has an unknown field, a missing one or a value of
-    /// another kind, or the lines make no trace.
+    /// When they are of another schema, the last line is not whole, a line has an unknown field, a missing one or a
+    /// value of another kind, or the lines make no trace.
     pub fn from_json_lines(text: &str) -> Result<Self, TraceError> {
         let Some(whole) = text.strip_suffix('\n') else {
             return Err(match text.lines().count() {
@@ -117,6 +117,9 @@ fn parse<T: DeserializeOwned>(text: &str, line: usize) -> Result<T, TraceError> 
 pub(super) fn check(header: &Header, steps: &[Step]) -> Result<(), TraceError> {
     header.plan.loss.validate()?;
     let (declared, parameters) = (header.plan.steps(), header.parameters.len());
+    if declared == 0 {
+        return Err(TraceError::NoStep);
+    }
     for (step, number) in steps.iter().zip(1..) {
         if step.step != number {
             return Err(TraceError::Order { line: number + 1, found: step.step, expected: number });
@@ -195,6 +198,9 @@ pub enum TraceError {
         /// How many parameters there are.
         parameters: usize,
     },
+    /// A plan without a step, of which any two traces would agree.
+    #[error("the plan has no step: give it at least one")]
+    NoStep,
     /// Fewer or more steps than planned.
     #[error(
         "{found} steps of a plan of {declared}: the run was interrupted, or the plan is another's; record it again"
@@ -377,10 +383,13 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_again_is_no_trace() {
-        let mut header = trace(&[]).header;
+        let Trace { mut header, steps } = trace(&[1.0]);
+        header.plan.segments[0].steps = 0;
+        assert!(matches!(Trace::new(header.clone(), vec![]), Err(TraceError::NoStep)));
+        header.plan.segments[0].steps = 1;
         let clip = Some(Clip { max_norm: f64::INFINITY, epsilon: 0.0 });
         header.plan.segments[0].optimizer.clip = clip;
-        assert!(matches!(Trace::new(header, vec![]), Err(TraceError::Header)));
+        assert!(matches!(Trace::new(header, steps), Err(TraceError::Header)));
     }
 
     #[test]

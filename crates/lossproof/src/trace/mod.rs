@@ -1,8 +1,9 @@
 //! Loss traces: what a trainer reported at every step of a short run, kept to be compared with.
 //!
-//! A loss curve alone guards little: under Adam a gradient that is eight times too large moves it by a few 1e-6. A trace holds what
-//! shows such a thing, the norm of the gradient in total and of every parameter, and its plan should begin with plain SGD,
-//! which hides no scale. `docs/traces.md` tells how to guard a trainer with one.
+//! A loss curve alone guards little: under Adam a gradient that is eight times too large moves it no more than
+//! rounding does. A trace holds what shows such a thing, the norm of the gradient in total and of every parameter,
+//! and its plan should have a segment of plain SGD, which hides no scale. `docs/traces.md` tells how to guard a
+//! trainer with one.
 
 mod compare;
 mod difference;
@@ -39,8 +40,8 @@ impl Trace {
     /// A trace of a run that lossproof did not [`record`] itself.
     ///
     /// # Errors
-    /// When the steps are not those of the plan, a step has not one norm for every parameter, or the header holds a number
-    /// that cannot be written.
+    /// When the steps are not those of the plan, a step has not one norm for every parameter, or the header holds a
+    /// number that cannot be written.
     pub fn new(header: Header, steps: Vec<Step>) -> Result<Self, TraceError> {
         file::check(&header, &steps)?;
         Ok(Self { header, steps })

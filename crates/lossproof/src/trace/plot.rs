@@ -70,3 +70,55 @@ impl fmt::Display for Plot<'_> {
         write!(f, "  {:>11}  {}{}", "step", axis, self.expected.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plot(expected: &[f64], actual: &[f64]) -> String {
+        Plot { expected, actual }.to_string()
+    }
+
+    #[test]
+    fn curves_meet_and_part() {
+        insta::assert_snapshot!(plot(&[8.0, 4.0, 2.0, 1.0, 1.0], &[8.0, 4.0, 5.0, f64::NAN, 7.0]), @r"
+        8.0000e0 │∗
+                 │    ×
+                 │
+                 │  ×
+                 │ ∗
+                 │
+                 │  ·
+        1.0000e0 │   ··
+                 └─────
+            step  1   5
+        ");
+    }
+
+    #[test]
+    fn a_large_factor_is_drawn_as_factors() {
+        let doubling: Vec<f64> = (0..16).map(|power| f64::from(power).exp2()).collect();
+        insta::assert_snapshot!(plot(&doubling, &[1.0; 16]), @r"
+        3.2768e4 │              ··
+                 │            ··
+                 │          ··
+                 │        ··
+                 │      ··
+                 │    ··
+                 │  ··
+        1.0000e0 │∗∗××××××××××××××
+                 └────────────────
+            step  1             16
+        ");
+    }
+
+    #[test]
+    fn a_long_run_fits_and_nothing_is_drawn_of_nothing() {
+        let long = vec![1.0; 1000];
+        let lines = plot(&long, &long);
+        let width = |line: &str| line.chars().count();
+        assert!(lines.lines().all(|line| width(line) <= 15 + COLUMNS), "{lines}");
+        assert!(lines.ends_with("1000"), "{lines}");
+        assert!(!plot(&[f64::NAN], &[f64::INFINITY]).contains(['·', '×', '∗']));
+    }
+}

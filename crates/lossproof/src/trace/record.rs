@@ -5,8 +5,8 @@ use crate::{OptimizerSteps, Subject, SubjectError, SubjectInfo, Unsupported};
 use lossproof_spec::GlobalBatch;
 use std::borrow::Borrow;
 
-/// Trains a subject from its initial parameters as planned, on the batches in order, one for each step, and keeps what it
-/// reports. Batches beyond the plan are not looked at.
+/// Trains a subject from its initial parameters as planned, on the batches in order, one for each step, and keeps
+/// what it reports. Batches beyond the plan are not looked at.
 ///
 /// # Errors
 /// When the subject takes no optimizer steps, or not these; when it fails; when the batches end before the plan.

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Asserts that a [`Trace`] is, within a [`Tolerance`], the one in the snapshot.
 ///
-/// The snapshot holds the JSON lines. Everything else is insta's own: `assert_trace!("name", trace, tolerance)` keeps it in
-/// `snapshots/…name.snap` beside the test, `assert_trace!(trace, tolerance)` under the name of the test; `INSTA_UPDATE` and
-/// `cargo insta review` do what they always do. A trace within the tolerance leaves the snapshot as it is. When it is not, the
-/// [`Difference`](super::Difference) is the last thing the test prints.
+/// The snapshot holds the JSON lines. Everything else is insta's own: `assert_trace!("name", trace, tolerance)` keeps
+/// it in `snapshots/…name.snap` beside the test, `assert_trace!(trace, tolerance)` under the name of the test;
+/// `INSTA_UPDATE` and `cargo insta review` do what they always do. A trace within the tolerance leaves the snapshot
+/// as it is. When it is not, the [`Difference`](super::Difference) is the last thing the test prints.
 #[macro_export]
 macro_rules! assert_trace {
     ($name:expr, $trace:expr, $tolerance:expr $(,)?) => {{

@@ -3,8 +3,8 @@
 use crate::Dtype;
 use lossproof_numerics::ErrorModel;
 
-/// By what factor a rounding of one step's gradient, relative to it, may change the gradient of a later step: `lr·λ_max`, and 2 is
-/// where gradient descent stops being stable.
+/// By what factor a rounding of one step's gradient, relative to it, may change the gradient of a later step:
+/// `lr·λ_max`, and 2 is where gradient descent stops being stable.
 const GAIN: f64 = 2.0;
 
 /// The same for the loss: a step does not take more off the loss than there is.
@@ -19,9 +19,10 @@ const LEARNING_RATE_ROUNDINGS: f64 = 4.0;
 /// How far two traces of the same run may be apart, by relative error: a bound that grows with the step.
 ///
 /// # Model
-/// Each step's gradient is rounded, by at most `ε` relative to its norm, and the roundings of different steps are independent. One of
-/// an earlier step lives on in the parameters. Where training is stable it does not grow there, and it changes a later
-/// gradient by at most the factor γ = 2, a later loss by at most 1. Independent errors add in quadrature: at step k (from 1)
+/// Each step's gradient is rounded, by at most `ε` relative to its norm, and the roundings of different steps are
+/// independent. One of an earlier step lives on in the parameters. Where training is stable it does not grow there,
+/// and it changes a later gradient by at most the factor γ = 2, a later loss by at most 1. Independent errors add in
+/// quadrature: at step k (from 1)
 ///
 /// ```text
 /// norms:  ε·√(1 + γ²·(k − 1))        loss:  √(ε_loss² + ε²·(k − 1))
@@ -36,10 +37,10 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// For a trainer in this dtype, by the relative errors that rounding may cause in the loss and in the gradient of one
-    /// step: `ε_loss` and `ε`.
+    /// For a trainer in this dtype, by the relative errors that rounding may cause in the loss and in the gradient of
+    /// one step: `ε_loss` and `ε`.
     #[must_use]
-    pub fn new(dtype: Dtype, loss: f64, gradient: f64) -> Self {
+    pub const fn new(dtype: Dtype, loss: f64, gradient: f64) -> Self {
         Self { dtype, loss, gradient }
     }
 
@@ -67,8 +68,9 @@ impl Tolerance {
         LEARNING_RATE_ROUNDINGS * self.dtype.unit_roundoff()
     }
 
-    /// What rounding is expected to make of a norm that is exactly zero, relative to the whole gradient's. The key bias of an attention
-    /// that keeps it as a parameter of its own is such a one. Norms that are no larger on both sides are not compared.
+    /// What rounding is expected to make of a norm that is exactly zero, relative to the whole gradient's. The key
+    /// bias of an attention that keeps it as a parameter of its own is such a one. Norms that are no larger on both
+    /// sides are not compared.
     #[must_use]
     pub fn nothing(&self) -> f64 {
         EXPECTED * self.gradient
