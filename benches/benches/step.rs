@@ -1,8 +1,8 @@
 //! One step, forward and backward, of the reference and of libtorch: gpt2-nano in f64 and gpt2-small in f32.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use lossproof::Dtype;
-use lossproof_benches::{Discard, batch, both};
+use lossproof::{Discard, Dtype};
+use lossproof_benches::{batch, both};
 use lossproof_gpt2::Config;
 use std::time::Duration;
 

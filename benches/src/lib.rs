@@ -1,6 +1,6 @@
 //! What the benches share: both implementations at the same parameters, and a batch for them.
 
-use lossproof::{Device, Dtype, GradientSink, GradientView, SinkError, Subject, SubjectError};
+use lossproof::{Device, Dtype, Subject, SubjectError};
 use lossproof_gpt2::{Config, probe_initial, reference};
 use lossproof_spec::{BatchError, GlobalBatch, MicroBatch, Rank, Sequence};
 use lossproof_torch::{Gpt2Config, libtorch};
@@ -44,13 +44,4 @@ pub fn batch(config: Config, sequences: u32, length: u32) -> Result<GlobalBatch,
     };
     let rows = (0..sequences).map(row).collect::<Result<_, _>>()?;
     GlobalBatch::new(vec![Rank::new(vec![MicroBatch::new(rows)?])?])
-}
-
-/// A sink that looks at nothing, so that a step alone is timed.
-pub struct Discard;
-
-impl GradientSink for Discard {
-    fn receive(&mut self, _: &str, _: &[usize], _: GradientView<'_>) -> Result<(), SinkError> {
-        Ok(())
-    }
 }

@@ -6,7 +6,7 @@ use lossproof::{
     Adam, Collect, EpsilonPlacement, GradientSink, Observation, Optimizer, OptimizerSteps, ParameterInfo,
     Rule, StepReport, Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, Unsupported,
 };
-use lossproof_spec::{CompensatedSum, GlobalBatch, LossSpec, Rank};
+use lossproof_spec::{CompensatedSum, GlobalBatch, LossSpec};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -108,8 +108,8 @@ impl ByHand {
             for values in grown.values_mut() {
                 scale(values, factor);
             }
-            let alone = Rank::new(vec![micro_batch.clone()]).and_then(|rank| GlobalBatch::new(vec![rank]));
-            for (name, values) in self.gradient(&alone.expect("a part of a batch is one"))?.1 {
+            let alone = GlobalBatch::of_micro_batch(micro_batch.clone());
+            for (name, values) in self.gradient(&alone)?.1 {
                 let grown = grown.entry(name).or_insert_with(|| vec![0.0; values.len()]);
                 for (grown, value) in grown.iter_mut().zip(values) {
                     *grown += value / tokens;

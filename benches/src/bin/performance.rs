@@ -4,11 +4,11 @@
 //! medians are taken. Only ratios are worth keeping: the absolute times are those of one machine on one day.
 
 use lossproof::{
-    Device, Dtype, Subject,
+    Device, Discard, Dtype, Subject,
     laws::{Campaign, LAWS, Law, Report},
     verify::{Directions, Verification, verify},
 };
-use lossproof_benches::{Discard, batch, both};
+use lossproof_benches::{batch, both};
 use lossproof_gpt2::{Config, probe_initial, reference};
 use lossproof_numerics::ErrorModel;
 use lossproof_spec::GlobalBatch;

@@ -1,7 +1,7 @@
 //! The data path: what the trainer makes of a sequence before the model sees it.
 
 use crate::{Family, Fault, trainer::Trainer};
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence, SequenceFields};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};
 
 const HONEST: Trainer = Trainer::HONEST;
 
@@ -134,19 +134,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
 ];
 
-/// The batch with every sequence replaced.
-pub(crate) fn map(batch: &GlobalBatch, change: impl Fn(&Sequence) -> Sequence) -> GlobalBatch {
-    let invariant = "invariant: a group keeps its members";
-    let micro_batch =
-        |m: &MicroBatch| MicroBatch::new(m.sequences().iter().map(&change).collect()).expect(invariant);
-    let rank =
-        |rank: &Rank| Rank::new(rank.micro_batches().iter().map(micro_batch).collect()).expect(invariant);
-    GlobalBatch::new(batch.ranks().iter().map(rank).collect()).expect(invariant)
-}
-
 /// The batch with a label wherever one can be scored.
 pub(crate) fn supervised_everywhere(batch: &GlobalBatch) -> GlobalBatch {
-    map(batch, |sequence| relabelled(sequence, |fields, position| Some(fields.targets[position])))
+    batch.map_sequences(|sequence| relabelled(sequence, |fields, position| Some(fields.targets[position])))
 }
 
 /// The sequence with its fields changed. A label that is given is its target; what padding says or is predicted from, no

@@ -1,7 +1,6 @@
 //! A trainer in which one part is wrong, as a subject.
 
 use crate::{
-    data,
     honest::{Honest, Memory, Pass, hand_over, lacking},
     steps::Started,
     trainer::{Differentiated, Trainer},
@@ -36,7 +35,7 @@ impl Faulty {
     /// The batch behind the data path.
     pub(crate) fn seen(&self, batch: &GlobalBatch) -> GlobalBatch {
         let limits = self.honest.limits();
-        data::map(batch, |sequence| (self.trainer.sequence)(sequence, &limits))
+        batch.map_sequences(|sequence| (self.trainer.sequence)(sequence, &limits))
     }
 
     /// Forward and backward on a batch that was seen.

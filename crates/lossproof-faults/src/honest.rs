@@ -2,7 +2,7 @@
 
 use crate::tensors::Tensors;
 use lossproof::{GradientSink, Limits, Observation, Subject, SubjectError, Unsupported};
-use lossproof_spec::{Counting, GlobalBatch, LossSpec, MicroBatch, Prediction, Rank, TokenWeights};
+use lossproof_spec::{Counting, GlobalBatch, LossSpec, Prediction, TokenWeights};
 
 /// Gain and bias in front of the head: both scaled, and the logits are.
 const FINAL: [&str; 2] = ["ln_f.weight", "ln_f.bias"];
@@ -65,12 +65,6 @@ pub(crate) fn weights(spec: &LossSpec, batch: &GlobalBatch) -> Option<Vec<f64>> 
     TokenWeights::new(spec, &batch.layout()).ok().map(|weights| weights.per_prediction(batch))
 }
 
-/// A micro-batch as a batch of its own.
-fn alone(micro_batch: &MicroBatch) -> GlobalBatch {
-    let rank = Rank::new(vec![micro_batch.clone()]).expect("invariant: one micro-batch is some");
-    GlobalBatch::new(vec![rank]).expect("invariant: one rank is some")
-}
-
 impl Honest {
     /// What the trainer can take.
     pub(crate) fn limits(&self) -> Limits {
@@ -122,7 +116,7 @@ impl Honest {
         let mut ranks = Vec::new();
         for rank in batch.ranks() {
             let mut passes = Vec::new();
-            for micro_batch in rank.micro_batches().iter().map(alone) {
+            for micro_batch in rank.micro_batches().iter().cloned().map(GlobalBatch::of_micro_batch) {
                 let (own, others) = rest.split_at(micro_batch.predictions().count());
                 rest = others;
                 passes.push(self.weighted(spec, &micro_batch, own)?);

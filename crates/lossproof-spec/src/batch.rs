@@ -287,10 +287,23 @@ impl GlobalBatch {
         Self(vec![Rank(vec![MicroBatch(self.sequences().cloned().collect())])])
     }
 
+    /// One micro-batch as a batch of its own.
+    #[must_use]
+    pub fn of_micro_batch(micro_batch: MicroBatch) -> Self {
+        Self(vec![Rank(vec![micro_batch])])
+    }
+
     /// One sequence as a batch of its own.
     #[must_use]
     pub fn single(sequence: Sequence) -> Self {
-        Self(vec![Rank(vec![MicroBatch(vec![sequence])])])
+        Self::of_micro_batch(MicroBatch(vec![sequence]))
+    }
+
+    /// The batch with every sequence replaced, in the canonical order.
+    #[must_use]
+    pub fn map_sequences(&self, mut change: impl FnMut(&Sequence) -> Sequence) -> Self {
+        let mut micro_batch = |m: &MicroBatch| MicroBatch(m.0.iter().map(&mut change).collect());
+        Self(self.0.iter().map(|rank| Rank(rank.0.iter().map(&mut micro_batch).collect())).collect())
     }
 }
 
@@ -370,6 +383,27 @@ mod tests {
         let batch = GlobalBatch::single(Sequence::new(vec![3], vec![3]).unwrap());
         assert_eq!(batch.predictions().count(), 0);
         assert_eq!(batch.layout().supervised(), 0);
+    }
+
+    #[test]
+    fn mapping_sequences_keeps_the_groups_and_the_order() {
+        let sequence = |length: u32| Sequence::new((0..length).collect(), vec![1; length as usize]).unwrap();
+        let micro_batch =
+            |lengths: &[u32]| MicroBatch::new(lengths.iter().map(|&l| sequence(l)).collect()).unwrap();
+        let rank =
+            |parts: &[&[u32]]| Rank::new(parts.iter().map(|part| micro_batch(part)).collect()).unwrap();
+        let batch = GlobalBatch::new(vec![rank(&[&[2, 3], &[4]]), rank(&[&[5]])]).unwrap();
+        let mut seen = Vec::new();
+        let same = batch.map_sequences(|sequence| {
+            seen.push(sequence.len());
+            sequence.clone()
+        });
+        assert_eq!((seen, &same), (vec![2, 3, 4, 5], &batch));
+        let ignored = batch.map_sequences(|sequence| sequence.supervise_only(|_| false));
+        assert_eq!(ignored.layout().supervised(), 0);
+        assert_eq!(ignored.ranks().iter().map(|r| r.micro_batches().len()).collect::<Vec<_>>(), [2, 1]);
+        let alone = GlobalBatch::of_micro_batch(micro_batch(&[2, 3]));
+        assert_eq!(alone, GlobalBatch::new(vec![rank(&[&[2, 3]])]).unwrap());
     }
 
     #[test]

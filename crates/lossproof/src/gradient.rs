@@ -113,6 +113,16 @@ impl GradientSink for Collect {
     }
 }
 
+/// A sink that looks at nothing: for what a pass does besides its gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Discard;
+
+impl GradientSink for Discard {
+    fn receive(&mut self, _: &str, _: &[usize], _: GradientView<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
 /// Hands every tensor to two sinks.
 pub struct Tee<'a>(pub &'a mut dyn GradientSink, pub &'a mut dyn GradientSink);
 

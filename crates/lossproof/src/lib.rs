@@ -12,11 +12,14 @@ mod case_files;
 mod conformance;
 mod gradient;
 mod initial;
+mod judgement;
+#[cfg(feature = "proptest")]
 pub mod laws;
 mod optimizer;
 mod parameters;
 mod recorded;
 mod sketch;
+mod slope;
 mod source;
 #[cfg(feature = "proptest")]
 pub mod strategies;
@@ -29,7 +32,7 @@ pub use case::{Case, InvalidCase, Scale};
 pub use case_files::{CaseFile, CaseFileError};
 #[cfg(feature = "conformance")]
 pub use conformance::Conformance;
-pub use gradient::{Collect, GradientSink, GradientView, SinkError, Tee};
+pub use gradient::{Collect, Discard, GradientSink, GradientView, SinkError, Tee};
 pub use initial::{gpt2_initial, probe_initial, probe_values};
 pub use lossproof_numerics::Dtype;
 pub use optimizer::{Adam, Clip, Decayed, EpsilonPlacement, Optimizer, OptimizerSteps, Rule, StepReport};

@@ -1,5 +1,6 @@
 //! Named tensors on the host: parameters, and stored gradients.
 
+use lossproof_numerics::difference;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -86,6 +87,18 @@ impl Tensor {
 
 /// Tensors by name, in the order of their names.
 pub type TensorSet = BTreeMap<String, Tensor>;
+
+/// The largest relative difference of any tensor of one set from that of another, infinite where the other has none like it.
+pub(crate) fn distance(one: &TensorSet, other: &TensorSet) -> f64 {
+    let apart = |(name, tensor): (&String, &Tensor)| match other.get(name) {
+        Some(twin) if twin.elements() == tensor.elements() => {
+            let difference = difference(|i| tensor.get(i), |i| twin.get(i), 0..tensor.elements());
+            difference.relative_to(difference.expected)
+        }
+        _ => f64::INFINITY,
+    };
+    one.iter().map(apart).fold(0.0, f64::max)
+}
 
 /// A shape that does not hold its values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

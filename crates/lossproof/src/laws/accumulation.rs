@@ -1,7 +1,7 @@
 //! Clauses of group 4: gradient accumulation.
 
 use super::{
-    edit::{assemble, disassemble, map_sequences},
+    edit::{assemble, disassemble},
     reductions::differ,
     trial::{Computed, Stop, Told, Trial},
 };
@@ -67,7 +67,7 @@ impl Trial<'_> {
 
 /// Micro-batches of the batch, each as a batch by itself.
 fn alone(batch: &GlobalBatch) -> Vec<GlobalBatch> {
-    batch.micro_batches().map(|m| assemble(vec![vec![m.sequences().to_vec()]])).collect()
+    batch.micro_batches().cloned().map(GlobalBatch::of_micro_batch).collect()
 }
 
 /// Counted globally, loss and gradient do not depend on how a rank's sequences are split into micro-batches.
@@ -128,7 +128,7 @@ pub(super) fn partial_window(trial: &mut Trial<'_>) -> Told {
 /// Nothing is left over from the accumulation before.
 pub(super) fn zero_grad(trial: &mut Trial<'_>) -> Told {
     let batch = trial.case.batch.clone();
-    let part = map_sequences(&batch, |s| s.supervise_only(|position| position % 2 == 0));
+    let part = batch.map_sequences(|s| s.supervise_only(|position| position % 2 == 0));
     let spec = trial.spec(&[&batch, &part]);
     let expected = trial.gradient(&spec, &part)?;
     let before = trial.gradient(&spec, &batch)?;

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     Case, CaseFile, CaseFileError, Subject, SubjectError,
+    parameters::distance,
     strategies::{self, Size},
 };
 use proptest::{
@@ -242,7 +243,7 @@ fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Result<f64, S
         let mut trial = Trial::new(subject, case, facts)?;
         let spec = trial.spec(&[&case.batch]);
         let (one, other) = (trial.gradient(&spec, &case.batch)?, trial.gradient(&spec, &case.batch)?);
-        Ok(one.distance(&other))
+        Ok(distance(&one.gradient, &other.gradient))
     })();
     match measured {
         Ok(noise) => Ok(noise),

@@ -1,12 +1,7 @@
 //! What a law compared, on one case and over all of them.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt};
-
-/// A comparison weaker than this checks nothing: an error of 1 % would pass.
-const WEAKEST: f64 = 1e-2;
-
-/// The negative control scales by 1 plus this many times the power.
-const CONTROL: f64 = 4.0;
+use crate::judgement::{Strength, closeness, exceeds};
+use std::{collections::BTreeMap, fmt};
 
 /// One comparison that was outside its bound.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +42,7 @@ pub(crate) struct Check {
     violations: Vec<Violation>,
     /// What must be certified, such as the gradient of a parameter: the smallest relative error certain to be caught, and
     /// whether the negative control was.
-    units: BTreeMap<String, Unit>,
+    units: BTreeMap<String, Strength>,
 }
 
 /// The comparison closest to its bound.
@@ -61,16 +56,14 @@ pub struct Worst {
     pub bound: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Unit {
-    power: f64,
-    caught: bool,
+impl Worst {
+    fn closeness(&self) -> f64 {
+        closeness(self.error, self.bound)
+    }
 }
 
 impl Check {
-    /// Holds one comparison to `bound`. `error(factor)` is the error when the judged quantity is multiplied by `factor`;
-    /// `effect` is how much that error grows per relative change: `error(1 + δ) ≥ effect·δ − error(1)`. A relative error of
-    /// `(bound + error(1))/effect` is certain to be caught.
+    /// Holds one comparison to `bound`; `effect` and `error` are as in [`Strength::of`].
     pub(crate) fn compare(
         &mut self,
         unit: &str,
@@ -81,16 +74,12 @@ impl Check {
     ) {
         let now = error(1.0);
         self.hold(unit, bound, now, describe);
-        let power = (bound + now) / effect;
-        if power.is_finite() && power <= WEAKEST {
-            let caught = exceeds(error(1.0 + CONTROL * power), bound);
-            let unit = self.units.entry(unit.to_owned()).or_insert(Unit { power, caught });
-            if power < unit.power {
-                *unit = Unit { power, caught };
-            }
-        } else {
-            self.units.entry(unit.to_owned()).or_insert(Unit { power: f64::INFINITY, caught: false });
-        }
+        self.strengthen(unit.to_owned(), Strength::of(bound, effect, now, error));
+    }
+
+    /// What one comparison of a unit certifies is certified.
+    fn strengthen(&mut self, unit: String, strength: Strength) {
+        self.units.entry(unit).and_modify(|own| *own = own.or(strength)).or_insert(strength);
     }
 
     /// Holds an error to a bound without claiming any power: for what must be zero.
@@ -103,13 +92,7 @@ impl Check {
     }
 
     fn note(&mut self, worst: Worst) {
-        let closeness = |worst: &Worst| match worst.error / worst.bound {
-            _ if !worst.error.is_finite() => f64::INFINITY,
-            // Zero of zero: bit equality that holds.
-            ratio if ratio.is_nan() => 0.0,
-            ratio => ratio,
-        };
-        if self.worst.as_ref().is_none_or(|former| closeness(&worst) > closeness(former)) {
+        if self.worst.as_ref().is_none_or(|former| worst.closeness() > former.closeness()) {
             self.worst = Some(worst);
         }
     }
@@ -129,11 +112,8 @@ impl Check {
             self.note(worst);
         }
         self.violations.extend(other.violations);
-        for (name, unit) in other.units {
-            let own = self.units.entry(name).or_insert(unit);
-            if unit.power < own.power {
-                *own = unit;
-            }
+        for (name, strength) in other.units {
+            self.strengthen(name, strength);
         }
     }
 
@@ -164,11 +144,6 @@ impl Check {
 /// The Euclidean norm.
 pub(crate) fn norm(values: &[f64]) -> f64 {
     values.iter().map(|value| value * value).sum::<f64>().sqrt()
-}
-
-/// Whether an error breaks a bound; NaN on either side does.
-fn exceeds(error: f64, bound: f64) -> bool {
-    error.partial_cmp(&bound).is_none_or(Ordering::is_gt)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::{
     check::norm,
-    edit::{assemble, edit, given, map_sequences},
+    edit::{assemble, edit, given},
     names::{BIAS, EMBEDDING, GAIN},
     trial::{Computed, Stop, Told, Trial, replace, values},
 };
@@ -40,16 +40,6 @@ impl Trial<'_> {
         f64::from(self.random.random_range(-128_i32..=128)) / 64.0
     }
 
-    /// Weight of every label: `Σ w_t` over the supervised tokens with it.
-    fn label_weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<BTreeMap<usize, f64>, Stop> {
-        let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Stop::Void)?.per_prediction(batch);
-        let mut labels = BTreeMap::new();
-        for (prediction, weight) in batch.predictions().zip(weights).filter(|(p, _)| p.supervised) {
-            *labels.entry(prediction.target as usize).or_default() += weight;
-        }
-        Ok(labels)
-    }
-
     /// Holds the loss of a pinned model to the closed form.
     fn closed_form(
         &mut self,
@@ -61,7 +51,7 @@ impl Trial<'_> {
         let cross_entropy = CrossEntropy { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
         let actual = self.gradient(spec, batch)?;
         let mut expected = CompensatedSum::default();
-        for (label, weight) in Self::label_weights(spec, batch)? {
+        for (label, weight) in label_weights(spec, batch)? {
             expected.add(weight * cross_entropy.loss(&pinned.logits, label).map_err(|_| Stop::Void)?);
         }
         let (expected, bound) = (expected.value(), self.loss_bound(batch));
@@ -71,12 +61,22 @@ impl Trial<'_> {
     }
 }
 
+/// Weight of every label: `Σ w_t` over the supervised tokens with it.
+fn label_weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<BTreeMap<usize, f64>, Stop> {
+    let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Stop::Void)?.per_prediction(batch);
+    let mut labels = BTreeMap::new();
+    for (prediction, weight) in batch.predictions().zip(weights).filter(|(p, _)| p.supervised) {
+        *labels.entry(prediction.target as usize).or_default() += weight;
+    }
+    Ok(labels)
+}
+
 /// Each prediction is scored against the label of the next position, and the first label against nothing.
 pub(super) fn shift(trial: &mut Trial<'_>) -> Told {
     let batch = trial.case.batch.clone();
     let spec = trial.spec(&[&batch]);
     let before = trial.gradient(&spec, &batch)?;
-    let flipped = map_sequences(&batch, |sequence| {
+    let flipped = batch.map_sequences(|sequence| {
         edit(sequence, |fields| {
             let padding = fields.segment_ids[0] == 0;
             fields.labels[0] =
@@ -217,7 +217,7 @@ pub(super) fn closed_form_gradient(trial: &mut Trial<'_>) -> Told {
     let cross_entropy = CrossEntropy { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
     let mut by_class = vec![CompensatedSum::default(); pinned.logits.len()];
     let mut size = 0.0;
-    for (label, weight) in Trial::label_weights(&spec, &batch)? {
+    for (label, weight) in label_weights(&spec, &batch)? {
         let gradient = cross_entropy.gradient(&pinned.logits, label).map_err(|_| Stop::Void)?;
         size += weight.abs() * norm(&gradient);
         for (sum, g) in by_class.iter_mut().zip(gradient) {
@@ -236,6 +236,8 @@ pub(super) fn closed_form_gradient(trial: &mut Trial<'_>) -> Told {
         by_class.iter().flat_map(|g| pinned.bias.iter().map(move |b| g * b)).collect();
     let bound = trial.gradient_bound(&batch);
     let largest_row = pinned.embedding.chunks_exact(width.max(1)).map(norm).fold(0.0, f64::max);
+    // ‖Wᵀ(p − q)‖ is at most the largest row's norm times ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖: without smoothing,
+    // ‖p − q‖₁ = 2(1 − p_y) and ‖p − q‖ ≥ 1 − p_y.
     let expected = [
         (BIAS, of_bias, size * largest_row * (pinned.logits.len() as f64).sqrt().min(2.0)),
         (EMBEDDING, of_embedding, size * norm(&pinned.bias)),
@@ -285,7 +287,7 @@ pub(super) fn label_smoothing(trial: &mut Trial<'_>) -> Told {
     let plain = CrossEntropy::default();
     let spread = epsilon / pinned.logits.len() as f64;
     let mut expected = CompensatedSum::default();
-    for (label, weight) in Trial::label_weights(&smoothed, &batch)? {
+    for (label, weight) in label_weights(&smoothed, &batch)? {
         for class in 0..pinned.logits.len() {
             let q = if class == label { 1.0 - epsilon + spread } else { spread };
             let log_p = -plain.loss(&pinned.logits, class).map_err(|_| Stop::Void)?;

@@ -2,12 +2,6 @@
 
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence, SequenceFields};
 
-/// The batch with every sequence replaced.
-pub(crate) fn map_sequences(batch: &GlobalBatch, change: impl FnMut(&Sequence) -> Sequence) -> GlobalBatch {
-    let mut change = change;
-    regroup(batch, |micro_batch| micro_batch.sequences().iter().map(&mut change).collect())
-}
-
 /// The batch with the sequences of every micro-batch replaced; at least one must remain.
 pub(crate) fn regroup(
     batch: &GlobalBatch,

@@ -3,7 +3,7 @@
 
 use super::{
     check::norm,
-    edit::{edit, id, map_sequences},
+    edit::{edit, id},
     names::{EMBEDDING, POSITIONS},
     trial::{Computed, Stop, Told, Trial, replace, values},
 };
@@ -31,7 +31,7 @@ impl Trial<'_> {
         replace(&mut parameters, EMBEDDING, embedding)?;
         self.load(&parameters)?;
         let fold = |token: &mut u32| *token = id(*token as usize % half);
-        let batch = map_sequences(&self.case.batch, |sequence| {
+        let batch = self.case.batch.map_sequences(|sequence| {
             edit(sequence, |fields| {
                 fields.input_ids.iter_mut().for_each(fold);
                 fields.targets.iter_mut().for_each(fold);
@@ -83,7 +83,7 @@ pub(super) fn weight_tying(trial: &mut Trial<'_>) -> Told {
         return Err(Stop::Unsupported("a tied head".to_owned()));
     }
     let twins = trial.twins()?;
-    let upper = map_sequences(&twins.batch, |sequence| {
+    let upper = twins.batch.map_sequences(|sequence| {
         edit(sequence, |fields| fields.input_ids.iter_mut().for_each(|token| *token += id(twins.half)))
     });
     let spec = LossSpec { z_loss: 0.0, ..trial.spec(&[&twins.batch]) };
@@ -139,7 +139,7 @@ pub(super) fn repeated_tokens(trial: &mut Trial<'_>) -> Told {
     let found = twins.batch.sequences().enumerate().find_map(|(i, s)| Some((i, repeats(s)?)));
     let Some((chosen, position)) = found else { return Ok(false) };
     let mut index = 0..;
-    let parted = map_sequences(&twins.batch, |sequence| {
+    let parted = twins.batch.map_sequences(|sequence| {
         if index.next() != Some(chosen) {
             return sequence.clone();
         }
@@ -178,7 +178,7 @@ impl Trial<'_> {
         let table = values(&parameters, name)?;
         replace(&mut parameters, name, permuted(&table, &order))?;
         self.load(&parameters)?;
-        let renamed = map_sequences(&batch, |s| edit(s, |fields| rename(fields, &order)));
+        let renamed = batch.map_sequences(|s| edit(s, |fields| rename(fields, &order)));
         let after = self.gradient(&spec, &renamed)?;
         let what = format!("rows of {name} renamed");
         self.combination(&what, &batch, &after, &[(1.0, &before)], &[name]);

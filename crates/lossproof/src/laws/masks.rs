@@ -1,7 +1,7 @@
 //! Clauses of group 3: what is ignored, masked or padded has no influence.
 
 use super::{
-    edit::{edit, given, id, map_sequences, plain},
+    edit::{edit, given, id, plain},
     reductions::differ,
     trial::{Stop, Told, Trial},
 };
@@ -16,7 +16,7 @@ pub(super) fn ignored_labels(trial: &mut Trial<'_>) -> Told {
     let spec = trial.spec(&[&batch]);
     let actual = trial.gradient(&spec, &batch)?;
     let random = &mut trial.random;
-    let other = map_sequences(&batch, |sequence| {
+    let other = batch.map_sequences(|sequence| {
         edit(sequence, |fields| {
             for (target, &label) in fields.targets.iter_mut().zip(&fields.labels) {
                 if !given(label) {
@@ -34,7 +34,7 @@ pub(super) fn ignored_labels(trial: &mut Trial<'_>) -> Told {
     }
     let part = |wanted: bool| {
         let mut chosen = keep.iter();
-        map_sequences(&batch, |s| s.supervise_only(|_| chosen.next() == Some(&wanted)))
+        batch.map_sequences(|s| s.supervise_only(|_| chosen.next() == Some(&wanted)))
     };
     let sum = trial.with_token_loss(LossSpec::sum());
     let whole = trial.gradient(&sum, &batch)?;
@@ -81,7 +81,7 @@ impl Trial<'_> {
         }
         let mut any = false;
         let random = &mut self.random;
-        let batch = map_sequences(&self.case.batch, |sequence| {
+        let batch = self.case.batch.map_sequences(|sequence| {
             let room = limits.positions - sequence.len();
             let count = random.random_range(0..=room.min(5));
             any |= count > 0 && sequence.supervised() > 0;
@@ -144,7 +144,7 @@ pub(super) fn eos_as_padding(trial: &mut Trial<'_>) -> Told {
 
 /// A batch without a supervised token gives a zero gradient, NaN or an error, as declared.
 pub(super) fn ignored_batch(trial: &mut Trial<'_>) -> Told {
-    let batch = map_sequences(&trial.case.batch, |sequence| sequence.supervise_only(|_| false));
+    let batch = trial.case.batch.map_sequences(|sequence| sequence.supervise_only(|_| false));
     let spec = trial.case.spec;
     let told = trial.by_policy(&spec, &batch)?;
     // Whatever the spec of the case is, the default must be seen to hold.
@@ -168,7 +168,7 @@ pub(super) fn prompt_masking(trial: &mut Trial<'_>) -> Told {
     }
     let part = |prompt: bool| {
         let mut cut = cuts.iter();
-        map_sequences(&batch, |s| {
+        batch.map_sequences(|s| {
             let cut = cut.next().copied().unwrap_or(0);
             s.supervise_only(|position| (position < cut) == prompt)
         })
@@ -192,7 +192,7 @@ pub(super) fn prompt_masking(trial: &mut Trial<'_>) -> Told {
     let first = answer.sequences().zip(&cuts).position(|(s, &cut)| sees(s, cut));
     if let (Some(chosen), true) = (first, vocabulary > 1) {
         let mut index = 0..;
-        let changed = map_sequences(&answer, |sequence| {
+        let changed = answer.map_sequences(|sequence| {
             if index.next() != Some(chosen) {
                 return sequence.clone();
             }

@@ -6,7 +6,6 @@
 //! it could have told a violation.
 
 mod accumulation;
-#[cfg(feature = "proptest")]
 mod campaign;
 mod check;
 mod cross_entropy;
@@ -21,7 +20,6 @@ mod rules;
 mod step;
 mod trial;
 
-#[cfg(feature = "proptest")]
 pub use campaign::{Campaign, Failure, Report, Verdict};
 pub use check::{Violation, Worst};
 

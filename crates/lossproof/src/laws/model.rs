@@ -2,19 +2,21 @@
 
 use super::{
     check::norm,
-    edit::{assemble, disassemble, edit, id, map_sequences},
+    edit::{assemble, disassemble, edit, id},
     trial::{Stop, Told, Trial, values},
 };
-use crate::verify::blocks::{self, Blocks};
-use lossproof_numerics::{Dtype, directional_bound, rademacher, sweep};
+use crate::{
+    slope::Slope,
+    verify::{
+        blocks::{self, Blocks},
+        derivative::{FIRST_STEP, HALVINGS},
+    },
+};
+use lossproof_numerics::{Dtype, rademacher, sweep};
 use lossproof_spec::{
     CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields, TokenWeights,
 };
 use rand::{RngExt, seq::SliceRandom};
-
-/// First step and halvings of a finite difference, as in `verify`.
-const FIRST_STEP: f64 = 0.004;
-const HALVINGS: usize = 5;
 
 /// Parameters differentiated in one case: over the cases of a run all of them come up.
 const DIFFERENTIATED: usize = 3;
@@ -25,7 +27,7 @@ impl Trial<'_> {
         let vocabulary = self.vocabulary();
         let random = &mut self.random;
         let mut cuts = Vec::new();
-        let changed = map_sequences(&self.case.batch, |sequence| {
+        let changed = self.case.batch.map_sequences(|sequence| {
             let cut = random.random_range(0..sequence.len());
             cuts.push(cut);
             edit(sequence, |fields| {
@@ -61,7 +63,7 @@ pub(super) fn causal_gradient(trial: &mut Trial<'_>) -> Told {
     let (cuts, changed) = trial.another_future();
     let past = |batch: &GlobalBatch| {
         let mut cut = cuts.iter();
-        map_sequences(batch, |s| {
+        batch.map_sequences(|s| {
             let cut = cut.next().copied().unwrap_or(0);
             s.supervise_only(|position| position <= cut)
         })
@@ -181,14 +183,13 @@ impl Trial<'_> {
         let plateau = sweep?.contract(&weights);
         let inner: CompensatedSum = gradient.iter().zip(&direction).map(|(g, v)| g * v).collect();
         let inner = inner.value();
-        let unit = directional_bound(1.0, 0.0, 0.0, 1);
-        let scale = directional_bound(inner, norm(&gradient), norm(&direction), gradient.len()) / unit;
-        // Differences that are less certain than the bound neither certify nor convict.
-        if plateau.uncertainty > unit * scale && (inner - plateau.value).abs() <= plateau.uncertainty {
+        let slope = Slope::new(inner, norm(&gradient), norm(&direction), gradient.len(), plateau);
+        if slope.is_undecided(Slope::bound()) {
             return Ok(None);
         }
         let what = format!("derivative along ±1 in {name}");
-        self.number(&what, name, unit + self.facts.noise, (inner, plateau.value), scale);
+        let bound = Slope::bound() + self.facts.noise;
+        self.number(&what, name, bound, (slope.inner, slope.difference.value), slope.scale);
         Ok(Some(()))
     }
 

@@ -1,7 +1,7 @@
 //! Clauses of group 2: reductions are token weights.
 
 use super::{
-    edit::{assemble, disassemble, map_sequences, regroup},
+    edit::{assemble, disassemble, regroup},
     trial::{Computed, Stop, Told, Trial},
 };
 use crate::{Collect, Observation, SubjectError};
@@ -168,7 +168,7 @@ pub(super) fn linearity(trial: &mut Trial<'_>) -> Told {
         let keep = |sequence: &Sequence| {
             sequence.supervise_only(|_| weights.next().is_some_and(|w| w.to_bits() == class.to_bits()))
         };
-        let own = map_sequences(&batch, keep);
+        let own = batch.map_sequences(keep);
         parts.push((class, trial.gradient(&sum, &own)?));
     }
     let parts: Vec<_> = parts.iter().map(|(class, part)| (*class, part)).collect();

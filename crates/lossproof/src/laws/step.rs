@@ -1,11 +1,10 @@
 //! Clauses of group 7: one optimizer step.
 
 use super::{
-    edit::map_sequences,
     rules::Updated,
     trial::{Computed, Stop, Told, Trial, values},
 };
-use crate::{Adam, Clip, Collect, Decayed, EpsilonPlacement, Optimizer, Rule, StepReport, TensorSet};
+use crate::{Adam, Clip, Collect, Decayed, EpsilonPlacement, Optimizer, Rule, StepReport, Tensor, TensorSet};
 use lossproof_numerics::Dtype;
 use lossproof_spec::{GlobalBatch, LossSpec, Reduction};
 use rand::{RngExt, seq::IndexedRandom};
@@ -13,6 +12,11 @@ use rand::{RngExt, seq::IndexedRandom};
 /// Roundings of one update that can add up: with `m` and `v` updated, corrected, divided, scaled and subtracted there are
 /// about a dozen, each within one unit round-off of a term that the magnitudes bound; a square root halves what is under it.
 const ROUNDINGS: f64 = 32.0;
+
+/// The squared norm of a tensor.
+fn square(tensor: &Tensor) -> f64 {
+    (0..tensor.elements()).map(|i| tensor.get(i).powi(2)).sum()
+}
 
 /// What is seen of one step.
 struct Stepped {
@@ -60,7 +64,7 @@ impl Trial<'_> {
         for k in 0..count {
             let stepped = self.step(&spec, &batch)?;
             let expected = expected.get_or_insert_with(|| {
-                let new = |(name, tensor): (&String, &crate::Tensor)| {
+                let new = |(name, tensor): (&String, &Tensor)| {
                     (name.clone(), Updated::new(tensor.to_f64(), tensor.shape().to_vec()))
                 };
                 stepped.before.iter().map(new).collect()
@@ -110,13 +114,12 @@ impl Trial<'_> {
 
     /// The reported norms are those of the gradient before clipping.
     fn norms(&mut self, stepped: &Stepped, batch: &GlobalBatch) {
-        let of = |tensor: &crate::Tensor| (0..tensor.elements()).map(|i| tensor.get(i).powi(2)).sum::<f64>();
         let squares: Vec<f64> = self
             .facts
             .parameters
             .iter()
             .filter_map(|p| stepped.gradient.gradient.get(&p.name))
-            .map(of)
+            .map(square)
             .collect();
         let total = squares.iter().sum::<f64>().sqrt();
         // A norm adds squares, all positive: its roundings are those of one sum, bounded as a gradient's are.
@@ -194,7 +197,6 @@ pub(super) fn clipping(trial: &mut Trial<'_>) -> Told {
     let batch = trial.case.batch.clone();
     let spec = trial.spec(&[&batch]);
     let gradient = trial.gradient(&spec, &batch)?;
-    let square = |tensor: &crate::Tensor| (0..tensor.elements()).map(|i| tensor.get(i).powi(2)).sum::<f64>();
     let norm = gradient.gradient.values().map(square).sum::<f64>().sqrt();
     if norm <= 0.0 || !norm.is_finite() {
         return Ok(false);
@@ -227,7 +229,7 @@ pub(super) fn adam_scale(trial: &mut Trial<'_>) -> Told {
     // The sum is N times the mean: with a power of two of tokens, to the bit.
     let keep = 1_usize << supervised.ilog2();
     let mut left = keep;
-    let batch = map_sequences(&trial.case.batch, |sequence| {
+    let batch = trial.case.batch.map_sequences(|sequence| {
         sequence.supervise_only(|position| {
             let kept = sequence.supervises(position) && left > 0;
             left -= usize::from(kept);
@@ -254,7 +256,7 @@ pub(super) fn adam_scale(trial: &mut Trial<'_>) -> Told {
     }
     let [(one, large), (other, small)] = &runs[..] else { return Err(Stop::Void) };
     let same = one.iter().all(|(name, tensor)| {
-        let bits = |t: &crate::Tensor| t.to_f64().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let bits = |t: &Tensor| t.to_f64().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         other.get(name).is_some_and(|twin| bits(twin) == bits(tensor))
     });
     trial.fact(same, || {

@@ -6,7 +6,7 @@ use crate::{
     TensorSet, TensorValues, Unsupported, UpstreamWeights,
     verify::blocks::{self, Blocks},
 };
-use lossproof_numerics::{Dtype, ErrorModel, difference};
+use lossproof_numerics::{Difference, Dtype, ErrorModel, difference};
 use lossproof_spec::{EmptyPolicy, GlobalBatch, LossSpec, TokenWeights};
 use num_traits::ToPrimitive;
 use rand::SeedableRng;
@@ -79,18 +79,6 @@ pub(crate) struct Computed {
 impl Computed {
     pub(crate) fn loss(&self) -> f64 {
         self.observation.loss
-    }
-
-    /// The largest relative difference of any tensor of two gradients.
-    pub(crate) fn distance(&self, other: &Self) -> f64 {
-        let apart = |(name, tensor): (&String, &Tensor)| match other.gradient.get(name) {
-            Some(twin) if twin.elements() == tensor.elements() => {
-                let difference = difference(|i| tensor.get(i), |i| twin.get(i), 0..tensor.elements());
-                difference.relative_to(difference.expected)
-            }
-            _ => f64::INFINITY,
-        };
-        self.gradient.iter().map(apart).fold(0.0, f64::max)
     }
 
     /// What an error of the loss is relative to: [`ErrorModel::loss_bound`].
@@ -259,37 +247,44 @@ impl<'a> Trial<'a> {
             }
             let unit = blocks::name(block);
             let at = format!("{what}: gradient of {unit}");
-            let Some(tensor) = actual.gradient.get(&block.parameter) else {
-                let violation = missing(&at);
-                self.check.hold(&unit, bound, f64::INFINITY, || violation);
-                continue;
-            };
-            let tensors: Option<Vec<_>> =
+            let parts: Option<Vec<_>> =
                 parts.iter().map(|(c, part)| Some((*c, part.gradient.get(&block.parameter)?))).collect();
-            let Some(tensors) = tensors else {
-                let violation = missing(&at);
-                self.check.hold(&unit, bound, f64::INFINITY, || violation);
+            let (Some(tensor), Some(parts)) = (actual.gradient.get(&block.parameter), parts) else {
+                self.check.hold(&unit, bound, f64::INFINITY, || missing(&at));
                 continue;
             };
-            let expected = |index| tensors.iter().map(|(c, tensor)| c * tensor.get(index)).sum::<f64>();
-            let apart =
-                |factor: f64| difference(|index| factor * tensor.get(index), expected, block.indices());
-            let now = apart(1.0);
-            let violation = || Violation {
-                statement: at,
-                error: now.relative_to(scale),
-                bound,
-                pair: now.worst.map(|worst| (worst.actual, worst.expected)),
-                ratio: parallel(|index| tensor.get(index), expected, || block.indices(), now.expected),
-            };
+            let expected = |index| parts.iter().map(|(c, tensor)| c * tensor.get(index)).sum::<f64>();
+            let values = Values { actual: |index| tensor.get(index), expected, indices: || block.indices() };
             // Exactly zero on both sides in a block that generically is not: nothing to be relative to.
-            if block.structurally_zero || scale <= 0.0 {
-                let error = now.relative_to(scale).max(if scale > 0.0 { now.actual / scale } else { 0.0 });
-                self.check.hold(&unit, bound, error, violation);
-            } else {
-                let error = |factor: f64| apart(factor).relative_to(scale);
-                self.check.compare(&unit, bound, now.actual / scale, error, violation);
-            }
+            let nothing = block.structurally_zero || scale <= 0.0;
+            self.values(&at, &unit, bound, &values, scale, nothing);
+        }
+    }
+
+    /// Holds values to what is expected of each, relative to `scale`. Where there should be nothing, nothing is certified.
+    fn values<I: Iterator<Item = usize>>(
+        &mut self,
+        what: &str,
+        unit: &str,
+        bound: f64,
+        values: &Values<impl Fn(usize) -> f64, impl Fn(usize) -> f64, impl Fn() -> I>,
+        scale: f64,
+        nothing: bool,
+    ) {
+        let now = values.apart(1.0);
+        let violation = || Violation {
+            statement: what.to_owned(),
+            error: now.relative_to(scale),
+            bound,
+            pair: now.worst.map(|worst| (worst.actual, worst.expected)),
+            ratio: values.ratio(now.expected),
+        };
+        if nothing {
+            let error = now.relative_to(scale).max(if scale > 0.0 { now.actual / scale } else { 0.0 });
+            self.check.hold(unit, bound, error, violation);
+        } else {
+            let error = |factor: f64| values.apart(factor).relative_to(scale);
+            self.check.compare(unit, bound, now.actual / scale, error, violation);
         }
     }
 
@@ -338,23 +333,10 @@ impl<'a> Trial<'a> {
             };
             return self.check.hold(unit, bound, f64::INFINITY, || violation);
         }
-        let apart = |factor: f64| {
-            difference(|index| factor * actual[index], |index| expected[index], 0..actual.len())
-        };
-        let now = apart(1.0);
-        let violation = || Violation {
-            statement: what.to_owned(),
-            error: now.relative_to(scale),
-            bound,
-            pair: now.worst.map(|worst| (worst.actual, worst.expected)),
-            ratio: parallel(|i| actual[i], |i| expected[i], || 0..actual.len(), now.expected),
-        };
-        if now.actual > 0.0 && scale > 0.0 {
-            let error = |factor: f64| apart(factor).relative_to(scale);
-            self.check.compare(unit, bound, now.actual / scale, error, violation);
-        } else {
-            self.check.hold(unit, bound, now.relative_to(scale), violation);
-        }
+        let nothing = scale <= 0.0 || actual.iter().all(|value| *value == 0.0);
+        let length = actual.len();
+        let values = Values { actual: |i| actual[i], expected: |i| expected[i], indices: || 0..length };
+        self.values(what, unit, bound, &values, scale, nothing);
     }
 
     /// Records a violation that is no matter of degree, unless `holds`.
@@ -370,17 +352,28 @@ fn missing(at: &str) -> Violation {
     Violation { statement, error: f64::INFINITY, bound: 0.0, pair: None, ratio: None }
 }
 
-/// The factor that turns `expected` into `actual`, where there is one: both are parallel to a millionth.
-fn parallel<I: Iterator<Item = usize>>(
-    actual: impl Fn(usize) -> f64,
-    expected: impl Fn(usize) -> f64,
-    indices: impl Fn() -> I,
-    norm: f64,
-) -> Option<f64> {
-    let inner: f64 = indices().map(|index| actual(index) * expected(index)).sum();
-    let factor = inner / norm / norm;
-    let apart = difference(actual, |index| factor * expected(index), indices());
-    (apart.difference <= 1e-6 * apart.actual && factor.is_finite()).then_some(factor)
+/// Values beside what is expected of them, by index.
+struct Values<A, E, I> {
+    actual: A,
+    expected: E,
+    indices: I,
+}
+
+impl<A: Fn(usize) -> f64, E: Fn(usize) -> f64, N: Iterator<Item = usize>, I: Fn() -> N> Values<A, E, I> {
+    /// How far apart they are when the values are multiplied by `factor`.
+    fn apart(&self, factor: f64) -> Difference {
+        difference(|index| factor * (self.actual)(index), &self.expected, (self.indices)())
+    }
+
+    /// The factor that turns what is expected, of this norm, into the values, where there is one: both are parallel to a
+    /// millionth.
+    fn ratio(&self, norm: f64) -> Option<f64> {
+        let inner: f64 = (self.indices)().map(|index| (self.actual)(index) * (self.expected)(index)).sum();
+        let factor = inner / norm / norm;
+        let scaled = |index| factor * (self.expected)(index);
+        let apart = difference(&self.actual, scaled, (self.indices)());
+        (apart.difference <= 1e-6 * apart.actual && factor.is_finite()).then_some(factor)
+    }
 }
 
 /// A tensor of a set as f64 values.

@@ -6,16 +6,16 @@ use super::{
     row::RowBuilder,
     semantics::Semantics,
 };
-use crate::{Subject, TensorSet};
-use lossproof_numerics::{Sweep, directional_bound, rademacher, sweep};
+use crate::{Subject, TensorSet, slope::Slope};
+use lossproof_numerics::{Sweep, rademacher, sweep};
 use lossproof_spec::{CompensatedSum, GlobalBatch};
 
 /// First step of a sweep. A direction has the scale of what it moves, so this changes it by 0.4 %: small enough that the
 /// fourth-order truncation starts near 1e-10 of the derivative, large enough that rounding (`8u·|ℓ|/h`) stays below it.
-const FIRST_STEP: f64 = 0.004;
+pub(crate) const FIRST_STEP: f64 = 0.004;
 
 /// How often the step may be halved before the estimate must have plateaued.
-const HALVINGS: usize = 5;
+pub(crate) const HALVINGS: usize = 5;
 
 /// Which directions finite differences are taken along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub(crate) fn compare(
     gradient: &TensorSet,
     noise: f64,
 ) {
-    let relative_bound = directional_bound(1.0, 0.0, 0.0, 1) + noise;
+    let relative_bound = Slope::bound() + noise;
     for of_parameter in derivatives.chunk_by(|a, b| a.parameter == b.parameter) {
         let Some(tensor) = of_parameter.first().and_then(|first| gradient.get(&first.parameter)) else {
             row.hold(|| "a gradient that was not handed over".to_owned(), f64::INFINITY, relative_bound);
@@ -146,23 +146,19 @@ pub(crate) fn compare(
         for derivative in of_parameter {
             let plateau = derivative.sweep.contract(&semantics.per_prediction);
             let inner = derivative.direction.dot(tensor);
-            let absolute =
-                directional_bound(inner, gradient_norm, derivative.direction.norm(), tensor.elements());
-            let scale = absolute / directional_bound(1.0, 0.0, 0.0, 1);
-            if scale == 0.0 && plateau.value.abs() <= plateau.uncertainty {
+            let elements = tensor.elements();
+            let slope = Slope::new(inner, gradient_norm, derivative.direction.norm(), elements, plateau);
+            if slope.scale == 0.0 && plateau.value.abs() <= plateau.uncertainty {
                 continue;
             }
-            let error = |factor: f64| (factor * inner - plateau.value).abs() / scale;
-            let uncertainty = plateau.uncertainty / scale;
-            // Where the differences themselves are less certain than the bound they neither certify nor convict: another
-            // direction through the parameter has to. A coordinate has no other direction.
-            if uncertainty > relative_bound && error(1.0) <= uncertainty {
+            if slope.is_undecided(relative_bound) {
+                // A coordinate has no other direction.
                 if matches!(derivative.direction, Direction::Coordinate { .. }) {
                     row.uncertain();
                 }
                 continue;
             }
-            row.compare(|| derivative.label.clone(), relative_bound, inner.abs() / scale, error);
+            row.compare(|| derivative.label.clone(), relative_bound, slope.effect(), |f| slope.error(f));
         }
         row.end_unit();
     }

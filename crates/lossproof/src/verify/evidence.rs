@@ -1,8 +1,7 @@
 //! What one subject computed: the raw material of a verification.
 
 use super::{VerifyError, semantics::Semantics};
-use crate::{Collect, LoadParameters, Observation, Subject, TensorSet, TokenLosses};
-use lossproof_numerics::difference;
+use crate::{Collect, LoadParameters, Observation, Subject, TensorSet, TokenLosses, parameters::distance};
 use lossproof_spec::{GlobalBatch, LossSpec};
 
 /// Everything a small model's subject computed, gradients whole and in f64.
@@ -52,18 +51,6 @@ impl Evidence {
     pub(crate) fn parts(&self, weights: &[f64], norm: impl Fn(&TensorSet) -> f64) -> f64 {
         self.sequences.iter().zip(weights).map(|(gradient, weight)| weight.abs() * norm(gradient)).sum()
     }
-}
-
-/// The largest relative difference of any tensor of two gradients.
-fn distance(one: &TensorSet, other: &TensorSet) -> f64 {
-    let apart = |(name, tensor): (&String, &crate::Tensor)| match other.get(name) {
-        Some(twin) if twin.elements() == tensor.elements() => {
-            let difference = difference(|i| tensor.get(i), |i| twin.get(i), 0..tensor.elements());
-            difference.relative_to(difference.expected)
-        }
-        _ => f64::INFINITY,
-    };
-    one.iter().map(apart).fold(0.0, f64::max)
 }
 
 /// One configured accumulation, collected.

@@ -7,8 +7,8 @@ use super::{
     row::RowBuilder,
     semantics::Semantics,
 };
-use crate::{GradientSink, GradientView, ParameterSource, SinkError, Subject, TensorValues};
-use lossproof_numerics::{Rademacher, Sweep, directional_bound, sweep};
+use crate::{GradientSink, GradientView, ParameterSource, SinkError, Subject, TensorValues, slope::Slope};
+use lossproof_numerics::{Rademacher, Sweep, sweep};
 use lossproof_spec::{CompensatedSum, GlobalBatch};
 use std::collections::BTreeMap;
 
@@ -118,18 +118,16 @@ pub(super) fn row(name: &str, derivatives: &[Derivative], meaning: &Semantics, g
     let text = "∇ = finite differences, 3 global directions".to_owned();
     let mut row =
         RowBuilder::new(Statement::FiniteDifferences, Some(meaning.name), name, text, BoundFrom::Plateau);
-    let bound = directional_bound(1.0, 0.0, 0.0, 1);
+    let bound = Slope::bound();
     for (number, derivative) in derivatives.iter().enumerate() {
         let terms = derivative.inner.iter().zip(&meaning.weights).map(|(inner, weight)| inner * weight);
         let inner = terms.collect::<CompensatedSum>().value();
         let plateau = derivative.sweep.contract(&meaning.per_prediction);
-        let scale = directional_bound(inner, gradient_norm, derivative.norm, derivative.elements) / bound;
-        let error = |factor: f64| (factor * inner - plateau.value).abs() / scale;
-        // Less certain than the bound, a direction neither certifies nor convicts: another one has to.
-        if plateau.uncertainty / scale > bound && error(1.0) <= plateau.uncertainty / scale {
+        let slope = Slope::new(inner, gradient_norm, derivative.norm, derivative.elements, plateau);
+        if slope.is_undecided(bound) {
             continue;
         }
-        row.compare(|| format!("direction {number}"), bound, inner.abs() / scale, error);
+        row.compare(|| format!("direction {number}"), bound, slope.effect(), |factor| slope.error(factor));
     }
     row.end_unit();
     row.finish()

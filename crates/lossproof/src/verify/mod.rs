@@ -5,7 +5,7 @@
 
 mod blame;
 pub(crate) mod blocks;
-mod derivative;
+pub(crate) mod derivative;
 mod evidence;
 mod exact;
 mod global;

@@ -1,13 +1,7 @@
 //! Building a row from comparisons, with its power and its negative control.
 
 use super::report::{BoundFrom, Comparison, Row, Statement, Verdict};
-use std::cmp::Ordering;
-
-/// A comparison weaker than this checks nothing: an error of 1 % would pass.
-const WEAKEST: f64 = 1e-2;
-
-/// The negative control scales by 1 plus this many times the power.
-const CONTROL: f64 = 4.0;
+use crate::judgement::{Strength, closeness, exceeds};
 
 /// A row in the making.
 ///
@@ -15,16 +9,10 @@ const CONTROL: f64 = 4.0;
 /// of which one has to be strong enough, while all of them have to hold.
 pub(crate) struct RowBuilder {
     row: Row,
-    strongest_in_unit: Option<Unit>,
+    strongest_in_unit: Option<Strength>,
     units: usize,
     unchecked: bool,
     failed: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Unit {
-    power: f64,
-    caught: bool,
 }
 
 impl RowBuilder {
@@ -51,10 +39,7 @@ impl RowBuilder {
         Self { row, strongest_in_unit: None, units: 0, unchecked: false, failed: false }
     }
 
-    /// Holds one comparison to `bound`. `error(factor)` is the error when the judged quantity is multiplied by `factor`;
-    /// `effect` is how much that error grows per relative change: `error(1 + δ) ≥ effect·δ − error(1)`.
-    ///
-    /// Certain to be caught is therefore a relative error of `(bound + error(1)) / effect`: the power.
+    /// Holds one comparison to `bound`; `effect` and `error` are as in [`Strength::of`].
     pub(crate) fn compare(
         &mut self,
         at: impl FnOnce() -> String,
@@ -64,12 +49,8 @@ impl RowBuilder {
     ) {
         let now = error(1.0);
         self.hold(at, now, bound);
-        let power = (bound + now) / effect;
-        let strong = power.is_finite() && power <= WEAKEST;
-        let caught = strong && exceeds(error(1.0 + CONTROL * power), bound);
-        let this = Unit { power: if strong { power } else { f64::INFINITY }, caught };
-        let stronger = |other: &Unit| other.power <= this.power;
-        self.strongest_in_unit = Some(self.strongest_in_unit.filter(stronger).unwrap_or(this));
+        let this = Strength::of(bound, effect, now, error);
+        self.strongest_in_unit = Some(self.strongest_in_unit.map_or(this, |former| former.or(this)));
     }
 
     /// Holds one number to another, relative to `scale`, as a unit of its own.
@@ -88,8 +69,6 @@ impl RowBuilder {
     pub(crate) fn hold(&mut self, at: impl FnOnce() -> String, error: f64, bound: f64) {
         self.row.compared += 1;
         self.failed |= exceeds(error, bound);
-        let closeness =
-            |error: f64, bound: f64| if error.is_finite() { error / bound } else { f64::INFINITY };
         let first = self.row.compared == 1;
         if first || closeness(error, bound) > closeness(self.row.worst.error, self.row.worst.bound) {
             self.row.worst = Comparison { at: at(), error, bound };
@@ -136,9 +115,4 @@ impl RowBuilder {
         }
         self.row
     }
-}
-
-/// Whether an error breaks a bound; NaN on either side does.
-fn exceeds(error: f64, bound: f64) -> bool {
-    error.partial_cmp(&bound).is_none_or(Ordering::is_gt)
 }

@@ -54,15 +54,6 @@ impl Sequences {
     }
 }
 
-/// A gradient that goes nowhere.
-pub(super) struct Nowhere;
-
-impl GradientSink for Nowhere {
-    fn receive(&mut self, _: &str, _: &[usize], _: crate::GradientView<'_>) -> Result<(), crate::SinkError> {
-        Ok(())
-    }
-}
-
 /// How far apart two sketches of a gradient are: the largest estimate of any block, relative to the block or its siblings.
 pub(super) fn distance(blocks: &Blocks, one: &Sketches, other: &Sketches) -> f64 {
     let norm = |index: usize, _: &Block| one[index].as_ref().map_or(f64::NAN, |sketch| sketch.norm);

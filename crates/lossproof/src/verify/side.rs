@@ -6,9 +6,9 @@ use super::{
     describe,
     evidence::evaluator,
     semantics::Semantics,
-    sequences::{self, Nowhere, Sequences, Sketches},
+    sequences::{self, Sequences, Sketches},
 };
-use crate::{Observation, Sketch, Subject};
+use crate::{Discard, Observation, Sketch, Subject};
 use lossproof_numerics::Dtype;
 use lossproof_spec::{GlobalBatch, LossSpec};
 
@@ -43,7 +43,7 @@ impl Side {
     ) -> Result<Self, VerifyError> {
         let info = subject.info();
         let token_losses = evaluator(subject)?.evaluate(batch)?;
-        let sequences = Sequences::gather(subject, batch, blocks, seed, progress, || Nowhere, |Nowhere| ())?;
+        let sequences = Sequences::gather(subject, batch, blocks, seed, progress, || Discard, |Discard| ())?;
         // Once more, on the last one: what two identical calls differ by.
         let noise = match (batch.sequences().last(), sequences.last()) {
             (Some(sequence), Some(before)) => {
