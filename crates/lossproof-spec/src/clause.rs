@@ -177,7 +177,7 @@ pub const CLAUSES: &[Clause] = &[
     must(
         "4.4",
         "partial-window",
-        "A window with fewer micro-batches than usual MUST be normalised by its own counts.",
+        "A window with fewer micro-batches than usual MUST be normalised by its own counts and stepped with like any other.",
     ),
     must("4.5", "zero-grad", "A gradient MUST NOT contain anything of an earlier optimizer step."),
     must(

@@ -5,6 +5,7 @@ use super::{
     reductions::differ,
     trial::{Computed, Stop, Told, Trial},
 };
+use crate::Optimizer;
 use lossproof_spec::{
     Combine, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Reduction, Scope, Sequence, TokenWeights,
 };
@@ -110,7 +111,7 @@ pub(super) fn naive_deviation(trial: &mut Trial<'_>) -> Told {
     trial.deviation(&spec, &groups)
 }
 
-/// A window with fewer micro-batches than the one before is divided by its own number.
+/// A window with fewer micro-batches than the one before is divided by its own number, and its step is taken.
 pub(super) fn partial_window(trial: &mut Trial<'_>) -> Told {
     let full = trial.case.batch.clone();
     let mut ranks = disassemble(&full);
@@ -122,6 +123,14 @@ pub(super) fn partial_window(trial: &mut Trial<'_>) -> Told {
     let spec = trial.with_token_loss(LossSpec::naive_accumulated_mean());
     let before = trial.gradient(&spec, &full)?;
     trial.calculus(&spec, &partial)?;
+    if trial.subject.optimizer_steps().is_some() {
+        let optimizer = Optimizer::sgd(trial.learning_rate());
+        match trial.closed_form_steps(&optimizer, &spec, &[&full, &partial]) {
+            // What is normalised can be seen without a step.
+            Ok(_) | Err(Stop::Unsupported(_)) => {}
+            Err(stop) => return Err(stop),
+        }
+    }
     Ok(before.total > 0.0 && partial.layout().supervised() > 0)
 }
 

@@ -185,26 +185,74 @@ pub(super) fn constant_invariance(trial: &mut Trial<'_>) -> Told {
     trial.load(&parameters)?;
     let after = trial.gradient(&spec, &batch)?;
     // The logits grow by the constant, and so does the rounding error of their differences, and of what follows.
-    let growth = 1.0 + constant;
-    let what = "a constant on all logits";
-    let (loss_bound, bound) = (growth * trial.loss_bound(&batch), growth * trial.gradient_bound(&batch));
-    let scale = before.loss().abs().max(before.total);
-    trial.number(what, "loss", loss_bound, (after.loss(), before.loss()), scale);
-    for name in [BIAS, GAIN] {
-        let (from, to) = (values(&before.gradient, name)?, values(&after.gradient, name)?);
-        // The constant's own direction is null: its element is a sum that cancels.
-        let scale = norm(&from).max(before.total);
-        trial.elements(&format!("{what}: gradient of {name}"), name, bound, &to, &from, scale);
-    }
-    // The head's part of the first column is what the constant multiplies.
-    let others = |gradient: Vec<f64>| -> Vec<f64> {
-        gradient.into_iter().enumerate().filter(|(i, _)| i % width.max(1) != 0).map(|(_, g)| g).collect()
-    };
-    let (from, to) =
-        (others(values(&before.gradient, EMBEDDING)?), others(values(&after.gradient, EMBEDDING)?));
-    let what = format!("{what}: gradient of {EMBEDDING} but for its first column");
-    trial.elements(&what, EMBEDDING, bound, &to, &from, norm(&from).max(before.total));
+    trial.unchanged("a constant on all logits", 1.0 + constant, &before, &after)?;
+    trial.exact_constant(&spec, &batch)?;
     Ok(before.total > 0.0)
+}
+
+impl Trial<'_> {
+    /// A constant far larger than the logits, to which it can be added without rounding: they are 1/16 apart, and so are the
+    /// numbers of the dtype around the constant. Their differences are exact then, and what is computed of these is what was
+    /// computed before. The normaliser's exponential overflows, and the difference between its logarithm and a logit has no
+    /// digit left.
+    fn exact_constant(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<(), Stop> {
+        let spacing = 1.0 / 16.0;
+        let constant = spacing / (2.0 * self.dtype().unit_roundoff());
+        let mut parameters = self.parameters()?;
+        let width = values(&parameters, BIAS)?.len();
+        if width < 2 {
+            return Ok(());
+        }
+        // The logits are bias[0] + column 1: every other product is with zero.
+        let mut embedding = values(&parameters, EMBEDDING)?;
+        for row in embedding.chunks_exact_mut(width) {
+            row[0] = 1.0;
+            row[1] = spacing * f64::from(self.random.random_range(-32_i32..=32));
+        }
+        let mut bias = vec![0.0; width];
+        bias[1] = 1.0;
+        replace(&mut parameters, EMBEDDING, embedding)?;
+        replace(&mut parameters, GAIN, vec![0.0; width])?;
+        replace(&mut parameters, BIAS, bias.clone())?;
+        self.load(&parameters)?;
+        let before = self.gradient(spec, batch)?;
+        bias[0] = constant;
+        replace(&mut parameters, BIAS, bias)?;
+        self.load(&parameters)?;
+        let after = self.gradient(spec, batch)?;
+        self.unchanged(&format!("{constant} on all logits, exactly"), 1.0, &before, &after)
+    }
+
+    /// Holds loss and gradient after a constant was added to those before, the bounds being `growth` times as large. The
+    /// constant is the first element of the final bias, and the first column of the embedding is one.
+    fn unchanged(
+        &mut self,
+        what: &str,
+        growth: f64,
+        before: &Computed,
+        after: &Computed,
+    ) -> Result<(), Stop> {
+        let batch = &before.origin.batch;
+        let (loss_bound, bound) = (growth * self.loss_bound(batch), growth * self.gradient_bound(batch));
+        let scale = before.loss().abs().max(before.total);
+        self.number(what, "loss", loss_bound, (after.loss(), before.loss()), scale);
+        for name in [BIAS, GAIN] {
+            let (from, to) = (values(&before.gradient, name)?, values(&after.gradient, name)?);
+            // The constant's own direction is null: its element is a sum that cancels.
+            let scale = norm(&from).max(before.total);
+            self.elements(&format!("{what}: gradient of {name}"), name, bound, &to, &from, scale);
+        }
+        let width = values(&before.gradient, BIAS)?.len().max(1);
+        // The head's part of the first column is what the constant multiplies.
+        let others = |gradient: Vec<f64>| -> Vec<f64> {
+            gradient.into_iter().enumerate().filter(|(i, _)| i % width != 0).map(|(_, g)| g).collect()
+        };
+        let (from, to) =
+            (others(values(&before.gradient, EMBEDDING)?), others(values(&after.gradient, EMBEDDING)?));
+        let what = format!("{what}: gradient of {EMBEDDING} but for its first column");
+        self.elements(&what, EMBEDDING, bound, &to, &from, norm(&from).max(before.total));
+        Ok(())
+    }
 }
 
 /// The gradient of a pinned model in closed form: `∂ℓ/∂z = p − q`, so `∇b = Σ w·Wᵀ(p − q)` and `∇W = Σ w·(p − q)·bᵀ`; a gain of

@@ -55,22 +55,16 @@ impl Trial<'_> {
         other: &Computed,
     ) -> Result<(), Stop> {
         self.combination(what, &twins.batch, one, &[(1.0, other)], &[EMBEDDING]);
-        let (one, other) = (values(&one.gradient, EMBEDDING)?, values(&other.gradient, EMBEDDING)?);
+        let (of_one, of_other) = (values(&one.gradient, EMBEDDING)?, values(&other.gradient, EMBEDDING)?);
         let fold = |gradient: &[f64]| -> Vec<f64> {
             let (lower, upper) =
                 gradient[..2 * twins.half * twins.columns].split_at(twins.half * twins.columns);
             lower.iter().zip(upper).map(|(a, b)| a + b).collect()
         };
-        let scale = norm(&one).max(norm(&other));
+        let scale = norm(&of_one).max(norm(&of_other));
         let bound = self.gradient_bound(&twins.batch);
-        self.elements(
-            &format!("{what}: gradient of {EMBEDDING}, twins added"),
-            EMBEDDING,
-            bound,
-            &fold(&one),
-            &fold(&other),
-            scale,
-        );
+        let what = format!("{what}, twins added");
+        self.rearranged(&what, EMBEDDING, bound, one, (&fold(&of_one), &fold(&of_other)), scale);
         Ok(())
     }
 }
@@ -184,7 +178,7 @@ impl Trial<'_> {
         self.combination(&what, &batch, &after, &[(1.0, &before)], &[name]);
         let (from, to) = (values(&before.gradient, name)?, values(&after.gradient, name)?);
         let bound = self.gradient_bound(&batch);
-        self.elements(&what, name, bound, &to, &permuted(&from, &order), norm(&from));
+        self.rearranged(&what, name, bound, &after, (&to, &permuted(&from, &order)), norm(&from));
         Ok(renamed != batch && before.total > 0.0)
     }
 }

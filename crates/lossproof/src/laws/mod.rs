@@ -8,6 +8,7 @@
 mod accumulation;
 mod campaign;
 mod check;
+mod compare;
 mod cross_entropy;
 mod edit;
 mod embedding;
@@ -17,6 +18,7 @@ mod names;
 mod ranks;
 mod reductions;
 mod rules;
+mod second_look;
 mod step;
 mod trial;
 

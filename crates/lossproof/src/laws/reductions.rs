@@ -2,7 +2,7 @@
 
 use super::{
     edit::{assemble, disassemble, regroup},
-    trial::{Computed, Stop, Told, Trial},
+    trial::{Computed, Origin, Stop, Told, Trial},
 };
 use crate::{Collect, Observation, SubjectError};
 use lossproof_spec::{
@@ -159,7 +159,9 @@ pub(super) fn linearity(trial: &mut Trial<'_>) -> Told {
     let supervised = batch.predictions().zip(&upstream).filter(|(p, _)| p.supervised);
     let mut classes: Vec<f64> = supervised.map(|(_, &weight)| weight).collect();
     let total = classes.iter().map(|weight| weight.abs()).sum();
-    let actual = Computed { observation, gradient: sink.into_tensors(), total };
+    let origin =
+        Origin { spec: sum, batch: batch.clone(), upstream: Some(upstream.clone()), loads: trial.loads };
+    let actual = Computed { observation, gradient: sink.into_tensors(), total, origin };
     classes.sort_by(f64::total_cmp);
     classes.dedup_by(|a, b| a.to_bits() == b.to_bits());
     let mut parts = Vec::new();

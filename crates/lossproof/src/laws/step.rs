@@ -41,7 +41,8 @@ impl Trial<'_> {
     fn step(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Stepped, Stop> {
         let before = self.read()?;
         let gradient = self.gradient(spec, batch)?;
-        let report = self.steps()?.step(batch)?;
+        let answer = self.steps()?.step(batch);
+        let report = self.answered(spec, batch, answer)?;
         Ok(Stepped { before, after: self.read()?, gradient, report })
     }
 
@@ -50,19 +51,23 @@ impl Trial<'_> {
         ROUNDINGS * self.dtype().unit_roundoff()
     }
 
-    /// Takes steps and holds every parameter after each to the closed form; returns the reports.
-    fn closed_form_steps(&mut self, optimizer: &Optimizer, count: u32) -> Result<Vec<StepReport>, Stop> {
+    /// Takes a step on every window and holds every parameter after each to the closed form; returns the reports. The spec is
+    /// to have weights on all of them.
+    pub(super) fn closed_form_steps(
+        &mut self,
+        optimizer: &Optimizer,
+        spec: &LossSpec,
+        windows: &[&GlobalBatch],
+    ) -> Result<Vec<StepReport>, Stop> {
         if self.facts.noise > 0.0 && !matches!(optimizer.rule, Rule::Sgd { .. }) {
             // Adam turns the noise of an element that should be zero into an update of full size.
             return Err(Stop::Unsupported("repeatable gradients, which Adam needs".to_owned()));
         }
-        let batch = self.case.batch.clone();
-        let spec = self.spec(&[&batch]);
         self.start(optimizer)?;
         let mut expected: Option<Vec<(String, Updated)>> = None;
         let mut reports = Vec::new();
-        for k in 0..count {
-            let stepped = self.step(&spec, &batch)?;
+        for (k, batch) in (0..).zip(windows) {
+            let stepped = self.step(spec, batch)?;
             let expected = expected.get_or_insert_with(|| {
                 let new = |(name, tensor): (&String, &Tensor)| {
                     (name.clone(), Updated::new(tensor.to_f64(), tensor.shape().to_vec()))
@@ -70,7 +75,7 @@ impl Trial<'_> {
                 stepped.before.iter().map(new).collect()
             });
             let learning_rate = optimizer.learning_rate_at(k);
-            self.norms(&stepped, &batch);
+            self.norms(&stepped, batch);
             let norm = stepped.report.grad_norm;
             let factor = optimizer.clip.map_or(1.0, |clip| clip.factor(norm));
             let unit = self.dtype().unit_roundoff();
@@ -143,7 +148,7 @@ impl Trial<'_> {
     }
 
     /// A learning rate that moves the parameters visibly, exact in every dtype.
-    fn learning_rate(&mut self) -> f64 {
+    pub(super) fn learning_rate(&mut self) -> f64 {
         [0.5, 0.25, 0.125, 0.0625].choose(&mut self.random).copied().unwrap_or(0.125)
     }
 
@@ -160,6 +165,14 @@ impl Trial<'_> {
         }
     }
 
+    /// Three steps on the batch of the case. Tells whether they move anything.
+    fn three_steps(&mut self, optimizer: &Optimizer) -> Told {
+        let batch = self.case.batch.clone();
+        let spec = self.spec(&[&batch]);
+        self.closed_form_steps(optimizer, &spec, &[&batch; 3])?;
+        Ok(self.moves())
+    }
+
     /// Whether a step on the case moves anything.
     fn moves(&self) -> bool {
         self.case.batch.layout().supervised() > 0
@@ -172,24 +185,21 @@ pub(super) fn sgd(trial: &mut Trial<'_>) -> Told {
     let weight_decay = [0.0, 0.125].choose(&mut trial.random).copied().unwrap_or(0.0);
     let optimizer =
         Optimizer { rule: Rule::Sgd { momentum, weight_decay }, ..Optimizer::sgd(trial.learning_rate()) };
-    trial.closed_form_steps(&optimizer, 3)?;
-    Ok(trial.moves())
+    trial.three_steps(&optimizer)
 }
 
 /// Adam with coupled decay and corrected bias.
 pub(super) fn adam(trial: &mut Trial<'_>) -> Told {
     let optimizer =
         Optimizer { rule: Rule::Adam(trial.adam_numbers()), ..Optimizer::sgd(trial.learning_rate()) };
-    trial.closed_form_steps(&optimizer, 3)?;
-    Ok(trial.moves())
+    trial.three_steps(&optimizer)
 }
 
 /// `AdamW`: the decay stands beside the gradient, and reaches the declared parameters alone.
 pub(super) fn adamw(trial: &mut Trial<'_>) -> Told {
     let numbers = Adam { weight_decay: 0.125, ..trial.adam_numbers() };
     let optimizer = Optimizer { rule: Rule::AdamW(numbers), ..Optimizer::sgd(trial.learning_rate()) };
-    trial.closed_form_steps(&optimizer, 3)?;
-    Ok(trial.moves())
+    trial.three_steps(&optimizer)
 }
 
 /// The whole gradient is clipped once, after everything has been accumulated.
@@ -204,16 +214,18 @@ pub(super) fn clipping(trial: &mut Trial<'_>) -> Told {
     // Half of the norm is clipped away, or nothing of it.
     let share = if trial.random.random::<bool>() { 0.5 } else { 2.0 };
     let clip = Clip { max_norm: share * norm, epsilon: 1e-6 };
-    let optimizer = Optimizer { clip: Some(clip), ..Optimizer::sgd(trial.learning_rate()) };
-    let reports = trial.closed_form_steps(&optimizer, 1)?;
+    // A loss scale that is still on the gradient would be clipped with it.
+    let loss_scale = [1.0, 16.0, 1024.0].choose(&mut trial.random).copied().unwrap_or(1.0);
+    let optimizer = Optimizer { clip: Some(clip), loss_scale, ..Optimizer::sgd(trial.learning_rate()) };
+    let reports = trial.closed_form_steps(&optimizer, &spec, &[&batch])?;
     Ok(reports.iter().any(|report| report.clip_factor < 1.0) && batch.micro_batches().count() > 1)
 }
 
 /// The learning rate advances once per optimizer step, however many micro-batches it has.
 pub(super) fn schedule(trial: &mut Trial<'_>) -> Told {
     let optimizer = Optimizer { warm_up: 4, ..Optimizer::sgd(trial.learning_rate()) };
-    trial.closed_form_steps(&optimizer, 3)?;
-    Ok(trial.moves() && trial.case.batch.micro_batches().count() > 1)
+    let moves = trial.three_steps(&optimizer)?;
+    Ok(moves && trial.case.batch.micro_batches().count() > 1)
 }
 
 /// A gradient multiplied by c changes Adam exactly as ε divided by c does: to the bit where c is a power of two. The norm

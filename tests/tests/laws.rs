@@ -1,0 +1,186 @@
+//! Mistakes that hide behind something else, and the laws that see them all the same.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use lossproof::{
+    Collect, Dtype, GradientSink, GradientView, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
+    Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
+    laws::{Campaign, Law, Report, Verdict},
+};
+use lossproof_gpt2::Config;
+use lossproof_spec::{EmptyGroup, GlobalBatch, Group, LossSpec, TokenWeights};
+use lossproof_tests::{Door, ours};
+
+/// What is wrong with a trainer.
+#[derive(Clone, Copy)]
+enum Mistake {
+    /// Gradients are never cleared.
+    NeverCleared,
+    /// The largest logit is added to the logarithm of the normaliser before the label's is subtracted.
+    MaximumAddedFirst,
+    /// The normaliser is a plain sum of exponentials.
+    NotShifted,
+    /// A batch with an empty sequence is refused.
+    RefusesEmptySequences,
+    /// This much is added to the key bias, whose gradient is zero.
+    KeyBias(f64),
+}
+
+/// An honest trainer with a mistake on top.
+struct Mistaken {
+    honest: Door,
+    mistake: Mistake,
+    before: TensorSet,
+    /// The loaded parameters.
+    loaded: TensorSet,
+    spec: LossSpec,
+}
+
+impl Mistaken {
+    /// Logits of a model that was made to give the same everywhere: by a final gain of zero.
+    fn pinned(&self) -> Option<Vec<f64>> {
+        let values = |name: &str| self.loaded.get(name).map(lossproof::Tensor::to_f64);
+        let (gain, bias, embedding) = (values("ln_f.weight")?, values("ln_f.bias")?, values("wte.weight")?);
+        let logit = |row: &[f64]| row.iter().zip(&bias).map(|(w, b)| w * b).sum();
+        gain.iter().all(|gain| *gain == 0.0).then(|| embedding.chunks(bias.len()).map(logit).collect())
+    }
+
+    fn loss(&self, batch: &GlobalBatch) -> Option<f64> {
+        let logits = self.pinned()?;
+        let largest = match self.mistake {
+            Mistake::MaximumAddedFirst => logits.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            Mistake::NotShifted => 0.0,
+            _ => return None,
+        };
+        let log_sum_exp = largest + logits.iter().map(|z| (z - largest).exp()).sum::<f64>().ln();
+        let weights = TokenWeights::new(&self.spec, &batch.layout()).ok()?.per_prediction(batch);
+        let supervised = batch.predictions().zip(weights).filter(|(p, _)| p.supervised);
+        Some(supervised.map(|(p, weight)| weight * (log_sum_exp - logits[p.target as usize])).sum())
+    }
+}
+
+impl Subject for Mistaken {
+    fn info(&self) -> SubjectInfo {
+        self.honest.info()
+    }
+
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        self.honest.parameters()
+    }
+
+    fn reset(&mut self) -> Result<(), SubjectError> {
+        self.before.clear();
+        self.honest.reset()
+    }
+
+    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
+        self.spec = *spec;
+        self.honest.configure(spec)
+    }
+
+    fn accumulate(
+        &mut self,
+        batch: &GlobalBatch,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        if let Mistake::RefusesEmptySequences = self.mistake
+            && let Some(index) = batch.sequences().position(|sequence| sequence.supervised() == 0)
+        {
+            return Err(EmptyGroup { group: Group::Sequence(index), nan: false }.into());
+        }
+        let mut sink = Collect::default();
+        let mut observation = self.honest.accumulate(batch, &mut sink)?;
+        let honest = sink.into_tensors();
+        for parameter in self.parameters() {
+            let mut values = honest[&parameter.name].to_f64();
+            match self.mistake {
+                Mistake::NeverCleared => {
+                    if let Some(before) = self.before.get(&parameter.name) {
+                        values.iter_mut().zip(before.to_f64()).for_each(|(value, before)| *value += before);
+                    }
+                    let values = lossproof::TensorValues::F64(values.clone());
+                    let tensor = lossproof::Tensor::new(parameter.shape.clone(), values).unwrap();
+                    self.before.insert(parameter.name.clone(), tensor);
+                }
+                Mistake::KeyBias(amount) if parameter.name == "h.0.attn.c_attn.bias" => {
+                    let width = values.len() / 3;
+                    values[width] += amount;
+                }
+                _ => {}
+            }
+            gradients.receive(&parameter.name, &parameter.shape, GradientView::F64(&values))?;
+        }
+        observation.loss = self.loss(batch).unwrap_or(observation.loss);
+        Ok(observation)
+    }
+
+    fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters> {
+        Some(self)
+    }
+
+    fn token_losses(&mut self) -> Option<&mut dyn TokenLosses> {
+        self.honest.token_losses()
+    }
+
+    fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
+        None
+    }
+}
+
+impl LoadParameters for Mistaken {
+    fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
+        self.before.clear();
+        self.loaded = parameters.clone();
+        self.honest.parameter_loading().unwrap().load(parameters)
+    }
+
+    fn set(&mut self, name: &str, values: &[f64]) -> Result<(), SubjectError> {
+        self.honest.parameter_loading().unwrap().set(name, values)
+    }
+}
+
+fn report(law: &str, mistake: Mistake) -> Report {
+    let honest = ours(Config::Pico, Dtype::F64);
+    let spec = honest.info().spec;
+    let mut subject = Mistaken { honest, mistake, before: TensorSet::new(), loaded: TensorSet::new(), spec };
+    let campaign = Campaign { cases: 32, ..Campaign::default() };
+    campaign.run(Law::named(law).unwrap(), &mut subject).unwrap()
+}
+
+fn fails(law: &str, mistake: Mistake, how: &str) {
+    let report = report(law, mistake);
+    assert_eq!(report.verdict, Verdict::Fail, "{report}");
+    assert!(report.to_string().contains(how), "{report}");
+}
+
+#[test]
+fn a_gradient_that_is_never_cleared_is_not_mistaken_for_noise() {
+    fails("zero-grad", Mistake::NeverCleared, "after another accumulation");
+    assert_eq!(report("sum", Mistake::NeverCleared).verdict, Verdict::Errored);
+}
+
+#[test]
+fn a_loss_that_is_right_for_small_logits_alone_is_seen() {
+    for mistake in [Mistake::MaximumAddedFirst, Mistake::NotShifted] {
+        fails("constant-invariance", mistake, "on all logits, exactly");
+        assert_eq!(report("token-loss", mistake).verdict, Verdict::Pass);
+    }
+}
+
+#[test]
+fn refusing_a_batch_that_has_weights_is_a_violation() {
+    let how = "it refuses a batch that has weights: sequence";
+    fails("batch-mean", Mistake::RefusesEmptySequences, how);
+    fails("empty-groups", Mistake::RefusesEmptySequences, how);
+}
+
+#[test]
+fn what_must_be_zero_is_shown_as_that() {
+    let found = report("sum", Mistake::KeyBias(1e-3));
+    assert_eq!(found.verdict, Verdict::Fail, "{found}");
+    let violation = &found.failure.as_ref().unwrap().violations[0];
+    assert!(violation.statement.contains("which must be zero here"), "{found}");
+    assert!(violation.error > violation.bound);
+    assert_eq!(violation.pair.unwrap().1, 0.0);
+    // Rounding is let go.
+    assert_eq!(report("sum", Mistake::KeyBias(1e-18)).verdict, Verdict::Pass);
+}
