@@ -23,6 +23,27 @@ pub(crate) const FAULTS: &[Fault] = &[
         trainer: Trainer { accumulate: divided_by_the_longest_window, ..HONEST },
     },
     Fault {
+        id: "ga-partial-window-dropped",
+        family: Family::Accumulation,
+        what: "a window that is shorter than usual goes through backward and never reaches the update",
+        source: Some("tracel-ai/burn#5695, NVIDIA-NeMo/Automodel#2257"),
+        clauses: &["4.4"],
+        trainer: Trainer {
+            accumulate: |honest, spec, batch| {
+                let mut pass = honest.pass(spec, batch)?;
+                honest.memory.window = usual(honest, batch);
+                if is_short(honest, batch) {
+                    pass.gradient.scale(0.0);
+                }
+                Ok(pass)
+            },
+            skips: |honest, window, gradient| {
+                is_short(honest, window.batch) || (HONEST.skips)(honest, window, gradient)
+            },
+            ..HONEST
+        },
+    },
+    Fault {
         id: "window-counter-off-by-one",
         family: Family::Accumulation,
         what: "the micro-batches are averaged by a counter that is one ahead",
@@ -127,13 +148,27 @@ fn reweighed(
     Ok(pass)
 }
 
+/// Micro-batches of the longest rank.
+fn window(batch: &GlobalBatch) -> usize {
+    batch.ranks().iter().map(|rank| rank.micro_batches().len()).max().unwrap_or(1)
+}
+
+/// Micro-batches of the longest window so far, this one included.
+fn usual(honest: &Honest, batch: &GlobalBatch) -> usize {
+    window(batch).max(honest.memory.window)
+}
+
+/// Whether a window is shorter than usual.
+fn is_short(honest: &Honest, batch: &GlobalBatch) -> bool {
+    window(batch) < honest.memory.window
+}
+
 fn divided_by_the_longest_window(
     honest: &mut Honest,
     spec: &LossSpec,
     batch: &GlobalBatch,
 ) -> Result<Pass, SubjectError> {
-    let longest = batch.ranks().iter().map(|rank| rank.micro_batches().len()).max().unwrap_or(1);
-    let usual = longest.max(honest.memory.window);
+    let usual = usual(honest, batch);
     honest.memory.window = usual;
     match spec.micro_batches {
         Combine::Average => reweighed(honest, spec, batch, |count| count as f64 / usual as f64),

@@ -3,6 +3,7 @@
 use crate::{
     Family, Fault,
     honest::Honest,
+    names::{EMBEDDING, POSITIONS},
     tensors::Tensors,
     trainer::{Differentiated, Trainer},
 };
@@ -11,7 +12,6 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 const HONEST: Trainer = Trainer::HONEST;
-const EMBEDDING: &str = "wte.weight";
 
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
@@ -32,25 +32,6 @@ pub(crate) const FAULTS: &[Fault] = &[
             upstream: |weights| {
                 let first = weights.first().copied().unwrap_or(0.0);
                 weights.fill(first);
-            },
-            ..HONEST
-        },
-    },
-    Fault {
-        id: "index-backward-overwrites",
-        family: Family::Backward,
-        what: "the embedding's backward stores where it should add: a repeated token keeps one of its gradients",
-        source: Some("pytorch/pytorch#1631, ooples/AiDotNet.Tensors#894"),
-        clauses: &["6.4", "6.10"],
-        trainer: Trainer {
-            backward: |honest, of, gradient| {
-                let inputs = inputs(honest, of)?;
-                for (index, (row, input)) in inputs.iter().enumerate() {
-                    if inputs[index + 1..].iter().any(|(later, _)| later == row) {
-                        add_row(gradient, *row, -1.0, input);
-                    }
-                }
-                Ok(())
             },
             ..HONEST
         },
@@ -115,9 +96,23 @@ pub(crate) const FAULTS: &[Fault] = &[
         clauses: &["6.5", "6.10"],
         trainer: Trainer {
             backward: |honest, _, gradient| {
-                let positions = gradient.of_mut("wpe.weight");
+                let positions = gradient.of_mut(POSITIONS);
                 let columns = positions.len() / honest.limits().positions.max(1);
                 positions.rotate_right(columns);
+                Ok(())
+            },
+            ..HONEST
+        },
+    },
+    Fault {
+        id: "param-init-not-leaf",
+        family: Family::Backward,
+        what: "initialisation leaves the position embedding as the result of an operation, which is never trained",
+        source: Some("tracel-ai/burn#5235"),
+        clauses: &["6.5", "6.9", "6.10"],
+        trainer: Trainer {
+            backward: |_, _, gradient| {
+                gradient.of_mut(POSITIONS).fill(0.0);
                 Ok(())
             },
             ..HONEST
@@ -161,21 +156,6 @@ pub(crate) const FAULTS: &[Fault] = &[
                         }
                     }
                 }
-                Ok(())
-            },
-            ..HONEST
-        },
-    },
-    Fault {
-        id: "fused-op-without-backward",
-        family: Family::Backward,
-        what: "a fused layer norm registers no backward, and its gain and bias get no gradient",
-        source: Some("huggingface/candle#2168, #3011, #3568, #3569"),
-        clauses: &["6.9", "6.10"],
-        trainer: Trainer {
-            backward: |_, _, gradient| {
-                let norms = gradient.iter_mut().filter(|(name, _)| name.contains("ln_1"));
-                norms.for_each(|(_, values)| values.fill(0.0));
                 Ok(())
             },
             ..HONEST

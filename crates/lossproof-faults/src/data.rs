@@ -165,7 +165,7 @@ fn relabelled(sequence: &Sequence, label: impl Fn(&SequenceFields, usize) -> Opt
 }
 
 /// Labels and targets come from `by` positions later; there is none beyond the ends.
-fn shifted(sequence: &Sequence, by: isize) -> Sequence {
+pub(crate) fn shifted(sequence: &Sequence, by: isize) -> Sequence {
     edit(sequence, |fields| {
         let (labels, targets) = (fields.labels.clone(), fields.targets.clone());
         for position in 1..labels.len() {

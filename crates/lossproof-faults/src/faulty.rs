@@ -2,6 +2,7 @@
 
 use crate::{
     honest::{Honest, Memory, Pass, hand_over, lacking},
+    model::Gpt2,
     steps::Started,
     trainer::{Differentiated, Trainer},
 };
@@ -22,6 +23,10 @@ pub(crate) struct Faulty {
 
 impl Faulty {
     pub(crate) fn new(subject: Box<dyn Subject>, trainer: Trainer) -> Self {
+        let subject = match trainer.operators {
+            Some(operators) => Box::new(Gpt2::new(subject, operators)),
+            None => subject,
+        };
         let declared = subject.info().spec;
         let honest = Honest { subject, logits: trainer.logits, memory: Memory::default() };
         Self { honest, trainer, declared, started: None }

@@ -1,6 +1,6 @@
 //! The honest trainer beneath a fault, and what a fault may have it compute.
 
-use crate::tensors::Tensors;
+use crate::{names::POSITIONS, tensors::Tensors};
 use lossproof::{GradientSink, Limits, Observation, Subject, SubjectError, Unsupported};
 use lossproof_spec::{Counting, GlobalBatch, LossSpec, Prediction, TokenWeights};
 
@@ -152,7 +152,7 @@ impl Honest {
                 let weights: Vec<f64> = predictions.iter().zip(upstream).filter_map(weight).collect();
                 let single = GlobalBatch::single(sequence.clone());
                 let pass = self.weighted(spec, &single, &weights)?;
-                let rows = pass.gradient.of("wpe.weight");
+                let rows = pass.gradient.of(POSITIONS);
                 let columns = rows.len() / positions;
                 for position in (0..sequence.len()).filter(|&position| own(position)) {
                     let row = sequence.position_ids()[position] as usize * columns;
@@ -175,11 +175,7 @@ impl Honest {
 
     /// The current parameters.
     pub(crate) fn parameters(&mut self) -> Result<Tensors, SubjectError> {
-        let name = self.subject.info().name;
-        let steps = self.subject.optimizer_steps().ok_or_else(|| lacking(&name, "reading parameters"))?;
-        let mut parameters = Tensors::default();
-        steps.read(&mut parameters)?;
-        Ok(parameters)
+        parameters(&mut *self.subject)
     }
 
     /// Replaces the values of one parameter.
@@ -215,6 +211,15 @@ impl Honest {
             gradient.of_mut(name).iter_mut().for_each(|value| *value *= self.logits);
         }
     }
+}
+
+/// The current parameters of a subject.
+pub(crate) fn parameters(subject: &mut dyn Subject) -> Result<Tensors, SubjectError> {
+    let name = subject.info().name;
+    let steps = subject.optimizer_steps().ok_or_else(|| lacking(&name, "reading parameters"))?;
+    let mut parameters = Tensors::default();
+    steps.read(&mut parameters)?;
+    Ok(parameters)
 }
 
 fn set(subject: &mut dyn Subject, name: &str, values: &[f64]) -> Result<(), SubjectError> {

@@ -12,26 +12,36 @@
 //! A trainer is a row of parts, functions that its data, its loss and its step go through: `Trainer` lists them in order.
 //! `Trainer::HONEST` has nothing wrong, and a fault is `HONEST` with one part replaced. So:
 //!
-//! 1. Find the part that is wrong in the bug, and with it the module: `data`, `loss`, `accumulation`, `backward`, `step`.
+//! 1. Find the part that is wrong in the bug, and with it the module: `data`, `loss`, `accumulation`, `backward`,
+//!    `operators`, `step`.
 //! 2. Add a [`Fault`] to that module's `FAULTS`: an id in the words of the bug, its family, what is wrong in one sentence,
 //!    where it was seen, the clauses of `docs/SPEC.md` that it violates, and the part:
-//!    `trainer: Trainer { skips: |_| false, ..Trainer::HONEST }`.
+//!    `trainer: Trainer { skips: |_, _, _| false, ..Trainer::HONEST }`.
 //! 3. What a part may ask of the honest trainer stands in `Honest`: a pass under another loss spec, the gradient of any
-//!    weighted sum of token losses, what each micro-batch contributes, and a memory that lasts until the next reset.
+//!    weighted sum of token losses, what each micro-batch contributes, and a memory that lasts until the next reset. What
+//!    is wrong in the middle of forward or backward replaces one of `Operators`, those of a small GPT-2 in `model`.
 //! 4. Run `cargo test -p lossproof-tests --test faults`. It fails until some law of a declared clause turns red under the
 //!    fault, and it shows which laws do.
 
 mod accumulation;
 mod backward;
+mod controls;
 mod data;
 mod faulty;
 mod honest;
 mod loss;
+mod model;
+mod names;
+mod omitted;
+mod operators;
 mod rules;
 mod step;
 mod steps;
 mod tensors;
 mod trainer;
+
+pub use controls::Control;
+pub use omitted::{OMITTED, Omitted};
 
 use faulty::Faulty;
 use lossproof::Subject;
@@ -91,8 +101,8 @@ impl fmt::Display for Family {
 }
 
 /// The catalogue, by where in a trainer the mistake sits.
-const FAULTS: [&[Fault]; 5] =
-    [data::FAULTS, loss::FAULTS, accumulation::FAULTS, backward::FAULTS, step::FAULTS];
+const FAULTS: [&[Fault]; 6] =
+    [data::FAULTS, loss::FAULTS, accumulation::FAULTS, backward::FAULTS, operators::FAULTS, step::FAULTS];
 
 impl Fault {
     /// Every fault of the catalogue, from the data path to the optimizer step.
@@ -110,7 +120,9 @@ impl Fault {
     ///
     /// It has the capabilities of the honest one. Some faults need of it that it weights token losses
     /// ([`Subject::upstream_weights`]) or loads and reads parameters; where it cannot, computing fails with an error that
-    /// says so. Gradients are held in f64 on the way: this is for small models.
+    /// says so. Those in an operator compute forward and backward themselves, in f64 from the honest subject's parameters,
+    /// which must be those of one of [`lossproof_gpt2::Config`]'s. Gradients are held in f64 on the way: this is for small
+    /// models.
     #[must_use]
     pub fn inject(&self, honest: Box<dyn Subject>) -> Box<dyn Subject> {
         Box::new(Faulty::new(honest, self.trainer))
@@ -133,7 +145,62 @@ impl fmt::Debug for Fault {
 mod tests {
     use super::*;
     use lossproof_spec::CLAUSES;
-    use std::collections::BTreeSet;
+    use serde::Deserialize;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// A bug that was seen, as fixtures/bugs.json lists them.
+    #[derive(Deserialize)]
+    struct Seen {
+        id: String,
+        family: String,
+        source: String,
+    }
+
+    fn seen() -> Vec<Seen> {
+        serde_json::from_str(include_str!("../../../fixtures/bugs.json")).expect("the list of bugs")
+    }
+
+    /// Those of a trainer's evaluation, which come with the faults in it.
+    const IN_EVALUATION: [&str; 5] = [
+        "ppl-average-of-batch-averages",
+        "ppl-mean-of-exp",
+        "eval-batch-misweighted",
+        "perplexity-wrong-base",
+        "val-loss-leaks-into-train-buffer",
+    ];
+
+    #[test]
+    fn every_bug_that_was_seen_is_a_fault_or_omitted_with_a_reason() {
+        let seen = seen();
+        let listed: BTreeSet<_> = seen.iter().map(|bug| bug.id.as_str()).collect();
+        assert_eq!(listed.len(), seen.len(), "a bug is listed twice");
+        let omitted: BTreeSet<_> = OMITTED.iter().map(|omitted| omitted.id).collect();
+        let faults: BTreeSet<_> = Fault::all().map(|fault| fault.id).collect();
+        let later = BTreeSet::from(IN_EVALUATION);
+        assert!(faults.is_disjoint(&omitted) && faults.is_disjoint(&later) && later.is_disjoint(&omitted));
+        let accounted = faults.iter().filter(|id| listed.contains(*id)).chain(&omitted).chain(&later);
+        assert_eq!(accounted.copied().collect::<BTreeSet<_>>(), listed);
+        assert!(OMITTED.iter().all(|omitted| !omitted.why.is_empty()));
+    }
+
+    #[test]
+    fn a_fault_cites_what_its_bug_was_seen_in() {
+        let seen: BTreeMap<_, _> = seen().into_iter().map(|bug| (bug.id.clone(), bug)).collect();
+        for fault in Fault::all() {
+            let Some(bug) = seen.get(fault.id) else { continue };
+            match fault.source {
+                // Some seen in a release are cited by another thread than the list has.
+                None => {
+                    assert!(bug.source.starts_with("no shipped instance"), "{}: {}", fault.id, bug.source)
+                }
+                Some(source) => {
+                    let cited = |citation: &str| bug.source.contains(citation.trim());
+                    assert!(source.split([',', ';']).any(cited), "{}: {source}", fault.id);
+                }
+            }
+            assert!(!bug.family.is_empty());
+        }
+    }
 
     #[test]
     fn ids_are_unique_and_clauses_exist() {

@@ -2,7 +2,7 @@
 
 use crate::{
     Family, Fault,
-    data::supervised_everywhere,
+    data::{shifted, supervised_everywhere},
     honest::{Honest, Pass, weights},
     trainer::Trainer,
 };
@@ -177,6 +177,23 @@ pub(crate) const FAULTS: &[Fault] = &[
                 let classes = limits.vocabulary as f64;
                 let label_smoothing = spec.label_smoothing * classes / (classes - 1.0);
                 LossSpec { label_smoothing, ..*spec }
+            },
+            ..HONEST
+        },
+    },
+    Fault {
+        id: "shift-missing-on-side-path",
+        family: Family::Alignment,
+        what: "with label smoothing the loss is computed outside of the model, on labels that nobody has shifted",
+        source: Some("huggingface/transformers#17987, #27161"),
+        clauses: &["1.1", "1.6"],
+        trainer: Trainer {
+            accumulate: |honest, spec, batch| {
+                if spec.label_smoothing > 0.0 {
+                    honest.pass(spec, &batch.map_sequences(|sequence| shifted(sequence, -1)))
+                } else {
+                    honest.pass(spec, batch)
+                }
             },
             ..HONEST
         },

@@ -2,7 +2,8 @@
 
 use crate::{
     Family, Fault,
-    honest::{Honest, Pass},
+    honest::{Honest, Pass, weights},
+    names::EMBEDDING,
     rules::{self, Moments, Update},
     tensors::{Tensors, norm},
     trainer::{self, Clipped, Trainer, Window, measure, unscale},
@@ -77,7 +78,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         what: "a step is taken with a gradient that overflowed",
         source: None,
         clauses: &["7.7"],
-        trainer: Trainer { skips: |_| false, ..HONEST },
+        trainer: Trainer { skips: |_, _, _| false, ..HONEST },
     },
     Fault {
         id: "overflow-advances-schedule",
@@ -108,6 +109,14 @@ pub(crate) const FAULTS: &[Fault] = &[
         source: None,
         clauses: &["7.2"],
         trainer: Trainer { update: dampened_first_step, ..HONEST },
+    },
+    Fault {
+        id: "tied-weight-two-steps",
+        family: Family::Optimizer,
+        what: "embedding and head are two parameters to the optimizer, each with its own part of the gradient and its own state",
+        source: Some("paiml/entrenar#314, torch/DEPRECEATED-torch7-distro#156"),
+        clauses: &["7.3", "7.4"],
+        trainer: Trainer { updates: head_then_embedding, ..HONEST },
     },
     Fault {
         id: "weight-decay-grows",
@@ -218,6 +227,26 @@ fn clipped_one_by_one(
         }
     }
     Ok(pass)
+}
+
+/// The gradient without the embedding's part of the tied weight, and then that part.
+fn head_then_embedding(
+    honest: &mut Honest,
+    window: &Window<'_>,
+    mut gradient: Tensors,
+    clipped: &Clipped,
+) -> Result<Vec<Tensors>, SubjectError> {
+    let Some(weights) = weights(window.spec, window.batch) else { return Ok(vec![gradient]) };
+    let mut embedding = vec![0.0; gradient.of(EMBEDDING).len()];
+    for (row, input) in honest.inputs(window.spec, window.batch, &weights)? {
+        for (own, value) in embedding[row * input.len()..].iter_mut().zip(&input) {
+            *own += clipped.factor * value;
+        }
+    }
+    for (own, value) in gradient.of_mut(EMBEDDING).iter_mut().zip(&embedding) {
+        *own -= value;
+    }
+    Ok(vec![gradient, Tensors::single(EMBEDDING, embedding)])
 }
 
 fn squared_norm_compared(

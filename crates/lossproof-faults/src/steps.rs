@@ -14,8 +14,8 @@ use lossproof_spec::GlobalBatch;
 pub(crate) struct Started {
     optimizer: Optimizer,
     counted: Counted,
-    /// By parameter, in their order.
-    moments: Vec<Moments>,
+    /// By update and parameter, in their order.
+    moments: Vec<Vec<Moments>>,
 }
 
 impl OptimizerSteps for Faulty {
@@ -59,24 +59,32 @@ impl Faulty {
 
         let mut gradient = pass.gradient;
         gradient.values_mut().for_each(|value| *value = rounded(*value * optimizer.loss_scale, dtype));
-        let skipped = (trainer.skips)(&gradient);
+        let skipped = (trainer.skips)(&self.honest, &window, &gradient);
         let clipped = (trainer.clip)(&optimizer, &parameters, &mut gradient);
         let learning_rate = (trainer.learning_rate)(&optimizer, counted);
         if skipped {
             started.counted.skipped += 1;
         } else {
+            let updates = (trainer.updates)(&mut self.honest, &window, gradient, &clipped)?;
             let mut values = self.honest.parameters()?;
-            started.moments.resize_with(parameters.len(), Moments::default);
-            for (parameter, moments) in parameters.iter().zip(&mut started.moments) {
-                let update = Update {
-                    rule: optimizer.rule,
-                    learning_rate,
-                    step: counted.steps + 1,
-                    shape: &parameter.shape,
-                };
-                let values = values.of_mut(&parameter.name);
-                (trainer.update)(&update, values, gradient.of(&parameter.name), moments);
-                self.honest.set(&parameter.name, values)?;
+            started.moments.resize_with(updates.len(), Vec::new);
+            for (gradient, moments) in updates.iter().zip(&mut started.moments) {
+                moments.resize_with(parameters.len(), Moments::default);
+                for (parameter, moments) in parameters.iter().zip(moments) {
+                    let gradient = gradient.of(&parameter.name);
+                    if gradient.is_empty() {
+                        continue;
+                    }
+                    let update = Update {
+                        rule: optimizer.rule,
+                        learning_rate,
+                        step: counted.steps + 1,
+                        shape: &parameter.shape,
+                    };
+                    let values = values.of_mut(&parameter.name);
+                    (trainer.update)(&update, values, gradient, moments);
+                    self.honest.set(&parameter.name, values)?;
+                }
             }
             let longest = batch.ranks().iter().map(|rank| rank.micro_batches().len()).max();
             started.counted.steps += 1;

@@ -8,6 +8,16 @@ use std::collections::BTreeMap;
 pub(crate) struct Tensors(BTreeMap<String, Vec<f64>>);
 
 impl Tensors {
+    /// Tensors of the same names and sizes, all zero.
+    pub(crate) fn zeros_alike(&self) -> Self {
+        Self(self.0.iter().map(|(name, values)| (name.clone(), vec![0.0; values.len()])).collect())
+    }
+
+    /// One tensor by itself.
+    pub(crate) fn single(name: &str, values: Vec<f64>) -> Self {
+        Self(BTreeMap::from([(name.to_owned(), values)]))
+    }
+
     /// The values of one tensor; none where the model has no such tensor.
     pub(crate) fn of(&self, name: &str) -> &[f64] {
         self.0.get(name).map_or(&[], Vec::as_slice)

@@ -2,6 +2,7 @@
 
 use crate::{
     honest::{Honest, Pass, weights},
+    model::Operators,
     rules::{self, Moments, Update},
     tensors::{Tensors, norm},
 };
@@ -19,6 +20,8 @@ pub(crate) struct Trainer {
     pub(crate) logits: f64,
     /// Forward and backward over the ranks and micro-batches of a step.
     pub(crate) accumulate: fn(&mut Honest, &LossSpec, &GlobalBatch) -> Result<Pass, SubjectError>,
+    /// The operators of forward and backward; `None` leaves both to the honest subject.
+    pub(crate) operators: Option<Operators>,
     /// The weights that the backward pass uses when these come from above.
     pub(crate) upstream: fn(&mut [f64]),
     /// What the backward operators make of the gradient.
@@ -28,9 +31,11 @@ pub(crate) struct Trainer {
     /// What a step takes for the gradient of its window.
     pub(crate) window: fn(&mut Honest, &Window<'_>, Pass) -> Result<Pass, SubjectError>,
     /// Whether a step with this gradient, the loss scale still on it, is skipped.
-    pub(crate) skips: fn(&Tensors) -> bool,
+    pub(crate) skips: fn(&Honest, &Window<'_>, &Tensors) -> bool,
     /// Undoes the loss scale, measures and clips.
     pub(crate) clip: fn(&Optimizer, &[ParameterInfo], &mut Tensors) -> Clipped,
+    /// The gradients that are updated from one after the other, each with an optimizer state of its own.
+    pub(crate) updates: fn(&mut Honest, &Window<'_>, Tensors, &Clipped) -> Result<Vec<Tensors>, SubjectError>,
     /// The learning rate of the step to come.
     pub(crate) learning_rate: fn(&Optimizer, Counted) -> f64,
     /// The update of one tensor.
@@ -88,12 +93,14 @@ impl Trainer {
         spec: |spec, _| *spec,
         logits: 1.0,
         accumulate: |honest, spec, batch| honest.pass(spec, batch),
+        operators: None,
         upstream: |_| (),
         backward: |_, _, _| Ok(()),
         optimizer: |optimizer| optimizer,
         window: |_, _, pass| Ok(pass),
-        skips: |gradient| gradient.values().any(|value| !value.is_finite()),
+        skips: |_, _, gradient| gradient.values().any(|value| !value.is_finite()),
         clip,
+        updates: |_, _, gradient, _| Ok(vec![gradient]),
         learning_rate: |optimizer, counted| optimizer.learning_rate_at(counted.steps),
         update: rules::update,
     };

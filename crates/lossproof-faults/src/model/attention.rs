@@ -1,0 +1,106 @@
+//! Masked multi-head attention between the fused projection and the output's.
+
+use super::{
+    Rows,
+    operators::{add, dot, softmax},
+    transformer::Transformer,
+};
+use std::ops::Range;
+
+/// What attention keeps for its backward.
+pub(super) struct Attention {
+    /// Heads merged again, `[count·width, C]`.
+    pub(super) output: Vec<f64>,
+    /// Queries, keys and values, `[count·width, 3·C]`.
+    fused: Vec<f64>,
+    /// Softmax of every query, `[count, heads, width (query), width (key)]`.
+    weights: Vec<f64>,
+}
+
+/// Queries, keys and values in the fused projection.
+const QUERY: usize = 0;
+const KEY: usize = 1;
+const VALUE: usize = 2;
+
+/// Where things lie in the flat tensors of attention.
+#[derive(Clone, Copy)]
+struct Places {
+    width: usize,
+    columns: usize,
+    size: usize,
+}
+
+impl Places {
+    /// A part of one head at one position of a row.
+    fn part(self, part: usize, row: usize, position: usize, head: usize) -> Range<usize> {
+        let start = ((row * self.width + position) * 3 + part) * self.columns + head * self.size;
+        start..start + self.size
+    }
+
+    /// One head's output at one position of a row.
+    fn output(self, row: usize, position: usize, head: usize) -> Range<usize> {
+        let start = (row * self.width + position) * self.columns + head * self.size;
+        start..start + self.size
+    }
+}
+
+impl Transformer<'_> {
+    fn places(&self, rows: &Rows) -> Places {
+        let columns = self.shape.width;
+        Places { width: rows.width, columns, size: columns / self.shape.heads }
+    }
+
+    /// Every query of every head and row, in the order of the weights.
+    fn queries(&self, rows: &Rows) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let (count, heads, width) = (rows.count, self.shape.heads, rows.width);
+        (0..count).flat_map(move |row| {
+            (0..heads).flat_map(move |head| (0..width).map(move |query| (row, head, query)))
+        })
+    }
+
+    pub(super) fn attention(&self, rows: &Rows, fused: Vec<f64>) -> Attention {
+        let places = self.places(rows);
+        let scale = 1.0 / (places.size as f64).sqrt();
+        let mut weights = Vec::new();
+        let mut output = vec![0.0; fused.len() / 3];
+        for (row, head, query) in self.queries(rows) {
+            let own = &fused[places.part(QUERY, row, query, head)];
+            let score = |key| {
+                let seen = (self.operators.sees)(rows, row, query, key);
+                let score = dot(own, &fused[places.part(KEY, row, key, head)]) * scale;
+                if seen { score } else { f64::NEG_INFINITY }
+            };
+            let (_, _, softmax) = softmax(&(0..rows.width).map(score).collect::<Vec<_>>());
+            for (key, &weight) in softmax.iter().enumerate() {
+                let value = &fused[places.part(VALUE, row, key, head)];
+                add(&mut output[places.output(row, query, head)], weight, value);
+            }
+            weights.extend(softmax);
+        }
+        Attention { output, fused, weights }
+    }
+
+    /// The gradient of queries, keys and values, `[count·width, 3·C]`.
+    pub(super) fn attention_backward(&self, rows: &Rows, kept: &Attention, upstream: &[f64]) -> Vec<f64> {
+        let places = self.places(rows);
+        let scale = 1.0 / (places.size as f64).sqrt();
+        let mut gradient = vec![0.0; kept.fused.len()];
+        for ((row, head, query), weights) in self.queries(rows).zip(kept.weights.chunks_exact(rows.width)) {
+            let upstream = &upstream[places.output(row, query, head)];
+            let mut scores = Vec::with_capacity(rows.width);
+            for (key, &weight) in weights.iter().enumerate() {
+                let value = places.part(VALUE, row, key, head);
+                scores.push(dot(upstream, &kept.fused[value.clone()]));
+                add(&mut gradient[value], weight, upstream);
+            }
+            (self.operators.softmax_backward)(weights, &mut scores);
+            for (position, score) in scores.iter().enumerate() {
+                let (query, key) =
+                    (places.part(QUERY, row, query, head), places.part(KEY, row, position, head));
+                add(&mut gradient[query.clone()], scale * score, &kept.fused[key.clone()]);
+                add(&mut gradient[key], scale * score, &kept.fused[query]);
+            }
+        }
+        gradient
+    }
+}

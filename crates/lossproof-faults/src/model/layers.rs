@@ -1,0 +1,103 @@
+//! Linear maps and layer norms: forward, and backward from what the forward kept.
+
+use super::{
+    operators::{GainAndBias, Normed, add, dot},
+    transformer::Transformer,
+};
+use crate::tensors::Tensors;
+
+/// ε under the root of every layer norm.
+const EPSILON: f64 = 1e-5;
+
+/// What a layer norm keeps for its backward.
+pub(super) struct LayerNorm {
+    pub(super) output: Vec<f64>,
+    normed: Vec<f64>,
+    inverse_deviations: Vec<f64>,
+}
+
+fn weight(name: &str) -> String {
+    format!("{name}.weight")
+}
+
+fn bias(name: &str) -> String {
+    format!("{name}.bias")
+}
+
+impl Transformer<'_> {
+    /// `x·W + b`, `W` as `[in, out]`, for every row of `x`.
+    pub(super) fn linear(&self, name: &str, x: &[f64]) -> Vec<f64> {
+        let (weight, bias) = (self.parameters.of(&weight(name)), self.parameters.of(&bias(name)));
+        let (inputs, outputs) = (weight.len() / bias.len(), bias.len());
+        let mut y = Vec::with_capacity(x.len() / inputs * outputs);
+        for row in x.chunks_exact(inputs) {
+            let start = y.len();
+            y.extend_from_slice(bias);
+            for (x, weights) in row.iter().zip(weight.chunks_exact(outputs)) {
+                add(&mut y[start..], *x, weights);
+            }
+        }
+        y
+    }
+
+    /// The gradient of `x`; those of `W` and `b` are added to `gradient`.
+    pub(super) fn linear_backward(
+        &self,
+        name: &str,
+        x: &[f64],
+        upstream: &[f64],
+        gradient: &mut Tensors,
+    ) -> Vec<f64> {
+        let parameters = self.parameters.of(&weight(name));
+        let of_bias = gradient.of_mut(&bias(name));
+        let (inputs, outputs) = (parameters.len() / of_bias.len(), of_bias.len());
+        upstream.chunks_exact(outputs).for_each(|g| add(of_bias, 1.0, g));
+        let of_weight = gradient.of_mut(&weight(name));
+        let mut of_x = Vec::with_capacity(x.len());
+        for (row, g) in x.chunks_exact(inputs).zip(upstream.chunks_exact(outputs)) {
+            for (x, sums) in row.iter().zip(of_weight.chunks_exact_mut(outputs)) {
+                add(sums, *x, g);
+            }
+            of_x.extend(parameters.chunks_exact(outputs).map(|weights| dot(weights, g)));
+        }
+        of_x
+    }
+
+    pub(super) fn layer_norm(&self, name: &str, x: &[f64]) -> LayerNorm {
+        let (gain, bias) = (self.parameters.of(&weight(name)), self.parameters.of(&bias(name)));
+        let mut kept = LayerNorm { output: Vec::new(), normed: Vec::new(), inverse_deviations: Vec::new() };
+        for row in x.chunks_exact(gain.len()) {
+            let columns = row.len() as f64;
+            let mean = row.iter().sum::<f64>() / columns;
+            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / columns;
+            let inverse = 1.0 / (variance + EPSILON).sqrt();
+            for ((x, gain), bias) in row.iter().zip(gain).zip(bias) {
+                let normed = (x - mean) * inverse;
+                kept.normed.push(normed);
+                kept.output.push(normed * gain + bias);
+            }
+            kept.inverse_deviations.push(inverse);
+        }
+        kept
+    }
+
+    /// The gradient of the input; those of gain and bias are added to `gradient`.
+    pub(super) fn layer_norm_backward(
+        &self,
+        name: &str,
+        kept: &LayerNorm,
+        mut upstream: Vec<f64>,
+        gradient: &mut Tensors,
+    ) -> Vec<f64> {
+        let gain = self.parameters.of(&weight(name));
+        let mut sums = GainAndBias { gain: vec![0.0; gain.len()], bias: vec![0.0; gain.len()] };
+        let rows = kept.normed.chunks_exact(gain.len()).zip(&kept.inverse_deviations);
+        for ((normed, &inverse_deviation), row) in rows.zip(upstream.chunks_exact_mut(gain.len())) {
+            let normed = Normed { normed, inverse_deviation, gain };
+            (self.operators.layer_norm_backward)(&normed, row, &mut sums);
+        }
+        add(gradient.of_mut(&weight(name)), 1.0, &sums.gain);
+        add(gradient.of_mut(&bias(name)), 1.0, &sums.bias);
+        upstream
+    }
+}

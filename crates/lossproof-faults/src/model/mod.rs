@@ -1,0 +1,154 @@
+//! A GPT-2 whose forward and backward are written out in f64, so that an operator in the middle of either can be wrong.
+//!
+//! It is what an honest subject would compute, from that subject's own parameters; everything else of the subject
+//! (loading, reset, which optimizers there are) stays the subject's.
+
+mod attention;
+mod layers;
+mod loss;
+pub(crate) mod operators;
+mod rows;
+mod transformer;
+
+pub(crate) use operators::Operators;
+pub(crate) use rows::Rows;
+
+use crate::{
+    honest::{hand_over, lacking, parameters},
+    tensors::Tensors,
+};
+use loss::Weighted;
+use lossproof::{
+    GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError,
+    SubjectInfo, TokenLosses, Unsupported, UpstreamWeights,
+};
+use lossproof_gpt2::{Config, ModelShape};
+use lossproof_spec::{EmptyPolicy, GlobalBatch, LossSpec, TokenWeights};
+use transformer::Transformer;
+
+/// An honest subject with a forward and a backward of its own operators.
+///
+/// Steps are taken by whoever wraps it: its [`OptimizerSteps`] are the honest subject's, for reading parameters and for
+/// saying which optimizers there are.
+pub(crate) struct Gpt2 {
+    honest: Box<dyn Subject>,
+    operators: Operators,
+    /// `None` where the honest subject's parameters are those of no known configuration.
+    shape: Option<ModelShape>,
+}
+
+impl Gpt2 {
+    pub(crate) fn new(honest: Box<dyn Subject>, operators: Operators) -> Self {
+        let found: Vec<_> = honest.parameters().into_iter().map(|p| (p.name, p.shape)).collect();
+        // The number of heads is no parameter's shape; it is that of the configuration with these shapes.
+        let shape = Config::ALL.iter().map(|config| config.shape()).find(|shape| shape.parameters() == found);
+        Self { honest, operators, shape }
+    }
+
+    /// Computes something with the parameters in force.
+    fn compute<T>(&mut self, compute: impl FnOnce(&Transformer<'_>) -> T) -> Result<T, SubjectError> {
+        let name = self.honest.info().name;
+        let shape = self.shape.ok_or_else(|| lacking(&name, "the parameters of a known GPT-2 configuration"));
+        let parameters = parameters(&mut *self.honest)?;
+        Ok(compute(&Transformer { shape: shape?, operators: self.operators, parameters: &parameters }))
+    }
+
+    fn weighted(&mut self, batch: &GlobalBatch, weights: &[f64]) -> Result<Weighted, SubjectError> {
+        let info = self.honest.info();
+        info.limits.check(batch)?;
+        self.compute(|model| model.weighted(batch, &info.spec, weights))
+    }
+
+    fn hand_over(&self, gradient: &Tensors, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
+        hand_over(&*self.honest, gradient, sink)
+    }
+}
+
+/// The weights of a spec, and whether a mean of nothing makes the loss NaN; the gradient is then what the groups that are
+/// not empty contribute, as with PyTorch's `nll_loss`.
+fn weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<(Vec<f64>, bool), SubjectError> {
+    let layout = batch.layout();
+    let (weights, nan) = match TokenWeights::new(spec, &layout) {
+        Err(empty) if empty.nan => {
+            let counted = LossSpec { empty: EmptyPolicy::ZeroCounted, ..*spec };
+            (TokenWeights::new(&counted, &layout)?, true)
+        }
+        weights => (weights?, false),
+    };
+    Ok((weights.per_prediction(batch), nan))
+}
+
+impl Subject for Gpt2 {
+    fn info(&self) -> SubjectInfo {
+        self.honest.info()
+    }
+
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        self.honest.parameters()
+    }
+
+    fn reset(&mut self) -> Result<(), SubjectError> {
+        self.honest.reset()
+    }
+
+    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
+        self.honest.configure(spec)
+    }
+
+    fn accumulate(
+        &mut self,
+        batch: &GlobalBatch,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        let (weights, nan) = weights(&self.honest.info().spec, batch)?;
+        let weighted = self.weighted(batch, &weights)?;
+        self.hand_over(&weighted.gradient, gradients)?;
+        Ok(Observation {
+            loss: if nan { f64::NAN } else { weighted.loss },
+            supervised_tokens: Some(weighted.token_losses.len()),
+            token_losses: Some(weighted.token_losses),
+        })
+    }
+
+    fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters> {
+        self.honest.parameter_loading()
+    }
+
+    fn token_losses(&mut self) -> Option<&mut dyn TokenLosses> {
+        Some(self)
+    }
+
+    fn upstream_weights(&mut self) -> Option<&mut dyn UpstreamWeights> {
+        Some(self)
+    }
+
+    fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
+        self.honest.optimizer_steps()
+    }
+}
+
+impl TokenLosses for Gpt2 {
+    fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError> {
+        self.honest.info().limits.check(batch)?;
+        self.compute(|model| model.evaluate(batch))
+    }
+}
+
+impl UpstreamWeights for Gpt2 {
+    fn backward(
+        &mut self,
+        batch: &GlobalBatch,
+        weights: &[f64],
+        gradients: &mut dyn GradientSink,
+    ) -> Result<f64, SubjectError> {
+        let predictions = batch.predictions().count();
+        if weights.len() != predictions {
+            let subject = self.honest.info().name;
+            let message = format!("{} upstream weights for {predictions} predictions", weights.len());
+            return Err(SubjectError::Failed { subject, message });
+        }
+        let weighted = self.weighted(batch, weights)?;
+        self.hand_over(&weighted.gradient, gradients)?;
+        Ok(weighted.loss)
+    }
+}
