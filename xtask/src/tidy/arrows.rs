@@ -11,7 +11,7 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 10] = [
+const ARROWS: [(&str, May); 11] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-numerics", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
     ("lossproof", May::Only { always: &["lossproof-spec", "lossproof-numerics"], in_tests: &[] }),
@@ -26,6 +26,10 @@ const ARROWS: [(&str, May); 10] = [
     (
         "lossproof-faults",
         May::Only { always: &["lossproof-spec", "lossproof", "lossproof-gpt2"], in_tests: &[] },
+    ),
+    (
+        "lossproof-femto-gpt",
+        May::Only { always: &["lossproof-spec", "lossproof"], in_tests: &["lossproof-numerics"] },
     ),
     (
         "lossproof-cli",
@@ -47,8 +51,12 @@ const ARROWS: [(&str, May); 10] = [
 ];
 
 /// Frameworks that stay behind one package's door: the dependency, and the only package that may have it.
-const DOORS: [(&str, &str); 3] =
-    [("dfdx", "lossproof-gpt2"), ("tch", "lossproof-torch"), ("torch-sys", "lossproof-torch")];
+const DOORS: [(&str, &str); 4] = [
+    ("dfdx", "lossproof-gpt2"),
+    ("tch", "lossproof-torch"),
+    ("torch-sys", "lossproof-torch"),
+    ("femto-gpt", "lossproof-femto-gpt"),
+];
 
 /// The arrows among `packages` that the tables above do not allow, each with both its ends and the rule.
 pub(crate) fn check(packages: &[Package]) -> Vec<String> {

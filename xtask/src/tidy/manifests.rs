@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use toml::{Table, Value};
 
-/// Folders under `crates/` that are not called like their package, and packages that do without the workspace's lints.
+/// Folders under `crates/` that are not called like their package (an adapter's: like the trainer it adapts), and packages that do without the workspace's lints.
 pub(crate) fn check(root: &Path, packages: &[Package]) -> Result<Vec<String>, Failure> {
     let workspace = read(&root.join("Cargo.toml"))?;
     let workspace_lints = workspace.get("workspace").and_then(|table| table.get("lints"));
@@ -30,9 +30,11 @@ fn read(path: &Path) -> Result<Table, Failure> {
 
 fn misnamed(package: &Package) -> Option<String> {
     let folder = package.manifest.parent()?;
-    let name = folder.file_name()?;
-    (folder.starts_with("crates") && name != package.name.as_str())
-        .then(|| format!("{}: the package is called {}; give both one name", folder.display(), package.name))
+    let name = folder.file_name()?.to_str()?;
+    let expected =
+        if folder.starts_with("crates/adapters") { format!("lossproof-{name}") } else { name.to_owned() };
+    (folder.starts_with("crates") && expected != package.name)
+        .then(|| format!("{}: the package is called {}, not {expected}", folder.display(), package.name))
 }
 
 /// A package inherits the workspace's lints, or repeats them with `unsafe_code` lowered to "deny" so that one module can
@@ -96,6 +98,9 @@ mod tests {
         };
         assert_eq!(misnamed(&package("lossproof-spec", "crates/lossproof-spec/Cargo.toml")), None);
         assert_eq!(misnamed(&package("lossproof-tests", "tests/Cargo.toml")), None);
+        let adapter = "crates/adapters/femto-gpt/Cargo.toml";
+        assert_eq!(misnamed(&package("lossproof-femto-gpt", adapter)), None);
+        assert!(misnamed(&package("femto-gpt", adapter)).is_some());
         let finding = misnamed(&package("lossproof-spec", "crates/spec/Cargo.toml")).unwrap();
         assert!(finding.contains("crates/spec") && finding.contains("lossproof-spec"), "{finding}");
     }
