@@ -37,7 +37,8 @@ pub(crate) fn range(low: &Fraction, high: &Fraction) -> String {
     format!("{}…{}", decimal(low, digits), decimal(high, digits))
 }
 
-fn to_f64(value: &Fraction) -> f64 {
+/// The nearest f64.
+pub(crate) fn to_f64(value: &Fraction) -> f64 {
     value.to_f64().expect("invariant: a fraction rounds to some f64")
 }
 

@@ -1,7 +1,8 @@
 //! Writing to stdout and to files.
 
-use miette::IntoDiagnostic;
+use miette::{IntoDiagnostic, WrapErr};
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 /// Writes `text` to stdout. A reader that has gone away (`lossproof explain … | head -1`) has what it wanted.
 ///
@@ -15,24 +16,30 @@ pub(crate) fn print(text: &str) -> miette::Result<()> {
     }
 }
 
-/// Writes a report as JSON, atomically: whole or not at all.
+/// Writes a file atomically: whole or not at all.
 ///
 /// # Errors
-/// When the file cannot be written.
-#[cfg(all(feature = "reference", feature = "torch"))]
-pub(crate) fn write_json(path: &std::path::Path, report: &impl serde::Serialize) -> miette::Result<()> {
-    use miette::WrapErr;
-    use std::path::Path;
-
+/// When it cannot be written.
+pub(crate) fn write(path: &Path, content: &[u8]) -> miette::Result<()> {
     let write = || -> io::Result<()> {
         let directory =
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        serde_json::to_writer_pretty(&mut file, report)?;
-        file.write_all(b"\n")?;
+        file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())
     };
     write().into_diagnostic().wrap_err_with(|| format!("could not write {}", path.display()))
+}
+
+/// Writes a report as JSON, atomically.
+///
+/// # Errors
+/// When the file cannot be written.
+#[cfg(all(feature = "reference", feature = "torch"))]
+pub(crate) fn write_json(path: &Path, report: &impl serde::Serialize) -> miette::Result<()> {
+    let mut json = serde_json::to_vec_pretty(report).into_diagnostic()?;
+    json.push(b'\n');
+    write(path, &json)
 }

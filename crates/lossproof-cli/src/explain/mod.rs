@@ -2,10 +2,13 @@
 
 mod answer;
 mod batch;
+mod picture;
 mod semantics;
 
 use crate::{exit::Exit, output};
-use batch::{Batch, UsageError};
+use batch::Batch;
+use picture::Drawn;
+use std::path::PathBuf;
 
 /// Explain how many losses a batch has, and what the gradient is the gradient of.
 ///
@@ -16,7 +19,8 @@ use batch::{Batch, UsageError};
 #[command(
     arg_required_else_help = true,
     after_help = "Examples:\n  lossproof explain --sequences 8192 --length 64\n  \
-                  lossproof explain --lengths 12,7,7,3 --ranks 2 --micro-batches 2"
+                  lossproof explain --lengths 12,7,7,3 --ranks 2 --micro-batches 2\n  \
+                  lossproof explain --lengths 12,7,7,3 --ranks 2 --svg weights.svg --draw sum,batch-mean"
 )]
 pub(crate) struct Args {
     /// Sequences that one optimizer step sees, over all ranks and micro-batches.
@@ -34,24 +38,41 @@ pub(crate) struct Args {
     /// Ranks: processes that train the same model together, each on its own sequences.
     #[arg(long, value_name = "R", default_value_t = 1)]
     ranks: usize,
+    /// Draw the weight of every supervised token into this file, too.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// What to draw, one below the other; the first is what the others are compared with.
+    #[arg(
+        long,
+        value_name = "NAME,NAME,…",
+        value_delimiter = ',',
+        requires = "svg",
+        default_value = "token-mean,naive-accumulated-mean,counted-before-shift,averaging-not-undone"
+    )]
+    draw: Vec<Drawn>,
 }
 
-/// Prints the explanation.
+/// Prints the explanation, and draws it when asked to.
 ///
 /// # Errors
-/// When the arguments describe no batch.
+/// When the arguments describe no batch, or the picture cannot be drawn or written.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
-    output::print(&explain(args)?)?;
+    let batch = Batch::new(args)?;
+    if let Some(path) = &args.svg {
+        output::write(path, picture::picture(&batch, &args.draw)?.as_bytes())?;
+    }
+    output::print(&answer::answer(&batch))?;
     Ok(Exit::Conforms)
-}
-
-fn explain(args: &Args) -> Result<String, UsageError> {
-    Ok(answer::answer(&Batch::new(args)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use batch::UsageError;
+
+    fn explain(args: &Args) -> Result<String, UsageError> {
+        Ok(answer::answer(&Batch::new(args)?))
+    }
 
     fn args(sequences: usize, length: usize) -> Args {
         Args {

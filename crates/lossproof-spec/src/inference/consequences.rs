@@ -172,7 +172,14 @@ fn counts_over_ranks(found: &LossSpec, _: &LossSpec, layout: &Layout) -> Kept {
     let of = |spec| outcome(&like(found, spec), layout);
     let naive = of(LossSpec::naive_data_parallel());
     let tells = layout.ranks().len() > 1 && naive != of(LossSpec::token_mean());
-    Kept::from(!(tells && outcome(found, layout) == naive))
+    if tells && outcome(found, layout) == naive {
+        Kept::No
+    } else if found.scope == Scope::MicroBatch && found.ranks == Combine::Average {
+        // What is averaged was divided by less than a rank's tokens.
+        Kept::Silent
+    } else {
+        Kept::Yes
+    }
 }
 
 fn averaging_undone(found: &LossSpec, _: &LossSpec, layout: &Layout) -> Kept {

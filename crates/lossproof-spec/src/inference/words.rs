@@ -144,12 +144,12 @@ impl fmt::Display for Comparison {
                 MeasuredRatio::Uniform { factor, .. } if factor.is(&num_traits::One::one()) => {}
                 MeasuredRatio::Uniform { factor, explained } => {
                     let factor = explained.clone().unwrap_or_else(|| number(factor));
-                    write!(f, ": every weight is {factor} of what it should be")?;
+                    write!(f, ": every weight divided by what it should be is {factor}")?;
                 }
                 MeasuredRatio::Varies { least, most } => {
                     write!(
                         f,
-                        ": weights are from {} to {} of what they should be",
+                        ": weights divided by what they should be are from {} to {}",
                         number(least),
                         number(most)
                     )?;
