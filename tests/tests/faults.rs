@@ -25,6 +25,13 @@ fn verdict(law: &'static Law, subject: &mut dyn Subject) -> Verdict {
     campaign().run(law, subject).expect("no case files are read").verdict
 }
 
+/// Faults that no law sees, and why. They are shown to be there by what hiding.rs looks at.
+const UNSEEN: &[(&str, &str)] = &[(
+    "ce-offset-cancellation",
+    "an offset loses as much of the loss as rounding may of the logits it is added to, which is what constant-invariance \
+     allows for: only logits that hold the offset exactly could tell",
+)];
+
 /// The laws that a fault turns red.
 struct Red {
     fault: &'static Fault,
@@ -65,7 +72,8 @@ fn which_laws_each_fault_turns_red() {
     let green: Vec<_> = LAWS.iter().map(Law::id).filter(|id| !caught.contains(id)).collect();
     let missed: Vec<_> = red.iter().filter(|red| !red.as_declared()).map(|red| red.fault.id).collect();
 
-    assert!(missed.is_empty(), "no law of a clause that they violate fails under {missed:?}:\n{matrix}");
+    let unseen: Vec<_> = UNSEEN.iter().map(|(id, _)| *id).collect();
+    assert_eq!(missed, unseen, "under the first ones no law of a clause that they violate fails:\n{matrix}");
     assert!(green.is_empty(), "these laws fail under no fault: {green:?}\n{matrix}");
     assert!(red.len() >= 15);
     insta::assert_snapshot!(matrix);

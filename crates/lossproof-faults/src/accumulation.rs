@@ -27,7 +27,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         family: Family::Accumulation,
         what: "a window that is shorter than usual goes through backward and never reaches the update",
         source: Some("tracel-ai/burn#5695, NVIDIA-NeMo/Automodel#2257"),
-        clauses: &["4.4"],
+        clauses: &["4.1", "4.4"],
         trainer: Trainer {
             accumulate: |honest, spec, batch| {
                 let mut pass = honest.pass(spec, batch)?;

@@ -3,7 +3,7 @@
 use crate::{
     Family, Fault,
     model::{
-        Operators,
+        Operators, Rows,
         operators::{
             GainAndBias, Normed, Target, cross_entropy, gain_and_bias, gelu_terms, means, softmax,
             softmax_backward,
@@ -47,7 +47,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         trainer: with(Operators {
             sees: |rows, row, query, key| {
                 let document = rows.document(row, query);
-                key > query && document != 0 && document == rows.document(row, key)
+                let allowed = |key| key > query && document != 0 && document == rows.document(row, key);
+                unless_nothing(rows, key, allowed)
             },
             ..HONEST
         }),
@@ -55,11 +56,14 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         id: "causal-mask-diagonal-off-by-one",
         family: Family::Attention,
-        what: "the mask forbids the diagonal too, and the first position sees nothing: its softmax is 0/0",
+        what: "the mask forbids the diagonal too, and the first position, left with nothing, sees everything",
         source: None,
-        clauses: &["1.2", "6.1"],
+        clauses: &["6.1", "6.2"],
         trainer: with(Operators {
-            sees: |rows, row, query, key| key != query && (HONEST.sees)(rows, row, query, key),
+            sees: |rows, row, query, key| {
+                let allowed = |key| key != query && (HONEST.sees)(rows, row, query, key);
+                unless_nothing(rows, key, allowed)
+            },
             ..HONEST
         }),
     },
@@ -68,7 +72,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         family: Family::Attention,
         what: "padding sees nothing, not even itself: its softmax is 0/0, and 0·NaN spreads in the backward pass",
         source: Some("tracel-ai/burn#4697, pytorch/pytorch#41508, NVIDIA-NeMo/Automodel#2826"),
-        clauses: &["3.2", "3.3"],
+        clauses: &["3.2", "3.3", "4.1", "6.9", "6.10"],
         trainer: with(Operators {
             sees: |rows, row, query, key| {
                 rows.document(row, query) != 0 && (HONEST.sees)(rows, row, query, key)
@@ -196,6 +200,11 @@ pub(crate) const FAULTS: &[Fault] = &[
         }),
     },
 ];
+
+/// What a mask of large negative numbers lets through: where every key gets the same one, none is masked.
+fn unless_nothing(rows: &Rows, key: usize, allowed: impl Fn(usize) -> bool) -> bool {
+    allowed(key) || !(0..rows.width).any(allowed)
+}
 
 /// The variance's share of the gradient is divided by the deviation once too often: `1/(2σ²)` is `1/(2σ)` over σ.
 fn through_the_wrong_root(row: &Normed<'_>, gradient: &mut [f64], sums: &mut GainAndBias) {

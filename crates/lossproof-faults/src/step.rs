@@ -115,7 +115,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         family: Family::Optimizer,
         what: "embedding and head are two parameters to the optimizer, each with its own part of the gradient and its own state",
         source: Some("paiml/entrenar#314, torch/DEPRECEATED-torch7-distro#156"),
-        clauses: &["7.3", "7.4"],
+        clauses: &["7.2", "7.3", "7.4"],
         trainer: Trainer { updates: head_then_embedding, ..HONEST },
     },
     Fault {
