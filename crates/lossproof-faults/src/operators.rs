@@ -104,7 +104,9 @@ pub(crate) const FAULTS: &[Fault] = &[
         trainer: with(Operators {
             layer_norm_backward: |row, gradient, sums| {
                 gain_and_bias(row, gradient, sums);
-                gradient.iter_mut().for_each(|g| *g *= row.inverse_deviation);
+                for g in gradient {
+                    *g *= row.inverse_deviation;
+                }
             },
             ..HONEST
         }),
@@ -210,7 +212,7 @@ fn unless_nothing(rows: &Rows, key: usize, allowed: impl Fn(usize) -> bool) -> b
 fn through_the_wrong_root(row: &Normed<'_>, gradient: &mut [f64], sums: &mut GainAndBias) {
     gain_and_bias(row, gradient, sums);
     let (mean, along) = means(row, gradient);
-    for (g, normed) in gradient.iter_mut().zip(row.normed) {
+    for (g, normed) in gradient.iter_mut().zip(row.values) {
         *g = (*g - mean - normed * along * row.inverse_deviation) * row.inverse_deviation;
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     names::EMBEDDING,
     rules::{self, Moments, Update},
     tensors::{Tensors, norm},
-    trainer::{self, Clipped, Trainer, Window, measure, unscale},
+    trainer::{self, Clipped, Trainer, Updates, Window, measure, unscale},
 };
 use lossproof::{Adam, Decayed, Optimizer, ParameterInfo, Rule, SubjectError};
 
@@ -235,7 +235,7 @@ fn head_then_embedding(
     window: &Window<'_>,
     mut gradient: Tensors,
     clipped: &Clipped,
-) -> Result<Vec<Tensors>, SubjectError> {
+) -> Updates {
     let Some(weights) = weights(window.spec, window.batch) else { return Ok(vec![gradient]) };
     let mut embedding = vec![0.0; gradient.of(EMBEDDING).len()];
     for (row, input) in honest.inputs(window.spec, window.batch, &weights)? {

@@ -9,6 +9,9 @@ use crate::{
 use lossproof::{Limits, Optimizer, ParameterInfo, SubjectError};
 use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
 
+/// Gradients to update from.
+pub(crate) type Updates = Result<Vec<Tensors>, SubjectError>;
+
 /// The parts of a trainer, in the order in which a step goes through them.
 #[derive(Clone, Copy)]
 pub(crate) struct Trainer {
@@ -35,7 +38,7 @@ pub(crate) struct Trainer {
     /// Undoes the loss scale, measures and clips.
     pub(crate) clip: fn(&Optimizer, &[ParameterInfo], &mut Tensors) -> Clipped,
     /// The gradients that are updated from one after the other, each with an optimizer state of its own.
-    pub(crate) updates: fn(&mut Honest, &Window<'_>, Tensors, &Clipped) -> Result<Vec<Tensors>, SubjectError>,
+    pub(crate) updates: fn(&mut Honest, &Window<'_>, Tensors, &Clipped) -> Updates,
     /// The learning rate of the step to come.
     pub(crate) learning_rate: fn(&Optimizer, Counted) -> f64,
     /// The update of one tensor.

@@ -92,8 +92,8 @@ impl Transformer<'_> {
         let gain = self.parameters.of(&weight(name));
         let mut sums = GainAndBias { gain: vec![0.0; gain.len()], bias: vec![0.0; gain.len()] };
         let rows = kept.normed.chunks_exact(gain.len()).zip(&kept.inverse_deviations);
-        for ((normed, &inverse_deviation), row) in rows.zip(upstream.chunks_exact_mut(gain.len())) {
-            let normed = Normed { normed, inverse_deviation, gain };
+        for ((values, &inverse_deviation), row) in rows.zip(upstream.chunks_exact_mut(gain.len())) {
+            let normed = Normed { values, inverse_deviation, gain };
             (self.operators.layer_norm_backward)(&normed, row, &mut sums);
         }
         add(gradient.of_mut(&weight(name)), 1.0, &sums.gain);

@@ -23,7 +23,7 @@ pub(crate) struct Operators {
 /// One row in a layer norm.
 pub(crate) struct Normed<'a> {
     /// `x̂ = (x − mean)/σ`.
-    pub(crate) normed: &'a [f64],
+    pub(crate) values: &'a [f64],
     /// `1/σ`, `σ² = variance + ε`.
     pub(crate) inverse_deviation: f64,
     pub(crate) gain: &'a [f64],
@@ -51,7 +51,7 @@ impl Operators {
         layer_norm_backward: |row, gradient, sums| {
             gain_and_bias(row, gradient, sums);
             let (mean, along) = means(row, gradient);
-            for (g, normed) in gradient.iter_mut().zip(row.normed) {
+            for (g, normed) in gradient.iter_mut().zip(row.values) {
                 *g = (*g - mean - normed * along) * row.inverse_deviation;
             }
         },
@@ -83,7 +83,7 @@ pub(crate) fn softmax_backward(softmax: &[f64], gradient: &mut [f64]) {
 /// Adds what gain and bias get, and turns the gradient of the output into that of `x̂`.
 pub(crate) fn gain_and_bias(row: &Normed<'_>, gradient: &mut [f64], sums: &mut GainAndBias) {
     add(&mut sums.bias, 1.0, gradient);
-    for (((g, normed), gain), sum) in gradient.iter_mut().zip(row.normed).zip(row.gain).zip(&mut sums.gain) {
+    for (((g, normed), gain), sum) in gradient.iter_mut().zip(row.values).zip(row.gain).zip(&mut sums.gain) {
         *sum += *g * normed;
         *g *= gain;
     }
@@ -92,7 +92,7 @@ pub(crate) fn gain_and_bias(row: &Normed<'_>, gradient: &mut [f64], sums: &mut G
 /// `mean(g)` and `mean(g·x̂)`.
 pub(crate) fn means(row: &Normed<'_>, gradient: &[f64]) -> (f64, f64) {
     let columns = gradient.len() as f64;
-    (gradient.iter().sum::<f64>() / columns, dot(gradient, row.normed) / columns)
+    (gradient.iter().sum::<f64>() / columns, dot(gradient, row.values) / columns)
 }
 
 /// The tanh form of the activation: `x/2·(1 + tanh a)` with `a = √(2/π)·(x + 0.044715·x³)`.
@@ -132,7 +132,9 @@ pub(crate) fn softmax(numbers: &[f64]) -> (f64, f64, Vec<f64>) {
     let max = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mut softmax: Vec<f64> = numbers.iter().map(|z| (z - max).exp()).collect();
     let total: f64 = softmax.iter().sum();
-    softmax.iter_mut().for_each(|p| *p /= total);
+    for p in &mut softmax {
+        *p /= total;
+    }
     (max, total, softmax)
 }
 
@@ -157,7 +159,7 @@ mod tests {
         let gain = [1.0; 4];
         let root = 1.25_f64.sqrt();
         let normed = [-1.5, -0.5, 0.5, 1.5].map(|x| x / root);
-        let row = Normed { normed: &normed, inverse_deviation: 1.0 / root, gain: &gain };
+        let row = Normed { values: &normed, inverse_deviation: 1.0 / root, gain: &gain };
         let mut sums = GainAndBias { gain: vec![0.0; 4], bias: vec![0.0; 4] };
         let mut gradient = [1.0; 4];
         (Operators::HONEST.layer_norm_backward)(&row, &mut gradient, &mut sums);
