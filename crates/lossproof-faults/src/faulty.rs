@@ -7,10 +7,10 @@ use crate::{
     trainer::{Differentiated, Trainer},
 };
 use lossproof::{
-    GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError,
-    SubjectInfo, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
+    Evaluated, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo, Subject,
+    SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
 };
-use lossproof_spec::{GlobalBatch, LossSpec};
+use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch};
 
 /// A trainer over an honest subject.
 pub(crate) struct Faulty {
@@ -110,6 +110,19 @@ impl Subject for Faulty {
     fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
         let subject = &mut self.honest.subject;
         (subject.optimizer_steps().is_some() && subject.parameter_loading().is_some()).then_some(self)
+    }
+
+    fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
+        self.honest.subject.evaluation().is_some().then_some(self)
+    }
+}
+
+impl Evaluation for Faulty {
+    fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, SubjectError> {
+        let seen = |batch: &MicroBatch| self.seen(&GlobalBatch::of_micro_batch(batch.clone()));
+        let seen: Vec<GlobalBatch> = batches.iter().map(seen).collect();
+        let batches: Vec<MicroBatch> = seen.iter().flat_map(GlobalBatch::micro_batches).cloned().collect();
+        (self.trainer.validate)(&mut self.honest, &batches)
     }
 }
 

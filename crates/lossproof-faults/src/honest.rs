@@ -1,8 +1,8 @@
 //! The honest trainer beneath a fault, and what a fault may have it compute.
 
 use crate::{names::POSITIONS, tensors::Tensors};
-use lossproof::{GradientSink, Limits, Observation, Subject, SubjectError, Unsupported};
-use lossproof_spec::{Counting, GlobalBatch, LossSpec, Prediction, TokenWeights};
+use lossproof::{Evaluated, GradientSink, Limits, Observation, Subject, SubjectError, Unsupported};
+use lossproof_spec::{Counting, GlobalBatch, LossSpec, MicroBatch, Prediction, TokenWeights};
 
 /// Gain and bias in front of the head: both scaled, and the logits are.
 const FINAL: [&str; 2] = ["ln_f.weight", "ln_f.bias"];
@@ -22,6 +22,8 @@ pub(crate) struct Memory {
     pub(crate) gradient: Tensors,
     /// Micro-batches of the longest window so far.
     pub(crate) window: usize,
+    /// Losses of validations that nobody has cleared.
+    pub(crate) validated: f64,
     /// Passes so far.
     pub(crate) passes: u64,
 }
@@ -170,6 +172,15 @@ impl Honest {
         self.with_logits(|subject| {
             let losses = subject.token_losses().ok_or_else(|| lacking(&name, "evaluating token losses"))?;
             losses.evaluate(batch)
+        })
+    }
+
+    /// What a validation prints of these batches.
+    pub(crate) fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, SubjectError> {
+        let name = self.subject.info().name;
+        self.with_logits(|subject| {
+            let evaluation = subject.evaluation().ok_or_else(|| lacking(&name, "validation"))?;
+            evaluation.validate(batches)
         })
     }
 

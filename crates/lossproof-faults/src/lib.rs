@@ -13,7 +13,7 @@
 //! `Trainer::HONEST` has nothing wrong, and a fault is `HONEST` with one part replaced. So:
 //!
 //! 1. Find the part that is wrong in the bug, and with it the module: `data`, `loss`, `accumulation`, `backward`,
-//!    `operators`, `step`.
+//!    `operators`, `step`, `evaluation`.
 //! 2. Add a [`Fault`] to that module's `FAULTS`: an id in the words of the bug, its family, what is wrong in one sentence,
 //!    where it was seen, the clauses of `docs/SPEC.md` that it violates, and the part:
 //!    `trainer: Trainer { skips: |_, _, _| false, ..Trainer::HONEST }`.
@@ -27,6 +27,7 @@ mod accumulation;
 mod backward;
 mod controls;
 mod data;
+mod evaluation;
 mod faulty;
 mod honest;
 mod loss;
@@ -101,8 +102,15 @@ impl fmt::Display for Family {
 }
 
 /// The catalogue, by where in a trainer the mistake sits.
-const FAULTS: [&[Fault]; 6] =
-    [data::FAULTS, loss::FAULTS, accumulation::FAULTS, backward::FAULTS, operators::FAULTS, step::FAULTS];
+const FAULTS: [&[Fault]; 7] = [
+    data::FAULTS,
+    loss::FAULTS,
+    accumulation::FAULTS,
+    backward::FAULTS,
+    operators::FAULTS,
+    step::FAULTS,
+    evaluation::FAULTS,
+];
 
 impl Fault {
     /// Every fault of the catalogue, from the data path to the optimizer step.
@@ -217,6 +225,6 @@ mod tests {
     fn every_group_of_clauses_has_a_fault() {
         let group = |clause: &&'static str| clause.split('.').next();
         let groups: BTreeSet<_> = Fault::all().flat_map(|f| f.clauses).filter_map(group).collect();
-        assert_eq!(groups, BTreeSet::from(["1", "2", "3", "4", "5", "6", "7"]));
+        assert_eq!(groups, BTreeSet::from(["1", "2", "3", "4", "5", "6", "7", "8"]));
     }
 }

@@ -6,8 +6,8 @@ use crate::{
     rules::{self, Moments, Update},
     tensors::{Tensors, norm},
 };
-use lossproof::{Limits, Optimizer, ParameterInfo, SubjectError};
-use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
+use lossproof::{Evaluated, Limits, Optimizer, ParameterInfo, SubjectError};
+use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Sequence};
 
 /// Gradients to update from.
 pub(crate) type Updates = Result<Vec<Tensors>, SubjectError>;
@@ -29,6 +29,8 @@ pub(crate) struct Trainer {
     pub(crate) upstream: fn(&mut [f64]),
     /// What the backward operators make of the gradient.
     pub(crate) backward: fn(&mut Honest, &Differentiated<'_>, &mut Tensors) -> Result<(), SubjectError>,
+    /// What a validation prints of the batches of a corpus.
+    pub(crate) validate: fn(&mut Honest, &[MicroBatch]) -> Result<Evaluated, SubjectError>,
     /// The optimizer that runs when this one is declared.
     pub(crate) optimizer: fn(Optimizer) -> Optimizer,
     /// What a step takes for the gradient of its window.
@@ -99,6 +101,7 @@ impl Trainer {
         operators: None,
         upstream: |_| (),
         backward: |_, _, _| Ok(()),
+        validate: |honest, batches| honest.validate(batches),
         optimizer: |optimizer| optimizer,
         window: |_, _, pass| Ok(pass),
         skips: |_, _, gradient| gradient.values().any(|value| !value.is_finite()),

@@ -61,6 +61,7 @@ pub mod checkpoint;
 pub mod config;
 mod door;
 mod element;
+mod evaluation;
 mod hand_over;
 mod initial;
 mod kernels;

@@ -11,7 +11,7 @@ use crate::{
 };
 use dfdx::prelude::{ConstShape, Device as DfdxDevice, Tensor};
 use lossproof::{
-    Device, GradientSink, Limits, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
+    Device, Evaluation, GradientSink, Limits, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
     ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
     UpstreamWeights,
 };
@@ -146,6 +146,10 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Subject for Reference<K, E, D> {
     }
 
     fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
+        Some(self)
+    }
+
+    fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
         Some(self)
     }
 }

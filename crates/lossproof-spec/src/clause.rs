@@ -276,4 +276,35 @@ pub const CLAUSES: &[Clause] = &[
         "loss-scaling",
         "A loss scale MUST leave no trace in loss, norm and update, and a gradient that overflows MUST skip the step, parameters, state and schedule included.",
     ),
+    must(
+        "8.1",
+        "perplexity",
+        "Perplexity MUST be the exponential of the mean loss in nats over the supervised tokens.",
+    ),
+    must(
+        "8.2",
+        "validation-loss",
+        "A validation MUST report the mean of the token losses over the supervised tokens of the corpus, each counted once.",
+    ),
+    must("8.3", "uniform-perplexity", "The perplexity of a model whose logits are all equal MUST be V."),
+    must(
+        "8.4",
+        "validation-batches",
+        "What a validation reports MUST NOT depend on how the sequences are grouped in batches, nor on their order.",
+    ),
+    must(
+        "8.5",
+        "validation-trace",
+        "A validation MUST leave no trace in the loss and the gradient of training, nor training in a validation.",
+    ),
+    must(
+        "8.6",
+        "nothing-validated",
+        "Batches without a supervised token MUST change nothing that a validation reports, and the mean over no token at all MUST be NaN.",
+    ),
+    must(
+        "8.7",
+        "perplexity-overflow",
+        "A perplexity beyond the range of floating-point numbers MUST be infinite, beside a loss that is finite.",
+    ),
 ];

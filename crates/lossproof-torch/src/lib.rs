@@ -33,6 +33,7 @@
 //! models use as many threads as libtorch is set to.
 
 mod config;
+mod evaluation;
 mod failure;
 mod model;
 mod objective;
@@ -55,8 +56,8 @@ const NAME: &str = "libtorch";
 ///
 /// Until parameters are loaded it has GPT-2's own initialisation from the fixed seed 20190214. Its loss is the mean over
 /// all supervised tokens until it is [configured](Subject::configure); every spec that counts supervised tokens is
-/// supported. It loads parameters, evaluates token losses, differentiates any weighted sum of them, and takes steps of
-/// libtorch's own SGD, Adam and `AdamW`, which have no ε before the bias correction.
+/// supported. It loads parameters, evaluates token losses and corpora, differentiates any weighted sum of token losses, and takes
+/// steps of libtorch's own SGD, Adam and `AdamW`, which have no ε before the bias correction.
 ///
 /// Under the empty policy `nan` the loss is NaN where a mean is taken of nothing, but the gradient is not: libtorch's own
 /// mean hands zero back to every ignored prediction, so that the empty group adds nothing to it.

@@ -76,6 +76,11 @@ pub(crate) fn loss(
     }
 }
 
+/// The sum of the scored token losses of a batch, from its logits `[n·(l − 1), V]`.
+pub(crate) fn sum(spec: &LossSpec, logits: &Tensor, batch: &Padded) -> Result<Tensor, TchError> {
+    reduce(spec, logits, &batch.label_tensor(logits.device())?, tch::Reduction::Sum)
+}
+
 /// The token loss of every prediction, `[n·(l − 1)]`, the same losses [`loss`] reduces; meaningless where the label is
 /// ignored.
 pub(crate) fn token_losses(spec: &LossSpec, logits: &Tensor, batch: &Padded) -> Result<Tensor, TchError> {

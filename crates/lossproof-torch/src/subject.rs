@@ -8,9 +8,9 @@ use crate::steps::Started;
 use crate::threads::OneThread;
 use crate::{Failure, Gpt2Config, NAME, unsupported};
 use lossproof::{
-    Device, Dtype, GradientSink, GradientView, Limits, LoadParameters, Observation, OptimizerSteps,
-    ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
-    UpstreamWeights,
+    Device, Dtype, Evaluation, GradientSink, GradientView, Limits, LoadParameters, Observation,
+    OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet,
+    TokenLosses, Unsupported, UpstreamWeights,
 };
 use lossproof_spec::{Counting, GlobalBatch, LossSpec, Sequence};
 use tch::kind::Element;
@@ -191,6 +191,10 @@ impl Subject for Torch {
     }
 
     fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
+        Some(self)
+    }
+
+    fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
         Some(self)
     }
 }

@@ -3,13 +3,14 @@
 //! A trainer under test is a [`Subject`]: it says what it is ([`SubjectInfo`]), takes a
 //! [`GlobalBatch`](lossproof_spec::GlobalBatch), and hands the gradient its optimizer would see to a [`GradientSink`].
 //! What it can do beyond that are capabilities: [`LoadParameters`], [`TokenLosses`], [`UpstreamWeights`],
-//! [`OptimizerSteps`].
+//! [`OptimizerSteps`], [`Evaluation`].
 
 mod case;
 #[cfg(feature = "proptest")]
 mod case_files;
 #[cfg(feature = "conformance")]
 mod conformance;
+mod evaluation;
 mod gradient;
 mod initial;
 mod judgement;
@@ -32,6 +33,7 @@ pub use case::{Case, InvalidCase, Scale};
 pub use case_files::{CaseFile, CaseFileError};
 #[cfg(feature = "conformance")]
 pub use conformance::Conformance;
+pub use evaluation::{Evaluated, Evaluation};
 pub use gradient::{Collect, Discard, GradientSink, GradientView, SinkError, Tee};
 pub use initial::{gpt2_initial, probe_initial, probe_values};
 pub use lossproof_numerics::Dtype;

@@ -1,6 +1,6 @@
 //! The trainer under test, as lossproof sees it.
 
-use crate::{GradientSink, OptimizerSteps, SinkError, SourceError, TensorSet};
+use crate::{Evaluation, GradientSink, OptimizerSteps, SinkError, SourceError, TensorSet};
 use lossproof_numerics::Dtype;
 use lossproof_spec::{EmptyGroup, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence};
 use std::{fmt, str::FromStr};
@@ -55,6 +55,11 @@ pub trait Subject {
 
     /// The capability to take optimizer steps, when the trainer has it.
     fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
+        None
+    }
+
+    /// The capability to evaluate a corpus as a validation does, when the trainer has it.
+    fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
         None
     }
 }

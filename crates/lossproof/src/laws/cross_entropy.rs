@@ -13,7 +13,7 @@ use rand::RngExt;
 use std::collections::BTreeMap;
 
 /// Known logits, the same at every position.
-struct Pinned {
+pub(super) struct Pinned {
     bias: Vec<f64>,
     embedding: Vec<f64>,
     logits: Vec<f64>,
@@ -21,7 +21,7 @@ struct Pinned {
 
 impl Trial<'_> {
     /// Loads the case's parameters with a final gain of zero and this final bias.
-    fn pin(&mut self, bias: impl Fn(&mut Self, usize) -> f64) -> Result<Pinned, Stop> {
+    pub(super) fn pin(&mut self, bias: impl Fn(&mut Self, usize) -> f64) -> Result<Pinned, Stop> {
         let mut parameters = self.parameters()?;
         let width = values(&parameters, BIAS)?.len();
         let bias: Vec<f64> = (0..width).map(|index| bias(self, index)).collect();

@@ -12,6 +12,7 @@ mod compare;
 mod cross_entropy;
 mod edit;
 mod embedding;
+mod evaluation;
 mod masks;
 mod model;
 mod names;
@@ -41,6 +42,8 @@ pub enum Need {
     UpstreamWeights,
     /// [`Subject::optimizer_steps`].
     OptimizerSteps,
+    /// [`Subject::evaluation`].
+    Evaluation,
     /// Labels that can be ignored.
     IgnoredLabels,
     /// Sequences that may be padded, packed and of any length.
@@ -60,6 +63,7 @@ impl Need {
             Self::TokenLosses => (subject.token_losses().is_some(), "evaluating token losses"),
             Self::UpstreamWeights => (subject.upstream_weights().is_some(), "weighting token losses"),
             Self::OptimizerSteps => (subject.optimizer_steps().is_some(), "optimizer steps"),
+            Self::Evaluation => (subject.evaluation().is_some(), "validation"),
             Self::IgnoredLabels => (limits.ignore_index, "ignored labels"),
             Self::Segments => (limits.segments && !limits.fixed_length, "padded and packed sequences"),
             Self::TiedHead => {
@@ -84,7 +88,7 @@ const fn law(id: &'static str, needs: &'static [Need], check: fn(&mut Trial<'_>)
 }
 
 use Need::{
-    DoublePrecision, IgnoredLabels, OptimizerSteps, Parameters, Segments, TiedHead, TokenLosses,
+    DoublePrecision, Evaluation, IgnoredLabels, OptimizerSteps, Parameters, Segments, TiedHead, TokenLosses,
     UpstreamWeights,
 };
 
@@ -146,6 +150,13 @@ pub const LAWS: &[Law] = &[
     law("adam-scale", &[OptimizerSteps, Parameters, IgnoredLabels], step::adam_scale),
     law("schedule", &[OptimizerSteps], step::schedule),
     law("loss-scaling", &[OptimizerSteps, Parameters], step::loss_scaling),
+    law("perplexity", &[Evaluation], evaluation::perplexity),
+    law("validation-loss", &[Evaluation, TokenLosses], evaluation::validation_loss),
+    law("uniform-perplexity", &[Evaluation, Parameters], evaluation::uniform_perplexity),
+    law("validation-batches", &[Evaluation], evaluation::validation_batches),
+    law("validation-trace", &[Evaluation], evaluation::validation_trace),
+    law("nothing-validated", &[Evaluation, IgnoredLabels], evaluation::nothing_validated),
+    law("perplexity-overflow", &[Evaluation, Parameters], evaluation::perplexity_overflow),
 ];
 
 /// What a law found on one case.
