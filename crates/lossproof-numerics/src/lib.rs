@@ -3,6 +3,7 @@
 //! - [`CrossEntropy`]: token cross-entropy and its gradient in closed form;
 //! - [`sweep`] and [`Sweep::contract`]: fourth-order finite differences, taken once per token and contracted with any
 //!   token weights, along directions from [`rademacher`], held to [`directional_bound`];
+//! - [`Equations`]: linear least squares, the error of each unknown, and what cannot be told apart;
 //! - [`difference`]: how far apart two tensors are, and relative to which scale;
 //! - [`gpt2_blocks`]: which blocks of a GPT-2 gradient are structurally zero on a batch;
 //! - [`ErrorModel`] and [`f32_rule`]: how far rounding may carry a gradient from its exact value.
@@ -14,6 +15,7 @@ mod cross_entropy;
 mod direction;
 mod dtype;
 mod finite_difference;
+mod least_squares;
 mod structure;
 mod tensor;
 
@@ -22,5 +24,6 @@ pub use cross_entropy::{CrossEntropy, CrossEntropyError};
 pub use direction::{Rademacher, rademacher};
 pub use dtype::Dtype;
 pub use finite_difference::{Plateau, Sweep, directional_bound, sweep};
+pub use least_squares::{Equations, LeastSquaresError, Perturbation, Solution, Unresolved};
 pub use structure::{Block, gpt2_blocks};
 pub use tensor::{Difference, Worst, difference};

@@ -25,6 +25,7 @@ mod source;
 #[cfg(feature = "proptest")]
 pub mod strategies;
 mod subject;
+pub mod tomography;
 pub mod trace;
 pub mod verify;
 

@@ -1,0 +1,73 @@
+//! How exact what a subject hands over is: its dtype's rounding and its noise.
+
+use super::TomographyError;
+use crate::{Collect, Observation, Subject, TensorSet, parameters::distance};
+use lossproof_numerics::{Dtype, ErrorModel};
+use lossproof_spec::GlobalBatch;
+
+/// How exact the numbers of a subject are on a batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Precision {
+    /// Bound on the error of a parameter's gradient, relative to `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)` over that parameter.
+    pub gradient: f64,
+    /// Bound on the error of the reported loss, relative to `Σ_t |w_t|·max(ℓ_t, 1)`.
+    pub loss: f64,
+}
+
+impl Precision {
+    /// Of a model ([`ErrorModel`]) in a dtype; `noise` is what two identical calls differ by, relative to the gradient.
+    #[must_use]
+    pub fn new(model: &ErrorModel, dtype: Dtype, noise: f64) -> Self {
+        Self { gradient: model.gradient_bound(dtype) + noise, loss: model.loss_bound(dtype) + noise }
+    }
+
+    /// Of a subject on a batch, by what it says of itself. The head size is not declared; it is at most the width, and the
+    /// bound grows with it.
+    #[must_use]
+    pub fn of(subject: &dyn Subject, batch: &GlobalBatch, noise: f64) -> Self {
+        let (info, parameters) = (subject.info(), subject.parameters());
+        let width = parameters.iter().find(|p| p.shape.len() == 2).map_or(1, |p| p.shape[1]);
+        let layers = parameters.iter().filter(|p| p.name.ends_with("mlp.c_proj.weight")).count();
+        let model = ErrorModel::new(info.limits.vocabulary, width, 1, layers, batch);
+        Self::new(&model, info.dtype, noise)
+    }
+}
+
+/// What a subject computed for one batch, and how exactly.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The reported loss and counts.
+    pub observation: Observation,
+    /// The gradient.
+    pub gradient: TensorSet,
+    /// How exact they are: the dtype's rounding and the noise floor.
+    pub precision: Precision,
+}
+
+impl Observed {
+    /// Resets a subject and accumulates twice on one batch; what the two differ by is the noise floor.
+    ///
+    /// # Errors
+    /// When the subject fails.
+    pub fn of(subject: &mut dyn Subject, batch: &GlobalBatch) -> Result<Self, TomographyError> {
+        let mut once = || {
+            subject.reset()?;
+            accumulated(subject, batch)
+        };
+        let (observation, gradient) = once()?;
+        let noise = distance(&once()?.1, &gradient);
+        // A gradient that is not finite is infinitely far from itself: that is no noise, and recovery will say so.
+        let precision = Precision::of(subject, batch, if noise.is_finite() { noise } else { 0.0 });
+        Ok(Self { observation, gradient, precision })
+    }
+}
+
+/// One accumulation, collected.
+pub(super) fn accumulated(
+    subject: &mut dyn Subject,
+    batch: &GlobalBatch,
+) -> Result<(Observation, TensorSet), TomographyError> {
+    let mut sink = Collect::default();
+    let observation = subject.accumulate(batch, &mut sink)?;
+    Ok((observation, sink.into_tensors()))
+}

@@ -1,0 +1,245 @@
+//! Tomography of both implementations and of faulty trainers: the weights that the gradient, and the reported loss, show.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use lossproof::{
+    Dtype,
+    tomography::{Basis, Observed, Tomogram, recover, recover_by_region},
+};
+use lossproof_faults::Fault;
+use lossproof_gpt2::{Config, probe_initial};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Sequence, TokenWeights};
+use lossproof_tests::{Door, ours, theirs};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::time::Instant;
+
+const CONFIG: Config = Config::Nano;
+
+fn sequence(random: &mut ChaCha8Rng, length: usize, masked: impl Fn(usize) -> bool) -> Sequence {
+    let tokens: Vec<u32> = (0..length).map(|_| random.random_range(0..257)).collect();
+    let label = |(p, &token): (usize, &u32)| if masked(p) { IGNORE_INDEX } else { i64::from(token) };
+    let labels = tokens.iter().enumerate().map(label).collect();
+    Sequence::new(tokens, labels).unwrap()
+}
+
+fn batch_of(ranks: Vec<Vec<Vec<Sequence>>>) -> GlobalBatch {
+    let rank = |micro_batches: Vec<Vec<Sequence>>| {
+        Rank::new(micro_batches.into_iter().map(|m| MicroBatch::new(m).unwrap()).collect()).unwrap()
+    };
+    GlobalBatch::new(ranks.into_iter().map(rank).collect()).unwrap()
+}
+
+/// 44 predictions over two ranks of two and three micro-batches, no two groups with the same number of supervised tokens.
+fn ragged() -> GlobalBatch {
+    let random = &mut ChaCha8Rng::seed_from_u64(44);
+    batch_of(vec![
+        vec![
+            vec![sequence(random, 9, |p| p < 3), sequence(random, 4, |_| false)],
+            vec![
+                sequence(random, 7, |p| p == 0),
+                sequence(random, 12, |p| p == 5),
+                sequence(random, 2, |_| false),
+            ],
+        ],
+        vec![
+            vec![sequence(random, 8, |_| false)],
+            vec![sequence(random, 6, |p| p < 2)],
+            vec![sequence(random, 4, |_| false)],
+        ],
+    ])
+}
+
+fn at_probe(mut subject: Door) -> Door {
+    subject.parameter_loading().unwrap().load(&probe_initial(CONFIG.shape(), 1)).unwrap();
+    subject
+}
+
+fn reference_basis(spec: &LossSpec, batch: &GlobalBatch) -> Basis {
+    Basis::of_reference(&mut *at_probe(ours(CONFIG, Dtype::F64)), spec, batch).unwrap()
+}
+
+fn observed(subject: &mut Door, spec: &LossSpec, batch: &GlobalBatch) -> Observed {
+    subject.configure(spec).unwrap();
+    Observed::of(&mut **subject, batch).unwrap()
+}
+
+fn expected(spec: &LossSpec, batch: &GlobalBatch) -> Vec<f64> {
+    TokenWeights::new(spec, &batch.layout()).unwrap().per_prediction(batch)
+}
+
+fn faulty(id: &str) -> Door {
+    Fault::named(id).unwrap().inject(at_probe(ours(CONFIG, Dtype::F64)))
+}
+
+#[track_caller]
+fn assert_weights(tomogram: &Tomogram, expected: &[f64], within: f64) {
+    assert_eq!(tomogram.weights.len(), expected.len());
+    for (weight, expected) in tomogram.weights.iter().zip(expected) {
+        let error = (weight.value - expected).abs();
+        assert!(error <= within, "{weight}, expected {expected}\n{tomogram}");
+        assert!(error <= weight.error, "its own bound: {weight}, expected {expected}\n{tomogram}");
+    }
+}
+
+const PRESETS: [fn() -> LossSpec; 8] = [
+    LossSpec::sum,
+    LossSpec::token_mean,
+    LossSpec::sequence_mean,
+    LossSpec::batch_mean,
+    LossSpec::naive_accumulated_mean,
+    LossSpec::forgotten_division,
+    LossSpec::naive_data_parallel,
+    LossSpec::averaging_not_undone,
+];
+
+#[test]
+fn the_weights_of_every_preset_are_recovered() {
+    let batch = ragged();
+    assert_eq!(batch.predictions().count(), 44);
+    let start = Instant::now();
+    let basis = reference_basis(&LossSpec::sum(), &batch);
+    println!("basis of 44 predictions: {:.2} s", start.elapsed().as_secs_f64());
+    for (dtype, within) in [(Dtype::F64, 1e-10), (Dtype::F32, 1e-5)] {
+        for subject in [ours(CONFIG, dtype), theirs(CONFIG, dtype)] {
+            let mut subject = at_probe(subject);
+            for preset in PRESETS {
+                let observed = observed(&mut subject, &preset(), &batch);
+                let start = Instant::now();
+                let tomogram = recover(&basis, &observed.gradient, &observed.precision).unwrap();
+                let seconds = start.elapsed().as_secs_f64();
+                let truth = expected(&preset(), &batch);
+                let error =
+                    |(weight, truth): (&lossproof::tomography::Weight, &f64)| (weight.value - truth).abs();
+                let worst = tomogram.weights.iter().zip(&truth).map(error).fold(0.0, f64::max);
+                println!(
+                    "{} {dtype} {}: {seconds:.2} s, worst error {worst:.1e}, condition {:.1}, residual {:.1e} of {:.1e}",
+                    subject.info().name,
+                    preset(),
+                    tomogram.condition,
+                    tomogram.residual,
+                    tomogram.bound,
+                );
+                assert!(tomogram.is_explained(), "{tomogram}");
+                assert!(tomogram.groups.is_empty() && tomogram.condition < 10.0);
+                assert_weights(&tomogram, &truth, within);
+            }
+        }
+    }
+}
+
+#[test]
+fn smoothing_and_z_loss_belong_to_the_token_loss() {
+    let batch = ragged();
+    let spec = LossSpec { label_smoothing: 0.1, z_loss: 1e-2, ..LossSpec::naive_accumulated_mean() };
+    let mut subject = at_probe(theirs(CONFIG, Dtype::F64));
+    let observed = observed(&mut subject, &spec, &batch);
+    let basis = reference_basis(&spec, &batch);
+    let tomogram = recover(&basis, &observed.gradient, &observed.precision).unwrap();
+    assert!(tomogram.is_explained());
+    assert_weights(&tomogram, &expected(&spec, &batch), 1e-10);
+    let plain = recover(&reference_basis(&LossSpec::sum(), &batch), &observed.gradient, &observed.precision);
+    assert!(!plain.unwrap().is_explained());
+}
+
+#[test]
+fn positions_that_share_prefix_and_label_are_a_group() {
+    let random = &mut ChaCha8Rng::seed_from_u64(3);
+    let (first, second) = (sequence(random, 6, |_| false), sequence(random, 5, |_| false));
+    let shared: Vec<u32> = first.input_ids()[..4].iter().chain(&second.input_ids()[..2]).copied().collect();
+    let third = Sequence::new(shared.clone(), shared.iter().map(|&t| i64::from(t)).collect()).unwrap();
+    let batch = batch_of(vec![vec![vec![first], vec![second, third]]]);
+    let spec = LossSpec::naive_accumulated_mean();
+    for dtype in [Dtype::F64, Dtype::F32] {
+        let observed = observed(&mut at_probe(ours(CONFIG, dtype)), &spec, &batch);
+        let basis = reference_basis(&spec, &batch);
+        let tomogram = recover(&basis, &observed.gradient, &observed.precision).unwrap();
+        let members: Vec<_> = tomogram.groups.iter().map(|group| group.members.clone()).collect();
+        // Predictions 0, 1, 2 of the first sequence are the third's, which are 9, 10, 11 of the batch.
+        assert_eq!(members, [[0, 9], [1, 10], [2, 11]], "{tomogram}");
+        let truth = expected(&spec, &batch);
+        for group in &tomogram.groups {
+            let (sum, error) = group.sum.unwrap();
+            let truth: f64 = group.members.iter().map(|&t| truth[t]).sum();
+            assert!((sum - truth).abs() <= error && error < 1e-2, "{tomogram}");
+        }
+        for (weight, truth) in tomogram.weights.iter().zip(&truth) {
+            assert!(weight.group.is_some() || (weight.value - truth).abs() <= weight.error);
+        }
+    }
+}
+
+#[test]
+fn wrong_weights_are_shown_as_they_are() {
+    let batch = ragged();
+    let basis = reference_basis(&LossSpec::sum(), &batch);
+    let spec = LossSpec::token_mean();
+    let (tokens, starts) =
+        (batch.layout().supervised(), batch.sequences().filter(|s| s.labels()[0] >= 0).count());
+    assert!(starts > 0);
+    let naive = expected(&LossSpec::naive_accumulated_mean(), &batch);
+    let counted = expected(&spec, &batch).into_iter();
+    let counted = counted.map(|w| w * tokens as f64 / (tokens + starts) as f64).collect();
+    for (id, truth) in [("ga-mean-of-means", naive), ("counted-before-shift", counted)] {
+        let observed = observed(&mut faulty(id), &spec, &batch);
+        let tomogram = recover(&basis, &observed.gradient, &observed.precision).unwrap();
+        assert!(tomogram.is_explained(), "{id}: {tomogram}");
+        assert_weights(&tomogram, &truth, 1e-10);
+    }
+}
+
+#[test]
+fn a_wrong_backward_pass_shows_in_the_parts_it_is_wrong_in_and_does_not_bend_the_weights() {
+    let batch = ragged();
+    let spec = LossSpec::token_mean();
+    let basis = reference_basis(&spec, &batch);
+    for (id, parts) in [
+        ("concat-gradient-misaligned", &["c_attn.weight[key]", "c_attn.bias[key]"][..]),
+        (
+            "grad-assigned-not-accumulated",
+            &["ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias", "ln_f.weight", "ln_f.bias"],
+        ),
+        ("backward-factor", &["h.0.mlp.c_fc.weight"]),
+        ("last-element-lost", &["h.0.attn.c_proj.bias"]),
+    ] {
+        let observed = observed(&mut faulty(id), &spec, &batch);
+        let start = Instant::now();
+        let tomogram = recover(&basis, &observed.gradient, &observed.precision).unwrap();
+        println!("{id}: {:.2} s\n{}", start.elapsed().as_secs_f64(), tomogram.fault().unwrap());
+        assert_weights(&tomogram, &expected(&spec, &batch), 1e-10);
+        let share: f64 = tomogram.unexplained.iter().map(|part| part.share).sum();
+        assert!((share - 1.0).abs() < 1e-9);
+        for part in &tomogram.unexplained {
+            assert!(parts.iter().any(|end| part.name.ends_with(end)), "{id}: {tomogram}");
+        }
+        for end in parts {
+            assert!(
+                tomogram.unexplained.iter().any(|part| part.name.ends_with(end)),
+                "{id}: {end}: {tomogram}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_layer_norm_that_keeps_the_last_micro_batch_shows_its_own_weights() {
+    let batch = ragged();
+    let spec = LossSpec::token_mean();
+    let basis = reference_basis(&spec, &batch);
+    let observed = observed(&mut faulty("grad-assigned-not-accumulated"), &spec, &batch);
+    let regions = recover_by_region(&basis, &observed.gradient, &observed.precision).unwrap();
+    let whole = expected(&spec, &batch);
+    // The last micro-batch of rank 0 has sequences 2, 3 and 4, that of rank 1 has sequence 7.
+    let last = batch.predictions().zip(&whole);
+    let last: Vec<f64> =
+        last.map(|(p, w)| if [2, 3, 4, 7].contains(&p.sequence) { *w } else { 0.0 }).collect();
+    let mut norms = 0;
+    for region in &regions {
+        println!("{}: condition {:.1}", region.name, region.tomogram.condition);
+        assert!(region.tomogram.is_explained(), "{}: {}", region.name, region.tomogram);
+        let of_norms = region.name == "layer norms";
+        norms += usize::from(of_norms);
+        assert_weights(&region.tomogram, if of_norms { &last } else { &whole }, 1e-9);
+    }
+    let parameters: usize = regions.iter().map(|region| region.parameters.len()).sum();
+    assert_eq!((norms, parameters), (1, probe_initial(CONFIG.shape(), 1).len()));
+}
