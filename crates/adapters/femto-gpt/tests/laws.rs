@@ -8,7 +8,8 @@ use lossproof::{
 use lossproof_femto_gpt::{Config, Head, femto_gpt};
 use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
 
-/// The verdict on every law, with what the law lacks where it is not decided. The snapshot has none that fails.
+/// The verdict on every law, with the reason where it is not decided: what femto-gpt lacks, or why no case of its kind
+/// (equal lengths, everything supervised, one micro-batch) can tell. None fails.
 fn verdicts(head: Head) -> String {
     let mut subject = femto_gpt(Config::PICO, head).unwrap();
     let campaign = Campaign { cases: 64, ..Campaign::default() };
@@ -46,6 +47,9 @@ fn broken(bias: f32) -> Vec<String> {
     let case = case();
     let mut broken = Vec::new();
     for law in LAWS {
+        if law.lacking(&mut *subject).is_some() {
+            continue;
+        }
         let tried = law.try_on(&mut *subject, &case, 0.0);
         if let Some((found, expected)) = tried.violations().first().and_then(|violation| violation.pair) {
             broken.push(format!("{}: {found:?}, expected {expected:.4}", law.id()));
