@@ -1,4 +1,4 @@
-//! The graph femto-gpt is given: its own, with three calls diverted.
+//! The graph femto-gpt is given: its own, with three calls diverted and one watched.
 
 use femto_gpt::{
     funcs::Function,

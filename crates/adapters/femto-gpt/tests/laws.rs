@@ -12,7 +12,7 @@ use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
 /// (equal lengths, everything supervised, one micro-batch) can tell. None fails.
 fn verdicts(head: Head) -> String {
     let mut subject = femto_gpt(Config::PICO, head).unwrap();
-    let campaign = Campaign { cases: 64, ..Campaign::default() };
+    let campaign = Campaign { cases: 32, ..Campaign::default() };
     let mut lines = Vec::new();
     for law in LAWS {
         let Report { verdict, reason, failure, .. } = campaign.run(law, &mut *subject).unwrap();
