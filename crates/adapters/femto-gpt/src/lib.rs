@@ -34,7 +34,6 @@
 //!
 //! femto-gpt's scores are `k·qᵀ`, with one row per k: what it calls the key is the query of everybody else. The token
 //! embedding keeps its own name, `token_embedding`: by `wte.weight` the laws mean a matrix that is also the head.
-
 //!
 //! # What the laws say
 //! `tests/laws.rs` has the verdict on each as a snapshot. Most of group 2 is out of reach, because it is built on the sum,
