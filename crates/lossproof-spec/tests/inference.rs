@@ -222,6 +222,9 @@ fn errors_that_are_too_large_leave_a_choice() {
         "{coarse}"
     );
     assert!(coarse.to_string().contains("or, within the errors: "), "{coarse}");
+    let comparison = coarse.against(&LossSpec::token_mean());
+    assert!(comparison.agrees && comparison.consequences.violated.is_empty(), "{comparison}");
+    assert!(["2.2", "2.9"].iter().all(|id| ids(&comparison)[2].contains(id)), "{comparison}");
     // A weight about which nothing is known excludes nothing.
     let mut unknown = measured(&values, 1e-9);
     unknown[3] = Measured { value: 1e6, error: f64::INFINITY };
@@ -266,6 +269,12 @@ fn masks_that_are_not_heeded_are_seen() {
         (all.fits()[0].counted, all.fits()[0].representative()),
         (Counted::Labels, &LossSpec::token_mean())
     );
+    let comparison = all.against(&LossSpec::token_mean());
+    assert!(!comparison.agrees);
+    let text = comparison.to_string();
+    let lines = "not the per-token mean over the global batch\nfound: per-token mean over the global batch, with weight on \
+                 1 ignored position\nhence violated:\n  2.2 ";
+    assert!(text.starts_with(lines), "{text}");
     // Everything is trained, and divided by its own number.
     let own = read(&[1.0 / 7.0; 7], &batch);
     // Counting the labels and the first label of the second sequence gives 7 too.

@@ -57,7 +57,19 @@ impl Inference {
         });
         let found = self.fits.first().map(ToString::to_string);
         let found = found.or_else(|| self.multiples.first().map(ToString::to_string));
+        let found = found.map(|found| found + &self.mask_in_words());
         Comparison { declared: *declared, agrees, ratio: self.ratio(declared), consequences, found }
+    }
+
+    /// Where the mask is not the labels': `, with weight on 1 ignored position`.
+    fn mask_in_words(&self) -> String {
+        let words = |count: usize, what: &str, kind: &str| match count {
+            0 => String::new(),
+            1 => format!(", {what} 1 {kind} position"),
+            count => format!(", {what} {count} {kind} positions"),
+        };
+        words(self.weight_on_ignored().count(), "with weight on", "ignored")
+            + &words(self.missing_weight().count(), "without weight on", "supervised")
     }
 
     fn agrees(&self, declared: &LossSpec) -> bool {

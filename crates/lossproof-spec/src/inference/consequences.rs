@@ -28,7 +28,7 @@ pub struct Consequences {
 pub(super) struct Evidence<'a> {
     pub(super) layout: &'a Layout,
     pub(super) declared: &'a LossSpec,
-    /// Whether the weights are the declared ones, token by token.
+    /// Whether the weights may be the declared ones, token by token.
     pub(super) as_declared: bool,
     /// Whether an ignored position has a weight.
     pub(super) ignored_weigh: bool,
@@ -119,8 +119,9 @@ impl Evidence<'_> {
         match decided {
             Decided::Weights(preset) => match (is(self.declared, &preset()), self.as_declared) {
                 (false, _) => Answer::NotConcerned,
-                (true, true) => Answer::Satisfied,
                 (true, false) => Answer::Violated,
+                (true, true) if self.only_declared() => Answer::Satisfied,
+                (true, true) => Answer::Open,
             },
             Decided::Mask(test) => {
                 let concerned = test(self.declared, self.declared, self.layout) == Kept::Yes;
@@ -128,6 +129,12 @@ impl Evidence<'_> {
             }
             Decided::Semantics(test) => self.by_semantics(*test),
         }
+    }
+
+    /// Whether nothing was found that weighs otherwise than declared.
+    fn only_declared(&self) -> bool {
+        let declared = outcome(&numberless(self.declared), self.layout);
+        self.found.iter().all(|found| outcome(found, self.layout) == declared)
     }
 
     /// A clause that the declared semantics itself does not keep on this layout is none of its consequences.
