@@ -2,8 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lossproof::{
-    Dtype,
-    tomography::{Basis, Observed, Tomogram, recover, recover_by_region},
+    Collect, Dtype, GradientSink, Limits, Observation, Optimizer, ParameterInfo, Subject, SubjectError,
+    SubjectInfo, TensorSet, Unsupported,
+    tomography::{
+        Basis, GradientsFromSgd, Observed, ReportedLosses, SgdTrainer, Tomogram, Weight, disagreement,
+        label_swaps, recover, recover_by_region,
+    },
 };
 use lossproof_faults::Fault;
 use lossproof_gpt2::{Config, probe_initial};
@@ -108,8 +112,7 @@ fn the_weights_of_every_preset_are_recovered() {
                 let tomogram = recover(&basis, &observed.gradient, &observed.precision).unwrap();
                 let seconds = start.elapsed().as_secs_f64();
                 let truth = expected(&preset(), &batch);
-                let error =
-                    |(weight, truth): (&lossproof::tomography::Weight, &f64)| (weight.value - truth).abs();
+                let error = |(weight, truth): (&Weight, &f64)| (weight.value - truth).abs();
                 let worst = tomogram.weights.iter().zip(&truth).map(error).fold(0.0, f64::max);
                 println!(
                     "{} {dtype} {}: {seconds:.2} s, worst error {worst:.1e}, condition {:.1}, residual {:.1e} of {:.1e}",
@@ -242,4 +245,183 @@ fn a_layer_norm_that_keeps_the_last_micro_batch_shows_its_own_weights() {
     }
     let parameters: usize = regions.iter().map(|region| region.parameters.len()).sum();
     assert_eq!((norms, parameters), (1, probe_initial(CONFIG.shape(), 1).len()));
+}
+
+/// A trainer that takes no ignored labels.
+struct Strict(Door);
+
+impl Subject for Strict {
+    fn info(&self) -> SubjectInfo {
+        let info = self.0.info();
+        SubjectInfo { limits: Limits { ignore_index: false, ..info.limits }, ..info }
+    }
+
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        self.0.parameters()
+    }
+
+    fn reset(&mut self) -> Result<(), SubjectError> {
+        self.0.reset()
+    }
+
+    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
+        self.0.configure(spec)
+    }
+
+    fn accumulate(
+        &mut self,
+        batch: &GlobalBatch,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        self.info().limits.check(batch)?;
+        self.0.accumulate(batch, gradients)
+    }
+
+    fn parameter_loading(&mut self) -> Option<&mut dyn lossproof::LoadParameters> {
+        self.0.parameter_loading()
+    }
+}
+
+#[test]
+fn the_three_bases_agree() {
+    let random = &mut ChaCha8Rng::seed_from_u64(7);
+    let batch = batch_of(vec![
+        vec![
+            vec![sequence(random, 5, |_| false)],
+            vec![sequence(random, 3, |_| false), sequence(random, 6, |_| false)],
+        ],
+        vec![vec![sequence(random, 4, |_| false)]],
+    ]);
+    let spec = LossSpec::naive_accumulated_mean();
+    let truth = expected(&spec, &batch);
+    let parameters = probe_initial(CONFIG.shape(), 1);
+    for dtype in [Dtype::F64, Dtype::F32] {
+        let mut subject = at_probe(ours(CONFIG, dtype));
+        let observed = observed(&mut subject, &spec, &batch);
+        let reference = reference_basis(&spec, &batch);
+        let by_reference = recover(&reference, &observed.gradient, &observed.precision).unwrap();
+
+        let start = Instant::now();
+        let own = Basis::self_calibrated(&mut *subject, Some(&parameters), &batch).unwrap();
+        let by_itself = recover(&own, &observed.gradient, &observed.precision).unwrap();
+        println!("{dtype} self-calibration: {:.2} s", start.elapsed().as_secs_f64());
+
+        let start = Instant::now();
+        let mut strict = Strict(subject);
+        assert!(Basis::self_calibrated(&mut strict, Some(&parameters), &batch).is_err());
+        let by_swaps = label_swaps(&mut strict, Some(&parameters), &batch, &observed.precision).unwrap();
+        println!("{dtype} label swaps: {:.2} s", start.elapsed().as_secs_f64());
+
+        let single = dtype == Dtype::F32;
+        for (name, tomogram, within) in [
+            ("reference", &by_reference, if single { 1e-5 } else { 1e-10 }),
+            ("self-calibration", &by_itself, if single { 1e-3 } else { 1e-8 }),
+            ("label swaps", &by_swaps, if single { 1e-3 } else { 1e-8 }),
+        ] {
+            let errors = tomogram.weights.iter().zip(&truth).map(|(w, truth)| (w.value - truth).abs());
+            let bound = tomogram.weights.iter().map(|weight| weight.error).fold(0.0, f64::max);
+            println!(
+                "{dtype} {name}: worst error {:.1e}, largest bound {bound:.1e}",
+                errors.fold(0.0, f64::max)
+            );
+            for open in &tomogram.undetermined {
+                println!("    undetermined: {open}");
+            }
+            assert!(tomogram.is_explained(), "{name}: {tomogram}");
+            assert_weights(tomogram, &truth, within);
+        }
+        assert!(by_reference.undetermined.is_empty() && !by_itself.undetermined.is_empty());
+    }
+}
+
+#[test]
+fn a_trainer_that_logs_one_loss_and_optimises_another_is_caught() {
+    let batch = ragged();
+    let spec = LossSpec::token_mean();
+    let basis = reference_basis(&spec, &batch);
+    for (mut subject, logged) in [
+        (at_probe(ours(CONFIG, Dtype::F64)), spec),
+        (at_probe(theirs(CONFIG, Dtype::F32)), spec),
+        (faulty("log-loss-misscaled-under-ga"), LossSpec::naive_accumulated_mean()),
+    ] {
+        let observed = observed(&mut subject, &spec, &batch);
+        let of_gradient = recover(&basis, &observed.gradient, &observed.precision).unwrap();
+        let mut evaluator = at_probe(ours(CONFIG, Dtype::F64));
+        let start = Instant::now();
+        let losses = ReportedLosses::of(&mut *subject, Some(&mut *evaluator), &batch, 0, 2).unwrap();
+        let of_loss = losses.recover(0.0).unwrap();
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{}: {seconds:.2} s, condition {:.1}", subject.info().name, of_loss.condition);
+        assert!(of_loss.is_explained(), "{of_loss}");
+        let within = if subject.info().dtype == Dtype::F64 { 1e-10 } else { 1e-4 };
+        assert_weights(&of_gradient, &expected(&spec, &batch), within);
+        assert_weights(&of_loss, &expected(&logged, &batch), within);
+        let apart = disagreement(&of_gradient, &of_loss);
+        assert_eq!(apart.is_some(), logged != spec, "{apart:?}");
+        if let Some(apart) = apart {
+            println!("{apart}");
+        }
+    }
+}
+
+/// Takes optimizer steps, and shows nothing but parameters.
+struct Steps {
+    trainer: Door,
+    learning_rate: f64,
+}
+
+impl SgdTrainer for Steps {
+    fn info(&self) -> SubjectInfo {
+        self.trainer.info()
+    }
+
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        self.trainer.parameters()
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
+        self.trainer.configure(spec)
+    }
+
+    fn step(&mut self, batch: &GlobalBatch) -> Result<Observation, SubjectError> {
+        let optimizer = Optimizer::sgd(self.learning_rate);
+        let steps = self.trainer.optimizer_steps().unwrap();
+        steps.start(&optimizer).unwrap();
+        Ok(steps.step(batch)?.observation)
+    }
+
+    fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
+        self.trainer.optimizer_steps().unwrap().read(parameters)
+    }
+
+    fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
+        self.trainer.parameter_loading().unwrap().load(parameters)
+    }
+}
+
+#[test]
+fn weights_show_in_parameters_before_and_after_a_step() {
+    let batch = ragged();
+    let spec = LossSpec::naive_accumulated_mean();
+    let basis = reference_basis(&spec, &batch);
+    for (subject, within) in [
+        (at_probe(ours(CONFIG, Dtype::F64)), 1e-10),
+        (at_probe(theirs(CONFIG, Dtype::F32)), 1e-5),
+        (at_probe(ours(CONFIG, Dtype::F32)), 1e-5),
+    ] {
+        let steps = Steps { trainer: subject, learning_rate: 2.0_f64.powi(40) };
+        let mut subject: Door = Box::new(GradientsFromSgd::new(steps).unwrap());
+        let observed = observed(&mut subject, &spec, &batch);
+        let tomogram = recover(&basis, &observed.gradient, &observed.precision).unwrap();
+        assert!(tomogram.is_explained(), "{tomogram}");
+        assert_weights(&tomogram, &expected(&spec, &batch), within);
+    }
+    let steps = Steps { trainer: at_probe(ours(CONFIG, Dtype::F32)), learning_rate: 2.0_f64.powi(-4) };
+    let mut subject = GradientsFromSgd::new(steps).unwrap();
+    let error = subject.accumulate(&batch, &mut Collect::default()).unwrap_err();
+    assert!(error.to_string().contains("lost to rounding"), "{error}");
 }

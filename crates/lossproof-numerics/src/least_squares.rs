@@ -471,7 +471,9 @@ mod tests {
         let columns = columns(7, 200, &[1.0, 0.01, 3.0]);
         let mut right = product(&columns, &[1.0, 50.0, -2.0]);
         // A residual that is no perturbation.
-        right.iter_mut().for_each(|value| *value += 0.1 * (random.random::<f64>() - 0.5));
+        for value in &mut right {
+            *value += 0.1 * (random.random::<f64>() - 0.5);
+        }
         let relative = 1e-6;
         let exact = solve(&columns, &right, relative);
         let mut most = 0.0_f64;

@@ -199,6 +199,7 @@ impl Basis {
     }
 
     /// The names of the unknowns.
+    #[must_use]
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.columns.iter().map(|column| column.name.as_str())
     }

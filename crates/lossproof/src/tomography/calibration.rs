@@ -105,14 +105,14 @@ const UNPADDED: &str = "a factor for each length of a sequence, where padded pos
 
 /// What is open because a factor could not be fixed.
 pub(super) fn undetermined(loss: Option<Factor>, tie: Option<Factor>) -> impl Iterator<Item = String> {
-    let loss = loss.is_none().then(|| {
+    let loss = loss.is_none().then_some(
         "one factor on all weights: it takes plain cross-entropy and a vocabulary of at most 4096 to fix it by \
-         probabilities summing to one"
-    });
-    let tie = tie.is_none().then(|| {
+         probabilities summing to one",
+    );
+    let tie = tie.is_none().then_some(
         "whether the gradient is that of the reported loss, as the weights suppose, or a multiple of it: it takes \
-         parameters that can be set to measure a slope"
-    });
+         parameters that can be set to measure a slope",
+    );
     loss.into_iter().chain(tie).map(str::to_owned)
 }
 

@@ -7,8 +7,8 @@ use super::{
     prediction_name,
     recover::{Source, recover_above},
 };
-use crate::{Collect, Subject, Tensor, TensorSet, TensorValues};
-use lossproof_spec::{GlobalBatch, Prediction, Sequence, SequenceFields};
+use crate::{Subject, Tensor, TensorSet, TensorValues};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Prediction, Sequence, SequenceFields};
 use std::collections::BTreeMap;
 
 /// Recovers the weights of the supervised predictions of a batch by swapping their labels, one at a time.
@@ -33,55 +33,42 @@ pub fn label_swaps(
     let vocabulary = u32::try_from(info.limits.vocabulary).unwrap_or(u32::MAX);
     let supervised: Vec<(usize, Prediction)> =
         batch.predictions().enumerate().filter(|(_, prediction)| prediction.supervised).collect();
+    let predictions: Vec<Prediction> = supervised.iter().map(|&(_, prediction)| prediction).collect();
     if supervised.is_empty() || vocabulary < 2 {
         let remedy = "give a batch with supervised tokens and a vocabulary of two at least";
         return Err(TomographyError::Nothing { what: "label to swap", remedy });
     }
     subject.reset()?;
-    let mut swapper = Swapper { subject, vocabulary, precision: precision.gradient };
-    let together = swapper.swaps(batch, &supervised)?;
-    let mut alone = Vec::new();
-    let mut open = undetermined_by_swaps(batch);
-    let mut factors: BTreeMap<(usize, bool), Factor> = BTreeMap::new();
-    let mut tie = None;
+    let mut swapper = Swapper {
+        subject,
+        parameters,
+        vocabulary,
+        precision: precision.gradient,
+        factors: BTreeMap::new(),
+        undetermined: undetermined_by_swaps(batch),
+    };
+    let together = swapper.swaps(batch, &predictions)?;
+    let mut ratios = Vec::new();
     for (index, sequence) in batch.sequences().enumerate() {
         let own: Vec<_> = supervised.iter().filter(|(_, p)| p.sequence == index).collect();
         let Some((_, first)) = own.first() else { continue };
-        let as_first = |&&(t, p): &&(usize, Prediction)| (t, Prediction { sequence: 0, ..p });
-        let whole = GlobalBatch::single(sequence.clone());
-        let swaps = swapper.swaps(&whole, &own.iter().map(as_first).collect::<Vec<_>>())?;
+        let alone: Vec<_> = own.iter().map(|(_, p)| Prediction { sequence: 0, ..*p }).collect();
+        let swaps = swapper.swaps(&GlobalBatch::single(sequence.clone()), &alone)?;
         let lone = cut_off(sequence, first.position)?;
-        let lone_batch = GlobalBatch::single(lone.clone());
-        let lone_swap = swapper.swaps(&lone_batch, &[(0, Prediction { sequence: 0, ..*first })])?;
-        let layout = (lone.len(), lone.labels()[0] >= 0);
-        let c = match factors.get(&layout) {
-            Some(&factor) => factor,
-            None => {
-                let exact = Precision::of(swapper.subject, &lone_batch, 0.0);
-                let loss = loss_factor(swapper.subject, &lone, first.position, &exact)?;
-                if tie.is_none() {
-                    let gradient = accumulated(swapper.subject, &lone_batch)?.1;
-                    tie = Some(gradient_factor(swapper.subject, parameters, &lone_batch, &gradient, &exact)?);
-                    open.extend(undetermined(loss, tie.flatten()));
-                }
-                let factor = loss.unwrap_or(Factor::ONE).times(tie.flatten().unwrap_or(Factor::ONE));
-                factors.insert(layout, factor);
-                factor
-            }
-        };
-        let relative = swapper.ratio(&swaps, 0, &lone_swap, 0)?;
-        let relative = &relative.weights[0];
+        let lone_swap = swapper.swaps(&GlobalBatch::single(lone.clone()), &alone[..1])?;
+        let c = swapper.lone_weight(&lone, first.position)?;
+        let relative = &swapper.ratio(&swaps, 0, &lone_swap, 0)?.weights[0];
         let error = relative.error / relative.value.abs();
         let unit = c.times(Factor { value: relative.value, error });
-        for (place, (t, prediction)) in own.into_iter().enumerate() {
-            alone.push((
-                prediction_name(*t, prediction),
+        for (place, prediction) in own.into_iter().enumerate() {
+            ratios.push((
+                prediction_name(prediction.0, &prediction.1),
                 unit,
-                swapper.ratio(&together, alone.len(), &swaps, place)?,
+                swapper.ratio(&together, ratios.len(), &swaps, place)?,
             ));
         }
     }
-    Ok(assemble(alone, open))
+    Ok(assemble(ratios, swapper.undetermined))
 }
 
 fn undetermined_by_swaps(batch: &GlobalBatch) -> Vec<String> {
@@ -113,8 +100,12 @@ fn cut_off(sequence: &Sequence, position: usize) -> Result<Sequence, TomographyE
 
 struct Swapper<'a> {
     subject: &'a mut dyn Subject,
+    parameters: Option<&'a TensorSet>,
     vocabulary: u32,
     precision: f64,
+    /// The weight of a lone token, by the length of its sequence and whether label 0 is given.
+    factors: BTreeMap<(usize, bool), Factor>,
+    undetermined: Vec<String>,
 }
 
 /// What swaps of labels change in the gradient of one batch.
@@ -126,14 +117,10 @@ struct Swaps {
 }
 
 impl Swapper<'_> {
-    fn swaps(
-        &mut self,
-        batch: &GlobalBatch,
-        predictions: &[(usize, Prediction)],
-    ) -> Result<Swaps, TomographyError> {
+    fn swaps(&mut self, batch: &GlobalBatch, predictions: &[Prediction]) -> Result<Swaps, TomographyError> {
         let before = self.gradient(batch)?;
         let mut differences = Vec::new();
-        for (_, prediction) in predictions {
+        for prediction in predictions {
             let label = (prediction.target + self.vocabulary / 2) % self.vocabulary;
             let mut index = 0;
             let swapped = batch.map_sequences(|sequence| {
@@ -153,10 +140,27 @@ impl Swapper<'_> {
         Ok(Swaps { differences, scales })
     }
 
+    /// c: what the gradient of the only supervised token of a sequence is multiplied with.
+    fn lone_weight(&mut self, lone: &Sequence, position: usize) -> Result<Factor, TomographyError> {
+        let layout = (lone.len(), lone.labels()[0] != IGNORE_INDEX);
+        if let Some(&known) = self.factors.get(&layout) {
+            return Ok(known);
+        }
+        let batch = GlobalBatch::single(lone.clone());
+        let exact = Precision::of(self.subject, &batch, 0.0);
+        let loss = loss_factor(self.subject, lone, position, &exact)?;
+        let gradient = self.gradient(&batch)?;
+        let tie = gradient_factor(self.subject, self.parameters, &batch, &gradient, &exact)?;
+        if self.factors.is_empty() {
+            self.undetermined.extend(undetermined(loss, tie));
+        }
+        let factor = loss.unwrap_or(Factor::ONE).times(tie.unwrap_or(Factor::ONE));
+        self.factors.insert(layout, factor);
+        Ok(factor)
+    }
+
     fn gradient(&mut self, batch: &GlobalBatch) -> Result<TensorSet, TomographyError> {
-        let mut sink = Collect::default();
-        self.subject.accumulate(batch, &mut sink)?;
-        Ok(sink.into_tensors())
+        Ok(accumulated(self.subject, batch)?.1)
     }
 
     /// By what a swap in one batch is to be multiplied to give the same swap in another.

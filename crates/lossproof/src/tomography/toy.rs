@@ -132,7 +132,9 @@ impl Subject for Toy {
         }
         for ((name, rows), mut sum) in TABLES.into_iter().zip(sums) {
             if let Some((_, factor)) = self.broken.filter(|(broken, _)| *broken == name) {
-                sum.iter_mut().for_each(|value| *value *= factor);
+                for value in &mut sum {
+                    *value *= factor;
+                }
             }
             gradients.receive(name, &[rows, VOCABULARY], GradientView::F64(&sum))?;
         }
