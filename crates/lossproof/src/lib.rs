@@ -10,12 +10,14 @@ mod case;
 mod case_files;
 #[cfg(feature = "conformance")]
 mod conformance;
+pub mod diagnosis;
 mod evaluation;
 mod gradient;
 mod initial;
 mod judgement;
 #[cfg(feature = "proptest")]
 pub mod laws;
+mod names;
 mod optimizer;
 mod parameters;
 mod recorded;

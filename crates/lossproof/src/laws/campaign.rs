@@ -6,7 +6,8 @@ use super::{
     trial::{Facts, Trial},
 };
 use crate::{
-    Case, CaseFile, CaseFileError, Subject, SubjectError,
+    Case, CaseFile, CaseFileError, Subject, SubjectError, Tensor,
+    diagnosis::{Diagnosis, Examiner},
     parameters::distance,
     strategies::{self, Size},
 };
@@ -36,12 +37,15 @@ pub struct Campaign {
     pub shrink: bool,
     /// Where cases that failed are kept, and replayed from first. Nothing is read or written where this is `None`.
     pub files: Option<PathBuf>,
+    /// Who says what a subject that fails looks like. Nobody where this is `None`.
+    pub examiner: Option<Examiner>,
 }
 
 impl Default for Campaign {
-    /// 256 cases of the usual size from seed 0, shrunk, without case files.
+    /// 256 cases of the usual size from seed 0, shrunk, without case files, and a diagnosis without a reference.
     fn default() -> Self {
-        Self { cases: 256, seed: 0, size: Size::default(), shrink: true, files: None }
+        let examiner = Some(Examiner::default());
+        Self { cases: 256, seed: 0, size: Size::default(), shrink: true, files: None, examiner }
     }
 }
 
@@ -111,6 +115,8 @@ pub struct Failure {
     pub file: Option<PathBuf>,
     /// Why it could not be written, where it was to be.
     pub unwritten: Option<String>,
+    /// What the subject looks like, where somebody was asked.
+    pub diagnosis: Option<Diagnosis>,
 }
 
 /// Adds up trials.
@@ -184,7 +190,8 @@ impl Campaign {
         for (file, kept) in replayed {
             let tried = law.try_with(&mut **subject.borrow_mut(), &kept.case, &facts);
             if broken(&tried) {
-                let failure = failure(kept.case, &tried, Some(file));
+                let mut failure = failure(kept.case, &tried, Some(file));
+                failure.diagnosis = self.diagnose(&mut **subject.borrow_mut());
                 return Ok(tally.into_inner().report(law, facts.noise, Some(failure)));
             }
             tally.borrow_mut().add(tried);
@@ -203,6 +210,7 @@ impl Campaign {
             Err(TestError::Fail(_, case)) => {
                 let tried = law.try_with(&mut **subject.borrow_mut(), &case, &facts);
                 let mut failure = failure(case, &tried, None);
+                failure.diagnosis = self.diagnose(&mut **subject.borrow_mut());
                 if let Some(directory) = &self.files {
                     match write(directory, law, &failure) {
                         Ok(file) => failure.file = Some(file),
@@ -217,6 +225,10 @@ impl Campaign {
             }
         };
         Ok(tally.into_inner().report(law, facts.noise, found))
+    }
+
+    fn diagnose(&self, subject: &mut dyn Subject) -> Option<Diagnosis> {
+        self.examiner.as_ref().map(|examiner| examiner.examine(subject))
     }
 
     /// A runner that draws the same cases for a law every time.
@@ -243,7 +255,10 @@ fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Result<f64, S
         let mut trial = Trial::new(subject, case, facts)?;
         let spec = trial.spec(&[&case.batch]);
         let (one, other) = (trial.gradient(&spec, &case.batch)?, trial.gradient(&spec, &case.batch)?);
-        Ok(distance(&one.gradient, &other.gradient))
+        // A gradient that is no number twice is not noise; the law finds it and says so.
+        let finite = |t: &Tensor| (0..t.elements()).all(|index| t.get(index).is_finite());
+        let broken = [&one, &other].iter().all(|computed| !computed.gradient.values().all(finite));
+        Ok(if broken { 0.0 } else { distance(&one.gradient, &other.gradient) })
     })();
     match measured {
         Ok(noise) => Ok(noise),
@@ -265,6 +280,7 @@ fn failure(case: Case, tried: &Tried, file: Option<PathBuf>) -> Failure {
         error: tried.error().map(ToString::to_string),
         file,
         unwritten: None,
+        diagnosis: None,
     }
 }
 
@@ -347,6 +363,9 @@ impl fmt::Display for Failure {
         }
         if let Some(error) = &self.unwritten {
             write!(f, "\nno case file: {error}")?;
+        }
+        if let Some(diagnosis) = &self.diagnosis {
+            write!(f, "\n{diagnosis}")?;
         }
         Ok(())
     }

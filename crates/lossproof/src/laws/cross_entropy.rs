@@ -4,9 +4,9 @@
 use super::{
     check::norm,
     edit::{assemble, edit, given},
-    names::{BIAS, EMBEDDING, GAIN},
     trial::{Computed, Stop, Told, Trial, replace, values},
 };
+use crate::names::{BIAS, EMBEDDING, GAIN};
 use lossproof_numerics::CrossEntropy;
 use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, TokenWeights};
 use rand::RngExt;

@@ -4,9 +4,9 @@
 use super::{
     check::norm,
     edit::{edit, id},
-    names::{EMBEDDING, POSITIONS},
     trial::{Computed, Stop, Told, Trial, replace, values},
 };
+use crate::names::{EMBEDDING, POSITIONS};
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
 use rand::seq::SliceRandom;
 

@@ -3,9 +3,9 @@
 
 use super::{
     edit::{edit, given, id},
-    names::{BIAS, EMBEDDING, GAIN},
     trial::{Stop, Told, Trial, replace, values},
 };
+use crate::names::{BIAS, EMBEDDING, GAIN};
 use crate::{Evaluated, Tensor, TensorSet};
 use lossproof_spec::{CompensatedSum, GlobalBatch, MicroBatch, Sequence};
 use rand::{RngExt, seq::SliceRandom};

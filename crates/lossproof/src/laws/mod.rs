@@ -15,7 +15,6 @@ mod embedding;
 mod evaluation;
 mod masks;
 mod model;
-mod names;
 mod ranks;
 mod reductions;
 mod rules;

@@ -1,4 +1,4 @@
-//! The parameters that laws speak of, by Hugging Face's names.
+//! The parameters that laws and hypotheses speak of, by Hugging Face's names.
 
 /// The token embedding, which is also the head.
 pub(crate) const EMBEDDING: &str = "wte.weight";

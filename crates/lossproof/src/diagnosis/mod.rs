@@ -1,0 +1,209 @@
+//! Names the bug: what a trainer is seen to do on designed probes, and the known bugs that would do the same.
+//!
+//! A hypothesis is a model of a trainer with one mistake. It predicts every loss, every gradient and every step of an
+//! examination: which labels are scored, what each token loss weighs, what the operators make of the gradient. The truth
+//! that predictions are computed with is the closed form of a model with known logits, and, where there is one, a reference
+//! with the same parameters. Hypotheses that predict what was measured are ranked by likelihood.
+
+mod evidence;
+mod examination;
+mod hypotheses;
+mod judge;
+mod model;
+mod oracle;
+mod plan;
+mod probes;
+mod steps;
+mod validation;
+
+pub use hypotheses::Hypothesis;
+pub use plan::{Plan, PlannedProbe};
+
+use crate::{Subject, SubjectError};
+use examination::{Examination, States};
+use judge::{Judge, Score};
+use model::Model;
+use std::{fmt, sync::Arc};
+
+/// What is wrong with a subject, as far as can be said.
+#[derive(Clone, Debug)]
+pub struct Diagnosis {
+    /// The known bugs that would show everything that was seen, the likeliest first.
+    pub candidates: Vec<Candidate>,
+    /// Where there is no candidate: the known bug that comes nearest, and what speaks against it.
+    pub nearest: Option<(&'static Hypothesis, String)>,
+    /// What is seen that should not be, in words.
+    pub evidence: Vec<String>,
+    /// Whether everything seen is as it should be.
+    pub sound: bool,
+    /// Losses, gradients of parameters and steps that were looked at.
+    pub examined: usize,
+    /// What could not be looked at, and why.
+    pub unseen: Vec<String>,
+}
+
+/// A known bug that a subject may have.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The bug.
+    pub hypothesis: &'static Hypothesis,
+    /// How likely it is among the candidates, each of which is as likely as any other beforehand.
+    pub likelihood: f64,
+    /// How many of the things seen it predicts to their numbers.
+    pub predicted: usize,
+}
+
+/// Makes another trainer with the same parameters.
+type Constructor = dyn Fn() -> Result<Box<dyn Subject>, SubjectError> + Send + Sync;
+
+/// Diagnoses subjects, with a reference or without.
+#[derive(Clone, Default)]
+pub struct Examiner {
+    reference: Option<Arc<Constructor>>,
+}
+
+impl Examiner {
+    /// With a reference that is taken to be right, for subjects with its parameters.
+    #[must_use]
+    pub fn with_reference(
+        make: impl Fn() -> Result<Box<dyn Subject>, SubjectError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { reference: Some(Arc::new(make)) }
+    }
+
+    /// What a subject looks like; without the reference where that fails.
+    #[must_use]
+    pub fn examine(&self, subject: &mut dyn Subject) -> Diagnosis {
+        if let Some(make) = &self.reference
+            && let Ok(mut reference) = make()
+            && let Ok(diagnosis) = Diagnosis::of(subject, Some(&mut *reference))
+        {
+            return diagnosis;
+        }
+        Diagnosis::alone(subject)
+    }
+}
+
+impl fmt::Debug for Examiner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Examiner").field("reference", &self.reference.is_some()).finish()
+    }
+}
+
+/// Candidates of which none is likelier than another count as one: nothing that was looked at tells them apart.
+const INDISTINCT: f64 = 1e-9;
+
+impl Diagnosis {
+    /// Examines a subject. A reference with the same parameters is taken to be right; without one only what a model with known
+    /// logits shows can be judged: labels, weights, token losses, attention and steps.
+    ///
+    /// # Errors
+    /// When the reference fails. What the subject fails with is in the evidence.
+    pub fn of<'r>(
+        subject: &mut dyn Subject,
+        reference: Option<&'r mut (dyn Subject + 'r)>,
+    ) -> Result<Self, SubjectError> {
+        let mut states = States::new(&subject.parameters(), subject.info().dtype);
+        let reference = reference.filter(|reference| reference.parameters() == subject.parameters());
+        let seen = Examination::of(subject, &states, reference.is_some());
+        let mut judge = Judge::new(&seen, &mut states, reference)?;
+        let honest = judge.score(&Model::HONEST)?;
+        let mut scored: Vec<(&'static Hypothesis, Score)> = Vec::new();
+        for hypothesis in Hypothesis::all() {
+            scored.push((hypothesis, judge.score(&hypothesis.model)?));
+        }
+        let sound = honest.cost() <= 0.0 && seen.errors.is_empty();
+        let mut evidence = seen.errors.clone();
+        if !sound {
+            evidence.extend(evidence::of(&mut judge));
+        }
+        let examined = honest.total();
+        let nearest = nearest(&scored, honest.cost());
+        let mut candidates = if sound { Vec::new() } else { candidates(scored, honest.cost()) };
+        candidates.truncate(8);
+        let unseen = seen.unseen.clone();
+        let nearest = nearest.filter(|_| candidates.is_empty() && !sound);
+        Ok(Self { candidates, nearest, evidence, sound, examined, unseen })
+    }
+
+    /// Examines a subject by what a model with known logits shows.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the invariant holds")]
+    pub fn alone(subject: &mut dyn Subject) -> Self {
+        Self::of(subject, None).expect("invariant: closed forms do not fail, and there is no reference")
+    }
+
+    /// The candidates that are as likely as the first: what was looked at does not tell them apart.
+    #[must_use]
+    pub fn first(&self) -> Vec<&'static Hypothesis> {
+        let likeliest = self.candidates.first().map_or(0.0, |candidate| candidate.likelihood);
+        let alike = self.candidates.iter().filter(|c| likeliest - c.likelihood <= INDISTINCT);
+        alike.map(|candidate| candidate.hypothesis).collect()
+    }
+}
+
+fn candidates(scored: Vec<(&'static Hypothesis, Score)>, honest: f64) -> Vec<Candidate> {
+    let mut possible: Vec<_> =
+        scored.into_iter().filter(|(_, score)| score.possible() && score.cost() < honest).collect();
+    possible.sort_by(|(_, a), (_, b)| a.cost().total_cmp(&b.cost()));
+    let least = possible.first().map_or(0.0, |(_, score)| score.cost());
+    let weight = |score: &Score| (least - score.cost()).exp();
+    let total: f64 = possible.iter().map(|(_, score)| weight(score)).sum();
+    let candidate = |(hypothesis, score): (&'static Hypothesis, Score)| Candidate {
+        hypothesis,
+        likelihood: weight(&score) / total,
+        predicted: score.exact(),
+    };
+    possible.into_iter().map(candidate).collect()
+}
+
+/// The hypothesis that predicts most, if it predicts more than an honest trainer, and what it cannot have made.
+fn nearest(scored: &[(&'static Hypothesis, Score)], honest: f64) -> Option<(&'static Hypothesis, String)> {
+    let best = scored.iter().min_by(|(_, a), (_, b)| a.cost().total_cmp(&b.cost()));
+    let better = best.filter(|(_, score)| score.cost() < honest);
+    better.and_then(|(hypothesis, score)| Some((*hypothesis, score.against.clone()?)))
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.sound {
+            write!(
+                f,
+                "{} losses, gradients and steps on designed probes are as they should be",
+                self.examined
+            )?;
+        }
+        for (index, line) in self.evidence.iter().enumerate() {
+            write!(f, "{}{line}", if index == 0 { "seen: " } else { "\n      " })?;
+        }
+        if !self.sound && self.candidates.is_empty() {
+            write!(f, "\nno known bug shows all of this")?;
+            if let Some((hypothesis, against)) = &self.nearest {
+                write!(
+                    f,
+                    "\nnearest is {}: {}; it does not explain {against}",
+                    hypothesis.id, hypothesis.what
+                )?;
+            }
+        }
+        let alike = self.first().len();
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let hypothesis = candidate.hypothesis;
+            if index < alike {
+                let or =
+                    if index == 0 { "looks like" } else { "or, alike in everything that was looked at," };
+                write!(f, "\n{or} {}: {}", hypothesis.id, hypothesis.what)?;
+                if let Some(source) = hypothesis.seen_in {
+                    write!(f, "\n  seen in {source}")?;
+                }
+                write!(f, "\n  remedy: {}", hypothesis.remedy)?;
+            } else {
+                write!(f, "\nless likely ({:.2}): {}", candidate.likelihood, hypothesis.id)?;
+            }
+        }
+        for what in self.unseen.iter().filter(|_| !self.sound) {
+            write!(f, "\nnot looked at: {what}")?;
+        }
+        Ok(())
+    }
+}
