@@ -15,7 +15,7 @@ impl Trial<'_> {
         error > bound && error <= CANCELLATION * bound
     }
 
-    /// `Σ_t |w_t|·‖∇ℓ_t‖` of every block, computed token by token; `None` where it cannot be: labels cannot be ignored, or the
+    /// `Σ_t |w_t|·‖∇ℓ_t‖` of every block, computed token by token, of queries and keys no less than of values; `None` where it cannot be: labels cannot be ignored, or the
     /// parameters are no longer those of the computation.
     pub(super) fn token_norms(&mut self, of: &Computed, blocks: &[Block]) -> Option<Vec<f64>> {
         let origin = &of.origin;
@@ -43,6 +43,15 @@ impl Trial<'_> {
                 *norm += weight.abs() * blocks::norm(&token.gradient, block);
             }
         }
-        Some(norms)
+        Some(blocks.iter().zip(&norms).map(|(block, &own)| own.max(of_keys(block, blocks, &norms))).collect())
     }
+}
+
+/// What the gradients of queries and keys are differences of. Softmax hands `p·(dp − p·dp)` back to the scores: where keys have
+/// nearly the same values that cancels within one token, and its rounding is that of `dp`, the gradient that reaches the
+/// values. Their block of the parameter is the same sum without the difference.
+fn of_keys(block: &Block, blocks: &[Block], norms: &[f64]) -> f64 {
+    let of_scores = ["query", "key"].contains(&block.label.as_str());
+    let values = |other: &Block| of_scores && other.label == "value" && other.parameter == block.parameter;
+    blocks.iter().zip(norms).filter(|(other, _)| values(other)).map(|(_, &norm)| norm).fold(0.0, f64::max)
 }
