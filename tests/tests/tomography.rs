@@ -1,5 +1,6 @@
 //! Tomography of both implementations and of faulty trainers: the weights that the gradient, and the reported loss, show.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "seconds, conditions and residuals are shown, not asserted")]
 
 use lossproof::{
     Collect, Dtype, GradientSink, Limits, Observation, Optimizer, ParameterInfo, Subject, SubjectError,
