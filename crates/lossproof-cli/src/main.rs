@@ -3,6 +3,8 @@
 mod exit;
 mod explain;
 #[cfg(all(feature = "reference", feature = "torch"))]
+mod faults;
+#[cfg(all(feature = "reference", feature = "torch"))]
 mod laws;
 mod number;
 mod output;
@@ -28,6 +30,8 @@ struct Cli {
 enum Command {
     Explain(explain::Args),
     #[cfg(all(feature = "reference", feature = "torch"))]
+    Faults(faults::Args),
+    #[cfg(all(feature = "reference", feature = "torch"))]
     Laws(laws::Args),
     #[cfg(all(feature = "reference", feature = "torch"))]
     Verify(verify::Args),
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     exit::of(|| match command {
         Command::Explain(args) => explain::run(&args),
+        #[cfg(all(feature = "reference", feature = "torch"))]
+        Command::Faults(args) => faults::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Laws(args) => laws::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]

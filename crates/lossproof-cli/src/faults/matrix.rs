@@ -1,0 +1,84 @@
+//! Laws × faults: what kills each fault, and what it is taken for.
+
+use super::{
+    alone::{Alone, Baselines},
+    reference,
+};
+use lossproof::{
+    diagnosis::Diagnosis,
+    laws::{Campaign, LAWS, Law, Verdict},
+};
+use lossproof_faults::Fault;
+use lossproof_spec::Level;
+use miette::IntoDiagnostic;
+use rayon::prelude::*;
+use std::time::Instant;
+
+/// A law that fails under a fault.
+pub(super) struct Kill {
+    pub(super) law: &'static Law,
+    /// Random cases up to the one that fails.
+    pub(super) cases: usize,
+}
+
+/// What became of a fault.
+pub(super) struct Row {
+    pub(super) fault: &'static Fault,
+    /// The laws that fail under it, those of the clauses that it violates first; one where the search ends with the first.
+    pub(super) kills: Vec<Kill>,
+    /// Seconds until the first.
+    pub(super) seconds: f64,
+    pub(super) diagnosis: Diagnosis,
+    pub(super) alone: Alone,
+}
+
+impl Row {
+    /// Whether a law of a MUST clause fails.
+    pub(super) fn is_killed(&self) -> bool {
+        self.kills.iter().flat_map(|kill| kill.law.clauses()).any(|clause| clause.level == Level::Must)
+    }
+
+    /// Where the fault stands among the candidates of its diagnosis, those that nothing tells apart counting as one.
+    pub(super) fn place(&self) -> Option<usize> {
+        let at = self.diagnosis.candidates.iter().position(|c| c.hypothesis.id == self.fault.id)?;
+        let alike = self.diagnosis.first();
+        Some(if alike.iter().any(|hypothesis| hypothesis.id == self.fault.id) {
+            0
+        } else {
+            at + 1 - alike.len()
+        })
+    }
+}
+
+/// Runs every fault.
+///
+/// # Errors
+/// When a trainer cannot be made or the reference fails.
+pub(super) fn rows(faults: &[&'static Fault], campaign: &Campaign, full: bool) -> miette::Result<Vec<Row>> {
+    let baselines = Baselines::new()?;
+    faults.par_iter().map(|fault| row(fault, campaign, full, &baselines)).collect()
+}
+
+fn row(fault: &'static Fault, campaign: &Campaign, full: bool, baselines: &Baselines) -> miette::Result<Row> {
+    let mut subject = fault.inject(reference()?);
+    let declared = |law: &&Law| law.clauses().any(|clause| fault.clauses.contains(&clause.id));
+    let (first, rest): (Vec<&'static Law>, Vec<_>) = LAWS.iter().partition(declared);
+    let started = Instant::now();
+    let (mut kills, mut seconds) = (Vec::new(), f64::NAN);
+    for law in first.into_iter().chain(rest) {
+        let report = campaign.run(law, &mut *subject).into_diagnostic()?;
+        if report.verdict == Verdict::Fail {
+            if kills.is_empty() {
+                seconds = started.elapsed().as_secs_f64();
+            }
+            kills.push(Kill { law, cases: report.cases + 1 });
+            if !full {
+                break;
+            }
+        }
+    }
+    let mut truth = reference()?;
+    let diagnosis = Diagnosis::of(&mut *fault.inject(reference()?), Some(&mut *truth)).into_diagnostic()?;
+    let alone = baselines.of(fault)?;
+    Ok(Row { fault, kills, seconds, diagnosis, alone })
+}

@@ -1,0 +1,144 @@
+//! `lossproof faults`: every known bug, injected into the reference trainer, and what of the suite finds and names it.
+
+mod alarms;
+mod alone;
+mod matrix;
+mod render;
+
+use crate::{exit::Exit, output, subjects};
+use lossproof::{Device, Dtype, Subject, diagnosis::Plan, laws::Campaign, strategies::Size};
+use lossproof_faults::Fault;
+use lossproof_gpt2::Config;
+use miette::{IntoDiagnostic, WrapErr};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Inject every known bug into the reference trainer and show which law kills it, what it is diagnosed as, and what a gradient
+/// check, a comparison with libtorch or a loss trace alone would have seen.
+///
+/// Ends with 0 when every fault is killed and named within the first three, 1 otherwise. With `--alarms`, 1 means a false
+/// alarm.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this fault, by its id; with what the diagnosis says. Can be given more than once.
+    #[arg(long, value_name = "ID")]
+    only: Vec<String>,
+    /// Hold each fault to every law instead of stopping at the first kill.
+    #[arg(long)]
+    full: bool,
+    /// Random cases per law.
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    cases: u32,
+    /// Fixes every random choice.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Instead of faults, hold trainers without one (the controls, the reference, libtorch) to every law on this many random
+    /// batches in total.
+    #[arg(long, value_name = "N", conflicts_with_all = ["only", "full"])]
+    alarms: Option<u32>,
+    /// Also write the report as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Also write the table into this Markdown file, between its marks.
+    #[arg(long, value_name = "FILE", conflicts_with = "only")]
+    write: Option<PathBuf>,
+}
+
+/// The trainer that faults are injected into, and what is compared with it.
+pub(super) fn reference() -> miette::Result<Box<dyn Subject>> {
+    subjects::ours(Config::Pico, Dtype::F64, Device::Cpu)
+}
+
+fn libtorch() -> miette::Result<Box<dyn Subject>> {
+    subjects::theirs(Config::Pico, Dtype::F64, Device::Cpu)
+}
+
+/// Runs the faults, or the trainers without one, and reports it on stdout.
+///
+/// # Errors
+/// When an argument or a file is unusable.
+pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
+    let size = Size { ranks: 1..=3, micro_batches: 1..=3, sequences: 1..=3, positions: 1..=12 };
+    let campaign =
+        Campaign { cases: args.cases, seed: args.seed, size, shrink: false, files: None, examiner: None };
+    if let Some(batches) = args.alarms {
+        let found = alarms::sound(&campaign, batches)?;
+        output::print(&render::alarms(&found))?;
+        if let Some(path) = &args.write {
+            region(path, "alarms", &render::alarms_markdown(&found))?;
+        }
+        if let Some(path) = &args.json {
+            output::write_json(path, &render::alarms_json(&found))?;
+        }
+        let quiet = found.iter().all(|sound| sound.alarms.is_empty());
+        return Ok(if quiet { Exit::Conforms } else { Exit::Deviates });
+    }
+    let faults = selected(&args.only)?;
+    let rows = matrix::rows(&faults, &campaign, args.full)?;
+    let subject = &mut *reference()?;
+    let upstream = subject.upstream_weights().is_some();
+    let plan = Plan::new(&subject.parameters(), &subject.info().limits, Dtype::F64, upstream);
+    output::print(&render::text(&rows, &plan, args.full, !args.only.is_empty()))?;
+    if let Some(path) = &args.write {
+        region(path, "faults", &render::markdown(&rows, &plan))?;
+    }
+    if let Some(path) = &args.json {
+        output::write_json(path, &render::json(&rows, &campaign))?;
+    }
+    let named = rows.iter().all(|row| row.is_killed() && row.place().is_some_and(|place| place < 3));
+    Ok(if named { Exit::Conforms } else { Exit::Deviates })
+}
+
+fn selected(ids: &[String]) -> miette::Result<Vec<&'static Fault>> {
+    if ids.is_empty() {
+        return Ok(Fault::all().collect());
+    }
+    let named = |id: &String| {
+        Fault::named(id).ok_or_else(|| {
+            let known: Vec<_> = Fault::all().map(|fault| fault.id).collect();
+            miette::miette!(help = format!("the faults are {}", known.join(", ")), "there is no fault `{id}`")
+        })
+    };
+    ids.iter().map(named).collect()
+}
+
+/// Replaces what stands between `<!-- name -->` and `<!-- /name -->`.
+fn region(path: &Path, name: &str, content: &str) -> miette::Result<()> {
+    let text = fs::read_to_string(path)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("could not read {}", path.display()))?;
+    let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let marks = text.find(&open).zip(text.find(&close)).filter(|(from, to)| from < to);
+    let Some((from, to)) = marks else {
+        return Err(miette::miette!(
+            help = format!("put the lines {} and {close} where the table belongs", open.trim_end()),
+            "{} has no region for {name}",
+            path.display()
+        ));
+    };
+    let replaced = format!("{}{content}{}", &text[..from + open.len()], &text[to..]);
+    output::write(path, replaced.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_that_does_not_exist_is_named() {
+        assert_eq!(selected(&["shift-twice".to_owned()]).unwrap()[0].id, "shift-twice");
+        let error = selected(&["shift-thrice".to_owned()]).unwrap_err().to_string();
+        assert_eq!(error, "there is no fault `shift-thrice`");
+    }
+
+    #[test]
+    fn only_what_is_between_the_marks_is_replaced() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "a\n<!-- x -->\nold\n<!-- /x -->\nb\n").unwrap();
+        region(file.path(), "x", "new\n").unwrap();
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "a\n<!-- x -->\nnew\n<!-- /x -->\nb\n");
+        assert!(region(file.path(), "y", "new\n").unwrap_err().to_string().contains("no region for y"));
+    }
+}

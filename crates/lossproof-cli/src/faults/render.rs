@@ -1,0 +1,251 @@
+//! The matrix as a person reads it, as Markdown and as JSON.
+
+use super::{alarms::Sound, alone::Alone, matrix::Row};
+use crate::table::{Align, Table};
+use lossproof::{diagnosis::Plan, laws::Campaign, laws::LAWS};
+use lossproof_faults::{Control, OMITTED};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// What the last four columns mean.
+const LEGEND: &str = "\
+killed by  the first law that fails, those of the clauses that the bug violates before the others; case: the random case
+named      what the diagnosis names first; 2. or 3. where the bug comes that far down
+fd         finite differences of the reported loss disagree with the gradient, on a plain batch or a ragged one
+plain      loss or gradient differ from libtorch's on a plain batch: equal lengths, nothing masked, one micro-batch, the mean
+ragged     they differ on a ragged batch, under some reduction
+trace      a loss of twenty steps of AdamW differs in its first four decimals
+";
+
+const SEEN: &str = "x";
+
+fn mark(seen: bool) -> &'static str {
+    if seen { SEEN } else { "" }
+}
+
+/// What the diagnosis names first, and where the fault stands where that is another one.
+fn named(row: &Row) -> String {
+    let alike: Vec<_> = row.diagnosis.first().into_iter().map(|hypothesis| hypothesis.id).collect();
+    match row.place() {
+        Some(0) if alike.len() == 1 => "itself".to_owned(),
+        Some(0) => format!(
+            "itself or {}",
+            alike.iter().filter(|id| **id != row.fault.id).copied().collect::<Vec<_>>().join(", ")
+        ),
+        Some(place) => format!("{}. after {}", place + 1, alike.join(", ")),
+        None if row.diagnosis.sound => "nothing wrong".to_owned(),
+        None => "no known bug".to_owned(),
+    }
+}
+
+fn killed_by(row: &Row) -> String {
+    row.kills.first().map_or_else(|| "NOTHING".to_owned(), |kill| kill.law.id().to_owned())
+}
+
+struct Sums {
+    faults: usize,
+    killed: usize,
+    first: usize,
+    within_three: usize,
+    alone: [usize; 4],
+}
+
+fn seen(alone: &Alone) -> [bool; 4] {
+    [alone.gradient_check, alone.plain_libtorch, alone.ragged_libtorch, alone.trace]
+}
+
+fn sums(rows: &[Row]) -> Sums {
+    let count = |what: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| what(row)).count();
+    Sums {
+        faults: rows.len(),
+        killed: count(&Row::is_killed),
+        first: count(&|row| row.place() == Some(0)),
+        within_three: count(&|row| row.place().is_some_and(|place| place < 3)),
+        alone: [0, 1, 2, 3].map(|column| count(&|row| seen(&row.alone)[column])),
+    }
+}
+
+pub(super) fn text(rows: &[Row], plan: &Plan, full: bool, told: bool) -> String {
+    let mut columns = vec![
+        ("fault", Align::Left),
+        ("killed by", Align::Left),
+        ("case", Align::Right),
+        ("ms", Align::Right),
+        ("named", Align::Left),
+        ("fd", Align::Left),
+        ("plain", Align::Left),
+        ("ragged", Align::Left),
+        ("trace", Align::Left),
+    ];
+    if full {
+        columns.insert(4, ("laws", Align::Right));
+    }
+    let mut table = Table::new(columns);
+    for row in rows {
+        let mut cells = vec![row.fault.id.to_owned(), killed_by(row)];
+        cells.push(row.kills.first().map_or_else(String::new, |kill| kill.cases.to_string()));
+        cells.push(if row.seconds.is_finite() { format!("{:.0}", 1e3 * row.seconds) } else { String::new() });
+        if full {
+            cells.push(row.kills.len().to_string());
+        }
+        cells.push(named(row));
+        cells.extend(seen(&row.alone).map(|seen| mark(seen).to_owned()));
+        table.row(cells);
+    }
+    let mut text = table.render();
+    for row in rows.iter().filter(|_| told) {
+        let _ = writeln!(text, "\n{}: {}\n{}", row.fault.id, row.fault.what, row.diagnosis);
+    }
+    let _ = write!(text, "\n{}\n{LEGEND}", summary(&sums(rows)));
+    if !told {
+        let _ = writeln!(text, "\n{plan}");
+    }
+    text
+}
+
+fn summary(sums: &Sums) -> String {
+    let [fd, plain, ragged, trace] = sums.alone;
+    let share = |count: usize| format!("{count} of {}", sums.faults);
+    format!(
+        "killed by a MUST law: {}; named first: {} ({:.0} %), within the first three: {}\n\
+         alone: a gradient check {fd}, libtorch on a plain batch {plain}, libtorch on a ragged batch {ragged}, a loss trace {trace}\n",
+        share(sums.killed),
+        share(sums.first),
+        100.0 * sums.first as f64 / sums.faults.max(1) as f64,
+        share(sums.within_three),
+    )
+}
+
+/// The tables of docs/bugs.md, without anything that differs from one run to the next.
+pub(super) fn markdown(rows: &[Row], plan: &Plan) -> String {
+    let mut text = String::from(
+        "\n| bug | what is wrong | seen in | violates | killed by | laws | named | fd | plain | ragged | trace |\n\
+         |---|---|---|---|---|---:|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let fault = row.fault;
+        let marks = seen(&row.alone).map(mark).join(" | ");
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {} | `{}` | {} | {} | {marks} |",
+            fault.id,
+            fault.what,
+            fault.source.unwrap_or("no shipped instance known"),
+            fault.clauses.join(", "),
+            killed_by(row),
+            row.kills.len(),
+            named(row),
+        );
+    }
+    let _ = write!(text, "\n```text\n{}\n{LEGEND}\n{plan}\n```\n", summary(&sums(rows)));
+    text += "\nBugs of the list that are not re-created:\n\n";
+    for omitted in OMITTED {
+        let _ = writeln!(text, "- `{}`: {}", omitted.id, omitted.why);
+    }
+    text.push('\n');
+    text
+}
+
+pub(super) fn json(rows: &[Row], campaign: &Campaign) -> Value {
+    let row = |row: &Row| {
+        let [gradient_check, plain_libtorch, ragged_libtorch, trace] = seen(&row.alone);
+        json!({
+            "fault": row.fault.id,
+            "family": row.fault.family.to_string(),
+            "clauses": row.fault.clauses,
+            "source": row.fault.source,
+            "killed": row.is_killed(),
+            "kills": row.kills.iter().map(|k| json!({ "law": k.law.id(), "cases": k.cases })).collect::<Vec<_>>(),
+            "seconds": row.seconds.is_finite().then_some(row.seconds),
+            "candidates": row.diagnosis.candidates.iter().map(|candidate| json!({
+                "id": candidate.hypothesis.id,
+                "likelihood": candidate.likelihood,
+                "predicted": candidate.predicted,
+            })).collect::<Vec<_>>(),
+            "place": row.place(),
+            "evidence": row.diagnosis.evidence,
+            "alone": {
+                "gradient_check": gradient_check,
+                "plain_libtorch": plain_libtorch,
+                "ragged_libtorch": ragged_libtorch,
+                "trace": trace,
+            },
+        })
+    };
+    json!({
+        "cases": campaign.cases,
+        "seed": campaign.seed,
+        "faults": rows.iter().map(row).collect::<Vec<_>>(),
+    })
+}
+
+fn total(found: &[Sound]) -> String {
+    let batches: usize = found.iter().map(|sound| sound.batches).sum();
+    let alarms: usize = found.iter().map(|sound| sound.alarms.len()).sum();
+    let closest = found.iter().map(|sound| sound.closest).fold(0.0, f64::max);
+    format!(
+        "{alarms} false alarms on {} trainers without a fault, {} laws, {batches} random batches; the closest comparison \
+         came to {closest:.2} of its bound",
+        found.len(),
+        LAWS.len(),
+    )
+}
+
+pub(super) fn alarms(found: &[Sound]) -> String {
+    let mut table = Table::new([
+        ("trainer", Align::Left),
+        ("batches", Align::Right),
+        ("closest", Align::Right),
+        ("alarms", Align::Right),
+        ("what", Align::Left),
+    ]);
+    for sound in found {
+        table.row([
+            sound.name.clone(),
+            sound.batches.to_string(),
+            format!("{:.2}", sound.closest),
+            sound.alarms.len().to_string(),
+            sound.what.to_owned(),
+        ]);
+    }
+    let mut text = table.render();
+    for alarm in found.iter().flat_map(|sound| &sound.alarms) {
+        let _ = writeln!(text, "\n{alarm}");
+    }
+    let _ = writeln!(text, "\n{}", total(found));
+    text
+}
+
+/// The false alarms of docs/bugs.md.
+pub(super) fn alarms_markdown(found: &[Sound]) -> String {
+    let mut text = format!(
+        "\n{}.\n\n| trainer | what is different | batches | alarms |\n|---|---|---:|---:|\n",
+        total(found)
+    );
+    for sound in found {
+        let source = Control::named(&sound.name).and_then(|control| control.source);
+        let source = source.map_or_else(String::new, |source| format!(" ({source})"));
+        let _ = writeln!(
+            text,
+            "| `{}` | {}{source} | {} | {} |",
+            sound.name,
+            sound.what,
+            sound.batches,
+            sound.alarms.len()
+        );
+    }
+    text.push('\n');
+    text
+}
+
+pub(super) fn alarms_json(found: &[Sound]) -> Value {
+    let sound = |sound: &Sound| {
+        json!({
+            "trainer": sound.name,
+            "batches": sound.batches,
+            "closest": sound.closest,
+            "alarms": sound.alarms,
+        })
+    };
+    json!({ "trainers": found.iter().map(sound).collect::<Vec<_>>() })
+}
