@@ -35,7 +35,7 @@ pub(super) struct Row {
 impl Row {
     /// Whether a law of a MUST clause fails.
     pub(super) fn is_killed(&self) -> bool {
-        self.kills.iter().flat_map(|kill| kill.law.clauses()).any(|clause| clause.level == Level::Must)
+        killed_by_must(&self.kills)
     }
 
     /// Where the fault stands among the candidates of its diagnosis, those that nothing tells apart counting as one.
@@ -50,6 +50,10 @@ impl Row {
     }
 }
 
+fn killed_by_must(kills: &[Kill]) -> bool {
+    kills.iter().flat_map(|kill| kill.law.clauses()).any(|clause| clause.level == Level::Must)
+}
+
 /// Runs every fault.
 ///
 /// # Errors
@@ -61,18 +65,24 @@ pub(super) fn rows(faults: &[&'static Fault], campaign: &Campaign, full: bool) -
 
 fn row(fault: &'static Fault, campaign: &Campaign, full: bool, baselines: &Baselines) -> miette::Result<Row> {
     let mut subject = fault.inject(reference()?);
-    let declared = |law: &&Law| law.clauses().any(|clause| fault.clauses.contains(&clause.id));
-    let (first, rest): (Vec<&'static Law>, Vec<_>) = LAWS.iter().partition(declared);
+    // The laws of clauses that the fault violates first, of those the ones that no trainer may break.
+    let place = |law: &&Law| {
+        let must = law.clauses().any(|clause| clause.level == Level::Must);
+        (!law.clauses().any(|clause| fault.clauses.contains(&clause.id)), !must)
+    };
+    let mut laws: Vec<&'static Law> = LAWS.iter().collect();
+    laws.sort_by_key(place);
     let started = Instant::now();
     let (mut kills, mut seconds) = (Vec::new(), f64::NAN);
-    for law in first.into_iter().chain(rest) {
+    for law in laws {
         let report = campaign.run(law, &mut *subject).into_diagnostic()?;
         if report.verdict == Verdict::Fail {
             if kills.is_empty() {
                 seconds = started.elapsed().as_secs_f64();
             }
             kills.push(Kill { law, cases: report.cases + 1 });
-            if !full {
+            // A kill by a SHOULD alone is none.
+            if !full && killed_by_must(&kills) {
                 break;
             }
         }

@@ -13,7 +13,7 @@ killed by  the first law that fails, those of the clauses that the bug violates 
 named      what the diagnosis names first; 2. or 3. where the bug comes that far down
 fd         finite differences of the reported loss disagree with the gradient, on a plain batch or a ragged one
 plain      loss or gradient differ from libtorch's on a plain batch: equal lengths, nothing masked, one micro-batch, the mean
-ragged     they differ on a ragged batch, under some reduction
+ragged     they differ on a ragged batch of one rank with two micro-batches, without padding, under some global reduction
 trace      a loss of twenty steps of AdamW differs in its first four decimals
 ";
 

@@ -1,11 +1,6 @@
 //! What is seen and should not be, in words.
 
-use super::{
-    examination::Measured,
-    judge::{Judge, strange_sight},
-    oracle::Pinned,
-    probes::State,
-};
+use super::{examination::Measured, judge::Judge, oracle::Pinned, probes::State, strange::strange_sight};
 use crate::names::EMBEDDING;
 use lossproof_spec::{GlobalBatch, Measured as Weight, Prediction, TokenWeights, explain_ratio, infer};
 use std::collections::BTreeMap;
@@ -89,7 +84,7 @@ fn weighed(judge: &mut Judge<'_, '_>, index: usize) -> Option<String> {
     let found = label_weights(pin, measured)?;
     let due = TokenWeights::new(&probe.spec, &probe.batch.layout()).ok()?.per_prediction(&probe.batch);
     let mut occurrences = BTreeMap::<u32, usize>::new();
-    for token in probe.batch.sequences().flat_map(|sequence| sequence.targets()) {
+    for token in probe.batch.sequences().flat_map(lossproof_spec::Sequence::targets) {
         *occurrences.entry(*token).or_default() += 1;
     }
     let scale = due.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
@@ -110,7 +105,10 @@ fn weighed(judge: &mut Judge<'_, '_>, index: usize) -> Option<String> {
             .then(|| format!("the first token of sequence {sequence} is a label that weighs {weight:.4}"))
     });
     let first: Vec<String> = first.take(1).collect();
-    let wrong: Vec<_> = pairs.iter().filter(|(_, w, due)| !((w - due).abs() <= tolerance * scale)).collect();
+    let wrong: Vec<_> = pairs
+        .iter()
+        .filter(|(_, w, due)| (w - due).is_nan() || (w - due).abs() > tolerance * scale)
+        .collect();
     if wrong.is_empty() && first.is_empty() {
         return None;
     }
@@ -174,7 +172,7 @@ fn differing(
             said.push(format!("every weight is {} of what it should be", named(*ratio)));
         }
         [(ratio, count)] => {
-            said.push(format!("{count} of {all} weights are {} of what they should be", named(*ratio)))
+            said.push(format!("{count} of {all} weights are {} of what they should be", named(*ratio)));
         }
         several => {
             let shown: Vec<_> = several

@@ -5,24 +5,34 @@
 //! that predictions are computed with is the closed form of a model with known logits, and, where there is one, a reference
 //! with the same parameters. Hypotheses that predict what was measured are ranked by likelihood.
 
+mod behaviour;
+mod beside;
 mod evidence;
 mod examination;
 mod hypotheses;
 mod judge;
 mod model;
+mod numbers;
 mod oracle;
 mod plan;
 mod probes;
+mod runs;
+mod score;
+mod sight;
+mod states;
 mod steps;
+mod strange;
 mod validation;
 
 pub use hypotheses::Hypothesis;
 pub use plan::{Plan, PlannedProbe};
 
 use crate::{Subject, SubjectError};
-use examination::{Examination, States};
-use judge::{Judge, Score};
+use examination::Examination;
+use judge::Judge;
 use model::Model;
+use score::Score;
+use states::States;
 use std::{fmt, sync::Arc};
 
 /// What is wrong with a subject, as far as can be said.

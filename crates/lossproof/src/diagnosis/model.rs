@@ -1,6 +1,7 @@
 //! A trainer as a hypothesis has it: which token losses it weighs with what, and where it leaves the honest way.
 
 use super::{
+    beside::Beside,
     steps::Mistake,
     validation::{self, Corpus},
 };
@@ -46,38 +47,32 @@ pub(super) struct Scored<'a> {
     pub(super) token_loss: CrossEntropy,
 }
 
+/// A token's part of the loss, and its gradient by the logits; `None` where the numbers are not those of a loss.
+pub(super) type Part = (f64, Vec<f64>);
+
+/// The sums that a trainer differentiates or reports on a batch that it saw; `None` where the mean of nothing leaves no
+/// number.
+type Sums = fn(&Call<'_>) -> Option<Vec<Term>>;
+
+/// A change of a parameter's gradient: its name and shape, the values, and those of the call before.
+type Change = fn(&str, &[usize], &mut [f64], Option<&[f64]>);
+
 /// A loss kernel that is not the cross-entropy that was asked for.
 #[derive(Clone, Copy)]
 pub(super) struct Kernel {
     /// Which token losses it computes otherwise.
     pub(super) of: fn(&CrossEntropy) -> bool,
-    /// A token's part of the loss, and its gradient by the logits; `None` where the numbers are not those of a loss.
-    pub(super) computes: fn(&Scored<'_>) -> Option<(f64, Vec<f64>)>,
-}
-
-/// What a parameter's gradient is measured to be beside what it should be.
-pub(super) struct Beside<'a> {
-    pub(super) call: &'a Call<'a>,
-    pub(super) name: &'a str,
-    pub(super) shape: &'a [usize],
-    pub(super) honest: &'a [f64],
-    pub(super) measured: &'a [f64],
-    /// Blocks of the model.
-    pub(super) layers: usize,
-    /// What two gradients of the same norm may differ by.
-    pub(super) tolerance: f64,
-    /// The smallest norm that a difference is relative to.
-    pub(super) floor: f64,
+    pub(super) computes: fn(&Scored<'_>) -> Option<Part>,
 }
 
 /// What the backward operators make of the gradient.
 #[derive(Clone, Copy)]
 pub(super) enum Operators {
     Honest,
-    /// They turn the honest gradient of each parameter into another: name, shape, the values, and those of the call before.
-    Exact(fn(&str, &[usize], &mut [f64], Option<&[f64]>)),
+    /// They turn the honest gradient of each parameter into another.
+    Exact(Change),
     /// Those parameters whose name this picks weigh the token losses otherwise.
-    Weighed(fn(&str) -> bool, fn(&Call<'_>) -> Option<Vec<Term>>),
+    Weighed(fn(&str) -> bool, Sums),
     /// The hypothesis knows where the gradient is wrong but not its numbers: how a parameter's measured gradient fits.
     Pattern(fn(&Beside<'_>) -> Fit),
 }
@@ -100,10 +95,10 @@ pub(super) enum Fit {
 pub(super) struct Model {
     /// What it makes of a sequence before the model sees it, with the spec it was asked for.
     pub(super) sees: fn(&Sequence, &LossSpec, &Limits) -> Sequence,
-    /// What it differentiates on a batch that it saw; `None` where the mean of nothing leaves no number.
-    pub(super) gradient: fn(&Call<'_>) -> Option<Vec<Term>>,
+    /// What it differentiates.
+    pub(super) gradient: Sums,
     /// What it reports; the same where there is nothing here.
-    pub(super) loss: Option<fn(&Call<'_>) -> Option<Vec<Term>>>,
+    pub(super) loss: Option<Sums>,
     /// Its loss kernel, where that is wrong.
     pub(super) kernel: Option<Kernel>,
     /// Whether the kernel loses the digits of logits with a large offset.
@@ -153,10 +148,12 @@ pub(super) fn honest_attention(sequence: &Sequence, position: usize, input: usiz
     input == position || input < position && document[input] == document[position] && document[position] > 0
 }
 
-pub(super) fn honest_kernel(scored: &Scored<'_>) -> Option<(f64, Vec<f64>)> {
+pub(super) fn honest_kernel(scored: &Scored<'_>) -> Option<Part> {
     let loss = scored.token_loss.loss(scored.logits, scored.label).ok()?;
     let mut gradient = scored.token_loss.gradient(scored.logits, scored.label).ok()?;
-    gradient.iter_mut().for_each(|value| *value *= scored.weight);
+    for value in &mut gradient {
+        *value *= scored.weight;
+    }
     Some((scored.weight * loss, gradient))
 }
 

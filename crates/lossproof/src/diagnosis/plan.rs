@@ -2,11 +2,11 @@
 
 use super::{
     Hypothesis,
-    examination::States,
-    judge::tolerance,
     model::{Call, Model, Operators},
+    numbers::tolerance,
     oracle::Oracle,
     probes::{self, Probe, State},
+    states::States,
 };
 use crate::{Dtype, Limits, ParameterInfo};
 use lossproof_spec::{GlobalBatch, LossSpec};
@@ -90,62 +90,90 @@ fn predict(states: &mut States, probe: &Probe, model: &Model, limits: &Limits) -
     Some(Predicted::Numbers { loss: outcome.loss, gradient })
 }
 
+/// What every hypothesis predicts on every probe; the first stands for an honest trainer.
+struct Predictions {
+    pool: Vec<(Probe, Vec<Predicted>)>,
+    tolerance: f64,
+}
+
+type Pair = (usize, usize);
+
+impl Predictions {
+    /// By how much a probe tells two hypotheses apart.
+    fn apart(&self, probe: usize, (one, other): Pair) -> f64 {
+        let predicted = &self.pool[probe].1;
+        predicted[one].apart(&predicted[other])
+    }
+
+    /// By how much the best probe does.
+    fn best(&self, pair: Pair) -> f64 {
+        (0..self.pool.len()).map(|probe| self.apart(probe, pair)).fold(0.0, f64::max)
+    }
+
+    fn same(&self, one: usize, other: usize) -> bool {
+        self.best((one, other)) <= self.tolerance
+    }
+
+    /// Probes until no pair is left that one could separate, each time the one that separates most.
+    fn chosen(&self, mut open: Vec<Pair>) -> Vec<PlannedProbe> {
+        let mut chosen = Vec::new();
+        loop {
+            let separated =
+                |probe: usize| open.iter().filter(|pair| self.apart(probe, **pair) > self.tolerance).count();
+            let counts = (0..self.pool.len()).map(|probe| (separated(probe), probe));
+            // Of two that separate as much, the first.
+            let most = counts.max_by_key(|&(count, probe)| (count, usize::MAX - probe));
+            let Some((separates, index)) = most.filter(|(count, _)| *count > 0) else { return chosen };
+            open.retain(|pair| self.apart(index, *pair) <= self.tolerance);
+            let Probe { name, spec, batch, before, .. } = self.pool[index].0.clone();
+            chosen.push(PlannedProbe { name, spec, batch, before, separates });
+        }
+    }
+}
+
 impl Plan {
     /// Plans probes for a model with these parameters and limits; `upstream` says that weights can be given from above.
     #[must_use]
     pub fn new(parameters: &[ParameterInfo], limits: &Limits, dtype: Dtype, upstream: bool) -> Self {
         let mut states = States::new(parameters, dtype);
         let hypotheses: Vec<&'static Hypothesis> = Hypothesis::all().collect();
-        let models: Vec<Model> =
-            std::iter::once(Model::HONEST).chain(hypotheses.iter().map(|h| h.model)).collect();
+        let models = || std::iter::once(Model::HONEST).chain(hypotheses.iter().map(|h| h.model));
         let mut pool = Vec::new();
         for probe in probes::pool(limits, false, upstream) {
             let predicted: Option<Vec<_>> =
-                models.iter().map(|model| predict(&mut states, &probe, model, limits)).collect();
+                models().map(|model| predict(&mut states, &probe, &model, limits)).collect();
             if let Some(predicted) = predicted {
                 pool.push((probe, predicted));
             }
         }
-        let count = models.len();
-        let pairs = || (0..count).flat_map(move |one| (one + 1..count).map(move |other| (one, other)));
-        let distance =
-            |(one, other): (usize, usize), predicted: &[Predicted]| predicted[one].apart(&predicted[other]);
-        let best = |pair| pool.iter().map(|(_, predicted)| distance(pair, predicted)).fold(0.0, f64::max);
-        let enough = tolerance(dtype);
-        let (mut open, same): (Vec<_>, Vec<_>) =
-            pairs().map(|pair| (pair, best(pair))).partition(|(_, best)| *best > enough);
-        let among = |pair: &(usize, usize)| pair.0 > 0 && pair.1 > 0;
-        let closest = open.iter().filter(|(pair, _)| among(pair)).min_by(|a, b| a.1.total_cmp(&b.1));
-        let closest = closest.map(|(pair, best)| (hypotheses[pair.0 - 1], hypotheses[pair.1 - 1], *best));
-        let alike =
-            |one: usize, other: usize| same.iter().any(|(pair, _)| *pair == (one.min(other), one.max(other)));
-        let elsewhere = (1..count).filter(|&h| alike(0, h)).map(|h| hypotheses[h - 1]).collect();
-        let mut classes: Vec<Vec<&'static Hypothesis>> = Vec::new();
-        for one in (1..count).filter(|&h| !alike(0, h)) {
-            let class: Vec<usize> = (1..count).filter(|&other| other == one || alike(one, other)).collect();
-            if class.len() > 1 && class[0] == one {
-                classes.push(class.into_iter().map(|h| hypotheses[h - 1]).collect());
+        let predictions = Predictions { pool, tolerance: tolerance(dtype) };
+        let of = |place: usize| hypotheses[place - 1];
+        let (seen, elsewhere): (Vec<usize>, Vec<usize>) =
+            (1..=hypotheses.len()).partition(|&place| !predictions.same(0, place));
+        let mut classes: Vec<Vec<usize>> = Vec::new();
+        for &place in &seen {
+            match classes.iter_mut().find(|class| predictions.same(class[0], place)) {
+                Some(class) => class.push(place),
+                None => classes.push(vec![place]),
             }
         }
-        let mut probes = Vec::new();
-        while !open.is_empty() {
-            let separated = |predicted: &[Predicted]| {
-                open.iter().filter(|(pair, _)| distance(*pair, predicted) > enough).count()
+        let firsts: Vec<usize> = classes.iter().map(|class| class[0]).collect();
+        let pairs = |members: &[usize]| -> Vec<Pair> {
+            let from = |(index, &one): (usize, &usize)| {
+                members[index + 1..].iter().map(move |&other| (one, other)).collect::<Vec<_>>()
             };
-            let Some((index, separates)) = pool
-                .iter()
-                .map(|(_, predicted)| separated(predicted))
-                .enumerate()
-                .max_by_key(|&(index, n)| (n, usize::MAX - index))
-            else {
-                break;
-            };
-            let (probe, predicted) = &pool[index];
-            open.retain(|(pair, _)| distance(*pair, predicted) <= enough);
-            let Probe { name, spec, batch, before, .. } = probe.clone();
-            probes.push(PlannedProbe { name, spec, batch, before, separates });
-        }
-        Self { probes, closest, classes, elsewhere }
+            members.iter().enumerate().flat_map(from).collect()
+        };
+        let closest = pairs(&firsts)
+            .into_iter()
+            .map(|pair| (pair, predictions.best(pair)))
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .map(|((one, other), apart)| (of(one), of(other), apart));
+        let with_honest: Vec<usize> = std::iter::once(0).chain(firsts).collect();
+        let probes = predictions.chosen(pairs(&with_honest));
+        let classes = classes.into_iter().filter(|class| class.len() > 1);
+        let classes = classes.map(|class| class.into_iter().map(of).collect()).collect();
+        Self { probes, closest, classes, elsewhere: elsewhere.into_iter().map(of).collect() }
     }
 }
 

@@ -198,7 +198,9 @@ impl<'a> Simulation<'a> {
         if self.mistake == Mistake::ClippedPerTensor {
             for values in gradient.values_mut() {
                 let own = clip.factor(norm(&*values));
-                values.iter_mut().for_each(|value| *value *= own);
+                for value in values {
+                    *value *= own;
+                }
             }
         } else {
             scale(gradient, factor);

@@ -22,6 +22,7 @@ pub(super) struct Pinned {
 impl Trial<'_> {
     /// Loads the case's parameters with a final gain of zero and this final bias.
     pub(super) fn pin(&mut self, bias: impl Fn(&mut Self, usize) -> f64) -> Result<Pinned, Stop> {
+        self.needs_the_embedding_for_a_head()?;
         let mut parameters = self.parameters()?;
         let width = values(&parameters, BIAS)?.len();
         let bias: Vec<f64> = (0..width).map(|index| bias(self, index)).collect();
@@ -167,6 +168,7 @@ pub(super) fn uniform_logits(trial: &mut Trial<'_>) -> Told {
 /// A constant on all logits changes neither loss nor gradient. The first column of the embedding is set to one, so that the
 /// first element of the final bias is such a constant.
 pub(super) fn constant_invariance(trial: &mut Trial<'_>) -> Told {
+    trial.needs_the_embedding_for_a_head()?;
     let batch = trial.case.batch.clone();
     let spec = LossSpec { z_loss: 0.0, ..trial.spec(&[&batch]) };
     let mut parameters = trial.parameters()?;

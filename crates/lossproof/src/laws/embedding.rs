@@ -198,6 +198,7 @@ pub(super) fn position_embedding(trial: &mut Trial<'_>) -> Told {
 
 /// Renaming the vocabulary changes no loss: nothing hangs on a token's number.
 pub(super) fn vocabulary_permutation(trial: &mut Trial<'_>) -> Told {
+    trial.needs_the_embedding_for_a_head()?;
     let rows = trial.vocabulary();
     trial.renaming(EMBEDDING, rows, |fields, order| {
         for token in fields.input_ids.iter_mut().chain(&mut fields.targets) {

@@ -173,6 +173,7 @@ pub(super) fn nothing_validated(trial: &mut Trial<'_>) -> Told {
 /// A mean loss of 768 nats and more: finite, while its exponential exceeds the range of every dtype. The first token's logit
 /// is 0, the others' are 768, and the first token is what follows everywhere.
 pub(super) fn perplexity_overflow(trial: &mut Trial<'_>) -> Told {
+    trial.needs_the_embedding_for_a_head()?;
     let far = 768.0;
     let vocabulary = trial.vocabulary();
     let batch = trial.case.batch.map_sequences(|sequence| {

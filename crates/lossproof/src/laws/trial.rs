@@ -133,6 +133,14 @@ impl<'a> Trial<'a> {
         self.facts.info.dtype
     }
 
+    /// Ends the law where the head has parameters of its own: what the embedding says of the logits is then not all.
+    pub(crate) fn needs_the_embedding_for_a_head(&self) -> Result<(), Stop> {
+        if self.facts.parameters.iter().any(|parameter| parameter.name.starts_with("lm_head")) {
+            return Err(Stop::Unsupported("a head that is the embedding".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Loads parameters.
     pub(crate) fn load(&mut self, parameters: &TensorSet) -> Result<(), Stop> {
         let loader = self.subject.parameter_loading();

@@ -39,7 +39,9 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         { kernel: Some(Kernel { of: |_| true, computes: |scored| {
             let half: Vec<f64> = scored.logits.iter().map(|logit| 0.5 * logit).collect();
             let (loss, mut gradient) = honest_kernel(&Scored { logits: &half, ..*scored })?;
-            gradient.iter_mut().for_each(|value| *value *= 0.5);
+            for value in &mut gradient {
+                *value *= 0.5;
+            }
             Some((loss, gradient))
         } }) }
     ),

@@ -1,9 +1,12 @@
 //! Backward operators: what they make of a gradient that reaches them.
 
 use super::{Hypothesis, hypothesis};
-use crate::diagnosis::model::{Beside, Fit, Operators};
+use crate::diagnosis::{
+    beside::Beside,
+    model::{Fit, Operators},
+};
 use crate::names::{BIAS, EMBEDDING, GAIN, POSITIONS};
-use lossproof_spec::Sequence;
+use lossproof_spec::{MicroBatch, Sequence};
 
 pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis!(
@@ -206,44 +209,6 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     ),
 ];
 
-impl Beside<'_> {
-    /// Whether the measured gradient is what it should be.
-    fn same(&self) -> bool {
-        self.close(self.honest, self.measured)
-    }
-
-    /// Where nothing should be wrong.
-    fn right(&self) -> Fit {
-        if self.same() { Fit::Exactly } else { Fit::Not }
-    }
-
-    /// Where something should be.
-    fn differs(&self) -> Fit {
-        if self.same() { Fit::Poorly } else { Fit::Loosely }
-    }
-
-    fn close(&self, honest: &[f64], measured: &[f64]) -> bool {
-        let size = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let apart = honest.iter().zip(measured).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-        apart <= self.tolerance * size(self.honest).max(self.floor)
-    }
-
-    /// What the honest gradient must be multiplied with, where it is parallel.
-    fn factor(&self) -> Option<f64> {
-        let square: f64 = self.honest.iter().map(|value| value * value).sum();
-        let inner: f64 = self.honest.iter().zip(self.measured).map(|(a, b)| a * b).sum();
-        let factor = inner / square;
-        let scaled: Vec<f64> = self.honest.iter().map(|value| factor * value).collect();
-        (factor.is_finite() && self.close(&scaled, self.measured)).then_some(factor)
-    }
-
-    /// Rows of the parameter: as they should be and as they were measured.
-    fn rows(&self) -> impl Iterator<Item = (&[f64], &[f64])> {
-        let columns = self.shape.last().copied().unwrap_or(1).max(1);
-        self.honest.chunks(columns).zip(self.measured.chunks(columns))
-    }
-}
-
 fn zero(values: &[f64]) -> bool {
     values.iter().all(|value| value.abs() <= 0.0)
 }
@@ -254,8 +219,14 @@ fn occurrences(beside: &Beside<'_>, row: usize) -> usize {
     inputs.filter(|&&token| token as usize == row).count()
 }
 
+/// Whether a token is an input more than once, those included that fill a micro-batch to one width: usually token 0.
 fn repeated(beside: &Beside<'_>, row: usize) -> bool {
-    occurrences(beside, row) > 1
+    let ragged = |micro_batch: &MicroBatch| {
+        let mut lengths = micro_batch.sequences().iter().map(Sequence::len);
+        let first = lengths.next();
+        lengths.any(|length| Some(length) != first)
+    };
+    occurrences(beside, row) > 1 || row == 0 && beside.call.batch.micro_batches().any(ragged)
 }
 
 fn repeated_position(beside: &Beside<'_>, row: usize) -> bool {
@@ -327,5 +298,5 @@ fn sums_to_zero(beside: &Beside<'_>) -> Option<bool> {
     let last = format!("h.{}.mlp.c_proj.bias", beside.layers.saturating_sub(1));
     let size: f64 = beside.measured.iter().map(|value| value.abs()).sum();
     (beside.name == last && size > 0.0)
-        .then(|| beside.measured.iter().sum::<f64>().abs() <= beside.tolerance * size)
+        .then(|| beside.measured.iter().sum::<f64>().abs() <= beside.numbers.tolerance * size)
 }

@@ -136,7 +136,9 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                 let usual = call.before.iter().filter_map(longest).max();
                 let mut terms = honest_terms(call)?;
                 if call.upstream.is_none() && longest(call.batch) < usual {
-                    terms.iter_mut().for_each(|term| term.weights.fill(0.0));
+                    for term in &mut terms {
+                        term.weights.fill(0.0);
+                    }
                 }
                 Some(terms)
             },

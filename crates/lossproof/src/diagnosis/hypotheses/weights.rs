@@ -334,13 +334,17 @@ fn reweighed(call: &Call<'_>, spec: &LossSpec, factor: impl Fn(&Place) -> f64) -
     let mut weights = weights(spec, call)?;
     if call.upstream.is_none() {
         let mut rest = weights.as_mut_slice();
-        for (rank, micro_batches) in call.batch.ranks().iter().map(|rank| rank.micro_batches()).enumerate() {
+        for (rank, micro_batches) in
+            call.batch.ranks().iter().map(lossproof_spec::Rank::micro_batches).enumerate()
+        {
             for (index, micro_batch) in micro_batches.iter().enumerate() {
                 let sequences = micro_batch.sequences();
                 let place =
                     Place { rank, index: index + 1, window: micro_batches.len(), sequences: sequences.len() };
                 let (own, others) = rest.split_at_mut(predictions(micro_batch));
-                own.iter_mut().for_each(|weight| *weight *= factor(&place));
+                for weight in own {
+                    *weight *= factor(&place);
+                }
                 rest = others;
             }
         }

@@ -1,0 +1,161 @@
+//! Every known bug is named, and trainers without one are not taken for one that has.
+
+use lossproof::{
+    Dtype, Subject,
+    diagnosis::{Diagnosis, Examiner, Hypothesis, Plan},
+    laws::{Campaign, Law, Verdict},
+};
+use lossproof_faults::{Control, Fault};
+use lossproof_gpt2::Config;
+use lossproof_tests::{ours, theirs};
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+
+fn honest() -> Box<dyn Subject> {
+    ours(Config::Pico, Dtype::F64)
+}
+
+fn examined(subject: &mut dyn Subject) -> Diagnosis {
+    Diagnosis::of(subject, Some(&mut *honest())).expect("the reference does not fail")
+}
+
+fn broken(id: &str) -> Box<dyn Subject> {
+    Fault::named(id).unwrap_or_else(|| panic!("there is no fault {id}")).inject(honest())
+}
+
+/// Ids of the candidates, the likeliest first.
+fn candidates(diagnosis: &Diagnosis) -> Vec<&'static str> {
+    diagnosis.candidates.iter().map(|candidate| candidate.hypothesis.id).collect()
+}
+
+#[test]
+fn every_fault_has_a_hypothesis_and_every_hypothesis_a_fault() {
+    let faults: BTreeSet<_> = Fault::all().map(|fault| fault.id).collect();
+    let hypotheses: BTreeSet<_> = Hypothesis::all().map(|hypothesis| hypothesis.id).collect();
+    assert_eq!(faults, hypotheses);
+    assert_eq!(hypotheses.len(), Hypothesis::all().count(), "a hypothesis is listed twice");
+    for fault in Fault::all() {
+        let hypothesis = Hypothesis::named(fault.id).unwrap();
+        assert_eq!(hypothesis.seen_in.is_some(), fault.source.is_some(), "{}", fault.id);
+    }
+}
+
+/// Nine of ten are named first, all within the first three; those that nothing tells apart count as one.
+#[test]
+fn every_fault_is_named() {
+    let faults: Vec<_> = Fault::all().collect();
+    let places: Vec<_> = faults
+        .par_iter()
+        .map(|fault| {
+            let diagnosis = examined(&mut *fault.inject(honest()));
+            let first = diagnosis.first().iter().any(|hypothesis| hypothesis.id == fault.id);
+            let place = candidates(&diagnosis).iter().position(|id| *id == fault.id);
+            (fault.id, if first { Some(0) } else { place }, diagnosis.to_string())
+        })
+        .collect();
+    let first = places.iter().filter(|(_, place, _)| *place == Some(0)).count();
+    let lost: Vec<_> = places.iter().filter(|(_, place, _)| place.is_none_or(|place| place > 2)).collect();
+    assert!(lost.is_empty(), "{lost:#?}");
+    assert!(10 * first >= 9 * places.len(), "{first} of {} named first", places.len());
+}
+
+#[test]
+fn trainers_without_a_fault_are_sound() {
+    let nothing_wrong = |mut subject: Box<dyn Subject>, reference: Box<dyn Subject>| {
+        let mut reference = reference;
+        let diagnosis = Diagnosis::of(&mut *subject, Some(&mut *reference)).unwrap();
+        assert!(diagnosis.sound, "{}: {diagnosis}", subject.info().name);
+        assert!(diagnosis.candidates.is_empty() && diagnosis.examined > 500);
+    };
+    for control in Control::all() {
+        nothing_wrong(control.inject(honest()), honest());
+    }
+    nothing_wrong(theirs(Config::Pico, Dtype::F64), honest());
+    nothing_wrong(ours(Config::Pico, Dtype::F32), ours(Config::Pico, Dtype::F64));
+    nothing_wrong(ours(Config::Nano, Dtype::F32), theirs(Config::Nano, Dtype::F64));
+}
+
+/// Without a reference the head still shows labels, weights, token losses, attention and steps.
+#[test]
+fn a_model_with_known_logits_names_what_the_head_shows() {
+    for id in [
+        "ga-mean-of-means",
+        "counted-before-shift",
+        "shift-twice",
+        "ignore-mask-inverted",
+        "softmax-twice",
+        "packing-cross-contamination",
+        "clip-compares-squared-norm",
+        "ppl-mean-of-exp",
+        "ce-upstream-grad-mean",
+    ] {
+        let diagnosis = Diagnosis::alone(&mut *broken(id));
+        assert_eq!(candidates(&diagnosis).first(), Some(&id), "{diagnosis}");
+    }
+    let hidden = Diagnosis::alone(&mut *broken("scatter-backward-wrong-axis"));
+    assert!(hidden.sound && hidden.unseen.iter().any(|what| what.contains("no reference")), "{hidden}");
+}
+
+#[test]
+fn a_fault_is_named_on_another_model_in_single_precision_too() {
+    for id in
+        ["ga-mean-of-means", "concat-gradient-misaligned", "adamw-decay-coupled", "prompt-mask-one-too-many"]
+    {
+        let mut subject = Fault::named(id).unwrap().inject(ours(Config::Nano, Dtype::F32));
+        let diagnosis = Diagnosis::of(&mut *subject, Some(&mut *ours(Config::Nano, Dtype::F64))).unwrap();
+        assert_eq!(candidates(&diagnosis).first(), Some(&id), "{diagnosis}");
+    }
+}
+
+/// Two mistakes at once are no known bug, and the evidence says what is seen.
+#[test]
+fn what_no_hypothesis_explains_is_said_to_be_unknown() {
+    let both = Fault::named("shift-twice").unwrap().inject(broken("concat-gradient-misaligned"));
+    let mut both = both;
+    let diagnosis = examined(&mut *both);
+    assert!(!diagnosis.sound && diagnosis.candidates.is_empty(), "{diagnosis}");
+    assert!(diagnosis.to_string().contains("no known bug shows all of this"));
+    assert!(!diagnosis.evidence.is_empty());
+}
+
+#[test]
+fn the_evidence_is_in_words() {
+    insta::assert_snapshot!("counted_before_shift", examined(&mut *broken("counted-before-shift")));
+    insta::assert_snapshot!("concat_gradient", examined(&mut *broken("concat-gradient-misaligned")));
+    insta::assert_snapshot!("clip_squared", examined(&mut *broken("clip-compares-squared-norm")));
+}
+
+/// The failure of a law says what it looks like.
+#[test]
+fn the_failure_of_a_law_carries_the_diagnosis() {
+    let law = Law::named("token-mean").unwrap();
+    let campaign = Campaign { cases: 24, ..Campaign::default() };
+    let report = campaign.run(law, &mut *broken("ga-mean-of-means")).unwrap();
+    assert_eq!(report.verdict, Verdict::Fail);
+    let said = report.to_string();
+    assert!(said.contains("looks like ga-mean-of-means") && said.contains("remedy:"), "{said}");
+
+    let law = Law::named("finite-differences").unwrap();
+    let examiner = Some(Examiner::with_reference(|| Ok(honest())));
+    let report =
+        Campaign { examiner, ..campaign }.run(law, &mut *broken("concat-gradient-misaligned")).unwrap();
+    assert!(report.to_string().contains("looks like concat-gradient-misaligned"), "{report}");
+}
+
+/// The planned probes separate every two hypotheses that known logits can separate, by far more than rounding.
+#[test]
+fn the_plan_separates_what_can_be_separated() {
+    let mut subject = honest();
+    let upstream = subject.upstream_weights().is_some();
+    let plan = Plan::new(&subject.parameters(), &subject.info().limits, Dtype::F64, upstream);
+    let (_, _, apart) = plan.closest.expect("there are many hypotheses");
+    assert!(apart > 1e-6, "{plan}");
+    assert!(plan.classes.is_empty() && plan.probes.len() < 16, "{plan}");
+    insta::assert_snapshot!("plan", plan);
+
+    // Without labels to ignore and with one rank much is out of reach, and the plan says what.
+    let mut limits = subject.info().limits;
+    (limits.ignore_index, limits.segments, limits.ranks) = (false, false, 1);
+    let narrow = Plan::new(&subject.parameters(), &limits, Dtype::F64, false);
+    assert!(narrow.elsewhere.len() > plan.elsewhere.len(), "{narrow}");
+}
