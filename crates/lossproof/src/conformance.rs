@@ -1,7 +1,8 @@
 //! The laws as tests of a trainer's own `cargo test`: one named, filterable test per law and subject.
 
 use crate::{
-    Subject,
+    Subject, SubjectError,
+    diagnosis::Examiner,
     laws::{Campaign, LAWS, Law, Verdict},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -15,6 +16,7 @@ type Constructor = Arc<dyn Fn() -> Result<Box<dyn Subject>, String> + Send + Syn
 pub struct Conformance {
     subjects: Vec<(String, u32, Constructor)>,
     files: Option<PathBuf>,
+    examiner: Examiner,
 }
 
 impl Conformance {
@@ -44,6 +46,17 @@ impl Conformance {
         self
     }
 
+    /// A trainer with the same parameters that is taken to be right: with it the diagnosis of a subject that fails also says what
+    /// is wrong with its backward pass.
+    #[must_use]
+    pub fn reference(
+        mut self,
+        make: impl Fn() -> Result<Box<dyn Subject>, SubjectError> + Send + Sync + 'static,
+    ) -> Self {
+        self.examiner = Examiner::with_reference(make);
+        self
+    }
+
     /// Runs the tests that the arguments of this process select, as libtest does, and says whether all passed.
     ///
     /// Besides libtest's own arguments: `--cases N` tries every law on N random cases, `--seed N` draws others.
@@ -68,6 +81,7 @@ impl Conformance {
                 cases: options.cases.unwrap_or(*cases),
                 seed: options.seed.unwrap_or(0),
                 files: self.files.clone(),
+                examiner: Some(self.examiner.clone()),
                 ..Campaign::default()
             };
             // Asked once, for what it lacks; a subject that cannot be made fails each of its tests, which say why.
@@ -158,20 +172,22 @@ impl Options {
 ///
 /// Paths of `files` are relative to the package. `cargo test` then has tests such as `my trainer::token-mean`, which it
 /// and `cargo nextest` list and filter as any other; `cargo test --test NAME -- --cases 10000` tries each law on more cases. A
-/// law that a subject lacks the capabilities for is ignored and says what is lacking.
+/// law that a subject lacks the capabilities for is ignored and says what is lacking. A law that fails says which known bug it
+/// looks like; with `reference: make_another,` after `files`, a trainer with the same parameters that is taken to be right, it
+/// can say so of the backward pass too.
 #[macro_export]
 macro_rules! conformance {
-    (files: $files:expr, $($name:literal: $make:expr, cases: $cases:expr;)+) => {
+    (
+        $(files: $files:expr,)?
+        $(reference: $reference:expr,)?
+        $($name:literal: $make:expr, cases: $cases:expr;)+
+    ) => {
         fn main() -> ::std::process::ExitCode {
             $crate::Conformance::new()
-                .files(::std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join($files))
+                $(.files(::std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join($files)))?
+                $(.reference($reference))?
                 $(.subject($name, $cases, $make))+
                 .main()
-        }
-    };
-    ($($name:literal: $make:expr, cases: $cases:expr;)+) => {
-        fn main() -> ::std::process::ExitCode {
-            $crate::Conformance::new()$(.subject($name, $cases, $make))+.main()
         }
     };
 }

@@ -66,15 +66,21 @@ impl Judge<'_, '_> {
             for (of, expected, found) in told {
                 let (Some(expected), Some(found)) = (expected, found) else { continue };
                 let fit = if numbers.same_number(found, expected) { Fit::Exactly } else { Fit::Not };
-                score.add(fit, || what(of));
+                score.add(fit, || {
+                    format!("{}: {found:.6} where {expected:.6} follows from the gradients", what(of))
+                });
             }
             if let (Some(expected), Some(found)) = (expected.skipped, shown.skipped) {
-                score.add(if expected == found { Fit::Exactly } else { Fit::Not }, || {
-                    what("whether it was taken")
+                let fit = if expected == found { Fit::Exactly } else { Fit::Not };
+                let (was, should) = if found { ("skipped", "taken") } else { ("taken", "skipped") };
+                score.add(fit, || {
+                    format!("step {number} with {} was {was}, and should be {should}", run.name)
                 });
             }
             self.moved(&expected, shown, &window.before, &mut |fit, name| {
-                score.add(fit, || what(&format!("the update of {name}")));
+                score.add(fit, || {
+                    format!("{} is not what its gradients make of it", what(&format!("the update of {name}")))
+                });
             });
         }
     }

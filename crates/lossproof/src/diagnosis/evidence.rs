@@ -6,7 +6,7 @@ use lossproof_spec::{GlobalBatch, Measured as Weight, Prediction, TokenWeights, 
 use std::collections::BTreeMap;
 
 /// Statements of one kind that are made at most: the rest says the same again.
-const OF_A_KIND: usize = 3;
+const OF_A_KIND: usize = 2;
 
 pub(super) fn of(judge: &mut Judge<'_, '_>) -> Vec<String> {
     let mut evidence: Vec<String> =
@@ -98,6 +98,7 @@ fn weighed(judge: &mut Judge<'_, '_>, index: usize) -> Option<String> {
             (prediction, found.get(prediction.target as usize).copied().unwrap_or(0.0), due)
         })
         .collect();
+    let supervised = pairs.iter().filter(|(_, _, due)| due.abs() > 0.0).count();
     let first = probe.batch.sequences().enumerate().filter_map(|(sequence, tokens)| {
         let token = tokens.targets().first().filter(|token| occurrences.get(token) == Some(&1))?;
         let weight = found.get(*token as usize).copied().unwrap_or(0.0);
@@ -113,7 +114,7 @@ fn weighed(judge: &mut Judge<'_, '_>, index: usize) -> Option<String> {
         return None;
     }
     let (loss, gradient) = (judge.strange_loss(index).is_some(), !wrong.is_empty());
-    let mut said = differing(&wrong, pairs.len(), &probe.batch, tolerance);
+    let mut said = differing(&wrong, supervised, &probe.batch, tolerance);
     said.extend(first);
     let weights: Vec<Weight> = every_weight(&probe.batch, &found, tolerance * scale);
     if let Ok(inference) = infer(&probe.batch, &weights)

@@ -103,6 +103,9 @@ impl fmt::Debug for Examiner {
 /// Candidates of which none is likelier than another count as one: nothing that was looked at tells them apart.
 const INDISTINCT: f64 = 1e-9;
 
+/// Candidates that are less likely than this are not printed.
+const WORTH_A_LINE: f64 = 0.01;
+
 impl Diagnosis {
     /// Examines a subject. A reference with the same parameters is taken to be right; without one only what a model with known
     /// logits shows can be judged: labels, weights, token losses, attention and steps.
@@ -207,7 +210,7 @@ impl fmt::Display for Diagnosis {
                     write!(f, "\n  seen in {source}")?;
                 }
                 write!(f, "\n  remedy: {}", hypothesis.remedy)?;
-            } else {
+            } else if candidate.likelihood >= WORTH_A_LINE {
                 write!(f, "\nless likely ({:.2}): {}", candidate.likelihood, hypothesis.id)?;
             }
         }

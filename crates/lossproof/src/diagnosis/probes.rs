@@ -135,8 +135,10 @@ fn batch(layout: Layout<'_>, tokens: &mut Tokens) -> Option<GlobalBatch> {
     GlobalBatch::new(ranks).ok()
 }
 
+/// Ranks, micro-batches, sequences, supervised tokens of the batch, of each rank, micro-batch and sequence, labels before the
+/// shift and positions: no two of these numbers that could be taken for each other are equal.
 const RAGGED: Layout<'_> =
-    &[&[&[plain(5, 0), plain(4, 2)], &[plain(7, 1)]], &[&[plain(3, 0), plain(6, 3), plain(2, 0)]]];
+    &[&[&[plain(7, 0), plain(5, 3)], &[plain(11, 1)]], &[&[plain(4, 0), plain(8, 3), plain(2, 1)]]];
 const PADDED: Layout<'_> = &[&[
     &[Draft { right: 2, ends: true, ..plain(5, 1) }, Draft { left: 2, ..plain(6, 1) }],
     &[Draft { right: 1, ..plain(3, 0) }, plain(4, 0)],
@@ -191,6 +193,7 @@ impl Pool<'_> {
     }
 
     fn of_state(&mut self, state: State, upstream: bool) {
+        // The first probe that is off is the first piece of evidence, so the ragged ones come first.
         let per_micro_batch = LossSpec {
             scope: Scope::MicroBatch,
             micro_batches: Combine::Average,
@@ -198,8 +201,6 @@ impl Pool<'_> {
             ..LossSpec::sequence_mean()
         };
         let mean = LossSpec::token_mean();
-        self.add("one sequence", state, mean, PLAIN, &[]);
-        self.add("equal lengths", state, mean, EQUAL, &[]);
         for spec in [
             mean,
             LossSpec::sum(),
@@ -211,6 +212,8 @@ impl Pool<'_> {
         ] {
             self.add("a ragged batch", state, spec, RAGGED, &[]);
         }
+        self.add("one sequence", state, mean, PLAIN, &[]);
+        self.add("equal lengths", state, mean, EQUAL, &[]);
         self.add("label smoothing", state, LossSpec { label_smoothing: 0.125, ..mean }, RAGGED, &[]);
         self.add("a z-loss", state, LossSpec { z_loss: 0.0625, ..mean }, RAGGED, &[]);
         for spec in [mean, LossSpec::naive_accumulated_mean()] {

@@ -39,7 +39,7 @@ impl Judge<'_, '_> {
     pub(super) fn strange_step(&self, run: &Run) -> Option<String> {
         let mut score = Score::default();
         self.run(run, Mistake::None, &mut score);
-        score.against.map(|what| format!("{what} is not what the gradients make of it"))
+        score.against
     }
 
     /// What is wrong with a validation, in words.

@@ -1,0 +1,61 @@
+//! docs/bugs.md says what the command finds, and trainers without a fault raise no alarm.
+#![cfg(all(feature = "reference", feature = "torch"))]
+
+use std::{fs, path::Path, process::Command};
+
+const BUGS: &str = include_str!("../../../docs/bugs.md");
+
+fn lossproof(arguments: &[&str]) -> (String, Option<i32>) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_lossproof")).args(arguments).output().expect("the command runs");
+    (String::from_utf8(output.stdout).expect("UTF-8"), output.status.code())
+}
+
+/// What stands between two marks.
+fn region<'a>(text: &'a str, name: &str) -> &'a str {
+    let after = text.split_once(&format!("<!-- {name} -->\n")).expect("the mark").1;
+    after.split_once(&format!("<!-- /{name} -->")).expect("its end").0
+}
+
+/// Every fault is killed, nine of ten are named first and all within the first three: the command ends with 0 only then.
+#[test]
+fn the_catalogue_is_what_the_command_says() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let copy = directory.path().join("bugs.md");
+    fs::write(&copy, BUGS).expect("a copy");
+    let path = copy.to_str().expect("a path");
+    let (printed, code) = lossproof(&["faults", "--full", "--write", path]);
+    assert_eq!(code, Some(0), "{printed}");
+    let written = fs::read_to_string(&copy).expect("the copy");
+    assert_eq!(region(&written, "faults"), region(BUGS, "faults"), "run `cargo run -- faults --full --write docs/bugs.md`");
+}
+
+#[test]
+fn two_hundred_batches_raise_no_alarm() {
+    let (printed, code) = lossproof(&["faults", "--alarms", "200", "--seed", "9"]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("0 false alarms on 9 trainers without a fault"), "{printed}");
+}
+
+#[test]
+fn one_fault_is_told_with_its_evidence_and_written_as_json() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("faults.json");
+    let path = file.to_str().expect("a path");
+    let (printed, code) = lossproof(&["faults", "--only", "rank-local-token-mean", "--json", path]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("looks like rank-local-token-mean"), "{printed}");
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(&file).expect("a report")).expect("JSON");
+    let row = &report["faults"][0];
+    assert_eq!(row["candidates"][0]["id"], "rank-local-token-mean");
+    assert_eq!((&row["killed"], &row["place"]), (&true.into(), &0.into()));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_nothing_is_written() {
+    let (_, code) = lossproof(&["faults", "--only", "no-such-fault"]);
+    assert_eq!(code, Some(2));
+    let missing = Path::new("no-such-directory/bugs.md").to_str().expect("a path");
+    let (_, code) = lossproof(&["faults", "--only", "shift-twice", "--write", missing]);
+    assert_eq!(code, Some(2));
+}
