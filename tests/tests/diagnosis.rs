@@ -107,6 +107,18 @@ fn a_fault_is_named_on_another_model_in_single_precision_too() {
     }
 }
 
+/// What faults are injected into makes no difference: the reference that judges is another implementation.
+#[test]
+fn a_fault_of_libtorch_is_named_by_the_reference() {
+    for id in
+        ["dp-average-not-undone", "eos-equals-pad-masked", "tied-head-detached", "weight-decay-on-norms"]
+    {
+        let mut subject = Fault::named(id).unwrap().inject(theirs(Config::Pico, Dtype::F64));
+        let diagnosis = examined(&mut *subject);
+        assert_eq!(candidates(&diagnosis).first(), Some(&id), "{diagnosis}");
+    }
+}
+
 /// Two mistakes at once are no known bug, and the evidence says what is seen.
 #[test]
 fn what_no_hypothesis_explains_is_said_to_be_unknown() {

@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, fmt::Write};
 /// Few and small cases: a fault that hides from this many random batches would hide from a trainer's own tests too.
 fn campaign() -> Campaign {
     let size = Size { ranks: 1..=3, micro_batches: 1..=3, sequences: 1..=3, positions: 1..=12 };
-    Campaign { cases: 24, size, shrink: false, ..Campaign::default() }
+    Campaign { cases: 24, size, shrink: false, examiner: None, ..Campaign::default() }
 }
 
 fn honest() -> Box<dyn Subject> {
@@ -24,13 +24,6 @@ fn honest() -> Box<dyn Subject> {
 fn verdict(law: &'static Law, subject: &mut dyn Subject) -> Verdict {
     campaign().run(law, subject).expect("no case files are read").verdict
 }
-
-/// Faults that no law sees, and why. They are shown to be there by what hiding.rs looks at.
-const UNSEEN: &[(&str, &str)] = &[(
-    "ce-offset-cancellation",
-    "an offset loses as much of the loss as rounding may of the logits it is added to, which is what constant-invariance \
-     allows for: only logits that hold the offset exactly could tell",
-)];
 
 /// The laws that a fault turns red.
 struct Red {
@@ -72,8 +65,7 @@ fn which_laws_each_fault_turns_red() {
     let green: Vec<_> = LAWS.iter().map(Law::id).filter(|id| !caught.contains(id)).collect();
     let missed: Vec<_> = red.iter().filter(|red| !red.as_declared()).map(|red| red.fault.id).collect();
 
-    let unseen: Vec<_> = UNSEEN.iter().map(|(id, _)| *id).collect();
-    assert_eq!(missed, unseen, "under the first ones no law of a clause that they violate fails:\n{matrix}");
+    assert!(missed.is_empty(), "no law of a clause that they violate fails under {missed:?}:\n{matrix}");
     assert!(green.is_empty(), "these laws fail under no fault: {green:?}\n{matrix}");
     assert!(red.len() >= 15);
     insta::assert_snapshot!(matrix);

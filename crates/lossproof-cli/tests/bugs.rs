@@ -27,7 +27,11 @@ fn the_catalogue_is_what_the_command_says() {
     let (printed, code) = lossproof(&["faults", "--full", "--write", path]);
     assert_eq!(code, Some(0), "{printed}");
     let written = fs::read_to_string(&copy).expect("the copy");
-    assert_eq!(region(&written, "faults"), region(BUGS, "faults"), "run `cargo run -- faults --full --write docs/bugs.md`");
+    assert_eq!(
+        region(&written, "faults"),
+        region(BUGS, "faults"),
+        "run `cargo run -- faults --full --write docs/bugs.md`"
+    );
 }
 
 #[test]
@@ -45,7 +49,8 @@ fn one_fault_is_told_with_its_evidence_and_written_as_json() {
     let (printed, code) = lossproof(&["faults", "--only", "rank-local-token-mean", "--json", path]);
     assert_eq!(code, Some(0), "{printed}");
     assert!(printed.contains("looks like rank-local-token-mean"), "{printed}");
-    let report: serde_json::Value = serde_json::from_slice(&fs::read(&file).expect("a report")).expect("JSON");
+    let report: serde_json::Value =
+        serde_json::from_slice(&fs::read(&file).expect("a report")).expect("JSON");
     let row = &report["faults"][0];
     assert_eq!(row["candidates"][0]["id"], "rank-local-token-mean");
     assert_eq!((&row["killed"], &row["place"]), (&true.into(), &0.into()));

@@ -55,3 +55,10 @@ fn the_laws_are_printed_but_for_their_numbers() {
     assert_eq!(code, Some(0), "{printed}");
     assert_eq!(without_numbers(&printed), without_numbers(block("laws")));
 }
+
+#[test]
+fn a_bug_is_named_but_for_the_time_it_took() {
+    let (printed, code) = lossproof(&["faults", "--only", "counted-before-shift"]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert_eq!(without_numbers(&printed), without_numbers(block("faults")));
+}

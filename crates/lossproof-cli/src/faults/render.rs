@@ -96,9 +96,8 @@ pub(super) fn text(rows: &[Row], plan: &Plan, full: bool, told: bool) -> String 
     for row in rows.iter().filter(|_| told) {
         let _ = writeln!(text, "\n{}: {}\n{}", row.fault.id, row.fault.what, row.diagnosis);
     }
-    let _ = write!(text, "\n{}\n{LEGEND}", summary(&sums(rows)));
     if !told {
-        let _ = writeln!(text, "\n{plan}");
+        let _ = write!(text, "\n{}\n{LEGEND}\n{plan}\n", summary(&sums(rows)));
     }
     text
 }

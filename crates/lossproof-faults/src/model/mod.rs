@@ -19,11 +19,11 @@ use crate::{
 };
 use loss::Weighted;
 use lossproof::{
-    GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError,
-    SubjectInfo, TokenLosses, Unsupported, UpstreamWeights,
+    Evaluated, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo, Subject,
+    SubjectError, SubjectInfo, TokenLosses, Unsupported, UpstreamWeights,
 };
 use lossproof_gpt2::{Config, ModelShape};
-use lossproof_spec::{EmptyPolicy, GlobalBatch, LossSpec, TokenWeights};
+use lossproof_spec::{CompensatedSum, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, TokenWeights};
 use transformer::Transformer;
 
 /// An honest subject with a forward and a backward of its own operators.
@@ -124,6 +124,26 @@ impl Subject for Gpt2 {
 
     fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
         self.honest.optimizer_steps()
+    }
+
+    fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
+        Some(self)
+    }
+}
+
+impl Evaluation for Gpt2 {
+    fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, SubjectError> {
+        let mut total = CompensatedSum::default();
+        let mut tokens = 0;
+        for batch in batches.iter().cloned().map(GlobalBatch::of_micro_batch) {
+            let losses = self.evaluate(&batch)?;
+            for (_, loss) in batch.predictions().zip(losses).filter(|(p, _)| p.supervised) {
+                total.add(loss);
+                tokens += 1;
+            }
+        }
+        let loss = total.value() / tokens as f64;
+        Ok(Evaluated { loss, perplexity: loss.exp(), tokens })
     }
 }
 

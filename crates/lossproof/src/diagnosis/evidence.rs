@@ -117,10 +117,15 @@ fn weighed(judge: &mut Judge<'_, '_>, index: usize) -> Option<String> {
     let mut said = differing(&wrong, supervised, &probe.batch, tolerance);
     said.extend(first);
     let weights: Vec<Weight> = every_weight(&probe.batch, &found, tolerance * scale);
-    if let Ok(inference) = infer(&probe.batch, &weights)
-        && let Some(fit) = inference.fits().first()
-    {
-        said.push(format!("these are the weights of `{}`", fit.representative()));
+    if let Ok(inference) = infer(&probe.batch, &weights) {
+        if let Some(fit) = inference.fits().first() {
+            said.push(format!("these are the weights of `{}`", fit.representative()));
+        }
+        let violated = inference.against(&probe.spec).consequences.violated;
+        if !violated.is_empty() {
+            let ids: Vec<_> = violated.iter().map(|clause| clause.id).collect();
+            said.push(format!("hence not {}", ids.join(", ")));
+        }
     }
     if gradient && !loss {
         said.push("the loss that is reported is right".to_owned());
