@@ -68,7 +68,7 @@ impl Examination {
             errors: Vec::new(),
         };
         if subject.parameter_loading().is_none() {
-            seen.unseen.push("weights and labels: the subject takes no parameters".to_owned());
+            seen.unseen.push("anything: the subject takes no parameters".to_owned());
             return seen;
         }
         if !general {
@@ -114,8 +114,11 @@ impl Examination {
                 Err((name, error)) => self.note(name, &error),
             }
         }
-        if self.measured.iter().all(|measured| measured.probe.state == State::General) {
-            self.unseen.push("known logits: the parameters are not named as a GPT-2's".to_owned());
+        if states.of(State::Pinned).is_none() {
+            let what = "known logits: the parameters are not a GPT-2's with the embedding for a head";
+            self.unseen.push(what.to_owned());
+        } else if self.measured.iter().all(|measured| measured.probe.state == State::General) {
+            self.unseen.push("known logits: no probe is within the subject's limits".to_owned());
         }
     }
 

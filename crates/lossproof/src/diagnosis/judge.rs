@@ -26,8 +26,8 @@ pub(super) struct Judge<'a, 'r> {
     loaded: bool,
     /// By probe: what an honest trainer gives, where somebody can tell.
     pub(super) honest: Vec<Option<Outcome>>,
-    /// What was asked of an oracle about a probe already.
-    told: Vec<Vec<(Vec<Term>, Option<Outcome>)>>,
+    /// By probe: the sums that it is made from.
+    terms: Vec<Option<Vec<Term>>>,
     /// Scores of the steps, by mistake.
     steps: Vec<(Mistake, Score)>,
 }
@@ -39,16 +39,14 @@ impl<'a, 'r> Judge<'a, 'r> {
         reference: Option<&'r mut (dyn Subject + 'r)>,
     ) -> Result<Self, SubjectError> {
         let count = seen.measured.len();
-        let (honest, told) = (Vec::new(), vec![Vec::new(); count]);
-        let mut judge = Self { seen, states, reference, loaded: false, honest, told, steps: Vec::new() };
+        let (honest, terms) = (vec![None; count], vec![None; count]);
+        let mut judge = Self { seen, states, reference, loaded: false, honest, terms, steps: Vec::new() };
         for index in 0..count {
-            let measured = &seen.measured[index];
-            let terms = honest_terms(&measured.probe.call(&seen.limits));
-            let outcome = match terms {
-                Some(terms) => judge.outcome(index, &Model::HONEST, &terms)?,
-                None => None,
-            };
-            judge.honest.push(outcome);
+            let terms = honest_terms(&seen.measured[index].probe.call(&seen.limits));
+            if let Some(terms) = &terms {
+                judge.honest[index] = judge.outcome(index, &Model::HONEST, terms)?;
+            }
+            judge.terms[index] = terms;
         }
         Ok(judge)
     }
@@ -93,15 +91,13 @@ impl<'a, 'r> Judge<'a, 'r> {
         model: &Model,
         terms: &[Term],
     ) -> Result<Option<Outcome>, SubjectError> {
-        // Another kernel says something else of the same terms; there are few of those.
-        if model.kernel.is_none()
-            && let Some((_, outcome)) = self.told[index].iter().find(|(asked, _)| asked == terms)
-        {
-            return Ok(outcome.clone());
+        // Most hypotheses say of most probes what an honest trainer does.
+        if model.kernel.is_none() && self.terms[index].as_deref() == Some(terms) {
+            return Ok(self.honest[index].clone());
         }
         let state = self.seen.measured[index].probe.state;
-        let outcome = if let Some(pin) = self.states.pin(state) {
-            pin.outcome(model.kernel, terms)?
+        if let Some(pin) = self.states.pin(state) {
+            pin.outcome(model.kernel, terms)
         } else if let Some(subject) = self.reference.as_deref_mut() {
             if !self.loaded {
                 subject.reset()?;
@@ -110,14 +106,10 @@ impl<'a, 'r> Judge<'a, 'r> {
                 }
                 self.loaded = true;
             }
-            Reference { subject }.outcome(model.kernel, terms)?
+            Reference { subject }.outcome(model.kernel, terms)
         } else {
-            None
-        };
-        if model.kernel.is_none() {
-            self.told[index].push((terms.to_vec(), outcome.clone()));
+            Ok(None)
         }
-        Ok(outcome)
     }
 
     fn said(

@@ -100,6 +100,10 @@ impl fmt::Debug for Examiner {
     }
 }
 
+/// Parameters of a model that is examined, at most. Two gradients are kept of each of some sixty probes in f64: a quarter of a
+/// gigabyte then.
+const LARGEST: usize = 1 << 18;
+
 /// Candidates of which none is likelier than another count as one: nothing that was looked at tells them apart.
 const INDISTINCT: f64 = 1e-9;
 
@@ -116,8 +120,13 @@ impl Diagnosis {
         subject: &mut dyn Subject,
         reference: Option<&'r mut (dyn Subject + 'r)>,
     ) -> Result<Self, SubjectError> {
-        let mut states = States::new(&subject.parameters(), subject.info().dtype);
-        let reference = reference.filter(|reference| reference.parameters() == subject.parameters());
+        let parameters = subject.parameters();
+        let elements: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+        if elements > LARGEST {
+            return Ok(Self::of_nothing(format!("anything: a diagnosis is for models of up to {LARGEST} parameters")));
+        }
+        let mut states = States::new(&parameters, subject.info().dtype);
+        let reference = reference.filter(|reference| reference.parameters() == parameters);
         let seen = Examination::of(subject, &states, reference.is_some());
         let mut judge = Judge::new(&seen, &mut states, reference)?;
         let honest = judge.score(&Model::HONEST)?;
@@ -125,7 +134,7 @@ impl Diagnosis {
         for hypothesis in Hypothesis::all() {
             scored.push((hypothesis, judge.score(&hypothesis.model)?));
         }
-        let sound = honest.cost() <= 0.0 && seen.errors.is_empty();
+        let sound = honest.total() > 0 && honest.cost() <= 0.0 && seen.errors.is_empty();
         let mut evidence = seen.errors.clone();
         if !sound {
             evidence.extend(evidence::of(&mut judge));
@@ -137,6 +146,11 @@ impl Diagnosis {
         let unseen = seen.unseen.clone();
         let nearest = nearest.filter(|_| candidates.is_empty() && !sound);
         Ok(Self { candidates, nearest, evidence, sound, examined, unseen })
+    }
+
+    fn of_nothing(unseen: String) -> Self {
+        let (candidates, evidence) = (Vec::new(), Vec::new());
+        Self { candidates, nearest: None, evidence, sound: false, examined: 0, unseen: vec![unseen] }
     }
 
     /// Examines a subject by what a model with known logits shows.
@@ -189,7 +203,7 @@ impl fmt::Display for Diagnosis {
         for (index, line) in self.evidence.iter().enumerate() {
             write!(f, "{}{line}", if index == 0 { "seen: " } else { "\n      " })?;
         }
-        if !self.sound && self.candidates.is_empty() {
+        if !self.sound && self.candidates.is_empty() && self.examined > 0 {
             write!(f, "\nno known bug shows all of this")?;
             if let Some((hypothesis, against)) = &self.nearest {
                 write!(
@@ -214,8 +228,10 @@ impl fmt::Display for Diagnosis {
                 write!(f, "\nless likely ({:.2}): {}", candidate.likelihood, hypothesis.id)?;
             }
         }
-        for what in self.unseen.iter().filter(|_| !self.sound) {
-            write!(f, "\nnot looked at: {what}")?;
+        let nothing_yet = !self.sound && self.evidence.is_empty() && self.examined == 0;
+        for (index, what) in self.unseen.iter().filter(|_| !self.sound).enumerate() {
+            let line = if nothing_yet && index == 0 { "" } else { "\n" };
+            write!(f, "{line}not looked at: {what}")?;
         }
         Ok(())
     }

@@ -61,6 +61,20 @@ struct Draft {
     ends: bool,
 }
 
+impl Draft {
+    /// The draft for a subject whose sequences all have one length, or whose labels cannot be ignored; `None` where what is
+    /// special about it is what the subject does not take.
+    fn within(self, limits: &Limits) -> Option<Self> {
+        let special = self.left + self.right + self.document > 0;
+        if special && (limits.fixed_length || !limits.segments || !limits.ignore_index) {
+            return None;
+        }
+        let length = if limits.fixed_length { limits.positions } else { self.length };
+        let prompt = if limits.ignore_index { self.prompt.min(length) } else { 0 };
+        Some(Self { length, prompt, ..self })
+    }
+}
+
 const fn plain(length: usize, prompt: usize) -> Draft {
     Draft { length, prompt, left: 0, right: 0, document: 0, ends: false }
 }
@@ -89,7 +103,9 @@ impl Tokens {
         self.left.pop().unwrap_or_else(|| self.random.random_range(0..self.vocabulary))
     }
 
-    fn fill(&mut self, draft: Draft) -> Option<Sequence> {
+    /// `None` where the subject takes no such sequence.
+    fn fill(&mut self, draft: Draft, limits: &Limits) -> Option<Sequence> {
+        let draft = draft.within(limits)?;
         let total = draft.left + draft.length + draft.right;
         let mut fields = SequenceFields::default();
         for position in 0..total {
@@ -122,12 +138,12 @@ impl Tokens {
 
 type Layout<'a> = &'a [&'a [&'a [Draft]]];
 
-fn batch(layout: Layout<'_>, tokens: &mut Tokens) -> Option<GlobalBatch> {
+fn batch(layout: Layout<'_>, tokens: &mut Tokens, limits: &Limits) -> Option<GlobalBatch> {
     let mut ranks = Vec::new();
     for rank in layout {
         let mut micro_batches = Vec::new();
         for micro_batch in *rank {
-            let sequences: Option<Vec<_>> = micro_batch.iter().map(|draft| tokens.fill(*draft)).collect();
+            let sequences: Option<Vec<_>> = micro_batch.iter().map(|draft| tokens.fill(*draft, limits)).collect();
             micro_batches.push(MicroBatch::new(sequences?).ok()?);
         }
         ranks.push(Rank::new(micro_batches).ok()?);
@@ -184,8 +200,8 @@ impl Pool<'_> {
     ) {
         let seed = self.probes.len() as u64;
         let mut tokens = Tokens::new(self.limits.vocabulary, seed);
-        let Some(batch) = batch(layout, &mut tokens) else { return };
-        let before: Option<Vec<_>> = before.iter().map(|layout| self::batch(layout, &mut tokens)).collect();
+        let Some(batch) = batch(layout, &mut tokens, self.limits) else { return };
+        let before: Option<Vec<_>> = before.iter().map(|layout| self::batch(layout, &mut tokens, self.limits)).collect();
         let Some(before) = before else { return };
         if std::iter::once(&batch).chain(&before).all(|batch| self.limits.check(batch).is_ok()) {
             self.probes.push(Probe { name, state, spec, batch, before, upstream: None });
@@ -266,7 +282,7 @@ impl Pool<'_> {
 /// Batches for optimizer steps: a long window, a short one.
 pub(super) fn windows(limits: &Limits) -> Vec<GlobalBatch> {
     let mut tokens = Tokens::new(limits.vocabulary, 77);
-    let drawn = [WINDOW, SHORT].map(|layout| batch(layout, &mut tokens));
+    let drawn = [WINDOW, SHORT].map(|layout| batch(layout, &mut tokens, limits));
     let both: Option<Vec<_>> = drawn.into_iter().collect();
     both.unwrap_or_default().into_iter().filter(|batch| limits.check(batch).is_ok()).collect()
 }
@@ -276,7 +292,7 @@ const CORPUS: Layout<'_> = &[&[&[plain(5, 1), plain(3, 0), plain(6, 2)], &[plain
 /// The batches of a validation, and a batch of training.
 pub(super) fn corpus(limits: &Limits) -> Option<(Vec<MicroBatch>, GlobalBatch)> {
     let mut tokens = Tokens::new(limits.vocabulary, 78);
-    let (corpus, training) = (batch(CORPUS, &mut tokens)?, batch(PLAIN, &mut tokens)?);
+    let (corpus, training) = (batch(CORPUS, &mut tokens, limits)?, batch(PLAIN, &mut tokens, limits)?);
     let fits = limits.check(&corpus).is_ok() && limits.check(&training).is_ok();
     fits.then(|| (corpus.micro_batches().cloned().collect(), training))
 }
