@@ -48,9 +48,7 @@ fn every_fault_is_named() {
         .par_iter()
         .map(|fault| {
             let diagnosis = examined(&mut *fault.inject(honest()));
-            let first = diagnosis.first().iter().any(|hypothesis| hypothesis.id == fault.id);
-            let place = candidates(&diagnosis).iter().position(|id| *id == fault.id);
-            (fault.id, if first { Some(0) } else { place }, diagnosis.to_string())
+            (fault.id, diagnosis.place(fault.id), diagnosis.to_string())
         })
         .collect();
     let first = places.iter().filter(|(_, place, _)| *place == Some(0)).count();

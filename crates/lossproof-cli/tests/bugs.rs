@@ -1,7 +1,7 @@
 //! docs/bugs.md says what the command finds, and trainers without a fault raise no alarm.
 #![cfg(all(feature = "reference", feature = "torch"))]
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 const BUGS: &str = include_str!("../../../docs/bugs.md");
 
@@ -60,7 +60,13 @@ fn one_fault_is_told_with_its_evidence_and_written_as_json() {
 fn what_cannot_be_done_is_said_and_nothing_is_written() {
     let (_, code) = lossproof(&["faults", "--only", "no-such-fault"]);
     assert_eq!(code, Some(2));
-    let missing = Path::new("no-such-directory/bugs.md").to_str().expect("a path");
-    let (_, code) = lossproof(&["faults", "--only", "shift-twice", "--write", missing]);
-    assert_eq!(code, Some(2));
+    let directory = tempfile::tempdir().expect("a directory");
+    let missing = directory.path().join("bugs.md");
+    let path = missing.to_str().expect("a path");
+    let (printed, code) = lossproof(&["faults", "--write", path]);
+    assert_eq!((printed.as_str(), code), ("", Some(2)), "no file");
+    fs::write(&missing, "no marks\n").expect("a file");
+    let (printed, code) = lossproof(&["faults", "--write", path]);
+    assert_eq!((printed.as_str(), code), ("", Some(2)), "no marks");
+    assert_eq!(fs::read_to_string(&missing).expect("the file"), "no marks\n");
 }

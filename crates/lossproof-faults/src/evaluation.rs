@@ -71,9 +71,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         id: "eval-batch-misweighted",
         family: Family::Logging,
         what: "the last, smaller batch is filled with samples from the start, which are scored again",
-        source: Some(
-            "huggingface/transformers#41898, huggingface/transformers#16716, mosaicml/composer#2218",
-        ),
+        source: Some("huggingface/transformers#41898, #16716; mosaicml/composer#2218"),
         clauses: &["8.2", "8.4"],
         trainer: Trainer { validate: |honest, batches| honest.validate(&filled(batches)), ..HONEST },
     },

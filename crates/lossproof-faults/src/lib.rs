@@ -168,8 +168,6 @@ mod tests {
         serde_json::from_str(include_str!("../../../fixtures/bugs.json")).expect("the list of bugs")
     }
 
-    /// Those of a trainer's evaluation, which come with the faults in it.
-
     #[test]
     fn every_bug_that_was_seen_is_a_fault_or_omitted_with_a_reason() {
         let seen = seen();

@@ -40,6 +40,20 @@ pub(crate) const FAULTS: &[Fault] = &[
         trainer: Trainer { spec: |spec, _| LossSpec { micro_batches: Combine::Add, ..*spec }, ..HONEST },
     },
     Fault {
+        id: "ga-means-added",
+        family: Family::Accumulation,
+        what: "each micro-batch is averaged over its own tokens, and the averages are added: nobody divides by their number",
+        source: Some("huggingface/transformers#35207"),
+        clauses: &["2.2", "4.1"],
+        trainer: Trainer {
+            spec: |spec, _| match (spec.reduction, spec.scope) {
+                (Reduction::TokenMean, Scope::Global) => LossSpec { scope: Scope::MicroBatch, ..*spec },
+                _ => *spec,
+            },
+            ..HONEST
+        },
+    },
+    Fault {
         id: "ga-normalised-twice",
         family: Family::Accumulation,
         what: "a loss that is divided by its tokens already is divided by them again",

@@ -9,7 +9,8 @@ use lossproof_femto_gpt::{Config, Head, femto_gpt};
 use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
 
 /// The verdict on every law, with the reason where it is not decided: what femto-gpt lacks, or why no case of its kind
-/// (equal lengths, everything supervised, one micro-batch) can tell. None fails.
+/// (equal lengths, everything supervised, one micro-batch) can tell. With the embedding for a head `constant-invariance` fails, by
+/// the overflow of W9 in docs/bugs.md; no other law does.
 fn verdicts(head: Head) -> String {
     let mut subject = femto_gpt(Config::PICO, head).unwrap();
     let campaign = Campaign { cases: 32, ..Campaign::default() };
@@ -59,9 +60,11 @@ fn broken(bias: f32) -> Vec<String> {
 }
 
 #[test]
-fn a_constant_on_all_logits_breaks_no_law_until_the_loss_overflows() {
+fn moderate_constants_break_constant_invariance_alone_until_the_loss_overflows() {
     for bias in [0.0, 40.0, -40.0] {
-        assert_eq!(broken(bias), [""; 0], "{bias} on every logit");
+        let broken = broken(bias);
+        let laws: Vec<_> = broken.iter().filter_map(|said| said.split(':').next()).collect();
+        assert_eq!(laws, ["constant-invariance"], "{bias} on every logit");
     }
     let broken = broken(90.0);
     assert!(

@@ -19,6 +19,8 @@ pub(super) struct Sound {
     pub(super) batches: usize,
     /// The largest error of any comparison, as a share of its bound.
     pub(super) closest: f64,
+    /// Laws that compared nothing, or could not have told a violation of everything they compared: few batches leave some.
+    pub(super) unchecked: usize,
     /// False alarms.
     pub(super) alarms: Vec<String>,
 }
@@ -43,11 +45,11 @@ fn trainers() -> Vec<Trainer> {
 pub(super) fn sound(campaign: &Campaign, batches: u32) -> miette::Result<Vec<Sound>> {
     let trainers = trainers();
     let each = u32::try_from(trainers.len() * LAWS.len()).unwrap_or(u32::MAX);
-    // Fewer cases than this and some law could not certify everything it compares.
     let campaign = Campaign { cases: batches.div_ceil(each), ..campaign.clone() };
     let one = |(name, what, make): &Trainer| -> miette::Result<Sound> {
         let mut subject = make()?;
-        let mut sound = Sound { name: name.clone(), what, batches: 0, closest: 0.0, alarms: Vec::new() };
+        let mut sound =
+            Sound { name: name.clone(), what, batches: 0, closest: 0.0, unchecked: 0, alarms: Vec::new() };
         for law in LAWS {
             let report = campaign.run(law, &mut *subject).into_diagnostic()?;
             sound.batches += report.cases;
@@ -56,7 +58,7 @@ pub(super) fn sound(campaign: &Campaign, batches: u32) -> miette::Result<Vec<Sou
             {
                 sound.closest = sound.closest.max(worst.error / worst.bound);
             }
-            // Too few cases may leave something uncertified, which is no alarm.
+            sound.unchecked += usize::from(report.verdict == Verdict::Unchecked);
             if matches!(report.verdict, Verdict::Fail | Verdict::Errored) {
                 sound.alarms.push(report.to_string());
             }

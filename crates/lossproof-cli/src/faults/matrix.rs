@@ -38,15 +38,9 @@ impl Row {
         killed_by_must(&self.kills)
     }
 
-    /// Where the fault stands among the candidates of its diagnosis, those that nothing tells apart counting as one.
+    /// Where the fault stands among the candidates of its diagnosis.
     pub(super) fn place(&self) -> Option<usize> {
-        let at = self.diagnosis.candidates.iter().position(|c| c.hypothesis.id == self.fault.id)?;
-        let alike = self.diagnosis.first();
-        Some(if alike.iter().any(|hypothesis| hypothesis.id == self.fault.id) {
-            0
-        } else {
-            at + 1 - alike.len()
-        })
+        self.diagnosis.place(self.fault.id)
     }
 }
 

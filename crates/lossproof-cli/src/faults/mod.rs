@@ -18,8 +18,8 @@ use std::{
 /// Inject every known bug into the reference trainer and show which law kills it, what it is diagnosed as, and what a gradient
 /// check, a comparison with libtorch or a loss trace alone would have seen.
 ///
-/// Ends with 0 when every fault is killed and named within the first three, 1 otherwise. With `--alarms`, 1 means a false
-/// alarm.
+/// Ends with 0 when every fault is killed, all are named within the first three and nine of ten first, with 1 otherwise. With
+/// `--alarms`, 1 means a false alarm.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only this fault, by its id; with what the diagnosis says. Can be given more than once.
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Instead of faults, hold trainers without one (the controls, the reference, libtorch) to every law on this many random
-    /// batches in total.
+    /// batches in total, or a few more: as many for each trainer and law.
     #[arg(long, value_name = "N", conflicts_with_all = ["only", "full"])]
     alarms: Option<u32>,
     /// Also write the report as JSON to this file.
@@ -63,11 +63,14 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let size = Size { ranks: 1..=3, micro_batches: 1..=3, sequences: 1..=3, positions: 1..=12 };
     let campaign =
         Campaign { cases: args.cases, seed: args.seed, size, shrink: false, files: None, examiner: None };
+    // Before minutes are spent on what could not be written.
+    let name = if args.alarms.is_some() { "alarms" } else { "faults" };
+    let region = args.write.as_deref().map(|path| Region::find(path, name)).transpose()?;
     if let Some(batches) = args.alarms {
         let found = alarms::sound(&campaign, batches)?;
         output::print(&render::alarms(&found))?;
-        if let Some(path) = &args.write {
-            region(path, "alarms", &render::alarms_markdown(&found))?;
+        if let Some(region) = region {
+            region.write(&render::alarms_markdown(&found))?;
         }
         if let Some(path) = &args.json {
             output::write_json(path, &render::alarms_json(&found))?;
@@ -81,14 +84,15 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let upstream = subject.upstream_weights().is_some();
     let plan = Plan::new(&subject.parameters(), &subject.info().limits, Dtype::F64, upstream);
     output::print(&render::text(&rows, &plan, args.full, !args.only.is_empty()))?;
-    if let Some(path) = &args.write {
-        region(path, "faults", &render::markdown(&rows, &plan))?;
+    if let Some(region) = region {
+        region.write(&render::markdown(&rows, &plan))?;
     }
     if let Some(path) = &args.json {
         output::write_json(path, &render::json(&rows, &campaign))?;
     }
-    let named = rows.iter().all(|row| row.is_killed() && row.place().is_some_and(|place| place < 3));
-    Ok(if named { Exit::Conforms } else { Exit::Deviates })
+    let first = rows.iter().filter(|row| row.place() == Some(0)).count();
+    let all = rows.iter().all(|row| row.is_killed() && row.place().is_some_and(|place| place < 3));
+    Ok(if all && 10 * first >= 9 * rows.len() { Exit::Conforms } else { Exit::Deviates })
 }
 
 fn selected(ids: &[String]) -> miette::Result<Vec<&'static Fault>> {
@@ -104,22 +108,36 @@ fn selected(ids: &[String]) -> miette::Result<Vec<&'static Fault>> {
     ids.iter().map(named).collect()
 }
 
-/// Replaces what stands between `<!-- name -->` and `<!-- /name -->`.
-fn region(path: &Path, name: &str, content: &str) -> miette::Result<()> {
-    let text = fs::read_to_string(path)
-        .into_diagnostic()
-        .wrap_err_with(|| format!("could not read {}", path.display()))?;
-    let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
-    let marks = text.find(&open).zip(text.find(&close)).filter(|(from, to)| from < to);
-    let Some((from, to)) = marks else {
-        return Err(miette::miette!(
-            help = format!("put the lines {} and {close} where the table belongs", open.trim_end()),
-            "{} has no region for {name}",
-            path.display()
-        ));
-    };
-    let replaced = format!("{}{content}{}", &text[..from + open.len()], &text[to..]);
-    output::write(path, replaced.as_bytes())
+/// What stands between `<!-- name -->` and `<!-- /name -->` in a file.
+struct Region<'a> {
+    path: &'a Path,
+    before: String,
+    after: String,
+}
+
+impl<'a> Region<'a> {
+    /// # Errors
+    /// When the file cannot be read, or has no such marks.
+    fn find(path: &'a Path, name: &str) -> miette::Result<Self> {
+        let text = fs::read_to_string(path)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("could not read {}", path.display()))?;
+        let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+        let marks = text.find(&open).zip(text.find(&close)).filter(|(from, to)| from < to);
+        let Some((from, to)) = marks else {
+            return Err(miette::miette!(
+                help = format!("put the lines {} and {close} where the table belongs", open.trim_end()),
+                "{} has no region for {name}",
+                path.display()
+            ));
+        };
+        Ok(Self { path, before: text[..from + open.len()].to_owned(), after: text[to..].to_owned() })
+    }
+
+    /// Replaces it.
+    fn write(&self, content: &str) -> miette::Result<()> {
+        output::write(self.path, format!("{}{content}{}", self.before, self.after).as_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -137,8 +155,9 @@ mod tests {
     fn only_what_is_between_the_marks_is_replaced() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "a\n<!-- x -->\nold\n<!-- /x -->\nb\n").unwrap();
-        region(file.path(), "x", "new\n").unwrap();
+        Region::find(file.path(), "x").unwrap().write("new\n").unwrap();
         assert_eq!(fs::read_to_string(file.path()).unwrap(), "a\n<!-- x -->\nnew\n<!-- /x -->\nb\n");
-        assert!(region(file.path(), "y", "new\n").unwrap_err().to_string().contains("no region for y"));
+        let error = Region::find(file.path(), "y").err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("no region for y")));
     }
 }

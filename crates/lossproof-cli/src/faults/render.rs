@@ -182,9 +182,10 @@ fn total(found: &[Sound]) -> String {
     let batches: usize = found.iter().map(|sound| sound.batches).sum();
     let alarms: usize = found.iter().map(|sound| sound.alarms.len()).sum();
     let closest = found.iter().map(|sound| sound.closest).fold(0.0, f64::max);
+    let unchecked: usize = found.iter().map(|sound| sound.unchecked).sum();
     format!(
-        "{alarms} false alarms on {} trainers without a fault, {} laws, {batches} random batches; the closest comparison \
-         came to {closest:.2} of its bound",
+        "{alarms} false alarms on {} trainers without a fault, {} laws, {batches} random batches, {unchecked} times a law \
+         left unchecked by too few of them; the closest comparison came to {closest:.2} of its bound",
         found.len(),
         LAWS.len(),
     )
@@ -243,6 +244,7 @@ pub(super) fn alarms_json(found: &[Sound]) -> Value {
             "trainer": sound.name,
             "batches": sound.batches,
             "closest": sound.closest,
+            "unchecked": sound.unchecked,
             "alarms": sound.alarms,
         })
     };

@@ -5,10 +5,12 @@ mod render;
 use crate::{exit::Exit, output, subjects, verify::Dtype};
 use indicatif::{ProgressBar, ProgressStyle};
 use lossproof::{
-    Device, Subject,
+    Device, Subject, SubjectError,
+    diagnosis::Examiner,
     laws::{Campaign, LAWS, Law, Report, Verdict},
 };
-use lossproof_gpt2::Config;
+use lossproof_gpt2::{Config, reference};
+use lossproof_torch::libtorch;
 use miette::IntoDiagnostic;
 use std::{path::PathBuf, time::Instant};
 
@@ -53,6 +55,23 @@ enum Implementation {
     Libtorch,
 }
 
+impl Implementation {
+    /// Whoever says what a failing subject looks like takes the other implementation to be right.
+    fn other(self, config: Config, dtype: lossproof::Dtype, device: Device) -> Examiner {
+        match self {
+            Self::Reference => {
+                Examiner::with_reference(move || Ok(libtorch(&subjects::named(config), dtype, device)?))
+            }
+            Self::Libtorch => Examiner::with_reference(move || {
+                reference(config, dtype, device).map_err(|error| SubjectError::Failed {
+                    subject: "reference".to_owned(),
+                    message: error.to_string(),
+                })
+            }),
+        }
+    }
+}
+
 /// What a subject was found to be.
 struct Found {
     subject: String,
@@ -79,6 +98,9 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
             continue;
         }
         let mut subject = args.make(implementation)?;
+        let (config, dtype, device) = (args.config, args.dtype.into(), args.device);
+        let campaign =
+            Campaign { examiner: Some(implementation.other(config, dtype, device)), ..campaign.clone() };
         let info = subject.info();
         let started = Instant::now();
         let mut reports = Vec::new();

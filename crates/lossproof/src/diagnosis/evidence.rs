@@ -113,10 +113,13 @@ fn weighed(judge: &mut Judge<'_, '_>, index: usize) -> Option<String> {
     if wrong.is_empty() && first.is_empty() {
         return None;
     }
+    if pairs.iter().all(|(_, weight, _)| weight.is_nan()) {
+        return Some(format!("{} under {}: the weights are no numbers", probe.name, probe.spec));
+    }
     let (loss, gradient) = (judge.strange_loss(index).is_some(), !wrong.is_empty());
     let mut said = differing(&wrong, supervised, &probe.batch, tolerance);
     said.extend(first);
-    let weights: Vec<Weight> = every_weight(&probe.batch, &found, tolerance * scale);
+    let weights = every_weight(&probe.batch, &found, tolerance * scale, &occurrences);
     if let Ok(inference) = infer(&probe.batch, &weights) {
         if let Some(fit) = inference.fits().first() {
             said.push(format!("these are the weights of `{}`", fit.representative()));
@@ -133,10 +136,18 @@ fn weighed(judge: &mut Judge<'_, '_>, index: usize) -> Option<String> {
     Some(format!("{} under {}: {}", probe.name, probe.spec, said.join("; ")))
 }
 
-/// A weight for every prediction: that of its label, by itself where the token is there once.
-fn every_weight(batch: &GlobalBatch, found: &[f64], error: f64) -> Vec<Weight> {
-    let value = |prediction: Prediction| found.get(prediction.target as usize).copied().unwrap_or(0.0);
-    batch.predictions().map(|prediction| Weight { value: value(prediction), error }).collect()
+/// A weight for every prediction: that of its label where the token is there once, and otherwise any.
+fn every_weight(
+    batch: &GlobalBatch,
+    found: &[f64],
+    error: f64,
+    occurrences: &BTreeMap<u32, usize>,
+) -> Vec<Weight> {
+    let weight = |prediction: Prediction| match occurrences.get(&prediction.target) {
+        Some(1) => Weight { value: found.get(prediction.target as usize).copied().unwrap_or(0.0), error },
+        _ => Weight { value: 0.0, error: f64::INFINITY },
+    };
+    batch.predictions().map(weight).collect()
 }
 
 /// What is wrong with the weights of predictions: what each weighs, and what it should.

@@ -1,6 +1,7 @@
 //! What a subject is seen to do: every probe, who sees whom, and optimizer steps.
 
 use super::{
+    numbers::{Numbers, size, tolerance},
     oracle::Values,
     probes::{self, Probe, State},
     runs::{Run, run, runs},
@@ -124,17 +125,16 @@ impl Examination {
 
     fn repeat(&mut self, subject: &mut dyn Subject, states: &States) {
         let Some(probe) = self.measured.iter().map(|measured| measured.probe.clone()).next() else { return };
-        let twice = (|| -> Result<bool, SubjectError> {
+        let twice = (|| -> Result<Option<bool>, SubjectError> {
             load(subject, &states.general)?;
             if subject.configure(&probe.spec).is_err() {
-                return Ok(true);
+                return Ok(None);
             }
             let (one, other) = (accumulate(subject, &probe)?, accumulate(subject, &probe)?);
-            let tolerance = self.dtype.unit_roundoff().sqrt();
-            Ok(apart(&one.1, &other.1) <= tolerance)
+            Ok(Some(same(&one.1, &other.1, self.dtype)))
         })();
         match twice {
-            Ok(same) => self.repeatable = Some(same),
+            Ok(same) => self.repeatable = same,
             Err(error) => self.note("the same call twice", &error),
         }
     }
@@ -151,9 +151,11 @@ impl Examination {
             if self.limits.check(&GlobalBatch::single(sequence.clone())).is_err() {
                 continue;
             }
-            match depends(subject, &sequence, self.dtype) {
+            match depends(subject, &sequence, self.dtype, &self.limits) {
                 Ok(Some(depends)) => self.sights.push(Sight { sequence, depends }),
-                Ok(None) => {}
+                Ok(None) => {
+                    self.unseen.push("who attends to whom: its token losses are no numbers".to_owned())
+                }
                 Err(error) => self.note("token losses", &error),
             }
         }
@@ -165,7 +167,10 @@ impl Examination {
             return;
         }
         let batches: Vec<GlobalBatch> = probes::windows(&self.limits);
-        let [long, .., short] = batches.as_slice() else { return };
+        let [long, .., short] = batches.as_slice() else {
+            self.unseen.push("optimizer steps: no window is within the subject's limits".to_owned());
+            return;
+        };
         for (name, spec, optimizer, batches) in runs(long, short, self.dtype) {
             let run = run(subject, states, name, &spec, &optimizer, &batches);
             match run {
@@ -219,16 +224,10 @@ fn measure(subject: &mut dyn Subject, probe: Probe) -> Result<Measured, (&'stati
     }
 }
 
-/// The largest difference of any tensor, relative to its norm.
-fn apart(one: &Values, other: &Values) -> f64 {
-    let size = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
-    let total = one.values().map(|values| size(values)).fold(0.0, f64::max);
-    let of = |(name, values): (&String, &Vec<f64>)| match other.get(name) {
-        Some(twin) => {
-            let difference: Vec<f64> = values.iter().zip(twin).map(|(a, b)| a - b).collect();
-            size(&difference) / total.max(f64::MIN_POSITIVE)
-        }
-        None => f64::INFINITY,
-    };
-    one.iter().map(of).fold(0.0, f64::max)
+/// Whether two gradients are the same, relative to the largest tensor.
+fn same(one: &Values, other: &Values, dtype: Dtype) -> bool {
+    let floor = one.values().map(size).fold(0.0, f64::max);
+    let numbers = Numbers { tolerance: tolerance(dtype), floor };
+    one.len() == other.len()
+        && one.iter().all(|(name, values)| other.get(name).is_some_and(|twin| numbers.same(values, twin)))
 }

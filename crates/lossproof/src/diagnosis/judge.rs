@@ -6,7 +6,7 @@ use super::{
     examination::Examination,
     model::{Call, Fit, Model, Operators, Term, honest_terms},
     numbers::{Numbers, Said, tolerance},
-    oracle::{Oracle, Outcome, Pinned, Reference},
+    oracle::{Outcome, Pinned, Reference},
     probes::State,
     score::Score,
     states::States,
@@ -28,6 +28,8 @@ pub(super) struct Judge<'a, 'r> {
     pub(super) honest: Vec<Option<Outcome>>,
     /// By probe: the sums that it is made from.
     terms: Vec<Option<Vec<Term>>>,
+    /// Parameters whose gradient is not what it should be on some probe.
+    deviating: usize,
     /// Scores of the steps, by mistake.
     steps: Vec<(Mistake, Score)>,
 }
@@ -40,7 +42,8 @@ impl<'a, 'r> Judge<'a, 'r> {
     ) -> Result<Self, SubjectError> {
         let count = seen.measured.len();
         let (honest, terms) = (vec![None; count], vec![None; count]);
-        let mut judge = Self { seen, states, reference, loaded: false, honest, terms, steps: Vec::new() };
+        let mut judge =
+            Self { seen, states, reference, loaded: false, honest, terms, deviating: 0, steps: Vec::new() };
         for index in 0..count {
             let terms = honest_terms(&seen.measured[index].probe.call(&seen.limits));
             if let Some(terms) = &terms {
@@ -48,6 +51,7 @@ impl<'a, 'r> Judge<'a, 'r> {
             }
             judge.terms[index] = terms;
         }
+        judge.deviating = judge.strange_gradients().len();
         Ok(judge)
     }
 
@@ -74,6 +78,9 @@ impl<'a, 'r> Judge<'a, 'r> {
         }
         if let Some(validation) = &self.seen.validation {
             self.validation(validation, model, &mut score);
+        }
+        if model.alone && self.deviating != 1 {
+            score.add(Fit::Not, || format!("that the gradients of {} parameters are wrong", self.deviating));
         }
         if let Some(repeatable) = self.seen.repeatable {
             let fit = if repeatable == model.repeatable { Fit::Exactly } else { Fit::Not };

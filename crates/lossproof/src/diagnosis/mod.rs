@@ -27,13 +27,17 @@ mod validation;
 pub use hypotheses::Hypothesis;
 pub use plan::{Plan, PlannedProbe};
 
-use crate::{Subject, SubjectError};
+use crate::{Dtype, ParameterInfo, Subject, SubjectError};
 use examination::Examination;
 use judge::Judge;
-use model::Model;
+use model::{Model, honest_terms};
 use score::Score;
 use states::States;
-use std::{fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 /// What is wrong with a subject, as far as can be said.
 #[derive(Clone, Debug)]
@@ -57,7 +61,7 @@ pub struct Diagnosis {
 pub struct Candidate {
     /// The bug.
     pub hypothesis: &'static Hypothesis,
-    /// How likely it is among the candidates, each of which is as likely as any other beforehand.
+    /// How likely it is among the candidates and a bug that nobody knows, each as likely as any other beforehand.
     pub likelihood: f64,
     /// How many of the things seen it predicts to their numbers.
     pub predicted: usize,
@@ -81,16 +85,19 @@ impl Examiner {
         Self { reference: Some(Arc::new(make)) }
     }
 
-    /// What a subject looks like; without the reference where that fails.
+    /// What a subject looks like; without the reference where that fails, which is said among what was not looked at. The
+    /// subject is left as [`Diagnosis::of`] leaves it.
     #[must_use]
     pub fn examine(&self, subject: &mut dyn Subject) -> Diagnosis {
-        if let Some(make) = &self.reference
-            && let Ok(mut reference) = make()
-            && let Ok(diagnosis) = Diagnosis::of(subject, Some(&mut *reference))
-        {
-            return diagnosis;
+        let Some(make) = &self.reference else { return Diagnosis::alone(subject) };
+        match make().and_then(|mut reference| Diagnosis::of(subject, Some(&mut *reference))) {
+            Ok(diagnosis) => diagnosis,
+            Err(error) => {
+                let mut diagnosis = Diagnosis::alone(subject);
+                diagnosis.unseen.push(format!("what the reference says: {error}"));
+                diagnosis
+            }
         }
-        Diagnosis::alone(subject)
     }
 }
 
@@ -107,12 +114,19 @@ const LARGEST: usize = 1 << 18;
 /// Candidates of which none is likelier than another count as one: nothing that was looked at tells them apart.
 const INDISTINCT: f64 = 1e-9;
 
+/// What a bug that nobody knows costs for each thing that is wrong, in nats: it may have made anything, so it is less likely than
+/// a hypothesis that said that this would be wrong, and likelier than one that said that much else would be.
+const UNKNOWN: f64 = 2.0;
+
 /// Candidates that are less likely than this are not printed.
 const WORTH_A_LINE: f64 = 0.01;
 
 impl Diagnosis {
     /// Examines a subject. A reference with the same parameters is taken to be right; without one only what a model with known
     /// logits shows can be judged: labels, weights, token losses, attention and steps.
+    ///
+    /// Afterwards the subject (and the reference) has the parameters of the probes, to which [`Subject::reset`] returns it, and
+    /// another loss spec and optimizer in force: load and configure again what is to be trained.
     ///
     /// # Errors
     /// When the reference fails. What the subject fails with is in the evidence.
@@ -123,17 +137,37 @@ impl Diagnosis {
         let parameters = subject.parameters();
         let elements: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
         if elements > LARGEST {
-            return Ok(Self::of_nothing(format!("anything: a diagnosis is for models of up to {LARGEST} parameters")));
+            return Ok(Self::of_nothing(format!(
+                "anything: a diagnosis is for models of up to {LARGEST} parameters"
+            )));
         }
-        let mut states = States::new(&parameters, subject.info().dtype);
-        let reference = reference.filter(|reference| reference.parameters() == parameters);
-        let seen = Examination::of(subject, &states, reference.is_some());
+        let dtype = subject.info().dtype;
+        if !matches!(dtype, Dtype::F32 | Dtype::F64) {
+            return Ok(Self::of_nothing(format!(
+                "anything: half of the digits of {dtype} tell nothing apart"
+            )));
+        }
+        let mut states = States::new(&parameters, dtype);
+        let given = reference.is_some();
+        let reference = reference.filter(|reference| shapes(&reference.parameters()) == shapes(&parameters));
+        let mut seen = Examination::of(subject, &states, reference.is_some());
+        if given && reference.is_none() {
+            seen.unseen.push("what the reference says: it has other parameters".to_owned());
+        }
         let mut judge = Judge::new(&seen, &mut states, reference)?;
         let honest = judge.score(&Model::HONEST)?;
         let mut scored: Vec<(&'static Hypothesis, Score)> = Vec::new();
         for hypothesis in Hypothesis::all() {
             scored.push((hypothesis, judge.score(&hypothesis.model)?));
+            if hypothesis.model.loss.is_none() {
+                // The same mistake in a trainer that logs the right loss all the same.
+                let logged = Model { loss: Some(honest_terms), ..hypothesis.model };
+                scored.push((hypothesis, judge.score(&logged)?));
+            }
         }
+        scored.sort_by(|(_, a), (_, b)| a.cost().total_cmp(&b.cost()));
+        let mut known = BTreeSet::new();
+        scored.retain(|(hypothesis, _)| known.insert(hypothesis.id));
         let sound = honest.total() > 0 && honest.cost() <= 0.0 && seen.errors.is_empty();
         let mut evidence = seen.errors.clone();
         if !sound {
@@ -141,8 +175,8 @@ impl Diagnosis {
         }
         let examined = honest.total();
         let nearest = nearest(&scored, honest.cost());
-        let mut candidates = if sound { Vec::new() } else { candidates(scored, honest.cost()) };
-        candidates.truncate(8);
+        let candidates =
+            if sound { Vec::new() } else { candidates(scored, UNKNOWN * honest.against() as f64) };
         let unseen = seen.unseen.clone();
         let nearest = nearest.filter(|_| candidates.is_empty() && !sound);
         Ok(Self { candidates, nearest, evidence, sound, examined, unseen })
@@ -160,6 +194,13 @@ impl Diagnosis {
         Self::of(subject, None).expect("invariant: closed forms do not fail, and there is no reference")
     }
 
+    /// Where a bug stands among the candidates, from 0; those that are as likely as the first count as one.
+    #[must_use]
+    pub fn place(&self, id: &str) -> Option<usize> {
+        let at = self.candidates.iter().position(|candidate| candidate.hypothesis.id == id)?;
+        Some((at + 1).saturating_sub(self.first().len()))
+    }
+
     /// The candidates that are as likely as the first: what was looked at does not tell them apart.
     #[must_use]
     pub fn first(&self) -> Vec<&'static Hypothesis> {
@@ -169,26 +210,31 @@ impl Diagnosis {
     }
 }
 
-fn candidates(scored: Vec<(&'static Hypothesis, Score)>, honest: f64) -> Vec<Candidate> {
-    let mut possible: Vec<_> =
-        scored.into_iter().filter(|(_, score)| score.possible() && score.cost() < honest).collect();
-    possible.sort_by(|(_, a), (_, b)| a.cost().total_cmp(&b.cost()));
-    let least = possible.first().map_or(0.0, |(_, score)| score.cost());
-    let weight = |score: &Score| (least - score.cost()).exp();
-    let total: f64 = possible.iter().map(|(_, score)| weight(score)).sum();
+/// The hypotheses that nothing speaks against, the likeliest first, `unknown` being the cost of a bug that nobody knows.
+fn candidates(scored: Vec<(&'static Hypothesis, Score)>, unknown: f64) -> Vec<Candidate> {
+    let possible: Vec<_> =
+        scored.into_iter().filter(|(_, score)| score.possible() && score.cost() < unknown).collect();
+    let least = possible.first().map_or(unknown, |(_, score)| score.cost());
+    let weight = |cost: f64| (least - cost).exp();
+    let total = weight(unknown) + possible.iter().map(|(_, score)| weight(score.cost())).sum::<f64>();
     let candidate = |(hypothesis, score): (&'static Hypothesis, Score)| Candidate {
         hypothesis,
-        likelihood: weight(&score) / total,
+        likelihood: weight(score.cost()) / total,
         predicted: score.exact(),
     };
     possible.into_iter().map(candidate).collect()
 }
 
+/// Names and shapes, in whatever order a subject has them.
+fn shapes(parameters: &[ParameterInfo]) -> BTreeMap<String, Vec<usize>> {
+    parameters.iter().map(|parameter| (parameter.name.clone(), parameter.shape.clone())).collect()
+}
+
 /// The hypothesis that predicts most, if it predicts more than an honest trainer, and what it cannot have made.
 fn nearest(scored: &[(&'static Hypothesis, Score)], honest: f64) -> Option<(&'static Hypothesis, String)> {
-    let best = scored.iter().min_by(|(_, a), (_, b)| a.cost().total_cmp(&b.cost()));
+    let best = scored.first();
     let better = best.filter(|(_, score)| score.cost() < honest);
-    better.and_then(|(hypothesis, score)| Some((*hypothesis, score.against.clone()?)))
+    better.and_then(|(hypothesis, score)| Some((*hypothesis, score.first_against.clone()?)))
 }
 
 impl fmt::Display for Diagnosis {
@@ -196,7 +242,7 @@ impl fmt::Display for Diagnosis {
         if self.sound {
             write!(
                 f,
-                "{} losses, gradients and steps on designed probes are as they should be",
+                "of {} losses, gradients and steps on designed probes none is wrong by half of its digits",
                 self.examined
             )?;
         }
@@ -229,7 +275,7 @@ impl fmt::Display for Diagnosis {
             }
         }
         let nothing_yet = !self.sound && self.evidence.is_empty() && self.examined == 0;
-        for (index, what) in self.unseen.iter().filter(|_| !self.sound).enumerate() {
+        for (index, what) in self.unseen.iter().enumerate() {
             let line = if nothing_yet && index == 0 { "" } else { "\n" };
             write!(f, "{line}not looked at: {what}")?;
         }

@@ -105,6 +105,8 @@ pub(super) struct Model {
     pub(super) cancels: bool,
     /// Its backward operators.
     pub(super) operators: Operators,
+    /// Whether the gradient of one parameter alone is wrong.
+    pub(super) alone: bool,
     /// Whether the token loss at position `t` depends on the input at `j`; `None` where the hypothesis does not say.
     pub(super) attends: fn(&Sequence, usize, usize) -> Option<bool>,
     /// On which micro-batches nobody can say what the model computes: its token losses there are not an honest model's.
@@ -128,6 +130,7 @@ impl Model {
         kernel: None,
         cancels: false,
         operators: Operators::Honest,
+        alone: false,
         attends: |sequence, position, input| Some(honest_attention(sequence, position, input)),
         untold: |_| false,
         step: Mistake::None,

@@ -1,6 +1,7 @@
 //! What a weighted sum of token losses and its gradient truly are.
 
 use super::model::{Kernel, Scored, Term, honest_kernel, softmax};
+use super::numbers::size;
 use crate::names::{BIAS, EMBEDDING, GAIN};
 use crate::{Collect, ParameterInfo, Subject, SubjectError, Tensor, TensorSet, TensorValues};
 use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
@@ -18,14 +19,8 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub(super) fn norm(&self) -> f64 {
-        self.gradient.values().flatten().map(|value| value * value).sum::<f64>().sqrt()
+        size(self.gradient.values().flatten())
     }
-}
-
-/// A source of truth.
-pub(super) trait Oracle {
-    /// `Σ` of the terms and its gradient; `None` where this oracle cannot say it.
-    fn outcome(&mut self, kernel: Option<Kernel>, terms: &[Term]) -> Result<Option<Outcome>, SubjectError>;
 }
 
 /// A model whose logits are known: with a final gain of zero every hidden state is the final bias b, so the logits are
@@ -78,8 +73,13 @@ impl Pinned {
     }
 }
 
-impl Oracle for Pinned {
-    fn outcome(&mut self, kernel: Option<Kernel>, terms: &[Term]) -> Result<Option<Outcome>, SubjectError> {
+impl Pinned {
+    /// `Σ` of the terms and its gradient; `None` where a number is not that of a loss.
+    pub(super) fn outcome(
+        &mut self,
+        kernel: Option<Kernel>,
+        terms: &[Term],
+    ) -> Result<Option<Outcome>, SubjectError> {
         let (mut loss, mut by_logit) = (0.0, vec![0.0; self.logits.len()]);
         for term in terms {
             let token_loss = term.token_loss();
@@ -111,8 +111,13 @@ pub(super) struct Reference<'a> {
     pub(super) subject: &'a mut dyn Subject,
 }
 
-impl Oracle for Reference<'_> {
-    fn outcome(&mut self, kernel: Option<Kernel>, terms: &[Term]) -> Result<Option<Outcome>, SubjectError> {
+impl Reference<'_> {
+    /// `Σ` of the terms and its gradient; `None` where this trainer cannot say it.
+    pub(super) fn outcome(
+        &mut self,
+        kernel: Option<Kernel>,
+        terms: &[Term],
+    ) -> Result<Option<Outcome>, SubjectError> {
         let mut sum = Outcome::default();
         for term in terms {
             if kernel.is_some_and(|kernel| (kernel.of)(&term.token_loss())) {

@@ -3,8 +3,7 @@
 use super::{
     Hypothesis,
     model::{Call, Model, Operators},
-    numbers::tolerance,
-    oracle::Oracle,
+    numbers::{size, tolerance},
     probes::{self, Probe, State},
     states::States,
 };
@@ -39,6 +38,8 @@ pub struct PlannedProbe {
     pub batch: GlobalBatch,
     /// The batches before it.
     pub before: Vec<GlobalBatch>,
+    /// The weight of every prediction, where they are given from above.
+    pub upstream: Option<Vec<f64>>,
     /// Pairs of hypotheses that it separates and no probe before it did.
     pub separates: usize,
 }
@@ -55,7 +56,6 @@ impl Predicted {
     fn apart(&self, other: &Self) -> f64 {
         match (self, other) {
             (Self::Numbers { loss, gradient }, Self::Numbers { loss: l, gradient: g }) => {
-                let size = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
                 let difference: Vec<f64> = gradient.iter().zip(g).map(|(a, b)| a - b).collect();
                 let of_gradient = size(&difference) / size(gradient).max(size(g)).max(f64::MIN_POSITIVE);
                 of_gradient.max((loss - l).abs() / loss.abs().max(l.abs()).max(f64::MIN_POSITIVE))
@@ -125,8 +125,8 @@ impl Predictions {
             let most = counts.max_by_key(|&(count, probe)| (count, usize::MAX - probe));
             let Some((separates, index)) = most.filter(|(count, _)| *count > 0) else { return chosen };
             open.retain(|pair| self.apart(index, *pair) <= self.tolerance);
-            let Probe { name, spec, batch, before, .. } = self.pool[index].0.clone();
-            chosen.push(PlannedProbe { name, spec, batch, before, separates });
+            let Probe { name, spec, batch, before, upstream, .. } = self.pool[index].0.clone();
+            chosen.push(PlannedProbe { name, spec, batch, before, upstream, separates });
         }
     }
 }

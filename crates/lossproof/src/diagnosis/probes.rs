@@ -69,7 +69,7 @@ impl Draft {
         if special && (limits.fixed_length || !limits.segments || !limits.ignore_index) {
             return None;
         }
-        let length = if limits.fixed_length { limits.positions } else { self.length };
+        let length = if limits.fixed_length { limits.positions } else { self.length.min(limits.positions) };
         let prompt = if limits.ignore_index { self.prompt.min(length) } else { 0 };
         Some(Self { length, prompt, ..self })
     }
@@ -138,12 +138,30 @@ impl Tokens {
 
 type Layout<'a> = &'a [&'a [&'a [Draft]]];
 
+/// A layout as a subject takes it: what is too many ranks becomes micro-batches of one, and what is too many micro-batches
+/// sequences of one.
+fn fitted(layout: Layout<'_>, limits: &Limits) -> Vec<Vec<Vec<Draft>>> {
+    let owned = |micro_batch: &&[Draft]| micro_batch.to_vec();
+    let mut ranks: Vec<Vec<Vec<Draft>>> =
+        layout.iter().map(|rank| rank.iter().map(owned).collect()).collect();
+    if ranks.len() > limits.ranks {
+        ranks = vec![ranks.into_iter().flatten().collect()];
+    }
+    for rank in &mut ranks {
+        if rank.len() > limits.micro_batches {
+            *rank = vec![rank.iter().flatten().copied().collect()];
+        }
+    }
+    ranks
+}
+
 fn batch(layout: Layout<'_>, tokens: &mut Tokens, limits: &Limits) -> Option<GlobalBatch> {
     let mut ranks = Vec::new();
-    for rank in layout {
+    for rank in fitted(layout, limits) {
         let mut micro_batches = Vec::new();
-        for micro_batch in *rank {
-            let sequences: Option<Vec<_>> = micro_batch.iter().map(|draft| tokens.fill(*draft, limits)).collect();
+        for micro_batch in rank {
+            let sequences: Option<Vec<_>> =
+                micro_batch.iter().map(|draft| tokens.fill(*draft, limits)).collect();
             micro_batches.push(MicroBatch::new(sequences?).ok()?);
         }
         ranks.push(Rank::new(micro_batches).ok()?);
@@ -197,15 +215,18 @@ impl Pool<'_> {
         spec: LossSpec,
         layout: Layout<'_>,
         before: &[Layout<'_>],
-    ) {
+    ) -> Option<&mut Probe> {
         let seed = self.probes.len() as u64;
         let mut tokens = Tokens::new(self.limits.vocabulary, seed);
-        let Some(batch) = batch(layout, &mut tokens, self.limits) else { return };
-        let before: Option<Vec<_>> = before.iter().map(|layout| self::batch(layout, &mut tokens, self.limits)).collect();
-        let Some(before) = before else { return };
-        if std::iter::once(&batch).chain(&before).all(|batch| self.limits.check(batch).is_ok()) {
-            self.probes.push(Probe { name, state, spec, batch, before, upstream: None });
+        let batch = batch(layout, &mut tokens, self.limits)?;
+        let before: Option<Vec<_>> =
+            before.iter().map(|layout| self::batch(layout, &mut tokens, self.limits)).collect();
+        let before = before?;
+        if !std::iter::once(&batch).chain(&before).all(|batch| self.limits.check(batch).is_ok()) {
+            return None;
         }
+        self.probes.push(Probe { name, state, spec, batch, before, upstream: None });
+        self.probes.last_mut()
     }
 
     fn of_state(&mut self, state: State, upstream: bool) {
@@ -253,8 +274,7 @@ impl Pool<'_> {
             self.repeated_tokens(mean);
         }
         if upstream {
-            self.add("weights from above", state, LossSpec::sum(), RAGGED, &[]);
-            if let Some(probe) = self.probes.last_mut() {
+            if let Some(probe) = self.add("weights from above", state, LossSpec::sum(), RAGGED, &[]) {
                 let weights = probe.batch.predictions().enumerate();
                 probe.upstream = Some(weights.map(|(index, _)| 0.25 + 0.125 * index as f64).collect());
             }
@@ -263,8 +283,7 @@ impl Pool<'_> {
 
     /// The first and the third token of a sequence are the same, and those of another sequence too.
     fn repeated_tokens(&mut self, spec: LossSpec) {
-        self.add("repeated tokens", State::General, spec, RAGGED, &[]);
-        let Some(probe) = self.probes.last_mut() else { return };
+        let Some(probe) = self.add("repeated tokens", State::General, spec, RAGGED, &[]) else { return };
         probe.batch = probe.batch.map_sequences(|sequence| {
             let mut fields = SequenceFields::from(sequence.clone());
             if fields.input_ids.len() > 2 {

@@ -2,6 +2,7 @@
 
 use super::{
     examination::{load, values},
+    numbers::size,
     oracle::Values,
     states::States,
     steps::{Shown, Window},
@@ -105,9 +106,7 @@ pub(super) fn run(
     for batch in batches {
         let before = read(subject)?;
         let gradient = gradient(subject, batch)?;
-        let optimizer = *started.get_or_insert_with(|| {
-            optimizer(gradient.values().flatten().map(|value| value * value).sum::<f64>().sqrt())
-        });
+        let optimizer = *started.get_or_insert_with(|| optimizer(size(gradient.values().flatten())));
         let mut contributions = Vec::new();
         if optimizer.clip.is_some() {
             for micro_batch in batch.micro_batches() {

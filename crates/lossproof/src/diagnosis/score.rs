@@ -7,32 +7,37 @@ use super::model::Fit;
 pub(super) struct Score {
     fits: [usize; 4],
     /// The first thing that the hypothesis cannot have made.
-    pub(super) against: Option<String>,
+    pub(super) first_against: Option<String>,
 }
 
 impl Score {
     pub(super) fn add(&mut self, fit: Fit, what: impl FnOnce() -> String) {
         self.fits[fit as usize] += 1;
-        if fit == Fit::Not && self.against.is_none() {
-            self.against = Some(what());
+        if fit == Fit::Not && self.first_against.is_none() {
+            self.first_against = Some(what());
         }
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
         self.fits.iter_mut().zip(other.fits).for_each(|(own, more)| *own += more);
-        if self.against.is_none() {
-            self.against.clone_from(&other.against);
+        if self.first_against.is_none() {
+            self.first_against.clone_from(&other.first_against);
         }
     }
 
     /// Whether nothing speaks against it.
     pub(super) fn possible(&self) -> bool {
-        self.fits[Fit::Not as usize] == 0
+        self.against() == 0
     }
 
     /// Things that are as they were predicted.
     pub(super) fn exact(&self) -> usize {
         self.fits[Fit::Exactly as usize]
+    }
+
+    /// Things that it cannot have made.
+    pub(super) fn against(&self) -> usize {
+        self.fits[Fit::Not as usize]
     }
 
     /// Everything that was compared.

@@ -25,18 +25,19 @@ pub(super) fn sequences(limits: &Limits) -> Vec<Sequence> {
     [plain, Sequence::from_fields(fields)].into_iter().flatten().collect()
 }
 
-/// Which inputs each token loss depends on; `None` where some are no numbers.
+/// Which inputs each token loss depends on; `None` where some are no numbers, or they are not one for each prediction.
 pub(super) fn depends(
     subject: &mut dyn Subject,
     sequence: &Sequence,
     dtype: Dtype,
+    limits: &Limits,
 ) -> Result<Option<Vec<Vec<bool>>>, SubjectError> {
     let mut evaluate = |sequence: Sequence| match subject.token_losses() {
         Some(losses) => losses.evaluate(&GlobalBatch::single(sequence)),
         None => Ok(Vec::new()),
     };
     let before = evaluate(sequence.clone())?;
-    if before.iter().any(|loss| !loss.is_finite()) {
+    if before.len() + 1 != sequence.len() || before.iter().any(|loss| !loss.is_finite()) {
         return Ok(None);
     }
     // A loss that depends on an input moves by far more than rounding; one that does not moves by rounding at most.
@@ -45,8 +46,11 @@ pub(super) fn depends(
     for input in 0..sequence.len() {
         let mut fields = SequenceFields::from(sequence.clone());
         let old = fields.input_ids[input];
-        // Another token, of which neither end of the vocabulary has anything.
-        fields.input_ids[input] = if old > 8 { old - 1 } else { old + 9 };
+        // Another token; not one of the vocabulary's ends, where it has others.
+        let tokens = u32::try_from(limits.vocabulary).unwrap_or(u32::MAX);
+        let inner = (1..tokens.saturating_sub(1)).rev().find(|token| *token != old);
+        let Some(token) = inner.or_else(|| (0..tokens).find(|token| *token != old)) else { return Ok(None) };
+        fields.input_ids[input] = token;
         let Ok(other) = Sequence::from_fields(fields) else { return Ok(None) };
         let after = evaluate(other)?;
         if after.len() != before.len() || after.iter().any(|loss| !loss.is_finite()) {

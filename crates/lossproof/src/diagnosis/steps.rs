@@ -1,6 +1,6 @@
 //! Optimizer steps: what each mistake makes of the gradients that a trainer itself computes.
 
-use super::oracle::Values;
+use super::{numbers::size, oracle::Values};
 use crate::{Adam, Decayed, EpsilonPlacement, Optimizer, Rule};
 
 /// What is wrong with a step.
@@ -57,7 +57,7 @@ pub(super) struct Simulation<'a> {
     optimizer: Optimizer,
     /// The largest finite number of the trainer's dtype.
     largest: f64,
-    shapes: &'a dyn Fn(&str) -> usize,
+    dimensions: &'a dyn Fn(&str) -> usize,
     steps: u32,
     skipped: u32,
     micro_batches: u32,
@@ -67,12 +67,8 @@ pub(super) struct Simulation<'a> {
     uncleared: Values,
 }
 
-fn norm<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
-    values.into_iter().map(|value| value * value).sum::<f64>().sqrt()
-}
-
 fn global_norm(gradient: &Values) -> f64 {
-    norm(gradient.values().flatten())
+    size(gradient.values().flatten())
 }
 
 fn scale(gradient: &mut Values, factor: f64) {
@@ -97,12 +93,11 @@ impl<'a> Simulation<'a> {
         let (first, second, uncleared) = (Values::new(), Values::new(), Values::new());
         let (steps, skipped, micro_batches, longest) = (0, 0, 0, 0);
         let optimizer = *optimizer;
-        let shapes = dimensions;
         Self {
             mistake,
             optimizer,
             largest,
-            shapes,
+            dimensions,
             steps,
             skipped,
             micro_batches,
@@ -197,7 +192,7 @@ impl<'a> Simulation<'a> {
         };
         if self.mistake == Mistake::ClippedPerTensor {
             for values in gradient.values_mut() {
-                let own = clip.factor(norm(&*values));
+                let own = clip.factor(size(&*values));
                 for value in values {
                     *value *= own;
                 }
@@ -244,7 +239,7 @@ impl<'a> Simulation<'a> {
             Rule::AdamW(adam) => (adam, self.mistake != Mistake::DecayCoupled),
         };
         let all = self.mistake == Mistake::EverythingDecays || adam.decayed == Decayed::All;
-        let decays = all || (self.shapes)(name) >= 2;
+        let decays = all || (self.dimensions)(name) >= 2;
         let decay = if decays { sign * adam.weight_decay } else { 0.0 };
         let (c1, c2) = self.corrections(&adam);
         for (((value, &g), m), v) in values.iter_mut().zip(gradient).zip(first).zip(second) {

@@ -39,14 +39,14 @@ impl Judge<'_, '_> {
     pub(super) fn strange_step(&self, run: &Run) -> Option<String> {
         let mut score = Score::default();
         self.run(run, Mistake::None, &mut score);
-        score.against
+        score.first_against
     }
 
     /// What is wrong with a validation, in words.
     pub(super) fn strange_validation(&self) -> Option<String> {
         let mut score = Score::default();
         self.validation(self.seen.validation.as_ref()?, &Model::HONEST, &mut score);
-        score.against
+        score.first_against
     }
 }
 

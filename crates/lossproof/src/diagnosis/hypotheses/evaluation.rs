@@ -44,7 +44,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis!(
         "eval-batch-misweighted",
         "the last, smaller batch is filled with samples from the start, which are scored again",
-        Some("huggingface/transformers#41898, huggingface/transformers#16716, mosaicml/composer#2218"),
+        Some("huggingface/transformers#41898, #16716; mosaicml/composer#2218"),
         "weight by real tokens, and drop the samples that fill a batch",
         { validate: |corpus| {
             let mut filled = corpus.to_vec();

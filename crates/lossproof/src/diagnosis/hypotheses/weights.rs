@@ -41,6 +41,16 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         { gradient: other_spec!(|spec| LossSpec { micro_batches: Combine::Add, ..*spec }) }
     ),
     hypothesis!(
+        "ga-means-added",
+        "each micro-batch is averaged over its own tokens, and the averages are added without a division by their number",
+        Some("huggingface/transformers#35207"),
+        "divide the sum of all token losses by the supervised tokens of all micro-batches",
+        { gradient: other_spec!(|spec| match (spec.reduction, spec.scope) {
+            (Reduction::TokenMean, Scope::Global) => LossSpec { scope: Scope::MicroBatch, ..*spec },
+            _ => *spec,
+        }) }
+    ),
+    hypothesis!(
         "ga-normalised-twice",
         "a loss that is divided by its tokens already is divided by them again",
         Some("d2l-ai/d2l-en#2707, modelscope/easydistill#16"),
