@@ -1,12 +1,14 @@
 //! Every known bug is named, and trainers without one are not taken for one that has.
 
 use lossproof::{
-    Dtype, Subject,
+    Collect, Dtype, GradientSink, GradientView, Limits, LoadParameters, Observation, ParameterInfo, Subject,
+    SubjectError, SubjectInfo, TokenLosses, Unsupported,
     diagnosis::{Diagnosis, Examiner, Hypothesis, Plan},
     laws::{Campaign, Law, Verdict},
 };
 use lossproof_faults::{Control, Fault};
 use lossproof_gpt2::Config;
+use lossproof_spec::{EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Rank, Scope};
 use lossproof_tests::{ours, theirs};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -168,4 +170,114 @@ fn the_plan_separates_what_can_be_separated() {
     (limits.ignore_index, limits.segments, limits.ranks) = (false, false, 1);
     let narrow = Plan::new(&subject.parameters(), &limits, Dtype::F64, false);
     assert!(narrow.elsewhere.len() > plan.elsewhere.len(), "{narrow}");
+}
+
+/// A trainer with other limits, or one that logs the right loss and hands over a multiple of its gradient.
+struct Changed {
+    inner: Box<dyn Subject>,
+    limits: fn(&mut Limits),
+    factor: fn(&LossSpec, &GlobalBatch) -> f64,
+}
+
+impl Changed {
+    fn limited(limits: fn(&mut Limits)) -> Self {
+        Self { inner: honest(), limits, factor: |_, _| 1.0 }
+    }
+}
+
+impl Subject for Changed {
+    fn info(&self) -> SubjectInfo {
+        let mut info = self.inner.info();
+        (self.limits)(&mut info.limits);
+        info
+    }
+
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        self.inner.parameters()
+    }
+
+    fn reset(&mut self) -> Result<(), SubjectError> {
+        self.inner.reset()
+    }
+
+    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
+        self.inner.configure(spec)
+    }
+
+    fn accumulate(
+        &mut self,
+        batch: &GlobalBatch,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        self.info().limits.check(batch)?;
+        let factor = (self.factor)(&self.inner.info().spec, batch);
+        let mut own = Collect::default();
+        let observation = self.inner.accumulate(batch, &mut own)?;
+        for (name, tensor) in own.into_tensors() {
+            let values: Vec<f64> = tensor.to_f64().iter().map(|value| factor * value).collect();
+            gradients.receive(&name, tensor.shape(), GradientView::F64(&values))?;
+        }
+        Ok(observation)
+    }
+
+    fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters> {
+        self.inner.parameter_loading()
+    }
+
+    fn token_losses(&mut self) -> Option<&mut dyn TokenLosses> {
+        self.inner.token_losses()
+    }
+}
+
+/// The usual form of the mistake: the all-reduce averages gradients, and the loss is logged as it should be.
+#[test]
+fn a_trainer_that_logs_the_right_loss_is_named_all_the_same() {
+    let factor = |spec: &LossSpec, batch: &GlobalBatch| {
+        let trains = |rank: &&Rank| {
+            rank.micro_batches().iter().flat_map(MicroBatch::sequences).any(|s| s.supervised() > 0)
+        };
+        let skipped = spec.empty == EmptyPolicy::ZeroSkipped;
+        let ranks = batch.ranks().iter().filter(|rank| !skipped || trains(rank)).count();
+        if spec.scope == Scope::Global { 1.0 / ranks as f64 } else { 1.0 }
+    };
+    let mut averaged = Changed { inner: honest(), limits: |_| (), factor };
+    let diagnosis = examined(&mut averaged);
+    assert_eq!(candidates(&diagnosis).first(), Some(&"dp-average-not-undone"), "{diagnosis}");
+    assert!(diagnosis.to_string().contains("the loss that is reported is right"), "{diagnosis}");
+}
+
+#[test]
+fn a_factor_that_nobody_knows_is_no_known_bug() {
+    let mut scaled = Changed { inner: honest(), limits: |_| (), factor: |_, _| 0.75 };
+    let diagnosis = examined(&mut scaled);
+    assert!(!diagnosis.sound && diagnosis.candidates.is_empty(), "{diagnosis}");
+}
+
+/// Whatever a subject takes, an honest one is sound where something was looked at, and says what was not.
+#[test]
+fn a_diagnosis_keeps_to_the_limits_of_a_subject() {
+    let limits: [fn(&mut Limits); 7] = [
+        |limits| limits.ranks = 1,
+        |limits| limits.micro_batches = 1,
+        |limits| limits.ignore_index = false,
+        |limits| limits.segments = false,
+        |limits| limits.positions = 4,
+        |limits| limits.vocabulary = 5,
+        |limits| {
+            (limits.fixed_length, limits.ignore_index, limits.segments) = (true, false, false);
+            (limits.ranks, limits.micro_batches) = (1, 1);
+        },
+    ];
+    for change in limits {
+        let mut subject = Changed::limited(change);
+        let diagnosis = examined(&mut subject);
+        assert!(diagnosis.sound && diagnosis.examined > 20, "{:?}: {diagnosis}", subject.info().limits);
+        assert!(diagnosis.to_string().contains("not looked at: optimizer steps"), "{diagnosis}");
+    }
+    let mut nothing = Changed::limited(|limits| limits.sequences = 0);
+    let diagnosis = examined(&mut nothing);
+    assert!(
+        diagnosis.candidates.is_empty() && !diagnosis.to_string().contains("no known bug"),
+        "{diagnosis}"
+    );
 }
