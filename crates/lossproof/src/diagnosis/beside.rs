@@ -35,7 +35,7 @@ impl Beside<'_> {
             Operators::Weighed(picks, _) if picks(self.name) => {
                 otherwise.map_or(Fit::Not, |values| self.numbers.fit(self.measured, values))
             }
-            Operators::Pattern(fits) if self.measured.iter().all(|value| value.is_finite()) => fits(self),
+            Operators::Pattern(fits) if self.is_finite() => fits(self),
             Operators::Pattern(_) => Fit::Not,
             Operators::Honest | Operators::Weighed(..) => self.numbers.fit(self.measured, self.honest),
         }
@@ -44,6 +44,11 @@ impl Beside<'_> {
     /// How it fits a loss that is no number. The gradient may be one: that of libtorch's mean over nothing is.
     pub(super) fn fit_nothing(&self) -> Fit {
         if self.measured.iter().any(|value| value.is_nan()) { Fit::Exactly } else { Fit::Loosely }
+    }
+
+    /// Whether every element is a number.
+    pub(super) fn is_finite(&self) -> bool {
+        self.measured.iter().all(|value| value.is_finite())
     }
 
     /// Whether it is what it should be.

@@ -171,7 +171,10 @@ impl<'a, 'r> Judge<'a, 'r> {
                 numbers,
             };
             let otherwise = otherwise.as_ref().value().and_then(|outcome| outcome.gradient.get(name));
+            let overflows = model.cancels && probe.state == State::Offset;
             let fit = match &gradient {
+                // Exponentials of the offset that overflow take the gradient with them.
+                Said::Value(_) if overflows && !beside.is_finite() => Fit::Loosely,
                 Said::Value(_) => beside.fit(&model.operators, otherwise.map(Vec::as_slice)),
                 Said::Nothing => beside.fit_nothing(),
                 Said::Unknown => numbers.fit_unknown(beside.measured, values),
