@@ -4,7 +4,7 @@ use super::{Precision, TomographyError, precision::accumulated};
 use crate::{Collect, Subject, Tensor, TensorSet};
 use lossproof_numerics::Equations;
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Prediction, Sequence, SequenceFields};
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 /// One gradient per unknown, all of the same tensors, in f64: for small models.
 ///
@@ -127,68 +127,9 @@ impl Basis {
     }
 
     /// Says in words what this basis cannot tell.
-    #[must_use]
-    pub fn leaving_open(mut self, what: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn leaving_open(mut self, what: impl IntoIterator<Item = String>) -> Self {
         self.undetermined.extend(what);
         self
-    }
-
-    /// This basis with the unknowns of another besides its own.
-    ///
-    /// # Errors
-    /// When the other has other tensors.
-    pub fn join(mut self, other: Self) -> Result<Self, TomographyError> {
-        let lacks = |one: &Self, other: &Self| {
-            let missing = one.parts.iter().find(|part| !other.parts.contains(part))?;
-            let (parameter, shape) = (missing.parameter.clone(), missing.shape.clone());
-            Some(TomographyError::Tensor { of: other.columns[0].name.clone(), parameter, shape })
-        };
-        if let Some(error) = lacks(&self, &other).or_else(|| lacks(&other, &self)) {
-            return Err(error);
-        }
-        self.columns.extend(other.columns);
-        self.common_error = self.common_error.max(other.common_error);
-        self.undetermined.extend(other.undetermined);
-        Ok(self)
-    }
-
-    /// Fewer unknowns: each the sum of some of these, times a factor each. With one unknown per micro-batch, and the weights
-    /// of its predictions as factors, a tensor with few elements still tells by what each micro-batch was multiplied.
-    ///
-    /// # Errors
-    /// When there is no combination.
-    ///
-    /// # Panics
-    /// When a combination names an unknown that is not there.
-    pub fn combined(&self, combinations: &[(String, Vec<(usize, f64)>)]) -> Result<Self, TomographyError> {
-        if combinations.is_empty() {
-            return Err(TomographyError::Nothing {
-                what: "unknown",
-                remedy: "give at least one combination",
-            });
-        }
-        let combine = |(name, terms): &(String, Vec<(usize, f64)>)| {
-            let part = |part: usize| {
-                let mut sum = vec![0.0; self.columns[0].values[part].len()];
-                for &(index, factor) in terms {
-                    for (sum, value) in sum.iter_mut().zip(&self.columns[index].values[part]) {
-                        *sum += factor * value;
-                    }
-                }
-                sum
-            };
-            let values: Vec<_> = (0..self.parts.len()).map(part).collect();
-            let error = |&(index, factor): &(usize, f64)| {
-                let column: &Column = &self.columns[index];
-                factor.abs() * column.error * norm(column.values.iter().flatten())
-            };
-            let own = norm(values.iter().flatten());
-            let error = terms.iter().map(error).sum::<f64>();
-            Column { name: name.clone(), error: if own > 0.0 { error / own } else { 0.0 }, values }
-        };
-        let columns = combinations.iter().map(combine).collect();
-        let (parts, undetermined) = (self.parts.clone(), self.undetermined.clone());
-        Ok(Self { columns, parts, common_error: self.common_error, undetermined })
     }
 
     /// Number of unknowns.
@@ -242,8 +183,13 @@ impl Basis {
         right.iter().enumerate().map(part).collect()
     }
 
-    /// The values of a gradient by part.
+    /// The values of a gradient by part. A tensor without a part would go unexplained unseen.
     fn gather(&self, of: &str, gradient: &TensorSet) -> Result<Vec<Vec<f64>>, TomographyError> {
+        let known: BTreeSet<&str> = self.parts.iter().map(|part| part.parameter.as_str()).collect();
+        if let Some((name, tensor)) = gradient.iter().find(|(name, _)| !known.contains(name.as_str())) {
+            let (parameter, shape) = (name.clone(), tensor.shape().to_vec());
+            return Err(TomographyError::Tensor { of: "the basis".to_owned(), parameter, shape });
+        }
         let values = |part: &Part| {
             let tensor = gradient.get(&part.parameter).filter(|tensor| tensor.shape() == part.shape);
             let tensor = tensor.ok_or_else(|| TomographyError::Tensor {
@@ -344,10 +290,27 @@ mod tests {
         let error = Basis::new([named("a", &one), named("c", &broken)], 0.0).unwrap_err();
         assert!(matches!(error, TomographyError::NotFinite { of, .. } if of == "c"));
         assert!(matches!(Basis::new([], 0.0), Err(TomographyError::Nothing { .. })));
-        let [one, other] = [one, other].map(|set| Basis::new([named("d", &set)], 0.0).unwrap());
-        assert!(one.clone().join(other).is_err());
-        let joined = one.clone().join(one).unwrap();
-        assert_eq!(joined.names().collect::<Vec<_>>(), ["d", "d"]);
+    }
+
+    #[test]
+    fn a_tensor_that_one_gradient_alone_has_is_refused() {
+        let few = set(&[1, 3], &[1.0, 2.0, 4.0]);
+        let mut more = few.clone();
+        more.insert("x".to_owned(), few["h.0.attn.c_attn.weight"].clone());
+        let named = |name: &str, set: &TensorSet| (name.to_owned(), set.clone());
+        let lacks = |error: TomographyError| match error {
+            TomographyError::Tensor { of, parameter, .. } => {
+                assert_eq!(parameter, "x");
+                of
+            }
+            error => panic!("{error}"),
+        };
+        assert_eq!(lacks(Basis::new([named("a", &more), named("b", &few)], 0.0).unwrap_err()), "b");
+        assert_eq!(lacks(Basis::new([named("a", &few), named("b", &more)], 0.0).unwrap_err()), "the basis");
+        let basis = |set: &TensorSet| Basis::new([named("a", set)], 0.0).unwrap();
+        assert_eq!(lacks(basis(&more).equations(&few).unwrap_err()), "the gradient");
+        assert_eq!(lacks(basis(&few).equations(&more).unwrap_err()), "the basis");
+        assert!(basis(&more).equations(&more).is_ok());
     }
 
     #[test]

@@ -179,6 +179,10 @@ impl Swapper<'_> {
 }
 
 fn minus(one: &TensorSet, other: &TensorSet) -> Result<TensorSet, TomographyError> {
+    if let Some((name, tensor)) = other.iter().find(|(name, _)| !one.contains_key(*name)) {
+        let (of, parameter) = ("the gradient before a swap".to_owned(), name.clone());
+        return Err(TomographyError::Tensor { of, parameter, shape: tensor.shape().to_vec() });
+    }
     let difference = |(name, tensor): (&String, &Tensor)| {
         let missing = || TomographyError::Tensor {
             of: "the gradient after a swap".to_owned(),
