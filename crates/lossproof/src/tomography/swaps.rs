@@ -1,7 +1,7 @@
 //! Weights from label swaps, for subjects that take no ignored labels.
 
 use super::{
-    Basis, Precision, Tomogram, TomographyError, Unexplained, Weight,
+    Basis, Precision, Tomogram, TomographyError, Unexplained, Weight, WeightGroup,
     calibration::{Factor, gradient_factor, loss_factor, relabelled, undetermined},
     precision::accumulated,
     prediction_name,
@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 /// there the same swap has the weight `c` of a lone token, and since a prediction does not see what follows it, the ratio
 /// is `u_i/c`. Then c is fixed as in [`Basis::self_calibrated`].
 ///
-/// Labels are swapped, inputs stay; a subject that makes its labels from its inputs shows weights of zero.
+/// Labels are swapped, inputs stay. A swap that changes nothing when its sequence is alone tells nothing, and leaves its
+/// weight undetermined: a group of its own. With a subject that makes its labels from its inputs that is every weight.
 ///
 /// # Errors
 /// When the subject fails, has a vocabulary of one, or the batch supervises nothing.
@@ -57,9 +58,8 @@ pub fn label_swaps(
         let lone = cut_off(sequence, first.position)?;
         let lone_swap = swapper.swaps(&GlobalBatch::single(lone.clone()), &alone[..1])?;
         let c = swapper.lone_weight(&lone, first.position)?;
-        let relative = &swapper.ratio(&swaps, 0, &lone_swap, 0)?.weights[0];
-        let error = relative.error / relative.value.abs();
-        let unit = c.times(Factor { value: relative.value, error });
+        let relative = swapper.ratio(&swaps, 0, &lone_swap, 0)?;
+        let unit = told_from_zero(&relative.weights[0]).map(|relative| c.times(relative));
         for (place, prediction) in own.into_iter().enumerate() {
             ratios.push((
                 prediction_name(prediction.0, &prediction.1),
@@ -112,7 +112,10 @@ struct Swapper<'a> {
 struct Swaps {
     /// One a label.
     differences: Vec<TensorSet>,
-    /// What the error of a difference is relative to: by parameter, the size of the gradients it is a difference of.
+    /// What the error of a difference is relative to, by parameter: an estimate of `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)` of the
+    /// gradients it is a difference of. The summands themselves are not seen. For the logits their swaps are as large as
+    /// they may be, `‖e_y' − e_y‖ = √2 ≥ ‖p − e_y‖`, and the backward pass takes both the same way; so the swaps stand for
+    /// the summands, without a proof that a parameter sees them alike.
     scales: BTreeMap<String, f64>,
 }
 
@@ -197,8 +200,15 @@ fn minus(one: &TensorSet, other: &TensorSet) -> Result<TensorSet, TomographyErro
     one.iter().map(difference).collect()
 }
 
-/// One tomogram of the ratios of all swaps, each in units of the weight its token has alone.
-fn assemble(ratios: Vec<(String, Factor, Tomogram)>, undetermined: Vec<String>) -> Tomogram {
+/// A ratio as a factor; `None` where the swap it is over changes nothing, or by no more than its error.
+fn told_from_zero(ratio: &Weight) -> Option<Factor> {
+    let size = ratio.value.abs();
+    (ratio.group.is_none() && size > ratio.error)
+        .then(|| Factor { value: ratio.value, error: ratio.error / size })
+}
+
+/// One tomogram of the ratios of all swaps, each in units of the weight its token has alone, where that is known.
+fn assemble(ratios: Vec<(String, Option<Factor>, Tomogram)>, undetermined: Vec<String>) -> Tomogram {
     let mut unexplained: BTreeMap<String, Unexplained> = BTreeMap::new();
     let (mut weights, mut groups) = (Vec::new(), Vec::new());
     let (mut residual, mut bound, mut equations) = (0.0_f64, 0.0_f64, 0);
@@ -213,13 +223,13 @@ fn assemble(ratios: Vec<(String, Factor, Tomogram)>, undetermined: Vec<String>) 
             }
         }
         let own = &ratio.weights[0];
-        let value = own.value * unit.value;
-        let error = own.error * unit.value.abs() + value.abs() * unit.error;
-        // A swap that changes nothing when its sequence is alone tells nothing.
-        let group = own.group.map(|_| {
-            groups.push(super::WeightGroup { members: vec![index], sum: None });
-            groups.len() - 1
-        });
+        let (value, error, group) = if let (Some(unit), None) = (unit, own.group) {
+            let value = own.value * unit.value;
+            (value, own.error * unit.value.abs() + value.abs() * unit.error, None)
+        } else {
+            groups.push(WeightGroup { members: vec![index], sum: None });
+            (0.0, f64::INFINITY, Some(groups.len() - 1))
+        };
         weights.push(Weight { name, value, error, group });
     }
     let mut unexplained: Vec<_> = unexplained.into_values().collect();
@@ -279,6 +289,19 @@ mod tests {
             let (tomogram, truth) = swapped(toy, false);
             assert_weights(&tomogram, &truth);
         }
+    }
+
+    #[test]
+    fn swaps_that_change_nothing_leave_every_weight_open() {
+        let (tomogram, truth) = swapped(Toy { labels_from_inputs: true, ..Toy::new() }, false);
+        assert_eq!(tomogram.weights.len(), truth.len());
+        for (index, weight) in tomogram.weights.iter().enumerate() {
+            let group = weight.group.unwrap();
+            assert_eq!(tomogram.groups[group].members, [index]);
+            assert!(weight.error.is_infinite() && weight.value.abs() <= 0.0, "{weight:?}");
+        }
+        assert_eq!(tomogram.determined().count(), 0);
+        assert!(tomogram.to_string().contains("unknown 0 is not determined"), "{tomogram}");
     }
 
     #[test]

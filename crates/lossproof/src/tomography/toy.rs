@@ -30,6 +30,8 @@ pub(super) struct Toy {
     pub(super) logged: Option<LossSpec>,
     /// What the gradient of one table is multiplied with.
     pub(super) broken: Option<(&'static str, f64)>,
+    /// Whether it overlooks the labels it is given.
+    pub(super) labels_from_inputs: bool,
 }
 
 impl Toy {
@@ -44,6 +46,7 @@ impl Toy {
             factors: (1.0, 1.0),
             logged: None,
             broken: None,
+            labels_from_inputs: false,
         }
     }
 
@@ -111,6 +114,8 @@ impl Subject for Toy {
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
         self.limits.check(batch)?;
+        let own = self.labels_from_inputs.then(|| batch.map_sequences(from_inputs));
+        let batch = own.as_ref().unwrap_or(batch);
         let weights = |spec: &LossSpec| {
             Ok::<_, SubjectError>(TokenWeights::new(spec, &batch.layout())?.per_prediction(batch))
         };
@@ -169,6 +174,12 @@ impl TokenLosses for Toy {
         let sequences: Vec<_> = batch.sequences().collect();
         Ok(batch.predictions().map(|p| self.loss(sequences[p.sequence], &p).0).collect())
     }
+}
+
+fn from_inputs(sequence: &Sequence) -> Sequence {
+    let tokens = sequence.input_ids().to_vec();
+    let labels = tokens.iter().map(|&token| i64::from(token)).collect();
+    Sequence::new(tokens, labels).unwrap()
 }
 
 /// Sequences of these lengths in two ranks, the first of them in two micro-batches; the labels of `masked` are ignored.

@@ -53,7 +53,10 @@ impl fmt::Display for Weight {
 impl fmt::Display for WeightGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let members: Vec<_> = self.members.iter().map(ToString::to_string).collect();
-        write!(f, "unknowns {} cannot be told apart", members.join(", "))?;
+        match members.as_slice() {
+            [one] => write!(f, "unknown {one} is not determined")?,
+            _ => write!(f, "unknowns {} cannot be told apart", members.join(", "))?,
+        }
         match self.sum {
             Some((sum, error)) => write!(f, "; together they weigh {sum} ± {error:.1e}"),
             None => Ok(()),
