@@ -58,7 +58,9 @@ pub trait SgdTrainer {
 /// error of at most `u·(|g| + |θ'|/lr) ≤ u·(2|g| + |θ|/lr)` to first order. With a learning rate of ordinary size the second
 /// term swallows the gradient, so the learning rate is to be as large as the range of the dtype lets it: with `lr·‖g‖ ≥ ‖θ‖`
 /// for each tensor the error is at most `3u·‖g‖`, below what a backward pass has anyway. A step with a tensor that moved by
-/// less than its norm is refused; one that did not move has the gradient zero.
+/// less than its norm is refused. One that did not move at all has `lr·|g| ≤ u·|θ|` in each element, so `‖g‖ ≤ u·‖θ‖/lr`: its
+/// gradient counts as zero where the largest gradient norm of any tensor is at least `‖θ‖/lr`, since u times that norm is
+/// then all that is lost, and the step is refused where it is not. A batch without supervised tokens may move nothing.
 ///
 /// Every step starts from the same parameters: they are loaded again before it and after it.
 pub struct GradientsFromSgd<T> {
@@ -91,21 +93,47 @@ impl<T: SgdTrainer> GradientsFromSgd<T> {
         self.trainer
     }
 
-    /// The gradient of one parameter from its values before and after a step.
-    fn gradient(&self, name: &str, before: &Tensor, after: &Tensor) -> Result<Vec<f64>, SubjectError> {
+    /// Refuses a step whose rounding hides a gradient.
+    fn check(&self, moves: &[Move], supervised: bool) -> Result<(), SubjectError> {
+        let farthest = moves.iter().map(|moved| moved.distance).fold(0.0, f64::max);
+        for Move { parameter: ParameterInfo { name, .. }, distance, length, .. } in moves {
+            let message = if *distance > 0.0 && distance < length {
+                let factor = (length / distance).log2().ceil().exp2();
+                format!(
+                    "a step moves `{name}` by {distance:.1e}, less than its norm {length:.1e}: most of its gradient is lost \
+                     to rounding. Take a learning rate {factor} times as large"
+                )
+            } else if supervised && *distance <= 0.0 && (farthest <= 0.0 || farthest < *length) {
+                format!(
+                    "a step does not move `{name}`, whose norm is {length:.1e}, and moves no tensor by more than \
+                     {farthest:.1e}: its gradient may be lost to rounding. Take a larger learning rate"
+                )
+            } else {
+                continue;
+            };
+            return Err(SubjectError::Failed { subject: self.trainer.info().name, message });
+        }
+        Ok(())
+    }
+}
+
+/// What a step did to a parameter.
+struct Move {
+    parameter: ParameterInfo,
+    /// `θ − θ'`.
+    moved: Vec<f64>,
+    /// `‖θ − θ'‖`.
+    distance: f64,
+    /// `‖θ‖`.
+    length: f64,
+}
+
+impl Move {
+    fn of(parameter: ParameterInfo, before: &Tensor, after: &Tensor) -> Self {
         let moved: Vec<f64> =
             (0..before.elements()).map(|index| before.get(index) - after.get(index)).collect();
         let (distance, length) = (norm(&moved), norm(&before.to_f64()));
-        if distance > 0.0 && distance < length {
-            let factor = (length / distance).log2().ceil().exp2();
-            let message = format!(
-                "a step moves `{name}` by {distance:.1e}, less than its norm {length:.1e}: most of its gradient is lost to \
-                 rounding. Take a learning rate {factor} times as large"
-            );
-            return Err(SubjectError::Failed { subject: self.trainer.info().name, message });
-        }
-        let rate = self.trainer.learning_rate();
-        Ok(moved.into_iter().map(|value| value / rate).collect())
+        Self { parameter, moved, distance, length }
     }
 }
 
@@ -149,14 +177,20 @@ impl<T: SgdTrainer> Subject for GradientsFromSgd<T> {
         let observation = self.trainer.step(batch)?;
         let after = read(&mut self.trainer)?;
         self.trainer.load(&self.current)?;
-        for ParameterInfo { name, shape, .. } in self.trainer.parameters() {
-            let (Some(before), Some(after)) = (before.get(&name), after.get(&name)) else {
-                return Err(parameter(&name, "was not read: hand every parameter over".to_owned()));
+        let mut moves = Vec::new();
+        for info in self.trainer.parameters() {
+            let (Some(before), Some(after)) = (before.get(&info.name), after.get(&info.name)) else {
+                return Err(parameter(&info.name, "was not read: hand every parameter over".to_owned()));
             };
             if before.elements() != after.elements() {
-                return Err(parameter(&name, "has another size after the step".to_owned()));
+                return Err(parameter(&info.name, "has another size after the step".to_owned()));
             }
-            let gradient = self.gradient(&name, before, after)?;
+            moves.push(Move::of(info, before, after));
+        }
+        self.check(&moves, batch.layout().supervised() > 0)?;
+        let rate = self.trainer.learning_rate();
+        for Move { parameter: ParameterInfo { name, shape, .. }, moved, .. } in moves {
+            let gradient: Vec<f64> = moved.into_iter().map(|value| value / rate).collect();
             gradients.receive(&name, &shape, GradientView::F64(&gradient))?;
         }
         Ok(observation)
@@ -264,8 +298,30 @@ mod tests {
         for rate in [3.0, 0.1, 0.0, -2.0, f64::INFINITY] {
             assert!(GradientsFromSgd::new(Steps(Toy::new(), rate)).is_err(), "{rate}");
         }
-        let mut subject = GradientsFromSgd::new(Steps(Toy::new(), 0.125)).unwrap();
-        let error = subject.accumulate(&batch, &mut Collect::default()).unwrap_err();
-        assert!(error.to_string().contains("as large"), "{error}");
+        for exponent in [-3, -60, -1000] {
+            let mut subject = GradientsFromSgd::new(Steps(Toy::new(), 2.0_f64.powi(exponent))).unwrap();
+            let error = subject.accumulate(&batch, &mut Collect::default()).unwrap_err();
+            assert!(error.to_string().contains("lost to rounding"), "2^{exponent}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_supervises_nothing_moves_nothing() {
+        let toy = Toy { spec: LossSpec::sum(), ..Toy::new() };
+        let mut subject = GradientsFromSgd::new(Steps(toy, 2.0_f64.powi(40))).unwrap();
+        let mut sink = Collect::default();
+        subject.accumulate(&toy::batch([5, 3, 4, 3], |_, _| true), &mut sink).unwrap();
+        let gradient = sink.into_tensors();
+        assert!(gradient.len() == 3 && gradient.values().all(|tensor| norm(&tensor.to_f64()) <= 0.0));
+    }
+
+    #[test]
+    fn a_tensor_without_gradient_is_told_from_one_that_is_lost() {
+        let batch = toy::batch([5, 3, 4, 3], |_, _| false);
+        let toy = Toy { broken: Some(("first", 0.0)), ..Toy::new() };
+        let mut subject = GradientsFromSgd::new(Steps(toy, 2.0_f64.powi(40))).unwrap();
+        let mut sink = Collect::default();
+        subject.accumulate(&batch, &mut sink).unwrap();
+        assert!(norm(&sink.into_tensors()["first"].to_f64()) <= 0.0);
     }
 }
