@@ -23,7 +23,8 @@ pub struct Tomogram {
     pub condition: f64,
     /// Equations the weights were recovered from.
     pub equations: usize,
-    /// `‖Σ_t w_t·∇ℓ_t − g‖` over the whole gradient, relative to `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)`.
+    /// `‖Σ_t w_t·∇ℓ_t − g‖` over the whole gradient, relative to the root of the sum of the squares of
+    /// `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)` over each parameter.
     pub residual: f64,
     /// What of it rounding and noise explain, relative to the same.
     pub bound: f64,
@@ -72,7 +73,7 @@ pub struct Unexplained {
     pub name: String,
     /// Its residual, relative to `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)` over the parameter.
     pub residual: f64,
-    /// What of it rounding and noise explain.
+    /// What of it rounding and noise explain: as much as of the whole parameter.
     pub bound: f64,
     /// Its share of the square of the whole residual.
     pub share: f64,
@@ -216,10 +217,13 @@ impl<'a> Fit<'a> {
     }
 
     fn tomogram(&self, trusted: &[usize], solution: Solution, misfits: &[Misfit]) -> Tomogram {
-        let over = |value: fn(&Misfit) -> f64| {
-            misfits.iter().map(|misfit| value(misfit).powi(2)).sum::<f64>().sqrt()
-        };
-        let (whole, scale) = (over(|misfit| misfit.residual), over(|misfit| misfit.scale));
+        let whole = norm(misfits.iter().map(|misfit| &misfit.residual));
+        // Scale and bound of every part are those of its whole parameter.
+        let name = |misfit: &Misfit| self.basis.parts()[misfit.part].parameter.as_str();
+        let by_parameter: BTreeMap<&str, &Misfit> =
+            misfits.iter().map(|misfit| (name(misfit), misfit)).collect();
+        let scale = norm(by_parameter.values().map(|misfit| &misfit.scale));
+        let bound = norm(by_parameter.values().map(|misfit| &misfit.bound));
         let unexplained = misfits.iter().filter(|misfit| !misfit.explained()).map(|misfit| Unexplained {
             name: self.basis.parts()[misfit.part].name.clone(),
             residual: relative(misfit.residual, misfit.scale),
@@ -232,7 +236,7 @@ impl<'a> Fit<'a> {
         Tomogram {
             equations: trusted.iter().map(|&part| self.equations[part].equations()).sum(),
             residual: relative(whole, scale),
-            bound: relative(over(|misfit| misfit.bound), scale),
+            bound: relative(bound, scale),
             unexplained,
             undetermined: self.basis.undetermined().to_vec(),
             ..tomogram.with_common_error(self.basis.common_error())
