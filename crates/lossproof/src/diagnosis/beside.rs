@@ -35,8 +35,8 @@ impl Beside<'_> {
             Operators::Weighed(picks, _) if picks(self.name) => {
                 otherwise.map_or(Fit::Not, |values| self.numbers.fit(self.measured, values))
             }
-            Operators::Pattern(fits) if self.is_finite() => fits(self),
-            Operators::Pattern(_) => Fit::Not,
+            Operators::Pattern(fits) | Operators::OfOne(fits) if self.is_finite() => fits(self),
+            Operators::Pattern(_) | Operators::OfOne(_) => Fit::Not,
             Operators::Honest | Operators::Weighed(..) => self.numbers.fit(self.measured, self.honest),
         }
     }

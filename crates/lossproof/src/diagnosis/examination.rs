@@ -154,7 +154,7 @@ impl Examination {
             match depends(subject, &sequence, self.dtype, &self.limits) {
                 Ok(Some(depends)) => self.sights.push(Sight { sequence, depends }),
                 Ok(None) => {
-                    self.unseen.push("who attends to whom: its token losses are no numbers".to_owned())
+                    self.unseen.push("who attends to whom: its token losses are no numbers".to_owned());
                 }
                 Err(error) => self.note("token losses", &error),
             }

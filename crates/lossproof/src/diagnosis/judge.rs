@@ -79,7 +79,7 @@ impl<'a, 'r> Judge<'a, 'r> {
         if let Some(validation) = &self.seen.validation {
             self.validation(validation, model, &mut score);
         }
-        if model.alone && self.deviating != 1 {
+        if matches!(model.operators, Operators::OfOne(_)) && self.deviating != 1 {
             score.add(Fit::Not, || format!("that the gradients of {} parameters are wrong", self.deviating));
         }
         if let Some(repeatable) = self.seen.repeatable {
@@ -104,7 +104,7 @@ impl<'a, 'r> Judge<'a, 'r> {
         }
         let state = self.seen.measured[index].probe.state;
         if let Some(pin) = self.states.pin(state) {
-            pin.outcome(model.kernel, terms)
+            Ok(pin.outcome(model.kernel, terms))
         } else if let Some(subject) = self.reference.as_deref_mut() {
             if !self.loaded {
                 subject.reset()?;

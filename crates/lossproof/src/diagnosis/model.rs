@@ -75,6 +75,8 @@ pub(super) enum Operators {
     Weighed(fn(&str) -> bool, Sums),
     /// The hypothesis knows where the gradient is wrong but not its numbers: how a parameter's measured gradient fits.
     Pattern(fn(&Beside<'_>) -> Fit),
+    /// The same, of one parameter alone, whichever it is.
+    OfOne(fn(&Beside<'_>) -> Fit),
 }
 
 /// How well a measurement fits what a hypothesis says of it.
@@ -105,8 +107,6 @@ pub(super) struct Model {
     pub(super) cancels: bool,
     /// Its backward operators.
     pub(super) operators: Operators,
-    /// Whether the gradient of one parameter alone is wrong.
-    pub(super) alone: bool,
     /// Whether the token loss at position `t` depends on the input at `j`; `None` where the hypothesis does not say.
     pub(super) attends: fn(&Sequence, usize, usize) -> Option<bool>,
     /// On which micro-batches nobody can say what the model computes: its token losses there are not an honest model's.
@@ -130,7 +130,6 @@ impl Model {
         kernel: None,
         cancels: false,
         operators: Operators::Honest,
-        alone: false,
         attends: |sequence, position, input| Some(honest_attention(sequence, position, input)),
         untold: |_| false,
         step: Mistake::None,

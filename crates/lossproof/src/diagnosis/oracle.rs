@@ -75,11 +75,7 @@ impl Pinned {
 
 impl Pinned {
     /// `Σ` of the terms and its gradient; `None` where a number is not that of a loss.
-    pub(super) fn outcome(
-        &mut self,
-        kernel: Option<Kernel>,
-        terms: &[Term],
-    ) -> Result<Option<Outcome>, SubjectError> {
+    pub(super) fn outcome(&mut self, kernel: Option<Kernel>, terms: &[Term]) -> Option<Outcome> {
         let (mut loss, mut by_logit) = (0.0, vec![0.0; self.logits.len()]);
         for term in terms {
             let token_loss = term.token_loss();
@@ -91,7 +87,7 @@ impl Pinned {
                 let computes = kernel
                     .filter(|kernel| (kernel.of)(&token_loss))
                     .map_or(honest_kernel as _, |kernel| kernel.computes);
-                let Some((part, gradient)) = computes(&scored) else { return Ok(None) };
+                let (part, gradient) = computes(&scored)?;
                 loss += part;
                 by_logit.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
             }
@@ -102,7 +98,7 @@ impl Pinned {
             bias.iter_mut().zip(row).for_each(|(sum, w)| *sum += g * w);
         }
         let gradient = Values::from([(EMBEDDING.to_owned(), embedding), (BIAS.to_owned(), bias)]);
-        Ok(Some(Outcome { loss, gradient }))
+        Some(Outcome { loss, gradient })
     }
 }
 

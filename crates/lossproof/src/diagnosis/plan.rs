@@ -74,10 +74,10 @@ fn predict(states: &mut States, probe: &Probe, model: &Model, limits: &Limits) -
     let call = Call { batch: &batch, ..probe.call(limits) };
     let pin = states.pin(probe.state)?;
     let Some(terms) = (model.gradient)(&call) else { return Some(Predicted::NoNumber) };
-    let mut outcome = pin.outcome(model.kernel, &terms).ok()??;
+    let mut outcome = pin.outcome(model.kernel, &terms)?;
     if let Some(reported) = model.loss {
         let Some(terms) = reported(&call) else { return Some(Predicted::NoNumber) };
-        outcome.loss = pin.outcome(model.kernel, &terms).ok()??.loss;
+        outcome.loss = pin.outcome(model.kernel, &terms)?.loss;
     }
     if let Operators::Exact(change) = model.operators {
         for (name, values) in &mut outcome.gradient {

@@ -273,11 +273,9 @@ impl Pool<'_> {
         if state == State::General {
             self.repeated_tokens(mean);
         }
-        if upstream {
-            if let Some(probe) = self.add("weights from above", state, LossSpec::sum(), RAGGED, &[]) {
-                let weights = probe.batch.predictions().enumerate();
-                probe.upstream = Some(weights.map(|(index, _)| 0.25 + 0.125 * index as f64).collect());
-            }
+        if upstream && let Some(probe) = self.add("weights from above", state, LossSpec::sum(), RAGGED, &[]) {
+            let weights = probe.batch.predictions().enumerate();
+            probe.upstream = Some(weights.map(|(index, _)| 0.25 + 0.125 * index as f64).collect());
         }
     }
 

@@ -114,7 +114,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "a loop over a tensor ends one element early, and its last gradient stays zero",
         None,
         "run the loop to the tensor's end",
-        { alone: true, operators: Operators::Pattern(|beside| {
+        { operators: Operators::OfOne(|beside| {
             let last = beside.honest.len().saturating_sub(1);
             let lost = beside.measured.last().is_some_and(|value| value.abs() <= 0.0)
                 && beside.close(&beside.honest[..last], &beside.measured[..last]);
@@ -126,7 +126,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "a constant of a derivative is wrong: one tensor's gradient is a multiple of what it should be",
         None,
         "check the derivative of the operation that this tensor enters",
-        { alone: true, operators: Operators::Pattern(|beside| match beside.factor() {
+        { operators: Operators::OfOne(|beside| match beside.factor() {
             Some(factor) if !beside.same() && factor.abs() > 0.0 => Fit::Loosely,
             _ => beside.right(),
         }) }
