@@ -201,10 +201,11 @@ impl Equations {
     /// singular value decomposition of the triangle of `Ã`.
     ///
     /// A singular value is *open*, and determines nothing, when perturbations alone may have made it: when it is at most
-    /// `tol = max(max(P, T)·2u·σ_max, (Σ_t (‖δa_t‖/‖a_t‖)²)^½)`, since a singular value moves by no more than the norm of
-    /// the perturbation (Weyl 1912). With `N` the projection onto the open right singular vectors, unknown `t` is
-    /// undetermined when `N_tt^½` exceeds the share that perturbations alone may give it, `tol/σ` with σ the smallest
-    /// singular value that is not open (Wedin 1972), within 1e-6 and 0.1; two of them are in one group when `|N_st|` exceeds
+    /// `tol = max(max(P, T)·2u·√T, (Σ_t (‖δa_t‖/‖a_t‖)²)^½)`, since a singular value moves by no more than the norm of the
+    /// perturbation (Weyl 1912), and `√T ≥ σ_max` for T columns of norm one. With `N` the projection onto the open right
+    /// singular vectors, unknown `t` is undetermined when `N_tt^½` exceeds the share that perturbations alone may give it,
+    /// `tol/σ` with σ the smallest singular value that is not open (Wedin 1972), within 1e-6 and 0.1; two of them are in one
+    /// group when `|N_st|` exceeds
     /// its square.
     ///
     /// # Error
