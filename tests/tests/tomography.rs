@@ -303,14 +303,16 @@ fn the_three_bases_agree() {
         let by_reference = recover(&reference, &observed.gradient, &observed.precision).unwrap();
 
         let start = Instant::now();
-        let own = Basis::self_calibrated(&mut *subject, Some(&parameters), &batch).unwrap();
+        let own =
+            Basis::self_calibrated(&mut *subject, Some(&parameters), &batch, &observed.precision).unwrap();
         let by_itself = recover(&own, &observed.gradient, &observed.precision).unwrap();
         println!("{dtype} self-calibration: {:.2} s", start.elapsed().as_secs_f64());
 
         let start = Instant::now();
         let mut strict = Strict(subject);
-        assert!(Basis::self_calibrated(&mut strict, Some(&parameters), &batch).is_err());
-        let by_swaps = label_swaps(&mut strict, Some(&parameters), &batch, &observed.precision).unwrap();
+        let precision = &observed.precision;
+        assert!(Basis::self_calibrated(&mut strict, Some(&parameters), &batch, precision).is_err());
+        let by_swaps = label_swaps(&mut strict, Some(&parameters), &batch, precision).unwrap();
         println!("{dtype} label swaps: {:.2} s", start.elapsed().as_secs_f64());
 
         let single = dtype == Dtype::F32;
@@ -349,7 +351,9 @@ fn a_trainer_that_logs_one_loss_and_optimises_another_is_caught() {
         let of_gradient = recover(&basis, &observed.gradient, &observed.precision).unwrap();
         let mut evaluator = at_probe(ours(CONFIG, Dtype::F64));
         let start = Instant::now();
-        let losses = ReportedLosses::of(&mut *subject, Some(&mut *evaluator), &batch, 0, 2).unwrap();
+        let precision = &observed.precision;
+        let losses =
+            ReportedLosses::of(&mut *subject, Some(&mut *evaluator), &batch, precision, 0, 2).unwrap();
         let of_loss = losses.recover(0.0).unwrap();
         let seconds = start.elapsed().as_secs_f64();
         println!("{}: {seconds:.2} s, condition {:.1}", subject.info().name, of_loss.condition);

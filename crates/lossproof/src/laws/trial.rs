@@ -3,7 +3,7 @@
 use super::check::Check;
 use crate::{
     Case, Collect, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor,
-    TensorSet, TensorValues, Unsupported, UpstreamWeights,
+    TensorSet, TensorValues, Unsupported, UpstreamWeights, tomography::precision::error_model,
 };
 use lossproof_numerics::{Dtype, ErrorModel};
 use lossproof_spec::{EmptyPolicy, GlobalBatch, LossSpec, TokenWeights};
@@ -57,12 +57,9 @@ impl Facts {
         Self { info: subject.info(), parameters: subject.parameters(), noise: 0.0 }
     }
 
-    /// Rounding model of the subject on a batch. The head size is not declared; it is at most the width, and the bound grows
-    /// with it.
+    /// Rounding model of the subject on a batch.
     pub(crate) fn model(&self, batch: &GlobalBatch) -> ErrorModel {
-        let width = self.parameters.iter().find(|p| p.shape.len() == 2).map_or(1, |p| p.shape[1]);
-        let layers = self.parameters.iter().filter(|p| p.name.ends_with("mlp.c_proj.weight")).count();
-        ErrorModel::new(self.info.limits.vocabulary, width, 1, layers, batch)
+        error_model(&self.info, &self.parameters, batch)
     }
 }
 

@@ -46,6 +46,9 @@ impl Basis {
     ///    gradient's factor over the loss's, by one finite difference. That needs `parameters`, the ones the subject holds,
     ///    and that it takes parameters one by one.
     ///
+    /// `precision` is the subject's on the batch, noise included ([`Observed`](super::Observed)); on the smaller probes it is
+    /// no worse.
+    ///
     /// What could not be fixed, and what the subject's own basis cannot show, is in [`Basis::undetermined`].
     ///
     /// # Errors
@@ -55,6 +58,7 @@ impl Basis {
         subject: &mut dyn Subject,
         parameters: Option<&TensorSet>,
         batch: &GlobalBatch,
+        precision: &Precision,
     ) -> Result<Self, TomographyError> {
         let info = subject.info();
         if !info.limits.ignore_index {
@@ -79,7 +83,6 @@ impl Basis {
             }
             gradients.push((single.name, gradient));
         }
-        let precision = Precision::of(subject, batch, 0.0);
         let basis = Self::new(gradients, precision.gradient)?;
         open.push(OWN.to_owned());
         if ragged && !pads {
@@ -87,9 +90,8 @@ impl Basis {
         }
         let Some((sequence, position, gradient)) = first else { return Ok(basis.leaving_open(open)) };
         let alone = GlobalBatch::single(sequence.clone());
-        let precision = Precision::of(subject, &alone, 0.0);
-        let loss = loss_factor(subject, &sequence, position, &precision)?;
-        let tie = gradient_factor(subject, parameters, &alone, &gradient, &precision)?;
+        let loss = loss_factor(subject, &sequence, position, precision)?;
+        let tie = gradient_factor(subject, parameters, &Lone { batch: alone, gradient, loss }, precision)?;
         open.extend(undetermined(loss, tie));
         let factor = loss.unwrap_or(Factor::ONE).times(tie.unwrap_or(Factor::ONE));
         Ok(basis.over(factor.value, factor.error).leaving_open(open))
@@ -197,13 +199,20 @@ fn root(losses: &[f64]) -> Option<f64> {
     None
 }
 
+/// A batch with one supervised prediction.
+pub(super) struct Lone {
+    pub(super) batch: GlobalBatch,
+    pub(super) gradient: TensorSet,
+    /// The factor of its reported loss, where that is known.
+    pub(super) loss: Option<Factor>,
+}
+
 /// The factor of the gradient over that of the reported loss of one batch, by a finite difference along the gradient;
 /// `None` without parameters to set. The subject is left reset.
 pub(super) fn gradient_factor(
     subject: &mut dyn Subject,
     parameters: Option<&TensorSet>,
-    batch: &GlobalBatch,
-    gradient: &TensorSet,
+    Lone { batch, gradient, loss }: &Lone,
     precision: &Precision,
 ) -> Result<Option<Factor>, TomographyError> {
     let Some(parameters) = parameters else { return Ok(None) };
@@ -233,14 +242,23 @@ pub(super) fn gradient_factor(
     subject.reset()?;
     let slope = swept?.contract(&[1.0]);
     let reported = subject.accumulate(batch, &mut Discard)?.loss;
-    let rounding = precision.loss * reported.abs().max(1.0) / slope.step;
-    let error = (slope.uncertainty + rounding) / slope.value.abs() + precision.gradient;
+    // A loss r = c·ℓ errs by precision·c·max(ℓ, 1).
+    let c = loss.unwrap_or(Factor::ONE).value;
+    let uncertainty = slope.uncertainty + precision.loss * reported.abs().max(c) / slope.step;
+    let error = uncertainty / slope.value.abs() + precision.gradient;
     if slope.value > 0.0 && error < 0.5 {
         return Ok(Some(Factor { value: length / slope.value, error }));
     }
     let subject = subject.info().name;
-    let problem =
-        format!("the reported loss does not rise along its gradient: its slope is {:e}", slope.value);
+    let measured = format!("its slope is {:e} ± {uncertainty:.1e}", slope.value);
+    let problem = if slope.value > 0.0 {
+        format!(
+            "the slope of the reported loss along its gradient is too uncertain for a factor: {measured}. Take a dtype with \
+             less rounding, or give no parameters and leave the factor open"
+        )
+    } else {
+        format!("the reported loss does not rise along its gradient: {measured}")
+    };
     Err(TomographyError::Calibration { subject, problem })
 }
 
@@ -260,8 +278,9 @@ mod tests {
     fn weights(mut toy: Toy, with_parameters: bool) -> (super::super::Tomogram, Vec<f64>) {
         let batch = toy::batch([5, 3, 4, 3], |index, p| index == 0 && p == 2);
         let held = toy.held();
-        let basis = Basis::self_calibrated(&mut toy, with_parameters.then_some(&held), &batch).unwrap();
         let observed = Observed::of(&mut toy, &batch).unwrap();
+        let given = with_parameters.then_some(&held);
+        let basis = Basis::self_calibrated(&mut toy, given, &batch, &observed.precision).unwrap();
         let truth = TokenWeights::new(&toy.spec, &batch.layout()).unwrap().per_prediction(&batch);
         (recover(&basis, &observed.gradient, &observed.precision).unwrap(), truth)
     }
@@ -307,16 +326,32 @@ mod tests {
     fn losses_that_are_none_are_refused() {
         let batch = toy::batch([5, 3, 4, 3], |_, _| false);
         let mut negative = Toy { factors: (1.0, -1.0), ..Toy::new() };
-        let error = Basis::self_calibrated(&mut negative, None, &batch).unwrap_err();
+        let precision = Precision::of(&negative, &batch, 0.0);
+        let error = Basis::self_calibrated(&mut negative, None, &batch, &precision).unwrap_err();
         assert!(matches!(error, TomographyError::Calibration { .. }), "{error}");
         let mut falling = Toy { factors: (-1.0, 1.0), ..Toy::new() };
         let held = falling.held();
-        let error = Basis::self_calibrated(&mut falling, Some(&held), &batch).unwrap_err();
+        let error = Basis::self_calibrated(&mut falling, Some(&held), &batch, &precision).unwrap_err();
         assert!(error.to_string().contains("does not rise"), "{error}");
         let mut strict = Toy::new();
         strict.limits.ignore_index = false;
-        let error = Basis::self_calibrated(&mut strict, None, &batch).unwrap_err();
+        let error = Basis::self_calibrated(&mut strict, None, &batch, &precision).unwrap_err();
         assert!(matches!(error, TomographyError::Lacks { .. }), "{error}");
+    }
+
+    #[test]
+    fn noise_widens_the_errors_and_too_much_of_it_is_refused() {
+        let batch = toy::batch([5, 3, 4, 3], |_, _| false);
+        let mut toy = Toy::new();
+        let held = toy.held();
+        let common = |toy: &mut Toy, noise: f64| {
+            let precision = Precision::of(toy, &batch, noise);
+            Basis::self_calibrated(toy, Some(&held), &batch, &precision).map(|basis| basis.common_error())
+        };
+        let (quiet, noisy) = (common(&mut toy, 0.0).unwrap(), common(&mut toy, 1e-6).unwrap());
+        assert!(quiet < 1e-7 && noisy > 1e-6, "{quiet:e} {noisy:e}");
+        let error = common(&mut toy, 10.0).unwrap_err();
+        assert!(error.to_string().contains("too uncertain"), "{error}");
     }
 
     #[test]

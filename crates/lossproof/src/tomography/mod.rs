@@ -18,7 +18,7 @@
 
 mod basis;
 mod calibration;
-mod precision;
+pub(crate) mod precision;
 mod recover;
 mod regions;
 mod reported;

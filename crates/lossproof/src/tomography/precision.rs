@@ -1,7 +1,7 @@
 //! How exact what a subject hands over is: its dtype's rounding and its noise.
 
 use super::TomographyError;
-use crate::{Collect, Observation, Subject, TensorSet, parameters::distance};
+use crate::{Collect, Observation, ParameterInfo, Subject, SubjectInfo, TensorSet, parameters::distance};
 use lossproof_numerics::{Dtype, ErrorModel};
 use lossproof_spec::GlobalBatch;
 
@@ -21,16 +21,24 @@ impl Precision {
         Self { gradient: model.gradient_bound(dtype) + noise, loss: model.loss_bound(dtype) + noise }
     }
 
-    /// Of a subject on a batch, by what it says of itself. The head size is not declared; it is at most the width, and the
-    /// bound grows with it.
+    /// Of a subject on a batch, by what it says of itself.
     #[must_use]
     pub fn of(subject: &dyn Subject, batch: &GlobalBatch, noise: f64) -> Self {
-        let (info, parameters) = (subject.info(), subject.parameters());
-        let width = parameters.iter().find(|p| p.shape.len() == 2).map_or(1, |p| p.shape[1]);
-        let layers = parameters.iter().filter(|p| p.name.ends_with("mlp.c_proj.weight")).count();
-        let model = ErrorModel::new(info.limits.vocabulary, width, 1, layers, batch);
-        Self::new(&model, info.dtype, noise)
+        let info = subject.info();
+        Self::new(&error_model(&info, &subject.parameters(), batch), info.dtype, noise)
     }
+}
+
+/// Rounding model of a subject on a batch, by what it says of itself. The head size is not declared; it is at most the
+/// width, and the bound grows with it.
+pub(crate) fn error_model(
+    info: &SubjectInfo,
+    parameters: &[ParameterInfo],
+    batch: &GlobalBatch,
+) -> ErrorModel {
+    let width = parameters.iter().find(|p| p.shape.len() == 2).map_or(1, |p| p.shape[1]);
+    let layers = parameters.iter().filter(|p| p.name.ends_with("mlp.c_proj.weight")).count();
+    ErrorModel::new(info.limits.vocabulary, width, 1, layers, batch)
 }
 
 /// What a subject computed for one batch, and how exactly.

@@ -30,6 +30,7 @@ impl ReportedLosses {
     /// The losses that a subject reports for `count` batches (at least twice as many as predictions) of the layout of
     /// `batch` with random tokens. Every group keeps its size and every label that is ignored stays so, therefore the
     /// weights stay too. `evaluator` gives the token losses, and must hold the same parameters; without it the subject does.
+    /// `precision` is the subject's, noise included ([`Observed`](super::Observed)); an evaluator is taken to have no noise.
     ///
     /// The spread of the token losses decides the condition: about 60 where logits are of order one
     /// ([`probe_initial`](crate::probe_initial)), and thousands at GPT-2's initial scale, where all token losses are nearly
@@ -41,6 +42,7 @@ impl ReportedLosses {
         subject: &mut dyn Subject,
         mut evaluator: Option<&mut dyn Subject>,
         batch: &GlobalBatch,
+        precision: &Precision,
         count: usize,
         seed: u64,
     ) -> Result<Self, TomographyError> {
@@ -52,9 +54,8 @@ impl ReportedLosses {
             format!("prediction {index}: sequence {sequence}, position {position}")
         };
         let names: Vec<_> = known.iter().enumerate().map(name).collect();
-        let precision = Precision::of(evaluator.as_deref().unwrap_or(subject), batch, 0.0);
-        let own = Precision::of(subject, batch, 0.0);
-        let precision = Precision { loss: precision.loss.max(own.loss), ..own };
+        let evaluated = evaluator.as_deref().map_or(0.0, |other| Precision::of(other, batch, 0.0).loss);
+        let precision = Precision { loss: precision.loss.max(evaluated), ..*precision };
         let vocabulary = u32::try_from(subject.info().limits.vocabulary).unwrap_or(u32::MAX);
         let random = &mut ChaCha8Rng::seed_from_u64(seed);
         subject.reset()?;
@@ -225,7 +226,8 @@ mod tests {
         let naive = LossSpec::naive_accumulated_mean();
         for logged in [None, Some(naive)] {
             let mut toy = Toy { logged, ..Toy::new() };
-            let losses = ReportedLosses::of(&mut toy, None, &batch, 0, 1).unwrap();
+            let precision = Precision::of(&toy, &batch, 0.0);
+            let losses = ReportedLosses::of(&mut toy, None, &batch, &precision, 0, 1).unwrap();
             let of_loss = losses.recover(0.0).unwrap();
             assert!(of_loss.is_explained() && of_loss.equations == 22, "{of_loss}");
             let spec = logged.unwrap_or(toy.spec);
@@ -247,6 +249,9 @@ mod tests {
             // Four decimals: errors grow accordingly, and nothing differs for sure.
             let coarse = losses.recover(1e-4).unwrap();
             assert!(coarse.weights.iter().all(|weight| weight.error > 1e-5));
+            let noisy = Precision::of(&toy, &batch, 1e-4);
+            let noisy = ReportedLosses::of(&mut toy, None, &batch, &noisy, 0, 1).unwrap();
+            assert!(noisy.recover(0.0).unwrap().weights.iter().all(|weight| weight.error > 1e-5));
         }
     }
 
@@ -254,7 +259,8 @@ mod tests {
     fn a_loss_that_is_no_weighted_sum_says_so() {
         let batch = toy::batch([5, 3, 4, 3], |_, _| false);
         let mut toy = Toy::new();
-        let mut losses = ReportedLosses::of(&mut toy, None, &batch, 0, 1).unwrap();
+        let precision = Precision::of(&toy, &batch, 0.0);
+        let mut losses = ReportedLosses::of(&mut toy, None, &batch, &precision, 0, 1).unwrap();
         losses.probes[3].reported *= 1.01;
         let tomogram = losses.recover(0.0).unwrap();
         assert!(tomogram.fault().unwrap().starts_with("the reported loss is no weighted sum"), "{tomogram}");

@@ -2,7 +2,7 @@
 
 use super::{
     Basis, Precision, Tomogram, TomographyError, Unexplained, Weight, WeightGroup,
-    calibration::{Factor, gradient_factor, loss_factor, relabelled, undetermined},
+    calibration::{Factor, Lone, gradient_factor, loss_factor, relabelled, undetermined},
     precision::accumulated,
     prediction_name,
     recover::{Source, recover_above},
@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 /// `u_i` that a token has when sequence i is alone follows from the sequence cut off behind its first supervised prediction:
 /// there the same swap has the weight `c` of a lone token, and since a prediction does not see what follows it, the ratio
 /// is `u_i/c`. Then c is fixed as in [`Basis::self_calibrated`].
+///
+/// `precision` is the subject's on the batch, noise included ([`Observed`](super::Observed)); on the smaller probes it is
+/// no worse.
 ///
 /// Labels are swapped, inputs stay. A swap that changes nothing when its sequence is alone tells nothing, and leaves its
 /// weight undetermined: a group of its own. With a subject that makes its labels from its inputs that is every weight.
@@ -44,7 +47,7 @@ pub fn label_swaps(
         subject,
         parameters,
         vocabulary,
-        precision: precision.gradient,
+        precision,
         factors: BTreeMap::new(),
         undetermined: undetermined_by_swaps(batch),
     };
@@ -102,7 +105,7 @@ struct Swapper<'a> {
     subject: &'a mut dyn Subject,
     parameters: Option<&'a TensorSet>,
     vocabulary: u32,
-    precision: f64,
+    precision: &'a Precision,
     /// The weight of a lone token, by the length of its sequence and whether label 0 is given.
     factors: BTreeMap<(usize, bool), Factor>,
     undetermined: Vec<String>,
@@ -150,10 +153,10 @@ impl Swapper<'_> {
             return Ok(known);
         }
         let batch = GlobalBatch::single(lone.clone());
-        let exact = Precision::of(self.subject, &batch, 0.0);
-        let loss = loss_factor(self.subject, lone, position, &exact)?;
+        let loss = loss_factor(self.subject, lone, position, self.precision)?;
         let gradient = self.gradient(&batch)?;
-        let tie = gradient_factor(self.subject, self.parameters, &batch, &gradient, &exact)?;
+        let tie =
+            gradient_factor(self.subject, self.parameters, &Lone { batch, gradient, loss }, self.precision)?;
         if self.factors.is_empty() {
             self.undetermined.extend(undetermined(loss, tie));
         }
@@ -175,7 +178,7 @@ impl Swapper<'_> {
         let ratio = first.weights[0].value.abs();
         let own = |name: &String| to.scales.get(name).copied().unwrap_or(0.0);
         let floor = |(name, scale): (&String, &f64)| {
-            (name.clone(), 2.0 * self.precision * (scale + ratio * own(name)))
+            (name.clone(), 2.0 * self.precision.gradient * (scale + ratio * own(name)))
         };
         recover_above(&basis, &of.differences[index], &exact, &of.scales.iter().map(floor).collect())
     }
