@@ -12,6 +12,9 @@
 //! whatever scope and combination, because there is one rank with one micro-batch. Everything else is refused as
 //! [`Unsupported`](lossproof::Unsupported).
 //!
+//! The loop prints its loss and returns nothing. The loss reported here is made by the adapter, which averages the samples'
+//! losses as the loop does; the law `reported-loss` judges the adapter there, not femto-gpt.
+//!
 //! # How it differs from GPT-2
 //! - Both residual branches start from the *normalised* input: `n = ln_1(x)`, `m = ln_2(n + attn(n))`, `x′ = m + mlp(m)`.
 //! - Positions are fixed sines and cosines and no parameter: there is no `wpe.weight`.
