@@ -69,7 +69,7 @@ fn exact(parameters: &mut TensorSet, dtype: Dtype, random: &mut ChaCha8Rng) -> O
     let shape = embedding.shape().to_vec();
     let rounded = Tensor::new(shape, TensorValues::F64(values)).ok()?;
     parameters.insert(EMBEDDING.to_owned(), rounded);
-    let constant = if dtype == Dtype::F64 { 2.0_f64.powi(38) } else { 2.0_f64.powi(11) };
+    let constant = if dtype == Dtype::F64 { 2.0_f64.powi(38) } else { 2.0_f64.powi(15) };
     let mut bias: Vec<f64> = (0..width).map(|_| f64::from(random.random_range(-8_i32..=8)) / 8.0).collect();
     bias[0] = constant;
     Pinned::pin(parameters, bias)
