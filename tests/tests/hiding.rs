@@ -10,8 +10,8 @@ use lossproof_numerics::difference;
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Sequence, SequenceFields};
 use lossproof_tests::ours;
 
-/// What two ways of computing the same in f64 may differ by here: a hundred roundings or so, of sums of up to a few hundred
-/// terms.
+/// What two ways of computing the same in f64 may differ by here, 900 units of round-off: sums of a few hundred terms whose
+/// roundings add as they please. What the tests show differs by ten million times as much.
 const ROUNDING: f64 = 1e-13;
 /// What nobody takes for rounding.
 const VISIBLE: f64 = 1e-6;
@@ -29,6 +29,8 @@ enum Seen {
     Upstream(fn(usize) -> f64),
     /// Where the parameters go.
     Steps(Optimizer),
+    /// What a validation on the micro-batches prints.
+    Validation,
 }
 
 /// A test that somebody wrote.
@@ -77,6 +79,13 @@ impl Test {
                 steps.step(batch).expect("a step");
             }
             return flat(&read(subject)).iter().zip(before).map(|(after, before)| after - before).collect();
+        }
+        if let Seen::Validation = self.seen {
+            let corpus: Vec<MicroBatch> =
+                self.batches.iter().flat_map(GlobalBatch::micro_batches).cloned().collect();
+            let evaluation = subject.evaluation().expect("it validates");
+            let printed = evaluation.validate(&corpus).expect("batches inside its limits");
+            return vec![printed.loss, printed.perplexity];
         }
         let (mut loss, mut gradient) = (f64::NAN, TensorSet::new());
         for batch in &self.batches {
@@ -442,11 +451,36 @@ fn in_the_step() -> Vec<Hidden> {
     ]
 }
 
+/// Where a corpus is evaluated.
+fn in_the_validation() -> Vec<Hidden> {
+    let corpus = |lengths: &[&[&[usize]]]| Test::of(batch(lengths)).seen(Seen::Validation);
+    vec![
+        Hidden(
+            "ppl-mean-of-exp",
+            "losses that are all equal",
+            corpus(&[&[&[2]]]),
+            corpus(&[&[&[3, 9], &[7]]]),
+        ),
+        Hidden(
+            "ppl-average-of-batch-averages",
+            "batches of as many tokens",
+            corpus(&[&[&[5, 5], &[5, 5]]]),
+            corpus(&[&[&[3, 9], &[7]]]),
+        ),
+        Hidden(
+            "eval-batch-misweighted",
+            "a last batch that is full",
+            corpus(&[&[&[5, 5], &[5, 5]]]),
+            corpus(&[&[&[3, 9], &[7]]]),
+        ),
+    ]
+}
+
 #[test]
 fn what_its_authors_tested_with_does_not_show_it_and_ours_does() {
     let mut wrong = Vec::new();
     for Hidden(id, why, theirs, ours) in
-        in_the_loss().into_iter().chain(in_the_operators()).chain(in_the_step())
+        in_the_loss().into_iter().chain(in_the_operators()).chain(in_the_step()).chain(in_the_validation())
     {
         let fault = Fault::named(id).unwrap_or_else(|| panic!("{id} is not in the catalogue"));
         let (hidden, shown) = (theirs.apart(fault), ours.apart(fault));
