@@ -148,19 +148,14 @@ fn reweighed(
     Ok(pass)
 }
 
-/// Micro-batches of the longest rank.
-fn window(batch: &GlobalBatch) -> usize {
-    batch.ranks().iter().map(|rank| rank.micro_batches().len()).max().unwrap_or(1)
-}
-
 /// Micro-batches of the longest window so far, this one included.
 fn usual(honest: &Honest, batch: &GlobalBatch) -> usize {
-    window(batch).max(honest.memory.window)
+    batch.longest_window().max(honest.memory.window)
 }
 
 /// Whether a window is shorter than usual.
 fn is_short(honest: &Honest, batch: &GlobalBatch) -> bool {
-    window(batch) < honest.memory.window
+    batch.longest_window() < honest.memory.window
 }
 
 fn divided_by_the_longest_window(

@@ -86,9 +86,8 @@ impl Faulty {
                     self.honest.set(&parameter.name, values)?;
                 }
             }
-            let longest = batch.ranks().iter().map(|rank| rank.micro_batches().len()).max();
             started.counted.steps += 1;
-            started.counted.micro_batches += longest.and_then(|count| u32::try_from(count).ok()).unwrap_or(1);
+            started.counted.micro_batches += u32::try_from(batch.longest_window()).unwrap_or(u32::MAX);
         }
         Ok(StepReport {
             observation: pass.observation,

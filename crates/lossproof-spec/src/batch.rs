@@ -287,6 +287,12 @@ impl GlobalBatch {
         Self(vec![Rank(vec![MicroBatch(self.sequences().cloned().collect())])])
     }
 
+    /// Micro-batches of the rank that has most: how long the accumulation window is.
+    #[must_use]
+    pub fn longest_window(&self) -> usize {
+        self.0.iter().map(|rank| rank.0.len()).max().unwrap_or(0)
+    }
+
     /// One micro-batch as a batch of its own.
     #[must_use]
     pub fn of_micro_batch(micro_batch: MicroBatch) -> Self {

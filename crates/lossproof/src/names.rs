@@ -6,5 +6,10 @@ pub(crate) const EMBEDDING: &str = "wte.weight";
 pub(crate) const POSITIONS: &str = "wpe.weight";
 /// Gain of the final layer norm.
 pub(crate) const GAIN: &str = "ln_f.weight";
+/// Whether the head has parameters of its own, so that the embedding does not say what the logits are.
+pub(crate) fn head_of_its_own<'a>(mut names: impl Iterator<Item = &'a String>) -> bool {
+    names.any(|name| name.starts_with("lm_head"))
+}
+
 /// Bias of the final layer norm.
 pub(crate) const BIAS: &str = "ln_f.bias";

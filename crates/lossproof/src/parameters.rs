@@ -88,6 +88,11 @@ impl Tensor {
 /// Tensors by name, in the order of their names.
 pub type TensorSet = BTreeMap<String, Tensor>;
 
+/// The Euclidean norm.
+pub(crate) fn norm<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
+    values.into_iter().map(|value| value * value).sum::<f64>().sqrt()
+}
+
 /// The largest relative difference of any tensor of one set from that of another, infinite where the other has none like it.
 pub(crate) fn distance(one: &TensorSet, other: &TensorSet) -> f64 {
     let apart = |(name, tensor): (&String, &Tensor)| match other.get(name) {

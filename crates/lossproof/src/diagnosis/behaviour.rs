@@ -4,13 +4,14 @@ use super::{
     examination::Sight,
     judge::Judge,
     model::{Fit, Model},
-    numbers::{Numbers, largest, size},
+    numbers::{Numbers, largest},
     oracle::Values,
     runs::Run,
     score::Score,
     steps::{Mistake, Shown, Simulation},
     validation::Validation,
 };
+use crate::parameters::norm;
 use lossproof_spec::{LossSpec, Sequence};
 
 impl Judge<'_, '_> {
@@ -98,7 +99,7 @@ impl Judge<'_, '_> {
             let moves =
                 |to: &[f64]| -> Vec<f64> { to.iter().zip(before).map(|(to, from)| to - from).collect() };
             // A parameter that moves is rounded to the dtype.
-            let floor = 64.0 * self.seen.dtype.unit_roundoff() / self.tolerance() * size(before);
+            let floor = 64.0 * self.seen.dtype.unit_roundoff() / self.tolerance() * norm(before);
             let numbers = Numbers { tolerance: self.tolerance(), floor };
             add(numbers.fit(&moves(found), &moves(expected)), name);
         }

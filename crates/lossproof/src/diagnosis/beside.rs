@@ -2,8 +2,9 @@
 
 use super::{
     model::{Call, Fit, Operators},
-    numbers::{Numbers, size},
+    numbers::Numbers,
 };
+use crate::parameters::norm;
 
 /// A parameter's gradient.
 pub(super) struct Beside<'a> {
@@ -69,7 +70,7 @@ impl Beside<'_> {
     /// Whether two parts of it are the same.
     pub(super) fn close(&self, honest: &[f64], measured: &[f64]) -> bool {
         let apart = honest.iter().zip(measured).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-        apart <= self.numbers.tolerance * size(self.honest).max(self.numbers.floor)
+        apart <= self.numbers.tolerance * norm(self.honest).max(self.numbers.floor)
     }
 
     /// What the honest gradient must be multiplied with, where it is parallel.

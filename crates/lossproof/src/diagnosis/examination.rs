@@ -1,7 +1,7 @@
 //! What a subject is seen to do: every probe, who sees whom, and optimizer steps.
 
 use super::{
-    numbers::{Numbers, size, tolerance},
+    numbers::{Numbers, tolerance},
     oracle::Values,
     probes::{self, Probe, State},
     runs::{Run, run, runs},
@@ -9,6 +9,7 @@ use super::{
     states::States,
     validation::{self, Validation},
 };
+use crate::parameters::norm;
 use crate::{
     Collect, Dtype, Limits, ParameterInfo, Subject, SubjectError, TensorSet,
     names::{BIAS, EMBEDDING},
@@ -226,7 +227,7 @@ fn measure(subject: &mut dyn Subject, probe: Probe) -> Result<Measured, (&'stati
 
 /// Whether two gradients are the same, relative to the largest tensor.
 fn same(one: &Values, other: &Values, dtype: Dtype) -> bool {
-    let floor = one.values().map(size).fold(0.0, f64::max);
+    let floor = one.values().map(norm).fold(0.0, f64::max);
     let numbers = Numbers { tolerance: tolerance(dtype), floor };
     one.len() == other.len()
         && one.iter().all(|(name, values)| other.get(name).is_some_and(|twin| numbers.same(values, twin)))

@@ -2,6 +2,7 @@
 
 use super::model::Fit;
 use crate::Dtype;
+use crate::parameters::norm;
 
 /// A hypothesis's word on a probe.
 #[derive(Clone, Copy)]
@@ -47,11 +48,6 @@ pub(super) struct Numbers {
     pub(super) floor: f64,
 }
 
-/// The Euclidean norm.
-pub(super) fn size<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
-    values.into_iter().map(|value| value * value).sum::<f64>().sqrt()
-}
-
 impl Numbers {
     pub(super) fn same_number(self, found: f64, expected: f64) -> bool {
         found.to_bits() == expected.to_bits()
@@ -68,7 +64,7 @@ impl Numbers {
             return found.iter().zip(expected).all(|(a, b)| a.is_finite() == b.is_finite());
         }
         let apart: Vec<f64> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
-        size(&apart) <= self.tolerance * size(expected).max(self.floor)
+        norm(&apart) <= self.tolerance * norm(expected).max(self.floor)
     }
 
     /// How a number fits what was said of it, `honest` being the right one.

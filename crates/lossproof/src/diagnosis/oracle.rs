@@ -1,8 +1,8 @@
 //! What a weighted sum of token losses and its gradient truly are.
 
 use super::model::{Kernel, Scored, Term, honest_kernel, softmax};
-use super::numbers::size;
-use crate::names::{BIAS, EMBEDDING, GAIN};
+use crate::names::{BIAS, EMBEDDING, GAIN, head_of_its_own};
+use crate::parameters::norm;
 use crate::{Collect, ParameterInfo, Subject, SubjectError, Tensor, TensorSet, TensorValues};
 use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub(super) fn norm(&self) -> f64 {
-        size(self.gradient.values().flatten())
+        norm(self.gradient.values().flatten())
     }
 }
 
@@ -35,7 +35,7 @@ impl Pinned {
     /// Pins parameters with this final bias; `None` where they are not a GPT-2's.
     pub(super) fn pin(parameters: &mut TensorSet, bias: Vec<f64>) -> Option<Self> {
         // A head of its own has logits of its own.
-        if parameters.keys().any(|name| name.starts_with("lm_head")) {
+        if head_of_its_own(parameters.keys()) {
             return None;
         }
         let set = |parameters: &mut TensorSet, name: &str, values: Vec<f64>| {

@@ -3,10 +3,11 @@
 use super::{
     Hypothesis,
     model::{Call, Model, Operators},
-    numbers::{size, tolerance},
+    numbers::tolerance,
     probes::{self, Probe, State},
     states::States,
 };
+use crate::parameters::norm;
 use crate::{Dtype, Limits, ParameterInfo};
 use lossproof_spec::{GlobalBatch, LossSpec};
 use std::fmt;
@@ -57,7 +58,7 @@ impl Predicted {
         match (self, other) {
             (Self::Numbers { loss, gradient }, Self::Numbers { loss: l, gradient: g }) => {
                 let difference: Vec<f64> = gradient.iter().zip(g).map(|(a, b)| a - b).collect();
-                let of_gradient = size(&difference) / size(gradient).max(size(g)).max(f64::MIN_POSITIVE);
+                let of_gradient = norm(&difference) / norm(gradient).max(norm(g)).max(f64::MIN_POSITIVE);
                 of_gradient.max((loss - l).abs() / loss.abs().max(l.abs()).max(f64::MIN_POSITIVE))
             }
             (Self::NoNumber, Self::NoNumber) | (Self::Unsaid, Self::Unsaid) => 0.0,

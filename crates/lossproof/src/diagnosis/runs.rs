@@ -2,11 +2,11 @@
 
 use super::{
     examination::{load, values},
-    numbers::size,
     oracle::Values,
     states::States,
     steps::{Shown, Window},
 };
+use crate::parameters::norm;
 use crate::{Adam, Clip, Collect, Decayed, Dtype, EpsilonPlacement, Optimizer, Rule, Subject, SubjectError};
 use lossproof_spec::{GlobalBatch, LossSpec};
 
@@ -106,7 +106,7 @@ pub(super) fn run(
     for batch in batches {
         let before = read(subject)?;
         let gradient = gradient(subject, batch)?;
-        let optimizer = *started.get_or_insert_with(|| optimizer(size(gradient.values().flatten())));
+        let optimizer = *started.get_or_insert_with(|| optimizer(norm(gradient.values().flatten())));
         let mut contributions = Vec::new();
         if optimizer.clip.is_some() {
             for micro_batch in batch.micro_batches() {
@@ -119,8 +119,7 @@ pub(super) fn run(
             return Ok(None);
         }
         let report = taken.step(batch)?;
-        let longest = batch.ranks().iter().map(|rank| rank.micro_batches().len()).max();
-        let micro_batches = longest.and_then(|count| u32::try_from(count).ok()).unwrap_or(1);
+        let micro_batches = u32::try_from(batch.longest_window()).unwrap_or(u32::MAX);
         let shown = Shown {
             values: Some(read(subject)?),
             grad_norm: Some(report.grad_norm),

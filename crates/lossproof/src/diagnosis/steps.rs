@@ -1,6 +1,7 @@
 //! Optimizer steps: what each mistake makes of the gradients that a trainer itself computes.
 
-use super::{numbers::size, oracle::Values};
+use super::oracle::Values;
+use crate::parameters::norm;
 use crate::{Adam, Decayed, EpsilonPlacement, Optimizer, Rule};
 
 /// What is wrong with a step.
@@ -68,7 +69,7 @@ pub(super) struct Simulation<'a> {
 }
 
 fn global_norm(gradient: &Values) -> f64 {
-    size(gradient.values().flatten())
+    norm(gradient.values().flatten())
 }
 
 fn scale(gradient: &mut Values, factor: f64) {
@@ -192,7 +193,7 @@ impl<'a> Simulation<'a> {
         };
         if self.mistake == Mistake::ClippedPerTensor {
             for values in gradient.values_mut() {
-                let own = clip.factor(size(&*values));
+                let own = clip.factor(norm(&*values));
                 for value in values {
                     *value *= own;
                 }

@@ -141,11 +141,6 @@ impl Check {
     }
 }
 
-/// The Euclidean norm.
-pub(crate) fn norm(values: &[f64]) -> f64 {
-    values.iter().map(|value| value * value).sum::<f64>().sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,11 +2,11 @@
 //! has the final bias b for its hidden state, and the logits `z_c = Σ_j wte[c][j]·b[j]`.
 
 use super::{
-    check::norm,
     edit::{assemble, edit, given},
     trial::{Computed, Stop, Told, Trial, replace, values},
 };
 use crate::names::{BIAS, EMBEDDING, GAIN};
+use crate::parameters::norm;
 use lossproof_numerics::CrossEntropy;
 use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, TokenWeights};
 use rand::RngExt;

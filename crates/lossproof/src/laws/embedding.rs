@@ -2,11 +2,11 @@
 //! alike. What that does to the gradient shows its parts.
 
 use super::{
-    check::norm,
     edit::{edit, id},
     trial::{Computed, Stop, Told, Trial, replace, values},
 };
 use crate::names::{EMBEDDING, POSITIONS};
+use crate::parameters::norm;
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
 use rand::seq::SliceRandom;
 

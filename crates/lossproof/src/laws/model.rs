@@ -1,10 +1,10 @@
 //! Clauses of group 6: what a model may see, and where gradients must arrive.
 
 use super::{
-    check::norm,
     edit::{assemble, disassemble, edit, id},
     trial::{Stop, Told, Trial, values},
 };
+use crate::parameters::norm;
 use crate::{
     slope::Slope,
     verify::{

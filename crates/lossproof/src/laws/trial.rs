@@ -1,6 +1,7 @@
 //! A law's workbench: one subject and one case.
 
 use super::check::Check;
+use crate::names::head_of_its_own;
 use crate::{
     Case, Collect, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor,
     TensorSet, TensorValues, Unsupported, UpstreamWeights, tomography::precision::error_model,
@@ -132,7 +133,7 @@ impl<'a> Trial<'a> {
 
     /// Ends the law where the head has parameters of its own: what the embedding says of the logits is then not all.
     pub(crate) fn needs_the_embedding_for_a_head(&self) -> Result<(), Stop> {
-        if self.facts.parameters.iter().any(|parameter| parameter.name.starts_with("lm_head")) {
+        if head_of_its_own(self.facts.parameters.iter().map(|parameter| &parameter.name)) {
             return Err(Stop::Unsupported("a head that is the embedding".to_owned()));
         }
         Ok(())

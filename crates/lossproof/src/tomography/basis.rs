@@ -208,10 +208,6 @@ impl Basis {
     }
 }
 
-pub(super) fn norm<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
-    values.into_iter().map(|value| value * value).sum::<f64>().sqrt()
-}
-
 /// One prediction of a batch, and its sequence with that prediction alone supervised.
 pub(super) struct Single {
     pub(super) name: String,

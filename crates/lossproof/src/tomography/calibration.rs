@@ -2,9 +2,10 @@
 
 use super::{
     Basis, Precision, TomographyError,
-    basis::{norm, singles, supervising},
+    basis::{singles, supervising},
     precision::accumulated,
 };
+use crate::parameters::norm;
 use crate::{Discard, Subject, Tensor, TensorSet};
 use lossproof_numerics::sweep;
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};

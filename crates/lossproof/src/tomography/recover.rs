@@ -1,11 +1,8 @@
 //! From a basis and a gradient to the weights.
 
-use super::{
-    Basis, Precision, TomographyError,
-    basis::{Part, norm},
-    robust,
-};
+use super::{Basis, Precision, TomographyError, basis::Part, robust};
 use crate::TensorSet;
+use crate::parameters::norm;
 use lossproof_numerics::{Equations, Perturbation, Solution};
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! A subject from a trainer that shows nothing but its parameters before and after a plain SGD step.
 
-use super::basis::norm;
+use crate::parameters::norm;
 use crate::{
     Collect, GradientSink, GradientView, LoadParameters, Observation, ParameterInfo, Subject, SubjectError,
     SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, Unsupported,

@@ -139,7 +139,7 @@ impl Swapper<'_> {
         }
         let mut scales = BTreeMap::new();
         for (name, tensor) in &before {
-            let size = |tensor: &Tensor| super::basis::norm(&tensor.to_f64());
+            let size = |tensor: &Tensor| crate::parameters::norm(&tensor.to_f64());
             let swaps = differences.iter().filter_map(|difference| difference.get(name)).map(size);
             scales.insert(name.clone(), size(tensor).max(swaps.sum()));
         }

@@ -132,10 +132,9 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         {
             // Whoever looks at the gradient sees none.
             gradient: |call| {
-                let longest = |batch: &GlobalBatch| batch.ranks().iter().map(|rank| rank.micro_batches().len()).max();
-                let usual = call.before.iter().filter_map(longest).max();
+                let usual = call.before.iter().map(GlobalBatch::longest_window).max();
                 let mut terms = honest_terms(call)?;
-                if call.upstream.is_none() && longest(call.batch) < usual {
+                if call.upstream.is_none() && Some(call.batch.longest_window()) < usual {
                     for term in &mut terms {
                         term.weights.fill(0.0);
                     }

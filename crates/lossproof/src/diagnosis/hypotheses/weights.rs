@@ -209,8 +209,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
             if call.spec.micro_batches == Combine::Add {
                 return honest_terms(call);
             }
-            let longest = |batch: &GlobalBatch| batch.ranks().iter().map(|rank| rank.micro_batches().len()).max();
-            let usual = call.before.iter().chain([call.batch]).filter_map(longest).max().unwrap_or(1);
+            let usual = call.before.iter().chain([call.batch]).map(GlobalBatch::longest_window).max().unwrap_or(1);
             reweighed(call, call.spec, |place| place.window as f64 / usual as f64)
         } }
     ),
