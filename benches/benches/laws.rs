@@ -1,12 +1,10 @@
 //! The cost of each law on one implementation: sixteen random cases of gpt2-pico in f64.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use lossproof::{
-    Dtype,
-    laws::{Campaign, LAWS},
-};
 use lossproof_benches::both;
 use lossproof_gpt2::Config;
+use lossproof_laws::{Campaign, LAWS};
+use lossproof_spec::Dtype;
 use std::time::Duration;
 
 fn laws(criterion: &mut Criterion) {

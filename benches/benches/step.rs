@@ -1,9 +1,10 @@
 //! One step, forward and backward, of the reference and of libtorch: gpt2-nano in f64 and gpt2-small in f32.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use lossproof::{Discard, Dtype};
 use lossproof_benches::{batch, both};
 use lossproof_gpt2::Config;
+use lossproof_spec::Dtype;
+use lossproof_subject::Discard;
 use std::time::Duration;
 
 fn step(criterion: &mut Criterion, config: Config, dtype: Dtype, sequences: u32, length: u32) {

@@ -1,8 +1,8 @@
 //! What the benches share: both implementations at the same parameters, and a batch for them.
 
-use lossproof::{Device, Dtype, Subject, SubjectError};
 use lossproof_gpt2::{Config, probe_initial, reference};
-use lossproof_spec::{BatchError, GlobalBatch, MicroBatch, Rank, Sequence};
+use lossproof_spec::{BatchError, Dtype, GlobalBatch, MicroBatch, Rank, Sequence};
+use lossproof_subject::{Device, Subject, SubjectError};
 use lossproof_torch::{Gpt2Config, libtorch};
 
 /// A named subject.

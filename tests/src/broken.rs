@@ -1,10 +1,10 @@
 //! Trainers with one thing wrong: an honest subject, and what is changed on its way in or out.
 
-use lossproof::{
+use lossproof_spec::{GlobalBatch, LossSpec};
+use lossproof_subject::{
     GradientSink, GradientView, LoadParameters, Observation, ParameterInfo, SinkError, Subject, SubjectError,
     SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, Unsupported,
 };
-use lossproof_spec::{GlobalBatch, LossSpec};
 
 /// What is wrong with a trainer.
 #[derive(Clone, Copy)]

@@ -2,11 +2,11 @@
 //! in f64 as the papers write it. It is a third optimizer beside those of the reference and libtorch, and the place
 //! to make mistakes in.
 
-use lossproof::{
-    Adam, Collect, EpsilonPlacement, GradientSink, Observation, Optimizer, OptimizerSteps, ParameterInfo,
-    Rule, StepReport, Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, Unsupported,
+use lossproof_spec::{Adam, CompensatedSum, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule};
+use lossproof_subject::{
+    Collect, GradientSink, Observation, OptimizerSteps, ParameterInfo, StepReport, Subject, SubjectError,
+    SubjectInfo, Tensor, TensorSet, TensorValues, Unsupported,
 };
-use lossproof_spec::{CompensatedSum, GlobalBatch, LossSpec};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -230,7 +230,7 @@ impl Subject for ByHand {
         self.inner.accumulate(batch, gradients)
     }
 
-    fn parameter_loading(&mut self) -> Option<&mut dyn lossproof::LoadParameters> {
+    fn parameter_loading(&mut self) -> Option<&mut dyn lossproof_subject::LoadParameters> {
         self.inner.parameter_loading()
     }
 

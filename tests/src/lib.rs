@@ -20,10 +20,11 @@ pub use broken::{Break, Broken};
 pub use by_hand::{ByHand, Mistake};
 pub use text::text_batches;
 
-use lossproof::{Device, Dtype, Recorded, Subject};
+use lossproof_cases::Recorded;
 use lossproof_gpt2::{Config, ModelShape, reference};
 use lossproof_numerics::ErrorModel;
-use lossproof_spec::GlobalBatch;
+use lossproof_spec::{Dtype, GlobalBatch};
+use lossproof_subject::{Device, Subject};
 use lossproof_torch::{Activation, Gpt2Config, libtorch};
 
 /// The recording of gpt2-pico, as bytes.

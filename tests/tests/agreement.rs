@@ -2,13 +2,13 @@
 //! padding, smoothing and z-loss; and the closed forms and the structure of zeros hold for both.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lossproof::{Collect, Dtype, Observation, Subject, SubjectError, Tensor, TensorSet};
 use lossproof_gpt2::{Config, probe_initial};
 use lossproof_numerics::{CrossEntropy, difference, gpt2_blocks};
 use lossproof_spec::{
-    Combine, CompensatedSum, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Rank, Reduction, Scope,
+    Combine, CompensatedSum, Dtype, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Rank, Reduction, Scope,
     Sequence, SequenceFields, TokenWeights,
 };
+use lossproof_subject::{Collect, Observation, Subject, SubjectError, Tensor, TensorSet};
 use lossproof_tests::{
     Door, NANO, error_model, hard_batch, ours, packed_batch, ragged_batch, random_batch, recorded, theirs,
 };

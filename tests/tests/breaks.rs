@@ -4,19 +4,17 @@
 //! is blamed. A statement that no break turns red would show nothing by being green: the last test forbids it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lossproof::{
-    Dtype, load_all,
-    verify::{
-        self, Directions, Part, Report, Statement, Streamed, ThirdForward, Verdict, Verification, verify,
-        verify_streamed,
-    },
-};
 use lossproof_gpt2::{Config, probe_initial};
-use lossproof_spec::{Combine, GlobalBatch, LossSpec, Reduction, Scope};
+use lossproof_spec::{Combine, Dtype, GlobalBatch, LossSpec, Reduction, Scope};
+use lossproof_subject::load_all;
 use lossproof_tests::{
     Break, Broken, Door, PICO, error_model, ours, ragged_batch, recorded, theirs, theirs_with,
 };
 use lossproof_torch::Activation;
+use lossproof_verify::{
+    self, Directions, Part, Report, Statement, Streamed, ThirdForward, Verdict, Verification, verify,
+    verify_streamed,
+};
 use std::{collections::BTreeSet, fmt::Write, sync::Arc};
 
 fn batch() -> GlobalBatch {

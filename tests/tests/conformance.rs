@@ -3,14 +3,15 @@
 //! `LOSSPROOF_DEVICE` moves them: cpu (the default), cuda or cuda:INDEX. `LOSSPROOF_CASES` is another folder for the case
 //! files, for a machine that has the program without the workspace.
 
-use lossproof::{Device, Dtype, Subject, SubjectError};
 use lossproof_gpt2::{Config, reference};
+use lossproof_spec::Dtype;
+use lossproof_subject::{Device, Subject, SubjectError};
 use lossproof_torch::{Gpt2Config, libtorch};
 
 fn device() -> Result<Device, SubjectError> {
     let name = std::env::var("LOSSPROOF_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
     let failed = |message: String| SubjectError::Failed { subject: "LOSSPROOF_DEVICE".to_owned(), message };
-    name.parse().map_err(|error: lossproof::UnknownDevice| failed(error.to_string()))
+    name.parse().map_err(|error: lossproof_subject::UnknownDevice| failed(error.to_string()))
 }
 
 fn ours(config: Config, dtype: Dtype) -> Result<Box<dyn Subject>, SubjectError> {

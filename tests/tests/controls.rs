@@ -1,14 +1,15 @@
 //! What looks like a bug and is none: legitimate variants pass every law, and facts that were reported as bugs hold.
 
-use lossproof::{
-    Adam, Collect, Dtype, EpsilonPlacement, Optimizer, Rule, Subject, SubjectError, TensorSet,
-    laws::{Campaign, LAWS, Verdict},
-    strategies::Size,
-};
+use lossproof_cases::strategies::Size;
 use lossproof_faults::{Control, Fault};
 use lossproof_gpt2::Config;
+use lossproof_laws::{Campaign, LAWS, Verdict};
 use lossproof_numerics::difference;
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Sequence, SequenceFields};
+use lossproof_spec::{
+    Adam, Dtype, EpsilonPlacement, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Optimizer, Rank, Rule,
+    Sequence, SequenceFields,
+};
+use lossproof_subject::{Collect, Subject, SubjectError, TensorSet};
 use lossproof_tests::{error_model, hard_batch, ours, packed_batch, ragged_batch};
 use lossproof_torch::{Gpt2Config, libtorch};
 use rayon::prelude::*;
@@ -45,7 +46,7 @@ fn computed(subject: &mut dyn Subject, spec: &LossSpec, batch: &GlobalBatch) -> 
 
 /// The largest relative difference of any tensor.
 fn apart(one: &TensorSet, other: &TensorSet) -> f64 {
-    let apart = |(name, tensor): (&String, &lossproof::Tensor)| {
+    let apart = |(name, tensor): (&String, &lossproof_subject::Tensor)| {
         let twin = &other[name];
         let difference = difference(|i| tensor.get(i), |i| twin.get(i), 0..tensor.elements());
         difference.relative_to(difference.expected.max(f64::MIN_POSITIVE))
@@ -86,7 +87,7 @@ fn the_operators_written_out_agree_with_the_reference() {
 fn operators_cannot_be_broken_in_a_model_of_no_known_configuration() {
     let pico = Gpt2Config::named("gpt2-pico").expect("a configuration");
     let wide = Gpt2Config { width: 16, ..pico };
-    let honest = libtorch(&wide, Dtype::F64, lossproof::Device::Cpu).expect("libtorch");
+    let honest = libtorch(&wide, Dtype::F64, lossproof_subject::Device::Cpu).expect("libtorch");
     let fault = Fault::named("softmax-backward-diagonal-only").expect("it is in the catalogue");
     let mut subject = fault.inject(honest);
     let answer = subject.accumulate(&ragged_batch(1), &mut Collect::default());
@@ -183,7 +184,7 @@ fn where_epsilon_stands_is_a_declaration_that_is_honoured() {
             epsilon,
             epsilon_placement,
             weight_decay: 0.0,
-            decayed: lossproof::Decayed::All,
+            decayed: lossproof_spec::Decayed::All,
         }),
         ..Optimizer::sgd(0.125)
     };

@@ -1,17 +1,19 @@
 //! Every known bug is named, and trainers without one are not taken for one that has.
 
-use lossproof::{
-    Collect, Dtype, GradientSink, GradientView, Limits, LoadParameters, Observation, ParameterInfo, Subject,
-    SubjectError, SubjectInfo, TokenLosses, Unsupported,
-    diagnosis::{Diagnosis, Examiner, Hypothesis, Plan},
-    laws::{Campaign, Law, Verdict},
-};
+use lossproof_diagnosis::{Diagnosis, Diagnostician, Hypothesis, Plan};
 use lossproof_faults::{Control, Fault};
 use lossproof_gpt2::Config;
-use lossproof_spec::{EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Rank, Scope};
+use lossproof_laws::Examiner;
+use lossproof_laws::{Campaign, Law, Verdict};
+use lossproof_spec::{Dtype, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Rank, Scope};
+use lossproof_subject::{
+    Collect, GradientSink, GradientView, Limits, LoadParameters, Observation, ParameterInfo, Subject,
+    SubjectError, SubjectInfo, TokenLosses, Unsupported,
+};
 use lossproof_tests::{ours, theirs};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 fn honest() -> Box<dyn Subject> {
     ours(Config::Pico, Dtype::F64)
@@ -148,7 +150,7 @@ fn the_failure_of_a_law_carries_the_diagnosis() {
     assert!(said.contains("looks like ga-mean-of-means") && said.contains("remedy:"), "{said}");
 
     let law = Law::named("finite-differences").unwrap();
-    let examiner = Some(Examiner::with_reference(|| Ok(honest())));
+    let examiner = Some(Arc::new(Diagnostician::with_reference(|| Ok(honest()))) as Arc<dyn Examiner>);
     let report =
         Campaign { examiner, ..campaign }.run(law, &mut *broken("concat-gradient-misaligned")).unwrap();
     assert!(report.to_string().contains("looks like concat-gradient-misaligned"), "{report}");

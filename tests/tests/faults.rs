@@ -1,12 +1,11 @@
 //! Every law can fail: which of them each deliberate break turns red is a snapshot, and none stays green under all.
 
-use lossproof::{
-    Dtype, Subject,
-    laws::{Campaign, LAWS, Law, Verdict},
-    strategies::Size,
-};
+use lossproof_cases::strategies::Size;
 use lossproof_faults::{Fault, without_fault};
 use lossproof_gpt2::Config;
+use lossproof_laws::{Campaign, LAWS, Law, Verdict};
+use lossproof_spec::Dtype;
+use lossproof_subject::Subject;
 use lossproof_tests::ours;
 use rayon::prelude::*;
 use std::{collections::BTreeSet, fmt::Write};

@@ -1,13 +1,14 @@
 //! Why nobody saw it: each fault beside what its authors tested with, where it makes no difference, and beside something
 //! ragged, where it does.
 
-use lossproof::{
-    Adam, Clip, Collect, Decayed, Dtype, Optimizer, Rule, Subject, Tensor, TensorSet, TensorValues,
-};
 use lossproof_faults::Fault;
 use lossproof_gpt2::Config;
 use lossproof_numerics::difference;
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Sequence, SequenceFields};
+use lossproof_spec::{
+    Adam, Clip, Decayed, Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Optimizer, Rank, Rule,
+    Sequence, SequenceFields,
+};
+use lossproof_subject::{Collect, Subject, Tensor, TensorSet, TensorValues};
 use lossproof_tests::ours;
 
 /// What two ways of computing the same in f64 may differ by here, 900 units of round-off: sums of a few hundred terms whose
@@ -257,7 +258,7 @@ fn adam() -> Optimizer {
         beta_2: 0.95,
         // As good as none, and 0/ε is a number.
         epsilon: 1e-300,
-        epsilon_placement: lossproof::EpsilonPlacement::AfterCorrection,
+        epsilon_placement: lossproof_spec::EpsilonPlacement::AfterCorrection,
         weight_decay: 0.0,
         decayed: Decayed::All,
     };

@@ -1,13 +1,13 @@
 //! Mistakes that hide behind something else, and the laws that see them all the same.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lossproof::{
-    Collect, Dtype, GradientSink, GradientView, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
-    Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
-    laws::{Campaign, Law, Report, Verdict},
-};
 use lossproof_gpt2::Config;
-use lossproof_spec::{EmptyGroup, GlobalBatch, Group, LossSpec, Prediction, TokenWeights};
+use lossproof_laws::{Campaign, Law, Report, Verdict};
+use lossproof_spec::{Dtype, EmptyGroup, GlobalBatch, Group, LossSpec, Prediction, TokenWeights};
+use lossproof_subject::{
+    Collect, GradientSink, GradientView, LoadParameters, Observation, OptimizerSteps, ParameterInfo, Subject,
+    SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
+};
 use lossproof_tests::{Door, ours};
 
 /// What is wrong with a trainer.
@@ -41,7 +41,7 @@ struct Mistaken {
 impl Mistaken {
     /// Logits of a model that was made to give the same everywhere: by a final gain of zero.
     fn pinned(&self) -> Option<Vec<f64>> {
-        let values = |name: &str| self.loaded.get(name).map(lossproof::Tensor::to_f64);
+        let values = |name: &str| self.loaded.get(name).map(lossproof_subject::Tensor::to_f64);
         let (gain, bias, embedding) = (values("ln_f.weight")?, values("ln_f.bias")?, values("wte.weight")?);
         let logit = |row: &[f64]| row.iter().zip(&bias).map(|(w, b)| w * b).sum();
         gain.iter().all(|gain| *gain == 0.0).then(|| embedding.chunks(bias.len()).map(logit).collect())
@@ -113,8 +113,8 @@ impl Subject for Mistaken {
                     if let Some(before) = self.before.get(&parameter.name) {
                         values.iter_mut().zip(before.to_f64()).for_each(|(value, before)| *value += before);
                     }
-                    let values = lossproof::TensorValues::F64(values.clone());
-                    let tensor = lossproof::Tensor::new(parameter.shape.clone(), values).unwrap();
+                    let values = lossproof_subject::TensorValues::F64(values.clone());
+                    let tensor = lossproof_subject::Tensor::new(parameter.shape.clone(), values).unwrap();
                     self.before.insert(parameter.name.clone(), tensor);
                 }
                 Mistake::KeyBias(amount) if parameter.name == "h.0.attn.c_attn.bias" => {

@@ -1,13 +1,13 @@
 //! The whole verification at nano and at the true shape of gpt2-small.
 
-use lossproof::{
-    Device, Dtype, ParameterFile, probe_values,
-    verify::{Directions, Make, Streamed, Verdict, Verification, verify, verify_streamed},
-};
 use lossproof_gpt2::{Config, probe_initial, reference_at};
-use lossproof_spec::{GlobalBatch, MicroBatch, Rank, Sequence};
+use lossproof_spec::{Dtype, GlobalBatch, MicroBatch, Rank, Sequence};
+use lossproof_subject::{Device, probe_values};
 use lossproof_tests::{error_model, ours, ragged_batch, theirs};
 use lossproof_torch::{Gpt2Config, libtorch_at};
+use lossproof_verify::{
+    Directions, Make, ParameterFile, Streamed, Verdict, Verification, verify, verify_streamed,
+};
 use std::sync::Arc;
 
 #[test]

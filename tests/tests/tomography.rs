@@ -2,17 +2,19 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "seconds, conditions and residuals are shown, not asserted")]
 
-use lossproof::{
-    Collect, Dtype, GradientSink, Limits, Observation, Optimizer, ParameterInfo, Subject, SubjectError,
-    SubjectInfo, TensorSet, Unsupported,
-    tomography::{
-        Basis, GradientsFromSgd, Observed, ReportedLosses, SgdTrainer, Tomogram, Weight, disagreement,
-        label_swaps, recover, recover_by_region,
-    },
+use lossproof_diagnosis::tomography::{
+    Basis, GradientsFromSgd, Observed, ReportedLosses, SgdTrainer, Tomogram, Weight, disagreement,
+    label_swaps, recover, recover_by_region,
 };
 use lossproof_faults::Fault;
 use lossproof_gpt2::{Config, probe_initial};
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Sequence, TokenWeights};
+use lossproof_spec::{
+    Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Optimizer, Rank, Sequence, TokenWeights,
+};
+use lossproof_subject::{
+    Collect, GradientSink, Limits, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo, TensorSet,
+    Unsupported,
+};
 use lossproof_tests::{Door, ours, theirs};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -278,7 +280,7 @@ impl Subject for Strict {
         self.0.accumulate(batch, gradients)
     }
 
-    fn parameter_loading(&mut self) -> Option<&mut dyn lossproof::LoadParameters> {
+    fn parameter_loading(&mut self) -> Option<&mut dyn lossproof_subject::LoadParameters> {
         self.0.parameter_loading()
     }
 }

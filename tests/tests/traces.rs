@@ -2,18 +2,17 @@
 //! seen.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lossproof::trace::{
+use lossproof::assert_trace;
+use lossproof_gpt2::{Config, gpt2_initial};
+use lossproof_spec::{
+    Adam, Clip, Decayed, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule, Sequence,
+};
+use lossproof_tests::{ByHand, Door, Mistake, error_model, ours, text_batches, theirs};
+use lossproof_trace::{
     Difference, Numbers, Plan, Quantity, Segment, Step, Tolerance, Trace, compare, record,
 };
-use lossproof::{Adam, Clip, Decayed, Dtype, EpsilonPlacement, Optimizer, Rule, assert_trace};
-use lossproof_gpt2::{Config, gpt2_initial};
-use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
-use lossproof_tests::{ByHand, Door, Mistake, error_model, ours, text_batches, theirs};
 use rayon::ThreadPoolBuilder;
-use std::path::Path;
-use std::process::Command;
-use std::sync::LazyLock;
-use std::{env, fs};
+use std::{env, fs, path::Path, process::Command, sync::LazyLock};
 
 const CONFIG: Config = Config::Nano;
 

@@ -3,15 +3,13 @@
 //! Everything that is compared runs alternately in one process, so that what else the machine does hits both sides, and
 //! medians are taken. Only ratios are worth keeping: the absolute times are those of one machine on one day.
 
-use lossproof::{
-    Device, Discard, Dtype, Subject,
-    laws::{Campaign, LAWS, Law, Report},
-    verify::{Directions, Verification, verify},
-};
 use lossproof_benches::{batch, both};
 use lossproof_gpt2::{Config, probe_initial, reference};
+use lossproof_laws::{Campaign, LAWS, Law, Report};
 use lossproof_numerics::ErrorModel;
-use lossproof_spec::GlobalBatch;
+use lossproof_spec::{Dtype, GlobalBatch};
+use lossproof_subject::{Device, Discard, Subject};
+use lossproof_verify::{Directions, Verification, verify};
 use std::{
     error::Error,
     fmt::Write as _,

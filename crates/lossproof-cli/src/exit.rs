@@ -1,8 +1,10 @@
 //! Exit codes, and the one place where results, errors and panics become one.
 
-use std::io::Write;
-use std::panic::{self, AssertUnwindSafe};
-use std::process::ExitCode;
+use std::{
+    io::Write,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
 
 /// How the command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

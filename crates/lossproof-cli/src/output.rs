@@ -1,8 +1,10 @@
 //! Writing to stdout and to files.
 
 use miette::{IntoDiagnostic, WrapErr};
-use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::{
+    io::{self, ErrorKind, Write},
+    path::Path,
+};
 
 /// Writes `text` to stdout. A reader that has gone away (`lossproof explain … | head -1`) has what it wanted.
 ///

@@ -1,14 +1,14 @@
 //! The two implementations, by their names on the command line.
 
-use lossproof::{Device, Subject};
 use lossproof_gpt2::{Config, reference};
+use lossproof_subject::{Device, Subject};
 use lossproof_torch::{Gpt2Config, libtorch};
 use miette::IntoDiagnostic;
 
 /// The reference.
 pub(crate) fn ours(
     config: Config,
-    dtype: lossproof::Dtype,
+    dtype: lossproof_spec::Dtype,
     device: Device,
 ) -> miette::Result<Box<dyn Subject>> {
     reference(config, dtype, device).into_diagnostic()
@@ -17,7 +17,7 @@ pub(crate) fn ours(
 /// The implementation on libtorch.
 pub(crate) fn theirs(
     config: Config,
-    dtype: lossproof::Dtype,
+    dtype: lossproof_spec::Dtype,
     device: Device,
 ) -> miette::Result<Box<dyn Subject>> {
     Ok(libtorch(&named(config), dtype, device).into_diagnostic()?)

@@ -1,7 +1,6 @@
 //! The picture in `docs/tomography.md` is what its command draws, and what the page says of it is what the command prints.
 
-use std::path::Path;
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 const PAGE: &str = include_str!("../../../docs/tomography.md");
 

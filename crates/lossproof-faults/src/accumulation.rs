@@ -6,8 +6,8 @@ use crate::{
     tensors::Tensors,
     trainer::Trainer,
 };
-use lossproof::SubjectError;
 use lossproof_spec::{Combine, GlobalBatch, LossSpec, Reduction, Scope};
+use lossproof_subject::SubjectError;
 
 const HONEST: Trainer = Trainer::HONEST;
 

@@ -7,7 +7,7 @@ use crate::{
     tensors::Tensors,
     trainer::{Differentiated, Trainer},
 };
-use lossproof::SubjectError;
+use lossproof_subject::SubjectError;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

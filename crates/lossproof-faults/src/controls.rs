@@ -7,8 +7,8 @@ use crate::{
     rules::{self, Moments, Update},
     trainer::Trainer,
 };
-use lossproof::{EpsilonPlacement, Subject, SubjectError};
-use lossproof_spec::{GlobalBatch, LossSpec};
+use lossproof_spec::{EpsilonPlacement, GlobalBatch, LossSpec};
+use lossproof_subject::{Subject, SubjectError};
 use std::fmt;
 
 const HONEST: Trainer = Trainer::HONEST;

@@ -1,8 +1,8 @@
 //! Validation: what is printed of a corpus, and what it leaves behind.
 
 use crate::{Family, Fault, trainer::Trainer};
-use lossproof::Evaluated;
 use lossproof_spec::{GlobalBatch, MicroBatch};
+use lossproof_subject::Evaluated;
 
 const HONEST: Trainer = Trainer::HONEST;
 

@@ -6,11 +6,11 @@ use crate::{
     steps::Started,
     trainer::{Differentiated, Trainer},
 };
-use lossproof::{
+use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch};
+use lossproof_subject::{
     Evaluated, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo, Subject,
     SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
 };
-use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch};
 
 /// A trainer over an honest subject.
 pub(crate) struct Faulty {

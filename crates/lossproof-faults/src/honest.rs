@@ -1,8 +1,8 @@
 //! The honest trainer beneath a fault, and what a fault may have it compute.
 
 use crate::{names::POSITIONS, tensors::Tensors};
-use lossproof::{Evaluated, GradientSink, Limits, Observation, Subject, SubjectError, Unsupported};
 use lossproof_spec::{Counting, GlobalBatch, LossSpec, MicroBatch, Prediction, TokenWeights};
+use lossproof_subject::{Evaluated, GradientSink, Limits, Observation, Subject, SubjectError, Unsupported};
 
 /// Gain and bias in front of the head: both scaled, and the logits are.
 const FINAL: [&str; 2] = ["ln_f.weight", "ln_f.bias"];

@@ -1,7 +1,7 @@
 //! Deliberate breaks: bugs that real trainers had, each re-created in one part of an otherwise honest trainer.
 //!
 //! ```no_run
-//! # fn honest() -> Box<dyn lossproof::Subject> { unimplemented!() }
+//! # fn honest() -> Box<dyn lossproof_subject::Subject> { unimplemented!() }
 //! let fault = lossproof_faults::Fault::named("clip-compares-squared-norm").expect("it is in the catalogue");
 //! let mut subject = fault.inject(honest());
 //! assert!(subject.optimizer_steps().is_some());
@@ -45,7 +45,7 @@ pub use controls::Control;
 pub use omitted::{OMITTED, Omitted};
 
 use faulty::Faulty;
-use lossproof::Subject;
+use lossproof_subject::Subject;
 use std::fmt;
 use trainer::Trainer;
 

@@ -6,8 +6,8 @@ use crate::{
     honest::{Honest, Pass, weights},
     trainer::Trainer,
 };
-use lossproof::{Observation, SubjectError};
 use lossproof_spec::{Combine, Counting, EmptyPolicy, GlobalBatch, LossSpec, Prediction, Reduction, Scope};
+use lossproof_subject::{Observation, SubjectError};
 
 const HONEST: Trainer = Trainer::HONEST;
 

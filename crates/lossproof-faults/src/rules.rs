@@ -1,6 +1,6 @@
 //! Update rules, as an honest trainer has them.
 
-use lossproof::{Adam, EpsilonPlacement, Rule};
+use lossproof_spec::{Adam, EpsilonPlacement, Rule};
 
 /// One update of one tensor.
 #[derive(Clone, Copy)]

@@ -8,7 +8,8 @@ use crate::{
     tensors::{Tensors, norm},
     trainer::{self, Clipped, Trainer, Updates, Window, measure, unscale},
 };
-use lossproof::{Adam, Decayed, Optimizer, ParameterInfo, Rule, SubjectError};
+use lossproof_spec::{Adam, Decayed, Optimizer, Rule};
+use lossproof_subject::{ParameterInfo, SubjectError};
 
 const HONEST: Trainer = Trainer::HONEST;
 

@@ -7,8 +7,8 @@ use crate::{
     tensors::rounded,
     trainer::{Counted, Window},
 };
-use lossproof::{GradientSink, Optimizer, OptimizerSteps, StepReport, Subject, SubjectError, Unsupported};
-use lossproof_spec::GlobalBatch;
+use lossproof_spec::{GlobalBatch, Optimizer};
+use lossproof_subject::{GradientSink, OptimizerSteps, StepReport, Subject, SubjectError, Unsupported};
 
 /// An optimizer that was started.
 pub(crate) struct Started {

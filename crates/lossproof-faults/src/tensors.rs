@@ -1,6 +1,7 @@
 //! Named values: a gradient, or parameters.
 
-use lossproof::{Dtype, GradientSink, GradientView, SinkError};
+use lossproof_spec::Dtype;
+use lossproof_subject::{GradientSink, GradientView, SinkError};
 use std::collections::BTreeMap;
 
 /// Values of tensors in f64 and row-major order, by the tensor's name.

@@ -6,8 +6,8 @@ use crate::{
     rules::{self, Moments, Update},
     tensors::{Tensors, norm},
 };
-use lossproof::{Evaluated, Limits, Optimizer, ParameterInfo, SubjectError};
-use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Sequence};
+use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer, Sequence};
+use lossproof_subject::{Evaluated, Limits, ParameterInfo, SubjectError};
 
 /// Gradients to update from.
 pub(crate) type Updates = Result<Vec<Tensors>, SubjectError>;

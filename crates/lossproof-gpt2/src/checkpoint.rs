@@ -2,7 +2,7 @@
 //! (`Conv1D`), query, key and value fused in `c_attn`.
 
 use crate::ModelShape;
-use lossproof::{SubjectError, Tensor, TensorSet, TensorValues};
+use lossproof_subject::{SubjectError, Tensor, TensorSet, TensorValues};
 use rayon::prelude::*;
 use safetensors::{
     Dtype, SafeTensorError, SafeTensors, View,

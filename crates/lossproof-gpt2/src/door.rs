@@ -7,7 +7,8 @@ use crate::{
     subject::Reference,
 };
 use dfdx::tensor::Cpu;
-use lossproof::{Device, Dtype, ParameterSource, Subject, SubjectError};
+use lossproof_spec::Dtype;
+use lossproof_subject::{Device, ParameterSource, Subject, SubjectError};
 use std::sync::Arc;
 
 /// The seed of a fresh trainer's parameters.

@@ -2,7 +2,8 @@
 
 use crate::kernels::Exponential;
 use dfdx::shapes::Dtype as DfdxDtype;
-use lossproof::{Dtype, GradientView};
+use lossproof_spec::Dtype;
+use lossproof_subject::GradientView;
 
 /// An element type: f32 or f64.
 pub trait Element: DfdxDtype {

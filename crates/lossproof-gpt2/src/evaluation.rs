@@ -6,8 +6,8 @@ use crate::{
     kernels::Kernels,
     subject::{Reference, failed},
 };
-use lossproof::{Evaluated, Evaluation, SubjectError, TokenLosses};
 use lossproof_spec::{GlobalBatch, MicroBatch, Perplexity};
+use lossproof_subject::{Evaluated, Evaluation, SubjectError, TokenLosses};
 
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> Evaluation for Reference<K, E, D> {
     fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, SubjectError> {

@@ -8,7 +8,7 @@ use crate::{
     subject::failed,
 };
 use dfdx::prelude::{ConstShape, Device, HasShape, Shape, Tensor};
-use lossproof::{GradientSink, SubjectError};
+use lossproof_subject::{GradientSink, SubjectError};
 
 /// Where the values that belong to a parameter come from.
 pub(crate) trait Source<E: Element, D: Device<E>> {

@@ -1,7 +1,7 @@
 //! Update rules, tensor by tensor, in the element type and in the order of PyTorch's single-tensor code.
 
 use crate::Element;
-use lossproof::{Adam, EpsilonPlacement, Optimizer, Rule};
+use lossproof_spec::{Adam, EpsilonPlacement, Optimizer, Rule};
 
 /// What a rule remembers of one tensor; empty until its first step, and where the rule has no use for it.
 #[derive(Clone, Debug)]

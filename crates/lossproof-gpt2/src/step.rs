@@ -11,11 +11,10 @@ use crate::{
     subject::{NAME, Reference, failed},
 };
 use dfdx::prelude::{ConstShape, HasShape, Tensor};
-use lossproof::{
-    GradientSink, GradientView, Optimizer, OptimizerSteps, Rule, SinkError, StepReport, SubjectError,
-    Unsupported,
+use lossproof_spec::{CompensatedSum, GlobalBatch, Optimizer, Rule};
+use lossproof_subject::{
+    GradientSink, GradientView, OptimizerSteps, SinkError, StepReport, SubjectError, Unsupported,
 };
-use lossproof_spec::{CompensatedSum, GlobalBatch};
 
 /// An optimizer that was started.
 pub(crate) struct Started<E> {

@@ -10,12 +10,12 @@ use crate::{
     step::Started,
 };
 use dfdx::prelude::{ConstShape, Device as DfdxDevice, Tensor};
-use lossproof::{
+use lossproof_spec::{Counting, GlobalBatch, LossSpec};
+use lossproof_subject::{
     Device, Evaluation, GradientSink, Limits, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
     ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
     UpstreamWeights,
 };
-use lossproof_spec::{Counting, GlobalBatch, LossSpec};
 use std::{fmt::Display, sync::Arc};
 
 /// Name of the reference in reports.

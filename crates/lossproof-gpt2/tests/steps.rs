@@ -3,11 +3,11 @@
 
 mod support;
 
-use lossproof::{
-    Adam, Clip, Collect, Decayed, Dtype, EpsilonPlacement, Optimizer, Rule, StepReport, Subject,
-    SubjectError, Tensor, TensorSet,
+use lossproof_spec::{
+    Adam, Clip, Decayed, Dtype, EmptyPolicy, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule,
+    Sequence,
 };
-use lossproof_spec::{EmptyPolicy, GlobalBatch, LossSpec, Sequence};
+use lossproof_subject::{Collect, StepReport, Subject, SubjectError, Tensor, TensorSet};
 use std::collections::BTreeMap;
 use support::{gradient, pico, ragged};
 

@@ -1,9 +1,10 @@
 //! The reference is held to what Hugging Face's GPT-2 computed in f64.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lossproof::{Collect, Device, Dtype, Recorded};
+use lossproof_cases::Recorded;
 use lossproof_gpt2::{Config, reference};
-use lossproof_spec::LossSpec;
+use lossproof_spec::{Dtype, LossSpec};
+use lossproof_subject::{Collect, Device};
 
 fn held_to(config: Config, bytes: &[u8]) {
     let recorded = Recorded::parse(bytes).unwrap();

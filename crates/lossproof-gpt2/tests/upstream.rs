@@ -3,8 +3,8 @@
 
 mod support;
 
-use lossproof::{Collect, Dtype, Subject, SubjectError, Tensor, TensorSet};
-use lossproof_spec::{GlobalBatch, LossSpec};
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
+use lossproof_subject::{Collect, Subject, SubjectError, Tensor, TensorSet};
 use support::{gradient, pico, ragged};
 
 fn weighted(

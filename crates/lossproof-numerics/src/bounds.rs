@@ -1,7 +1,6 @@
 //! How far rounding may carry a gradient from its exact value, by dtype and shape.
 
-use crate::Dtype;
-use lossproof_spec::{GlobalBatch, Sequence};
+use lossproof_spec::{Dtype, GlobalBatch, Sequence};
 
 /// λ of the probabilistic model: one sum exceeds its bound with probability at most `2·exp(−λ²/2) = 2.5e-14`, an inner
 /// product of 50 257 terms with at most that many times as much, 1.3e-9. The norm over a tensor concentrates further.
@@ -22,7 +21,8 @@ const MULTIPLE: f64 = 4.0;
 /// scale and the residual connection adds. `docs/tolerances.md` lists the stages and what the model does not cover.
 ///
 /// ```
-/// use lossproof_numerics::{Dtype, ErrorModel};
+/// use lossproof_numerics::ErrorModel;
+/// use lossproof_spec::Dtype;
 ///
 /// let nano = ErrorModel {
 ///     vocabulary: 257, width: 32, head_size: 8, layers: 2, longest_sequence: 64, positions: 256,

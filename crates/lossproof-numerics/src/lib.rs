@@ -13,17 +13,23 @@
 mod bounds;
 mod cross_entropy;
 mod direction;
-mod dtype;
 mod finite_difference;
+mod judgement;
+#[cfg(feature = "least-squares")]
 mod least_squares;
+mod slope;
 mod structure;
 mod tensor;
+mod update;
 
 pub use bounds::{ErrorModel, f32_rule};
 pub use cross_entropy::{CrossEntropy, CrossEntropyError};
 pub use direction::{Rademacher, rademacher};
-pub use dtype::Dtype;
 pub use finite_difference::{Plateau, Sweep, directional_bound, sweep};
+pub use judgement::{Strength, closeness, exceeds};
+#[cfg(feature = "least-squares")]
 pub use least_squares::{Equations, LeastSquaresError, Perturbation, Solution, Unresolved};
+pub use slope::{FIRST_STEP, HALVINGS, Slope};
 pub use structure::{Block, gpt2_blocks};
-pub use tensor::{Difference, Worst, difference};
+pub use tensor::{Difference, Worst, difference, norm};
+pub use update::Updated;

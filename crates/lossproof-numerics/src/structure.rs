@@ -1,8 +1,10 @@
 //! Which blocks of a GPT-2 gradient are structurally zero on a batch.
 
 use lossproof_spec::{GlobalBatch, Sequence};
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 /// A rectangle of a parameter, seen as rows × columns: a vector is one row, and of more than two dimensions all but the
 /// last count rows.

@@ -139,6 +139,11 @@ impl Norm {
     }
 }
 
+/// The Euclidean norm.
+pub fn norm<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
+    values.into_iter().map(|value| value * value).sum::<f64>().sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@
 //! - [`Layout`] is what the calculus needs of it: how many positions and supervised tokens each sequence has;
 //! - [`LossSpec`] names a semantics: reduction, scope of the normaliser, combination of micro-batches and ranks, empty policy;
 //! - [`TokenWeights`] computes `w` in exact rational arithmetic, [`WeightRatio`] compares two of them;
-//! - [`infer`] goes the other way, from measured weights to the specs that have them;
+//! - [`Optimizer`] declares an optimizer step: loss scale, clipping, schedule and update rule;
 //! - [`Perplexity`] is the one correct way from losses to perplexity;
 //! - [`CLAUSES`] are the numbered statements of `docs/SPEC.md`.
 //!
@@ -27,9 +27,10 @@
 
 mod batch;
 mod clause;
-pub mod inference;
+mod dtype;
 mod layout;
 mod loss;
+mod optimizer;
 mod perplexity;
 mod sum;
 mod weights;
@@ -38,9 +39,10 @@ pub use batch::{
     BatchError, GlobalBatch, IGNORE_INDEX, MicroBatch, Prediction, Rank, Sequence, SequenceFields,
 };
 pub use clause::{CLAUSES, Clause, Level};
-pub use inference::{Inference, InferenceError, Measured, explain_ratio, infer, infer_failure};
+pub use dtype::Dtype;
 pub use layout::{Layout, LayoutError, SequenceShape};
 pub use loss::{Combine, Counting, EmptyPolicy, InvalidSpec, LossSpec, Reduction, Scope};
+pub use optimizer::{Adam, Clip, Decayed, EpsilonPlacement, Optimizer, Rule};
 pub use perplexity::{Perplexity, PerplexityError};
 pub use sum::CompensatedSum;
-pub use weights::{EmptyGroup, Fraction, Group, TokenWeights, WeightRatio};
+pub use weights::{EmptyGroup, Fraction, Group, TokenWeights, WeightRatio, to_f64};

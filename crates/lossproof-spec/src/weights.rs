@@ -7,8 +7,10 @@ use crate::{
 use num_bigint::BigInt;
 use num_rational::Ratio;
 use num_traits::{One, ToPrimitive, Zero};
-use std::collections::{BTreeSet, HashMap};
-use std::fmt;
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+};
 
 /// An exact rational number.
 pub type Fraction = Ratio<BigInt>;
@@ -191,7 +193,9 @@ fn reject(empty: EmptyPolicy, group: Group) -> Result<(), EmptyGroup> {
 }
 
 /// The nearest f64 of a weight.
-pub(crate) fn to_f64(fraction: &Fraction) -> f64 {
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "the invariant holds")]
+pub fn to_f64(fraction: &Fraction) -> f64 {
     fraction.to_f64().expect("invariant: quotients of counts are finite")
 }
 

@@ -8,8 +8,7 @@ use lossproof_spec::{
     WeightRatio,
 };
 use num_traits::{One, ToPrimitive, Zero};
-use proptest::collection::vec;
-use proptest::prelude::*;
+use proptest::{collection::vec, prelude::*};
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! Shapes of GPT-2.
 
 use crate::Failure;
-use lossproof::ParameterInfo;
+use lossproof_subject::ParameterInfo;
 use std::borrow::Cow;
 
 /// As many as f64 values can be addressed.

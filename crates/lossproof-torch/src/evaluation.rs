@@ -1,13 +1,8 @@
 //! Validation, by libtorch's own sum over what is not ignored.
 
-use crate::Failure;
-use crate::model::Model;
-use crate::objective;
-use crate::padded::Padded;
-use crate::subject::Torch;
-use crate::threads::OneThread;
-use lossproof::{Evaluated, Evaluation, SubjectError};
+use crate::{Failure, model::Model, objective, padded::Padded, subject::Torch, threads::OneThread};
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch};
+use lossproof_subject::{Evaluated, Evaluation, SubjectError};
 
 impl Torch {
     /// The sum of the token losses of one batch and how many there are.

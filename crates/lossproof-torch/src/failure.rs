@@ -1,8 +1,8 @@
 //! The one seam where errors of libtorch become errors of a subject.
 
 use crate::NAME;
-use lossproof::{SinkError, SubjectError};
 use lossproof_spec::EmptyGroup;
+use lossproof_subject::{SinkError, SubjectError};
 use tch::TchError;
 
 /// A [`SubjectError`] that `?` also makes from an error of tch, which neither of their crates can say.

@@ -21,9 +21,9 @@
 //!
 //! # Optimizer steps
 //! The optimizers are `torch::optim::SGD`, `Adam` and `AdamW` of libtorch's C++ library; loss scaling, clipping and the
-//! schedule around them follow [`Optimizer`](lossproof::Optimizer). A parameter that no loss reaches has a gradient of
+//! schedule around them follow [`Optimizer`](lossproof_spec::Optimizer). A parameter that no loss reaches has a gradient of
 //! zero, so that it decays with the others; norms are taken in f64; a skipped step reports a clip factor of 1. Values
-//! [set](lossproof::LoadParameters::set) between two steps are stepped from. Beside a second copy of the gradient and
+//! [set](lossproof_subject::LoadParameters::set) between two steps are stepped from. Beside a second copy of the gradient and
 //! the optimizer's state a step needs memory for two copies of the parameters: the initial ones, and those of before,
 //! should the update fail halfway.
 //!
@@ -47,7 +47,8 @@ mod window;
 
 pub use config::{Activation, Gpt2Config};
 use failure::Failure;
-use lossproof::{Device, Dtype, ParameterSource, Subject, SubjectError, Unsupported};
+use lossproof_spec::Dtype;
+use lossproof_subject::{Device, ParameterSource, Subject, SubjectError, Unsupported};
 
 /// What this trainer calls itself.
 const NAME: &str = "libtorch";

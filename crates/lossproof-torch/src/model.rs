@@ -1,7 +1,6 @@
 //! The forward pass.
 
-use crate::padded::Padded;
-use crate::{Activation, Gpt2Config, dim};
+use crate::{Activation, Gpt2Config, dim, padded::Padded};
 use tch::{TchError, Tensor};
 
 /// ε of every layer norm.

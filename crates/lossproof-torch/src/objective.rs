@@ -3,8 +3,7 @@
 //! Nothing here knows of token weights: a mean is libtorch's mean of what is there, a normaliser counted over a wider
 //! scope divides libtorch's sum. That is what the loss calculus is checked against.
 
-use crate::padded::Padded;
-use crate::{Failure, dim};
+use crate::{Failure, dim, padded::Padded};
 use lossproof_spec::{EmptyGroup, EmptyPolicy, Group, IGNORE_INDEX, LossSpec, Reduction, Scope};
 use tch::{Kind, TchError, Tensor};
 

@@ -1,7 +1,7 @@
 //! The live parameters and the way back to the initial ones.
 
 use crate::{Failure, Gpt2Config, dim};
-use lossproof::{ParameterInfo, ParameterSource, SubjectError, TensorSet, TensorValues};
+use lossproof_subject::{ParameterInfo, ParameterSource, SubjectError, TensorSet, TensorValues};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};

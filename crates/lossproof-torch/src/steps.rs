@@ -1,14 +1,8 @@
 //! Optimizer steps by libtorch's own optimizers.
 
-use crate::parameters::Parameters;
-use crate::subject::Torch;
-use crate::threads::OneThread;
-use crate::{Failure, failure, unsupported};
-use lossproof::{
-    Adam, Clip, Decayed, EpsilonPlacement, GradientSink, Optimizer, OptimizerSteps, Rule, StepReport,
-    SubjectError, Unsupported,
-};
-use lossproof_spec::GlobalBatch;
+use crate::{Failure, failure, parameters::Parameters, subject::Torch, threads::OneThread, unsupported};
+use lossproof_spec::{Adam, Clip, Decayed, EpsilonPlacement, GlobalBatch, Optimizer, Rule};
+use lossproof_subject::{GradientSink, OptimizerSteps, StepReport, SubjectError, Unsupported};
 use tch::{COptimizer, Kind, TchError, Tensor};
 
 /// Parameter groups of an optimizer.

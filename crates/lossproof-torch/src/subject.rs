@@ -1,20 +1,16 @@
 //! The trainer as a subject: what it says of itself, its parameters, its gradients and its token losses.
 
-use crate::model::Model;
-use crate::objective;
-use crate::padded::Padded;
-use crate::parameters::Parameters;
-use crate::steps::Started;
-use crate::threads::OneThread;
-use crate::{Failure, Gpt2Config, NAME, unsupported};
-use lossproof::{
-    Device, Dtype, Evaluation, GradientSink, GradientView, Limits, LoadParameters, Observation,
-    OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet,
-    TokenLosses, Unsupported, UpstreamWeights,
+use crate::{
+    Failure, Gpt2Config, NAME, model::Model, objective, padded::Padded, parameters::Parameters,
+    steps::Started, threads::OneThread, unsupported,
 };
-use lossproof_spec::{Counting, GlobalBatch, LossSpec, Sequence};
-use tch::kind::Element;
-use tch::{Kind, TchError, Tensor};
+use lossproof_spec::{Counting, Dtype, GlobalBatch, LossSpec, Sequence};
+use lossproof_subject::{
+    Device, Evaluation, GradientSink, GradientView, Limits, LoadParameters, Observation, OptimizerSteps,
+    ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
+    UpstreamWeights,
+};
+use tch::{Kind, TchError, Tensor, kind::Element};
 
 /// Logits evaluated at once: 128 MiB in f64, which holds 4 sequences of 64 tokens of gpt2-small.
 const EVALUATED_LOGITS: usize = 1 << 24;

@@ -1,14 +1,10 @@
 //! The backward pass from a given upstream gradient.
 
-use crate::Failure;
-use crate::model::Model;
-use crate::objective;
-use crate::padded::Padded;
-use crate::subject::Torch;
-use crate::threads::OneThread;
-use crate::window::gradients;
-use lossproof::{GradientSink, SubjectError, UpstreamWeights};
+use crate::{
+    Failure, model::Model, objective, padded::Padded, subject::Torch, threads::OneThread, window::gradients,
+};
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch};
+use lossproof_subject::{GradientSink, SubjectError, UpstreamWeights};
 use tch::Tensor;
 
 impl Torch {

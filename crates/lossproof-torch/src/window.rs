@@ -1,13 +1,15 @@
 //! Forward and backward of one optimizer step: over the ranks and the micro-batches of each.
 
-use crate::model::Model;
-use crate::objective::{self, Count};
-use crate::padded::Padded;
-use crate::subject::Torch;
-use crate::threads::OneThread;
-use crate::{Failure, dim};
-use lossproof::Observation;
+use crate::{
+    Failure, dim,
+    model::Model,
+    objective::{self, Count},
+    padded::Padded,
+    subject::Torch,
+    threads::OneThread,
+};
 use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, Group, Scope};
+use lossproof_subject::Observation;
 use tch::{TchError, Tensor};
 
 /// What one rank has after its last micro-batch, or all of them after the all-reduce.

@@ -1,29 +1,33 @@
 //! The laws as tests of a trainer's own `cargo test`: one named, filterable test per law and subject.
 
-use crate::{
-    Subject, SubjectError,
-    diagnosis::Examiner,
-    laws::{Campaign, LAWS, Law, Verdict},
-};
 use libtest_mimic::{Arguments, Failed, Trial};
+#[cfg(feature = "diagnosis")]
+use lossproof_diagnosis::Diagnostician;
+use lossproof_laws::{Campaign, Examiner, LAWS, Law, Verdict};
+use lossproof_subject::Subject;
+#[cfg(feature = "diagnosis")]
+use lossproof_subject::SubjectError;
 use std::{env, ffi::OsString, fmt::Display, path::PathBuf, process::ExitCode, sync::Arc};
 
 /// Makes one subject. Called once per test: tests run on threads of their own, and a subject need not be `Send`.
 type Constructor = Arc<dyn Fn() -> Result<Box<dyn Subject>, String> + Send + Sync>;
 
 /// Subjects and the laws they are held to. [`conformance!`](crate::conformance) makes one and runs it.
-#[derive(Default)]
 pub struct Conformance {
     subjects: Vec<(String, u32, Constructor)>,
     files: Option<PathBuf>,
-    examiner: Examiner,
+    examiner: Option<Arc<dyn Examiner>>,
 }
 
 impl Conformance {
     /// No subject yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        #[cfg(feature = "diagnosis")]
+        let examiner: Option<Arc<dyn Examiner>> = Some(Arc::new(Diagnostician::default()));
+        #[cfg(not(feature = "diagnosis"))]
+        let examiner = None;
+        Self { subjects: Vec::new(), files: None, examiner }
     }
 
     /// Adds a subject: the prefix of its tests' names, how many random cases each law is tried on, and how it is made.
@@ -48,12 +52,13 @@ impl Conformance {
 
     /// A trainer with the same parameters that is taken to be right: with it the diagnosis of a subject that fails also says what
     /// is wrong with its backward pass.
+    #[cfg(feature = "diagnosis")]
     #[must_use]
     pub fn reference(
         mut self,
         make: impl Fn() -> Result<Box<dyn Subject>, SubjectError> + Send + Sync + 'static,
     ) -> Self {
-        self.examiner = Examiner::with_reference(make);
+        self.examiner = Some(Arc::new(Diagnostician::with_reference(make)));
         self
     }
 
@@ -81,7 +86,7 @@ impl Conformance {
                 cases: options.cases.unwrap_or(*cases),
                 seed: options.seed.unwrap_or(0),
                 files: self.files.clone(),
-                examiner: Some(self.examiner.clone()),
+                examiner: self.examiner.clone(),
                 ..Campaign::default()
             };
             // Asked once, for what it lacks; a subject that cannot be made fails each of its tests, which say why.

@@ -1,51 +1,27 @@
-//! Verify loss and backprop semantics.
+//! Holds a trainer to the laws of loss and backprop semantics from its own `cargo test`.
 //!
-//! A trainer under test is a [`Subject`]: it says what it is ([`SubjectInfo`]), takes a
-//! [`GlobalBatch`](lossproof_spec::GlobalBatch), and hands the gradient its optimizer would see to a [`GradientSink`].
-//! What it can do beyond that are capabilities: [`LoadParameters`], [`TokenLosses`], [`UpstreamWeights`],
-//! [`OptimizerSteps`], [`Evaluation`].
+//! A trainer under test implements [`Subject`]; [`conformance!`] makes a test of every law. Everything that a trainer needs is
+//! exported here; the crates behind it are there under their names in short: [`spec`], [`subject`], [`cases`], [`laws`],
+//! [`verify`], [`trace`] and, with the default feature `diagnosis`, [`diagnosis`].
 
-mod case;
-#[cfg(feature = "proptest")]
-mod case_files;
-#[cfg(feature = "conformance")]
 mod conformance;
-pub mod diagnosis;
-mod evaluation;
-mod gradient;
-mod initial;
-mod judgement;
-#[cfg(feature = "proptest")]
-pub mod laws;
-mod names;
-mod optimizer;
-mod parameters;
-mod recorded;
-mod sketch;
-mod slope;
-mod source;
-#[cfg(feature = "proptest")]
-pub mod strategies;
-mod subject;
-pub mod tomography;
-pub mod trace;
-pub mod verify;
 
-pub use case::{Case, InvalidCase, Scale};
-#[cfg(feature = "proptest")]
-pub use case_files::{CaseFile, CaseFileError};
-#[cfg(feature = "conformance")]
 pub use conformance::Conformance;
-pub use evaluation::{Evaluated, Evaluation};
-pub use gradient::{Collect, Discard, GradientSink, GradientView, SinkError, Tee};
-pub use initial::{gpt2_initial, probe_initial, probe_values};
-pub use lossproof_numerics::Dtype;
-pub use optimizer::{Adam, Clip, Decayed, EpsilonPlacement, Optimizer, OptimizerSteps, Rule, StepReport};
-pub use parameters::{Tensor, TensorError, TensorSet, TensorValues};
-pub use recorded::{Recorded, RecordedError};
-pub use sketch::{BlockSketch, Projections, Sketch};
-pub use source::{ParameterFile, ParameterSource, SourceError, WriteError, load_all};
-pub use subject::{
-    Device, Limits, LoadParameters, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo,
-    TokenLosses, UnknownDevice, Unsupported, UpstreamWeights,
+pub use lossproof_cases as cases;
+#[cfg(feature = "diagnosis")]
+pub use lossproof_diagnosis as diagnosis;
+pub use lossproof_laws as laws;
+pub use lossproof_spec as spec;
+pub use lossproof_spec::{
+    Adam, Clip, Combine, Counting, Decayed, Dtype, EmptyPolicy, EpsilonPlacement, GlobalBatch, IGNORE_INDEX,
+    LossSpec, MicroBatch, Optimizer, Prediction, Rank, Reduction, Rule, Scope, Sequence, SequenceFields,
 };
+pub use lossproof_subject as subject;
+pub use lossproof_subject::{
+    Collect, Device, Discard, Evaluated, Evaluation, GradientSink, GradientView, Limits, LoadParameters,
+    Observation, OptimizerSteps, ParameterInfo, ParameterSource, SinkError, StepReport, Subject,
+    SubjectError, SubjectInfo, Tee, Tensor, TensorError, TensorSet, TensorValues, TokenLosses, Unsupported,
+    UpstreamWeights,
+};
+pub use lossproof_trace as trace;
+pub use lossproof_verify as verify;

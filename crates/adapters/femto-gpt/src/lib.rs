@@ -10,7 +10,7 @@
 //! Every sample has the same number of tokens, all of them supervised; each sample's token losses are averaged, and the
 //! samples' losses and gradients are averaged. With equal lengths that is the per-token mean and the per-sequence mean, in
 //! whatever scope and combination, because there is one rank with one micro-batch. Everything else is refused as
-//! [`Unsupported`](lossproof::Unsupported).
+//! [`Unsupported`](lossproof_subject::Unsupported).
 //!
 //! The loop prints its loss and returns nothing. The loss reported here is made by the adapter, which averages the samples'
 //! losses as the loop does; the law `reported-loss` judges the adapter there, not femto-gpt.
@@ -48,7 +48,7 @@ mod subject;
 mod tap;
 mod trainer;
 
-use lossproof::{Subject, SubjectError};
+use lossproof_subject::{Subject, SubjectError};
 
 /// Sizes of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use crate::{Config, Head, trainer::Tensors};
 use femto_gpt::tensor::{Tensor, TensorOps as _};
-use lossproof::ParameterInfo;
+use lossproof_subject::ParameterInfo;
 
 /// femto-gpt's name of the head's bias.
 pub(crate) const HEAD_BIAS: &str = "head_map_bias";

@@ -7,11 +7,11 @@ use crate::{
     trainer::{Step, Tensors, Trainer},
 };
 use femto_gpt::tensor::Tensor;
-use lossproof::{
-    Device, Dtype, GradientSink, GradientView, Limits, LoadParameters, Observation, ParameterInfo, Subject,
+use lossproof_spec::{Counting, Dtype, GlobalBatch, LossSpec, Reduction, Sequence};
+use lossproof_subject::{
+    Device, GradientSink, GradientView, Limits, LoadParameters, Observation, ParameterInfo, Subject,
     SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
 };
-use lossproof_spec::{Counting, GlobalBatch, LossSpec, Reduction, Sequence};
 
 pub(crate) struct FemtoGpt {
     config: Config,

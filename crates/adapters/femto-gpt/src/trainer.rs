@@ -9,7 +9,7 @@ use femto_gpt::{
     optimizer::{AdamW, OptimizerState},
     tensor::Tensor,
 };
-use lossproof::SubjectError;
+use lossproof_subject::SubjectError;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{

@@ -5,10 +5,10 @@ use femto_gpt::{
     funcs::{CrossEntropy, Dropout},
     tensor::{GeneralTensor, Tensor, TensorOps as _},
 };
-use lossproof::Collect;
 use lossproof_femto_gpt::{Config, Head, femto_gpt};
 use lossproof_numerics::CrossEntropy as ClosedForm;
 use lossproof_spec::{GlobalBatch, Sequence};
+use lossproof_subject::Collect;
 
 const FIXED: &str = "femto-gpt no longer does what docs/bugs.md says of 0.2.0: update the entry";
 

@@ -1,11 +1,9 @@
 //! What the laws say of femto-gpt 0.2.0 as it was released.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lossproof::{
-    Case, Scale,
-    laws::{Campaign, LAWS, Report},
-};
+use lossproof_cases::{Case, Scale};
 use lossproof_femto_gpt::{Config, Head, femto_gpt};
+use lossproof_laws::{Campaign, LAWS, Report};
 use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
 
 /// The verdict on every law, with the reason where it is not decided: what femto-gpt lacks, or why no case of its kind

@@ -2,10 +2,10 @@
 //! of its gradient, and the names that its parameters are given.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lossproof::{Collect, Dtype, Tensor, TensorSet, probe_initial};
 use lossproof_femto_gpt::{Config, Head, femto_gpt};
 use lossproof_numerics::{CrossEntropy, ErrorModel, sweep};
-use lossproof_spec::{GlobalBatch, Sequence};
+use lossproof_spec::{Dtype, GlobalBatch, Sequence};
+use lossproof_subject::{Collect, Tensor, TensorSet, probe_initial};
 use std::{collections::BTreeMap, convert::Infallible};
 
 const CONFIG: Config = Config::PICO;

@@ -1,10 +1,14 @@
 //! The explanation in words and tables. Every number in it is counted, or computed by the loss calculus.
 
-use super::batch::{Batch, Extent};
-use super::semantics::{Semantics, Why, why};
-use crate::number::{fraction, grouped, range};
-use crate::table::{Align, Table};
-use crate::text::paragraph;
+use super::{
+    batch::{Batch, Extent},
+    semantics::{Semantics, Why, why},
+};
+use crate::{
+    number::{fraction, grouped, range},
+    table::{Align, Table},
+    text::paragraph,
+};
 use lossproof_spec::{Counting, LossSpec, TokenWeights, WeightRatio};
 use num_traits::One;
 

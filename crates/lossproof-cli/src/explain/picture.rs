@@ -4,9 +4,11 @@ use super::batch::Batch;
 use crate::number::{fraction, to_f64};
 use lossproof_spec::{Counting, Fraction, LossSpec, TokenWeights};
 use miette::Diagnostic;
-use plotters::coord::Shift;
-use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::{
+    coord::Shift,
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
 use std::fmt;
 
 /// More bars than these cannot be told apart.

@@ -1,12 +1,10 @@
 //! Trainers without a fault: none of them may be taken for one that has one.
 
 use super::{libtorch, reference};
-use lossproof::{
-    Subject,
-    diagnosis::Diagnosis,
-    laws::{Campaign, LAWS, Verdict},
-};
+use lossproof_diagnosis::Diagnosis;
 use lossproof_faults::Control;
+use lossproof_laws::{Campaign, LAWS, Verdict};
+use lossproof_subject::Subject;
 use miette::IntoDiagnostic;
 use rayon::prelude::*;
 

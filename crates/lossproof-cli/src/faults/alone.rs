@@ -1,13 +1,12 @@
 //! What is usually done instead: a gradient check, a comparison with libtorch, a loss trace, each by itself.
 
 use super::{libtorch, reference};
-use lossproof::{
-    Adam, Clip, Collect, Decayed, EpsilonPlacement, Optimizer, Rule, Subject, SubjectError, TensorSet,
-    probe_initial,
-};
 use lossproof_faults::Fault;
 use lossproof_numerics::{directional_bound, rademacher, sweep};
-use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Rank, Sequence};
+use lossproof_spec::{
+    Adam, Clip, Decayed, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Optimizer, Rank, Rule, Sequence,
+};
+use lossproof_subject::{Collect, Subject, SubjectError, TensorSet, probe_initial};
 use miette::IntoDiagnostic;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -124,7 +123,8 @@ impl Baselines {
                 Ok::<_, SubjectError>(vec![accumulate(subject, &spec, batch)?.0])
             })?;
             set(subject, name, &values)?;
-            let found: Vec<f64> = gradient.get(name).map(lossproof::Tensor::to_f64).unwrap_or_default();
+            let found: Vec<f64> =
+                gradient.get(name).map(lossproof_subject::Tensor::to_f64).unwrap_or_default();
             let inner: f64 = found.iter().zip(&direction).map(|(g, d)| g * d).sum();
             let norm = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
             let bound = directional_bound(inner, norm(&found), norm(&direction), values.len());
@@ -140,7 +140,7 @@ impl Baselines {
     /// The losses of a short training, as a log prints them.
     fn trained(&self, subject: &mut dyn Subject) -> Result<Vec<String>, SubjectError> {
         load(subject, &self.parameters)?;
-        let failed = |error: lossproof::Unsupported| SubjectError::Failed {
+        let failed = |error: lossproof_subject::Unsupported| SubjectError::Failed {
             subject: error.subject.clone(),
             message: error.to_string(),
         };
@@ -173,10 +173,11 @@ impl Baselines {
 }
 
 fn alike((loss, gradient): &(f64, TensorSet), (l, g): &(f64, TensorSet)) -> bool {
-    let norm =
-        |set: &TensorSet| set.values().flat_map(lossproof::Tensor::to_f64).map(|v| v * v).sum::<f64>().sqrt();
+    let norm = |set: &TensorSet| {
+        set.values().flat_map(lossproof_subject::Tensor::to_f64).map(|v| v * v).sum::<f64>().sqrt()
+    };
     let total = norm(g);
-    let close = |(name, tensor): (&String, &lossproof::Tensor)| {
+    let close = |(name, tensor): (&String, &lossproof_subject::Tensor)| {
         gradient.get(name).is_some_and(|found| {
             let apart =
                 found.to_f64().iter().zip(tensor.to_f64()).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
@@ -200,7 +201,7 @@ fn accumulate(
     spec: &LossSpec,
     batch: &GlobalBatch,
 ) -> Result<(f64, TensorSet), SubjectError> {
-    let failed = |error: lossproof::Unsupported| SubjectError::Failed {
+    let failed = |error: lossproof_subject::Unsupported| SubjectError::Failed {
         subject: error.subject.clone(),
         message: error.to_string(),
     };

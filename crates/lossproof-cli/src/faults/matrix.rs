@@ -4,11 +4,9 @@ use super::{
     alone::{Alone, Baselines},
     reference,
 };
-use lossproof::{
-    diagnosis::Diagnosis,
-    laws::{Campaign, LAWS, Law, Verdict},
-};
+use lossproof_diagnosis::Diagnosis;
 use lossproof_faults::Fault;
+use lossproof_laws::{Campaign, LAWS, Law, Verdict};
 use lossproof_spec::Level;
 use miette::IntoDiagnostic;
 use rayon::prelude::*;

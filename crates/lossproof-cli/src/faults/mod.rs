@@ -6,9 +6,13 @@ mod matrix;
 mod render;
 
 use crate::{exit::Exit, output, subjects};
-use lossproof::{Device, Dtype, Subject, diagnosis::Plan, laws::Campaign, strategies::Size};
+use lossproof_cases::strategies::Size;
+use lossproof_diagnosis::Plan;
 use lossproof_faults::Fault;
 use lossproof_gpt2::Config;
+use lossproof_laws::Campaign;
+use lossproof_spec::Dtype;
+use lossproof_subject::{Device, Subject};
 use miette::{IntoDiagnostic, WrapErr};
 use std::{
     fs,

@@ -2,8 +2,9 @@
 
 use super::{alarms::Sound, alone::Alone, matrix::Row};
 use crate::table::{Align, Table};
-use lossproof::{diagnosis::Plan, laws::Campaign, laws::LAWS};
+use lossproof_diagnosis::Plan;
 use lossproof_faults::{Control, OMITTED};
+use lossproof_laws::{Campaign, LAWS};
 use serde_json::{Value, json};
 use std::fmt::Write;
 

@@ -4,15 +4,13 @@ mod render;
 
 use crate::{exit::Exit, output, subjects, verify::Dtype};
 use indicatif::{ProgressBar, ProgressStyle};
-use lossproof::{
-    Device, Subject, SubjectError,
-    diagnosis::Examiner,
-    laws::{Campaign, LAWS, Law, Report, Verdict},
-};
+use lossproof_diagnosis::Diagnostician;
 use lossproof_gpt2::{Config, reference};
+use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
+use lossproof_subject::{Device, Subject, SubjectError};
 use lossproof_torch::libtorch;
 use miette::IntoDiagnostic;
-use std::{path::PathBuf, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 /// Hold the reference trainer and libtorch to every law of the loss calculus, on random batches.
 ///
@@ -57,12 +55,12 @@ enum Implementation {
 
 impl Implementation {
     /// Whoever says what a failing subject looks like takes the other implementation to be right.
-    fn other(self, config: Config, dtype: lossproof::Dtype, device: Device) -> Examiner {
+    fn other(self, config: Config, dtype: lossproof_spec::Dtype, device: Device) -> Diagnostician {
         match self {
             Self::Reference => {
-                Examiner::with_reference(move || Ok(libtorch(&subjects::named(config), dtype, device)?))
+                Diagnostician::with_reference(move || Ok(libtorch(&subjects::named(config), dtype, device)?))
             }
-            Self::Libtorch => Examiner::with_reference(move || {
+            Self::Libtorch => Diagnostician::with_reference(move || {
                 reference(config, dtype, device).map_err(|error| SubjectError::Failed {
                     subject: "reference".to_owned(),
                     message: error.to_string(),
@@ -99,8 +97,10 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         }
         let mut subject = args.make(implementation)?;
         let (config, dtype, device) = (args.config, args.dtype.into(), args.device);
-        let campaign =
-            Campaign { examiner: Some(implementation.other(config, dtype, device)), ..campaign.clone() };
+        let campaign = Campaign {
+            examiner: Some(Arc::new(implementation.other(config, dtype, device))),
+            ..campaign.clone()
+        };
         let info = subject.info();
         let started = Instant::now();
         let mut reports = Vec::new();

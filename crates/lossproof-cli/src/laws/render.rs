@@ -2,8 +2,8 @@
 
 use super::Found;
 use crate::table::{Align, Table};
-use lossproof::laws::{Campaign, Report, Verdict};
 use lossproof_gpt2::Config;
+use lossproof_laws::{Campaign, Report, Verdict};
 use serde_json::{Value, json};
 use std::fmt::Write;
 

@@ -7,8 +7,8 @@ mod run;
 mod storage;
 
 use crate::exit::Exit;
-use lossproof::Device;
 use lossproof_gpt2::Config;
+use lossproof_subject::Device;
 use std::path::PathBuf;
 
 /// Verify the reference trainer against libtorch, finite differences and the exact ratios of the loss calculus.
@@ -52,7 +52,7 @@ pub(crate) enum Dtype {
     F64,
 }
 
-impl From<Dtype> for lossproof::Dtype {
+impl From<Dtype> for lossproof_spec::Dtype {
     fn from(dtype: Dtype) -> Self {
         match dtype {
             Dtype::F32 => Self::F32,

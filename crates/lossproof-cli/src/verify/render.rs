@@ -1,9 +1,9 @@
 //! The report as a person reads it.
 
 use crate::table::{Align, Table};
-use lossproof::verify::{BoundFrom, Report, Row, Verdict};
 use lossproof_gpt2::Config;
 use lossproof_spec::GlobalBatch;
+use lossproof_verify::{BoundFrom, Report, Row, Verdict};
 use std::{fmt::Write, time::Duration};
 
 /// What was verified.

@@ -11,17 +11,16 @@ use crate::{
     subjects::{self, named, ours, theirs},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use lossproof::{
-    Device, ParameterSource, Recorded, Subject, TensorSet,
-    verify::{
-        Directions, Make, Progress, Report, Streamed, ThirdForward, Verdict, Verification, verify,
-        verify_streamed,
-    },
-};
+use lossproof_cases::Recorded;
 use lossproof_gpt2::{Config, ModelShape, probe_initial, reference_at};
 use lossproof_numerics::ErrorModel;
 use lossproof_spec::GlobalBatch;
+use lossproof_subject::{Device, ParameterSource, Subject, TensorSet};
 use lossproof_torch::libtorch_at;
+use lossproof_verify::{
+    Directions, Make, Progress, Report, Streamed, ThirdForward, Verdict, Verification, verify,
+    verify_streamed,
+};
 use miette::{IntoDiagnostic, WrapErr};
 use std::{sync::Arc, time::Instant};
 
@@ -49,12 +48,12 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
         bar.tick();
     };
     let inputs = Inputs { config: args.config, device: args.device, batch: &batch, model, seed: args.seed };
-    let report = if small && dtype == lossproof::Dtype::F64 {
+    let report = if small && dtype == lossproof_spec::Dtype::F64 {
         inputs.exact(progress)?
     } else {
         let run = memory::Run {
             shape,
-            size: if dtype == lossproof::Dtype::F64 { 8 } else { 4 },
+            size: if dtype == lossproof_spec::Dtype::F64 { 8 } else { 4 },
             truth: has_truth(args.config),
             ranks: batch.ranks().len(),
             positions: sequences * length,
@@ -102,8 +101,8 @@ impl Inputs<'_> {
         let parameters = self.parameters();
         let third = Third::new(self.config, self.device)?;
         let (mut third_reference, mut third_oracle) = third.subjects()?;
-        let mut reference = ours(self.config, lossproof::Dtype::F64, self.device)?;
-        let mut oracle = theirs(self.config, lossproof::Dtype::F64, self.device)?;
+        let mut reference = ours(self.config, lossproof_spec::Dtype::F64, self.device)?;
+        let mut oracle = theirs(self.config, lossproof_spec::Dtype::F64, self.device)?;
         let directions =
             if self.config == Config::Pico { Directions::EveryCoordinate } else { Directions::PerTensor(2) };
         let verification = Verification {
@@ -120,7 +119,7 @@ impl Inputs<'_> {
     }
 
     /// Gradients passing by, held to libtorch's in f64.
-    fn streamed(&self, dtype: lossproof::Dtype, progress: &mut Progress<'_>) -> miette::Result<Report> {
+    fn streamed(&self, dtype: lossproof_spec::Dtype, progress: &mut Progress<'_>) -> miette::Result<Report> {
         let third = Third::new(self.config, self.device)?;
         let (mut third_reference, mut third_oracle) = third.subjects()?;
         progress("drawing parameters", 0, 1);
@@ -133,12 +132,12 @@ impl Inputs<'_> {
         };
         let mut judged: Vec<Make<'_>> =
             vec![Box::new(move |source| reference_at(config, dtype, device, source))];
-        if dtype != lossproof::Dtype::F64 {
+        if dtype != lossproof_spec::Dtype::F64 {
             judged.push(theirs_at(dtype));
         }
         let verification = Streamed {
             judged,
-            truth: has_truth(config).then(|| theirs_at(lossproof::Dtype::F64)),
+            truth: has_truth(config).then(|| theirs_at(lossproof_spec::Dtype::F64)),
             third: Some(third.held_to(&mut *third_reference, &mut *third_oracle)),
             parameters,
             batch: self.batch,
@@ -169,7 +168,7 @@ impl Third {
     }
 
     fn subjects(&self) -> miette::Result<(Door, Door)> {
-        let dtype = lossproof::Dtype::F64;
+        let dtype = lossproof_spec::Dtype::F64;
         // libtorch first, and before anything else: that it sees no GPU must not hide behind what dfdx says.
         let oracle = theirs(self.config, dtype, self.device)?;
         Ok((ours(self.config, dtype, self.device)?, oracle))

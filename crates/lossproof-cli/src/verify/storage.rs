@@ -1,7 +1,8 @@
 //! The one file all models of a verification read their parameters from.
 
-use lossproof::{ParameterFile, WriteError, probe_values};
 use lossproof_gpt2::ModelShape;
+use lossproof_subject::probe_values;
+use lossproof_verify::{ParameterFile, WriteError};
 use miette::Diagnostic;
 use std::{io::ErrorKind, path::PathBuf};
 

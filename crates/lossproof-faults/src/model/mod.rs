@@ -18,12 +18,12 @@ use crate::{
     tensors::Tensors,
 };
 use loss::Weighted;
-use lossproof::{
+use lossproof_gpt2::{Config, ModelShape};
+use lossproof_spec::{CompensatedSum, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, TokenWeights};
+use lossproof_subject::{
     Evaluated, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo, Subject,
     SubjectError, SubjectInfo, TokenLosses, Unsupported, UpstreamWeights,
 };
-use lossproof_gpt2::{Config, ModelShape};
-use lossproof_spec::{CompensatedSum, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, TokenWeights};
 use transformer::Transformer;
 
 /// An honest subject with a forward and a backward of its own operators.

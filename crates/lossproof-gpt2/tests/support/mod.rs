@@ -1,12 +1,12 @@
 //! What the tests of the reference share.
 
-use lossproof::{Collect, Dtype, Subject, TensorSet};
 use lossproof_gpt2::{Config, probe_initial, reference};
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence};
+use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence};
+use lossproof_subject::{Collect, Subject, TensorSet};
 
 /// gpt2-pico where nothing is zero by chance.
 pub(crate) fn pico(dtype: Dtype) -> Box<dyn Subject> {
-    let mut subject = reference(Config::Pico, dtype, lossproof::Device::Cpu).unwrap();
+    let mut subject = reference(Config::Pico, dtype, lossproof_subject::Device::Cpu).unwrap();
     subject.parameter_loading().unwrap().load(&probe_initial(Config::Pico.shape(), 3)).unwrap();
     subject
 }

@@ -3,8 +3,7 @@
 use crate::support::{
     accumulate, assert_close, assert_combination, evaluate, loaded, norm, sequence, together,
 };
-use lossproof::Dtype;
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
+use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
 use lossproof_torch::Gpt2Config;
 
 /// Documents packed into one sequence; padding is a document of `None` with its token.

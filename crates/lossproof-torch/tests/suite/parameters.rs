@@ -1,11 +1,10 @@
 //! Loading, setting, resetting, and what is refused.
 
 use crate::support::{Door, Fixture, accumulate, evaluate, loaded, sequence, together};
-use lossproof::{
-    Collect, Device, Dtype, GradientSink, GradientView, SinkError, SubjectError, Tensor, TensorSet,
-    TensorValues,
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Sequence};
+use lossproof_subject::{
+    Collect, Device, GradientSink, GradientView, SinkError, SubjectError, Tensor, TensorSet, TensorValues,
 };
-use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
 use lossproof_torch::{Gpt2Config, libtorch, libtorch_at};
 use std::error::Error;
 

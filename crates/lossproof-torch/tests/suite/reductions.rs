@@ -3,11 +3,11 @@
 use crate::support::{
     Door, accumulate, assert_close, assert_combination, evaluate, global, loaded, norm, sequence, together,
 };
-use lossproof::{Collect, Dtype, SubjectError, TensorSet};
 use lossproof_spec::{
-    Combine, Counting, EmptyPolicy, GlobalBatch, LossSpec, Prediction, Reduction, Scope, Sequence,
+    Combine, Counting, Dtype, EmptyPolicy, GlobalBatch, LossSpec, Prediction, Reduction, Scope, Sequence,
     SequenceFields, TokenWeights,
 };
+use lossproof_subject::{Collect, SubjectError, TensorSet};
 use lossproof_torch::Gpt2Config;
 
 /// Three ranks, micro-batches per rank 2, 1 and 3, with pairwise different numbers of supervised tokens.

@@ -1,11 +1,10 @@
 //! The contract of optimizer steps around the update itself: loss scale, skipped steps, start, reset and refusals.
 
 use crate::support::{Door, accumulate, assert_close, global, loaded, norm, sequence, together};
-use lossproof::{
-    Adam, Clip, Collect, Decayed, Dtype, EpsilonPlacement, Optimizer, Rule, StepReport, SubjectError,
-    TensorSet,
+use lossproof_spec::{
+    Adam, Clip, Decayed, Dtype, EmptyPolicy, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule,
 };
-use lossproof_spec::{EmptyPolicy, GlobalBatch, LossSpec};
+use lossproof_subject::{Collect, StepReport, SubjectError, TensorSet};
 use lossproof_torch::Gpt2Config;
 
 pub(crate) const ADAM: Adam = Adam {
@@ -110,7 +109,8 @@ fn a_step_whose_gradient_overflows_is_as_if_it_had_never_been() {
     let many = together((0..12).map(|seed| sequence(seed, 16, 0)).collect());
     let mut subject = loaded(&Gpt2Config::PICO, Dtype::F32);
     let (_, gradient) = accumulate(&mut subject, &LossSpec::sum(), &many);
-    let largest = gradient.values().flat_map(lossproof::Tensor::to_f64).map(f64::abs).fold(0.0, f64::max);
+    let largest =
+        gradient.values().flat_map(lossproof_subject::Tensor::to_f64).map(f64::abs).fold(0.0, f64::max);
     // The largest element of the sum's gradient becomes 2^129 or more, beyond f32; the mean's, 180 times smaller, stays
     // below 2^123.
     let loss_scale = (129.0 - largest.log2()).ceil().exp2();

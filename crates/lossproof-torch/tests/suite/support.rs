@@ -1,7 +1,7 @@
 //! Subjects, batches and measures that the tests share.
 
-use lossproof::{Collect, Device, Dtype, Observation, Subject, Tensor, TensorSet, TensorValues};
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Sequence};
+use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Sequence};
+use lossproof_subject::{Collect, Device, Observation, Subject, Tensor, TensorSet, TensorValues};
 use lossproof_torch::{Gpt2Config, libtorch};
 use safetensors::SafeTensors;
 use std::path::Path;

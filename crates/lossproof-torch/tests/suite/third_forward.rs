@@ -1,8 +1,7 @@
 //! Hugging Face's GPT-2 in f64, from the committed fixture.
 
 use crate::support::{Fixture, accumulate, assert_close, evaluate, loaded, norm, together};
-use lossproof::Dtype;
-use lossproof_spec::{GlobalBatch, LossSpec, Sequence, SequenceFields};
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Sequence, SequenceFields};
 use lossproof_torch::{Activation, Gpt2Config};
 
 fn ids(row: &[i64]) -> Vec<u32> {

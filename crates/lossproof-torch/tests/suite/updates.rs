@@ -1,9 +1,10 @@
 //! Optimizer steps against closed forms in f64, which share no code with libtorch's optimizers.
 
-use crate::steps::{ADAM, batch, pico, read, start, step, three, with};
-use crate::support::{BOUND, accumulate, assert_close, norm};
-use lossproof::{Adam, Clip, Decayed, Optimizer, Rule};
-use lossproof_spec::{GlobalBatch, LossSpec};
+use crate::{
+    steps::{ADAM, batch, pico, read, start, step, three, with},
+    support::{BOUND, accumulate, assert_close, norm},
+};
+use lossproof_spec::{Adam, Clip, Decayed, GlobalBatch, LossSpec, Optimizer, Rule};
 use std::collections::BTreeMap;
 
 /// What a rule remembers of one parameter's element: the velocity, or the two moments. `size` is that of the first made of

@@ -3,8 +3,8 @@
 use crate::support::{
     BOUND, Door, accumulate, assert_close, assert_combination, global, loaded, norm, sequence, together,
 };
-use lossproof::{Collect, Dtype, GradientSink, GradientView, SinkError, TensorSet};
-use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, LossSpec, Reduction, Scope, TokenWeights};
+use lossproof_spec::{Combine, Dtype, EmptyPolicy, GlobalBatch, LossSpec, Reduction, Scope, TokenWeights};
+use lossproof_subject::{Collect, GradientSink, GradientView, SinkError, TensorSet};
 use lossproof_torch::Gpt2Config;
 
 /// Three ranks with prompts, a sequence of one position, one without a supervised token, and micro-batches of both.

@@ -1,0 +1,130 @@
+//! One example a law is tried on.
+
+use lossproof_spec::{GlobalBatch, InvalidSpec, LossSpec};
+use lossproof_subject::{ParameterInfo, TensorSet, gpt2_initial, probe_initial};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use std::fmt;
+
+/// One example a law is tried on: everything a verdict depends on, besides the subject. Its serialised form is a case file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What the trainer sees.
+    pub batch: GlobalBatch,
+    /// A loss semantics, for the laws that hold under every one.
+    #[serde(deserialize_with = "valid_spec")]
+    pub spec: LossSpec,
+    /// Where the parameters lie.
+    pub scale: Scale,
+    /// Upstream weights, repeated over the predictions in order: prediction t has `upstream[t mod length]`. Never empty.
+    #[serde(deserialize_with = "valid_upstream")]
+    pub upstream: Vec<f64>,
+    /// Fixes the parameters, and every choice a law makes on its own (which sequence, which order).
+    pub seed: u64,
+}
+
+/// Where the parameters of a case lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scale {
+    /// Activations and logits of order one: [`probe_initial`].
+    Probe,
+    /// GPT-2's initial scale, where every prediction is nearly uniform: [`gpt2_initial`].
+    Gpt2,
+}
+
+/// What makes a [`Case`] none, besides what makes a batch none.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidCase {
+    /// No upstream weight.
+    #[error("`upstream` is empty: give at least one weight, [1.0] for all predictions alike")]
+    NoUpstream,
+    /// An upstream weight that is no number.
+    #[error("upstream weight {index} is {weight}: every weight must be finite")]
+    Upstream {
+        /// Its place.
+        index: usize,
+        /// The weight.
+        weight: f64,
+    },
+    /// A number in the loss spec.
+    #[error(transparent)]
+    Spec(#[from] InvalidSpec),
+}
+
+impl Case {
+    /// Checks what the types do not; a case that was deserialised has passed. Whether a subject takes the batch is for
+    /// its [`Limits`](lossproof_subject::Limits) to say.
+    ///
+    /// # Errors
+    /// [`InvalidCase`] when `upstream` is empty or not finite, or the spec has a number without a meaning.
+    pub fn validate(&self) -> Result<(), InvalidCase> {
+        check_upstream(&self.upstream)?;
+        Ok(self.spec.validate()?)
+    }
+
+    /// The parameters of this case for a model with these.
+    #[must_use]
+    pub fn parameters(&self, of: &[ParameterInfo]) -> TensorSet {
+        let shapes: Vec<_> = of.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+        match self.scale {
+            Scale::Probe => probe_initial(&shapes, self.seed),
+            Scale::Gpt2 => gpt2_initial(&shapes, self.seed),
+        }
+    }
+
+    /// The upstream weight of every prediction.
+    #[must_use]
+    pub fn upstream_weights(&self) -> Vec<f64> {
+        let repeated = self.upstream.iter().copied().cycle();
+        repeated.take(self.batch.predictions().count()).collect()
+    }
+}
+
+fn check_upstream(weights: &[f64]) -> Result<(), InvalidCase> {
+    if weights.is_empty() {
+        return Err(InvalidCase::NoUpstream);
+    }
+    match weights.iter().position(|weight| !weight.is_finite()) {
+        Some(index) => Err(InvalidCase::Upstream { index, weight: weights[index] }),
+        None => Ok(()),
+    }
+}
+
+fn valid_spec<'de, D: Deserializer<'de>>(from: D) -> Result<LossSpec, D::Error> {
+    let spec = LossSpec::deserialize(from)?;
+    spec.validate().map_err(D::Error::custom)?;
+    Ok(spec)
+}
+
+fn valid_upstream<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+    let weights = Vec::deserialize(from)?;
+    check_upstream(&weights).map_err(D::Error::custom)?;
+    Ok(weights)
+}
+
+/// In words: the counts first, then everything that is not the simplest.
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layout = self.batch.layout();
+        for (index, rank) in layout.ranks().iter().enumerate() {
+            if layout.ranks().len() > 1 {
+                write!(f, "{}rank {index}: ", if index > 0 { "; " } else { "" })?;
+            }
+            let many = rank.len() > 1;
+            write!(f, "{} micro-batch{} with ", rank.len(), if many { "es" } else { "" })?;
+            for (index, micro_batch) in rank.iter().enumerate() {
+                let separator = match index {
+                    0 => "",
+                    _ if index + 1 == rank.len() => " and ",
+                    _ => ", ",
+                };
+                let supervised: Vec<_> = micro_batch.iter().map(|s| s.supervised.to_string()).collect();
+                write!(f, "{separator}{}", supervised.join("+"))?;
+            }
+            f.write_str(" supervised tokens")?;
+        }
+        write!(f, ", under {}", self.spec)
+    }
+}

@@ -1,0 +1,16 @@
+//! What laws are tried on: cases, random and kept, and the edits that a law compares a case with.
+//!
+//! - [`Case`] is one example, [`CaseFile`] one that failed a law once and is replayed from then on;
+//! - [`strategies`] draws cases inside what a subject takes and makes failing ones simple;
+//! - [`edit`] changes batches: regrouped, relabelled, packed, padded;
+//! - [`Recorded`] is a forward and backward pass that was recorded elsewhere.
+
+mod case;
+mod case_files;
+pub mod edit;
+mod recorded;
+pub mod strategies;
+
+pub use case::{Case, InvalidCase, Scale};
+pub use case_files::{CaseFile, CaseFileError};
+pub use recorded::{Recorded, RecordedError};

@@ -1,0 +1,205 @@
+//! What is seen and should not be, in words.
+
+use super::{examination::Measured, judge::Judge, oracle::Pinned, probes::State, strange::strange_sight};
+use crate::inference::{Measured as Weight, explain_ratio, infer};
+use lossproof_laws::names::EMBEDDING;
+use lossproof_spec::{GlobalBatch, Prediction, TokenWeights};
+use std::collections::BTreeMap;
+
+/// Statements of one kind that are made at most: the rest says the same again.
+const OF_A_KIND: usize = 2;
+
+pub(super) fn of(judge: &mut Judge<'_, '_>) -> Vec<String> {
+    let mut evidence: Vec<String> =
+        (0..judge.seen.measured.len()).filter_map(|i| weighed(judge, i)).collect();
+    evidence.truncate(OF_A_KIND);
+    if evidence.is_empty() {
+        evidence = (0..judge.seen.measured.len()).filter_map(|index| judge.strange_loss(index)).collect();
+        evidence.truncate(OF_A_KIND);
+        evidence.extend(gradients(judge));
+    }
+    let strange = judge.seen.sights.iter().filter_map(strange_sight);
+    evidence.extend(strange.map(|(position, input, depends)| {
+        let (verb, should) = if depends { ("depends", "must not") } else { ("does not depend", "should") };
+        format!(
+            "the loss at position {position} {verb} on the input at position {input}, which it {should} see"
+        )
+    }));
+    if judge.seen.repeatable == Some(false) {
+        evidence.push("two identical calls give different gradients".to_owned());
+    }
+    let steps: Vec<_> = judge.seen.runs.iter().filter_map(|run| judge.strange_step(run)).collect();
+    evidence.extend(steps.into_iter().take(OF_A_KIND));
+    if evidence.is_empty() {
+        evidence.extend(judge.strange_validation());
+    }
+    evidence
+}
+
+/// The parameters whose gradient is wrong on some probe, as one statement.
+fn gradients(judge: &Judge<'_, '_>) -> Option<String> {
+    let strange = judge.strange_gradients();
+    let all = judge.seen.parameters.len();
+    match strange.as_slice() {
+        [] => None,
+        some if some.len() == all => Some("the gradient of every parameter is wrong".to_owned()),
+        some => {
+            let shown = some.iter().take(4).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if some.len() > 4 { format!(" and {} more", some.len() - 4) } else { String::new() };
+            let right = all - some.len();
+            Some(format!(
+                "the gradient of {shown}{more} is wrong; those of the other {right} parameters are right"
+            ))
+        }
+    }
+}
+
+/// What a token weighs in the gradient of a model with known logits: the label with token v has the gradient
+/// `W·p_v − W_v` at logit v, where `W_v` is its weight and `W` the sum of all.
+fn label_weights(pin: &Pinned, measured: &Measured) -> Option<Vec<f64>> {
+    let by_logit = pin.by_logit(measured.gradient.get(EMBEDDING)?);
+    let probabilities = pin.probabilities();
+    // W from the tokens that nobody has.
+    let mut unused = vec![true; by_logit.len()];
+    for sequence in measured.probe.batch.sequences() {
+        for token in sequence.targets().iter().chain(sequence.input_ids()) {
+            *unused.get_mut(*token as usize)? = false;
+        }
+    }
+    let over =
+        |values: &[f64]| -> f64 { values.iter().zip(&unused).filter(|(_, u)| **u).map(|(v, _)| v).sum() };
+    let all = over(&by_logit) / over(&probabilities);
+    all.is_finite().then(|| by_logit.iter().zip(&probabilities).map(|(g, p)| all * p - g).collect())
+}
+
+/// What the weights of a probe are, where they are not what they should be.
+fn weighed(judge: &mut Judge<'_, '_>, index: usize) -> Option<String> {
+    let (tolerance, seen) = (judge.tolerance(), judge.seen);
+    let measured = &seen.measured[index];
+    let probe = &measured.probe;
+    let plain = probe.spec.label_smoothing <= 0.0 && probe.spec.z_loss <= 0.0;
+    if probe.state != State::Pinned || !plain || probe.upstream.is_some() {
+        return None;
+    }
+    let pin = judge.pin(State::Pinned)?;
+    let found = label_weights(pin, measured)?;
+    let due = TokenWeights::new(&probe.spec, &probe.batch.layout()).ok()?.per_prediction(&probe.batch);
+    let mut occurrences = BTreeMap::<u32, usize>::new();
+    for token in probe.batch.sequences().flat_map(lossproof_spec::Sequence::targets) {
+        *occurrences.entry(*token).or_default() += 1;
+    }
+    let scale = due.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    // By prediction: what it weighs, and what it should. A token that is there twice tells nothing.
+    let pairs: Vec<(Prediction, f64, f64)> = probe
+        .batch
+        .predictions()
+        .zip(due)
+        .filter(|(prediction, _)| occurrences.get(&prediction.target) == Some(&1))
+        .map(|(prediction, due)| {
+            (prediction, found.get(prediction.target as usize).copied().unwrap_or(0.0), due)
+        })
+        .collect();
+    let supervised = pairs.iter().filter(|(_, _, due)| due.abs() > 0.0).count();
+    let first = probe.batch.sequences().enumerate().filter_map(|(sequence, tokens)| {
+        let token = tokens.targets().first().filter(|token| occurrences.get(token) == Some(&1))?;
+        let weight = found.get(*token as usize).copied().unwrap_or(0.0);
+        (weight.abs() > tolerance * scale)
+            .then(|| format!("the first token of sequence {sequence} is a label that weighs {weight:.4}"))
+    });
+    let first: Vec<String> = first.take(1).collect();
+    let wrong: Vec<_> = pairs
+        .iter()
+        .filter(|(_, w, due)| (w - due).is_nan() || (w - due).abs() > tolerance * scale)
+        .collect();
+    if wrong.is_empty() && first.is_empty() {
+        return None;
+    }
+    if pairs.iter().all(|(_, weight, _)| weight.is_nan()) {
+        return Some(format!("{} under {}: the weights are no numbers", probe.name, probe.spec));
+    }
+    let (loss, gradient) = (judge.strange_loss(index).is_some(), !wrong.is_empty());
+    let mut said = differing(&wrong, supervised, &probe.batch, tolerance);
+    said.extend(first);
+    let weights = every_weight(&probe.batch, &found, tolerance * scale, &occurrences);
+    if let Ok(inference) = infer(&probe.batch, &weights) {
+        if let Some(fit) = inference.fits().first() {
+            said.push(format!("these are the weights of `{}`", fit.representative()));
+        }
+        let violated = inference.against(&probe.spec).consequences.violated;
+        if !violated.is_empty() {
+            let ids: Vec<_> = violated.iter().map(|clause| clause.id).collect();
+            said.push(format!("hence not {}", ids.join(", ")));
+        }
+    }
+    if gradient && !loss {
+        said.push("the loss that is reported is right".to_owned());
+    }
+    Some(format!("{} under {}: {}", probe.name, probe.spec, said.join("; ")))
+}
+
+/// A weight for every prediction: that of its label where the token is there once, and otherwise any.
+fn every_weight(
+    batch: &GlobalBatch,
+    found: &[f64],
+    error: f64,
+    occurrences: &BTreeMap<u32, usize>,
+) -> Vec<Weight> {
+    let weight = |prediction: Prediction| match occurrences.get(&prediction.target) {
+        Some(1) => Weight { value: found.get(prediction.target as usize).copied().unwrap_or(0.0), error },
+        _ => Weight { value: 0.0, error: f64::INFINITY },
+    };
+    batch.predictions().map(weight).collect()
+}
+
+/// What is wrong with the weights of predictions: what each weighs, and what it should.
+fn differing(
+    wrong: &[&(Prediction, f64, f64)],
+    all: usize,
+    batch: &GlobalBatch,
+    tolerance: f64,
+) -> Vec<String> {
+    let mut said = Vec::new();
+    let at = |p: &Prediction| format!("sequence {}, position {}", p.sequence, p.position);
+    let ignored: Vec<_> = wrong.iter().filter(|(_, _, due)| due.abs() <= 0.0).collect();
+    if let Some((prediction, weight, _)) = ignored.first() {
+        let count = ignored.len();
+        said.push(format!("{count} ignored labels weigh something ({}: {weight:.4})", at(prediction)));
+    }
+    let supervised: Vec<_> = wrong.iter().filter(|(_, _, due)| due.abs() > 0.0).collect();
+    let lost: Vec<_> = supervised.iter().filter(|(_, weight, due)| weight.abs() <= tolerance * due).collect();
+    if let Some((prediction, ..)) = lost.first() {
+        said.push(format!("{} supervised tokens weigh nothing ({})", lost.len(), at(prediction)));
+    }
+    let scaled: Vec<_> =
+        supervised.iter().filter(|(_, weight, due)| weight.abs() > tolerance * due).collect();
+    let mut ratios: Vec<(f64, usize)> = Vec::new();
+    for (_, weight, due) in &scaled {
+        let ratio = weight / due;
+        match ratios.iter_mut().find(|(known, _)| (known - ratio).abs() <= 4.0 * tolerance * ratio.abs()) {
+            Some((_, count)) => *count += 1,
+            None => ratios.push((ratio, 1)),
+        }
+    }
+    let named = |ratio: f64| {
+        let error = 8.0 * tolerance * ratio.abs();
+        explain_ratio(&batch.layout(), ratio, error).unwrap_or_else(|| format!("{ratio:.4}"))
+    };
+    match ratios.as_slice() {
+        [] => {}
+        [(ratio, count)] if *count == all => {
+            said.push(format!("every weight is {} of what it should be", named(*ratio)));
+        }
+        [(ratio, count)] => {
+            said.push(format!("{count} of {all} weights are {} of what they should be", named(*ratio)));
+        }
+        several => {
+            let shown: Vec<_> = several
+                .iter()
+                .take(OF_A_KIND)
+                .map(|(ratio, count)| format!("{count} are {ratio:.4}"))
+                .collect();
+            said.push(format!("of {all} weights {} of what they should be", shown.join(", ")));
+        }
+    }
+    said
+}

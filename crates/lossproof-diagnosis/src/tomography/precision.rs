@@ -1,0 +1,70 @@
+//! How exact what a subject hands over is: its dtype's rounding and its noise.
+
+use super::TomographyError;
+use lossproof_laws::{distance, error_model};
+use lossproof_numerics::ErrorModel;
+use lossproof_spec::{Dtype, GlobalBatch};
+use lossproof_subject::{Collect, Observation, Subject, TensorSet};
+
+/// How exact the numbers of a subject are on a batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Precision {
+    /// Bound on the error of a parameter's gradient, relative to `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)` over that parameter.
+    pub gradient: f64,
+    /// Bound on the error of the reported loss, relative to `Σ_t |w_t|·max(ℓ_t, 1)`.
+    pub loss: f64,
+}
+
+impl Precision {
+    /// Of a model ([`ErrorModel`]) in a dtype; `noise` is what two identical calls differ by, relative to the gradient.
+    #[must_use]
+    pub fn new(model: &ErrorModel, dtype: Dtype, noise: f64) -> Self {
+        Self { gradient: model.gradient_bound(dtype) + noise, loss: model.loss_bound(dtype) + noise }
+    }
+
+    /// Of a subject on a batch, by what it says of itself.
+    #[must_use]
+    pub fn of(subject: &dyn Subject, batch: &GlobalBatch, noise: f64) -> Self {
+        let info = subject.info();
+        Self::new(&error_model(&info, &subject.parameters(), batch), info.dtype, noise)
+    }
+}
+
+/// What a subject computed for one batch, and how exactly.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The reported loss and counts.
+    pub observation: Observation,
+    /// The gradient.
+    pub gradient: TensorSet,
+    /// How exact they are: the dtype's rounding and the noise floor.
+    pub precision: Precision,
+}
+
+impl Observed {
+    /// Resets a subject and accumulates twice on one batch; what the two differ by is the noise floor.
+    ///
+    /// # Errors
+    /// When the subject fails.
+    pub fn of(subject: &mut dyn Subject, batch: &GlobalBatch) -> Result<Self, TomographyError> {
+        let mut once = || {
+            subject.reset()?;
+            accumulated(subject, batch)
+        };
+        let (observation, gradient) = once()?;
+        let noise = distance(&once()?.1, &gradient);
+        // A gradient that is not finite is infinitely far from itself: that is no noise, and recovery will say so.
+        let precision = Precision::of(subject, batch, if noise.is_finite() { noise } else { 0.0 });
+        Ok(Self { observation, gradient, precision })
+    }
+}
+
+/// One accumulation, collected.
+pub(super) fn accumulated(
+    subject: &mut dyn Subject,
+    batch: &GlobalBatch,
+) -> Result<(Observation, TensorSet), TomographyError> {
+    let mut sink = Collect::default();
+    let observation = subject.accumulate(batch, &mut sink)?;
+    Ok((observation, sink.into_tensors()))
+}

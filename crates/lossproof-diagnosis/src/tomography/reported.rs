@@ -1,0 +1,270 @@
+//! The weights of the loss that is reported, and whether they are those of the loss that is optimised.
+
+use super::{
+    Precision, Tomogram, TomographyError, Unexplained,
+    basis::singles,
+    recover::{Source, weights},
+};
+use lossproof_numerics::{Equations, Perturbation};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};
+use lossproof_subject::{Discard, Subject};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::fmt;
+
+/// Batches of one layout, the loss that a subject reported for each, and what each token loss is.
+#[derive(Clone, Debug)]
+pub struct ReportedLosses {
+    names: Vec<String>,
+    probes: Vec<Probe>,
+    precision: Precision,
+}
+
+#[derive(Clone, Debug)]
+struct Probe {
+    token_losses: Vec<f64>,
+    reported: f64,
+}
+
+impl ReportedLosses {
+    /// The losses that a subject reports for `count` batches (at least twice as many as predictions) of the layout of
+    /// `batch` with random tokens. Every group keeps its size and every label that is ignored stays so, therefore the
+    /// weights stay too. `evaluator` gives the token losses, and must hold the same parameters; without it the subject does.
+    /// `precision` is the subject's, noise included ([`Observed`](super::Observed)); an evaluator is taken to have no noise.
+    ///
+    /// The spread of the token losses decides the condition: about 60 where logits are of order one
+    /// ([`probe_initial`](lossproof_subject::probe_initial)), and thousands at GPT-2's initial scale, where all token losses are nearly
+    /// `ln V`.
+    ///
+    /// # Errors
+    /// When the subject fails, or nobody evaluates token losses.
+    pub fn of(
+        subject: &mut dyn Subject,
+        mut evaluator: Option<&mut dyn Subject>,
+        batch: &GlobalBatch,
+        precision: &Precision,
+        count: usize,
+        seed: u64,
+    ) -> Result<Self, TomographyError> {
+        let (singles, _) = singles(batch);
+        let known: Vec<(usize, usize)> =
+            singles.iter().map(|single| (single.prediction.sequence, single.prediction.position)).collect();
+        // Tokens are random: the name of an unknown is that of its place.
+        let name = |(index, (sequence, position)): (usize, &(usize, usize))| {
+            format!("prediction {index}: sequence {sequence}, position {position}")
+        };
+        let names: Vec<_> = known.iter().enumerate().map(name).collect();
+        let evaluated = evaluator.as_deref().map_or(0.0, |other| Precision::of(other, batch, 0.0).loss);
+        let precision = Precision { loss: precision.loss.max(evaluated), ..*precision };
+        let vocabulary = u32::try_from(subject.info().limits.vocabulary).unwrap_or(u32::MAX);
+        let random = &mut ChaCha8Rng::seed_from_u64(seed);
+        subject.reset()?;
+        let mut probes = Vec::new();
+        for _ in 0..count.max(2 * known.len()) {
+            let probe = with_random_tokens(batch, vocabulary, random)?;
+            let reported = subject.accumulate(&probe, &mut Discard)?.loss;
+            let all = match &mut evaluator {
+                Some(evaluator) => evaluate(&mut **evaluator, &probe)?,
+                None => evaluate(subject, &probe)?,
+            };
+            let of = probe.predictions().zip(all).filter(|(p, _)| known.contains(&(p.sequence, p.position)));
+            probes.push(Probe { token_losses: of.map(|(_, loss)| loss).collect(), reported });
+        }
+        Ok(Self { names, probes, precision })
+    }
+
+    /// Recovers the weights of the reported loss: `min_w Σ_k (Σ_t w_t·ℓ_t⁽ᵏ⁾ − r⁽ᵏ⁾)²` over the probes k.
+    ///
+    /// `resolution` is the step in which losses are reported, 0 where they are whole: with four decimals (1e-4) errors grow so
+    /// large that weights can only tell hypotheses apart.
+    ///
+    /// # Errors
+    /// When a loss is not finite.
+    pub fn recover(&self, resolution: f64) -> Result<Tomogram, TomographyError> {
+        let column = |t: usize| self.probes.iter().map(move |probe| probe.token_losses[t]).collect();
+        let columns: Vec<Vec<f64>> = (0..self.names.len()).map(column).collect();
+        let reported: Vec<f64> = self.probes.iter().map(|probe| probe.reported).collect();
+        let equations = Equations::new(&columns, &reported)?;
+        let size = |losses: &[f64]| losses.iter().map(|loss| loss.max(1.0).powi(2)).sum::<f64>().sqrt();
+        let bounds: Vec<f64> = columns.iter().map(|losses| self.precision.loss * size(losses)).collect();
+        // The bound of a reported loss is relative to Σ_t |w_t|·max(ℓ_t, 1), which the columns' bounds add up to.
+        let rounding = |weights: &[f64]| {
+            let summed: f64 = weights.iter().zip(&bounds).map(|(weight, bound)| weight.abs() * bound).sum();
+            summed + resolution * (self.probes.len() as f64).sqrt()
+        };
+        let first = equations.solve(&Perturbation { columns: &bounds, right: 0.0 })?;
+        let right = rounding(&first.values);
+        let mut solution = equations.solve(&Perturbation { columns: &bounds, right })?;
+        // Errors of the token losses bend the residual as much as those of the reported loss.
+        let explained = 2.0 * right;
+        let scale = equations.right_norm();
+        let relative = |value: f64| if value > 0.0 { value / scale } else { 0.0 };
+        let (residual, bound) = (relative(solution.residual), relative(explained));
+        let mut unexplained = Vec::new();
+        if solution.residual > explained {
+            unexplained.push(Unexplained {
+                name: "the reported loss".to_owned(),
+                residual,
+                bound,
+                share: 1.0,
+            });
+            let right = solution.residual;
+            solution = equations.solve(&Perturbation { columns: &bounds, right })?;
+        }
+        let undetermined = vec![
+            "weights that depend on the tokens and not on the layout alone: the probes have different tokens"
+                .to_owned(),
+        ];
+        Ok(Tomogram {
+            source: Source::ReportedLoss,
+            equations: self.probes.len(),
+            residual,
+            bound,
+            unexplained,
+            undetermined,
+            ..weights(solution, self.names.iter().map(String::as_str))
+        })
+    }
+}
+
+fn evaluate(subject: &mut dyn Subject, batch: &GlobalBatch) -> Result<Vec<f64>, TomographyError> {
+    let name = subject.info().name;
+    let evaluator = subject.token_losses().ok_or(TomographyError::Lacks {
+        subject: name,
+        capability: "evaluate token losses",
+        remedy: "give a subject with the same parameters that can",
+    })?;
+    Ok(evaluator.evaluate(batch)?)
+}
+
+/// The batch with random tokens, its masks, documents and positions as they are.
+fn with_random_tokens(
+    batch: &GlobalBatch,
+    vocabulary: u32,
+    random: &mut ChaCha8Rng,
+) -> Result<GlobalBatch, TomographyError> {
+    let mut failed = None;
+    let drawn = batch.map_sequences(|sequence| {
+        let mut fields = SequenceFields::from(sequence.clone());
+        let same: Vec<bool> =
+            fields.input_ids.iter().zip(&fields.targets).map(|(input, target)| input == target).collect();
+        fields.input_ids.fill_with(|| random.random_range(0..vocabulary));
+        for (position, same) in same.into_iter().enumerate() {
+            let token = if same { fields.input_ids[position] } else { random.random_range(0..vocabulary) };
+            fields.targets[position] = token;
+            if fields.labels[position] != IGNORE_INDEX {
+                fields.labels[position] = i64::from(token);
+            }
+        }
+        Sequence::from_fields(fields).unwrap_or_else(|error| {
+            failed = Some(error);
+            sequence.clone()
+        })
+    });
+    failed.map_or(Ok(drawn), |error| Err(error.into()))
+}
+
+/// Two sets of weights of one trainer on one layout: what it logs is not what it optimises.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Disagreement {
+    /// The weights that differ by more than their errors.
+    pub weights: Vec<Differing>,
+    /// How many weights were compared.
+    pub compared: usize,
+}
+
+/// A weight that is one in the reported loss and another in the gradient.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Differing {
+    /// What it is the weight of.
+    pub name: String,
+    /// In the gradient.
+    pub optimised: f64,
+    /// In the reported loss.
+    pub logged: f64,
+}
+
+/// Compares the weights in the gradient with those in the reported loss, in the order of the unknowns; `None` when none
+/// differ by more than their errors. Weights of a group are not compared.
+#[must_use]
+pub fn disagreement(optimised: &Tomogram, logged: &Tomogram) -> Option<Disagreement> {
+    let pairs = optimised.weights.iter().zip(&logged.weights);
+    let determined: Vec<_> = pairs.filter(|(a, b)| a.group.is_none() && b.group.is_none()).collect();
+    let differing = determined.iter().filter(|(a, b)| (a.value - b.value).abs() > a.error + b.error);
+    let weights: Vec<_> = differing
+        .map(|(a, b)| Differing { name: a.name.clone(), optimised: a.value, logged: b.value })
+        .collect();
+    (!weights.is_empty()).then_some(Disagreement { weights, compared: determined.len() })
+}
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { weights, compared } = self;
+        write!(f, "it logs one loss and optimises another: {} of {compared} weights differ", weights.len())?;
+        let apart = |differing: &Differing| (differing.optimised - differing.logged).abs();
+        if let Some(Differing { name, optimised, logged }) =
+            weights.iter().max_by(|a, b| apart(a).total_cmp(&apart(b)))
+        {
+            write!(f, "; {name} weighs {optimised:.6} in the gradient and {logged:.6} in the reported loss")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tomography::{
+        Basis, Observed, recover,
+        toy::{self, Toy},
+    };
+    use lossproof_spec::{LossSpec, TokenWeights};
+
+    #[test]
+    fn what_is_logged_is_told_from_what_is_optimised() {
+        let batch = toy::batch([5, 3, 4, 3], |index, p| index == 0 && p == 2);
+        let naive = LossSpec::naive_accumulated_mean();
+        for logged in [None, Some(naive)] {
+            let mut toy = Toy { logged, ..Toy::new() };
+            let precision = Precision::of(&toy, &batch, 0.0);
+            let losses = ReportedLosses::of(&mut toy, None, &batch, &precision, 0, 1).unwrap();
+            let of_loss = losses.recover(0.0).unwrap();
+            assert!(of_loss.is_explained() && of_loss.equations == 22, "{of_loss}");
+            let spec = logged.unwrap_or(toy.spec);
+            let truth = TokenWeights::new(&spec, &batch.layout()).unwrap().per_prediction(&batch);
+            for (weight, truth) in of_loss.weights.iter().zip(truth) {
+                assert!(
+                    (weight.value - truth).abs() <= weight.error && weight.error < 1e-9,
+                    "{weight}, not {truth}"
+                );
+            }
+            let basis = Basis::of_reference(&mut Toy::new(), &toy.spec, &batch).unwrap();
+            let observed = Observed::of(&mut toy, &batch).unwrap();
+            let of_gradient = recover(&basis, &observed.gradient, &observed.precision).unwrap();
+            let apart = disagreement(&of_gradient, &of_loss);
+            assert_eq!(apart.is_some(), logged.is_some());
+            if let Some(apart) = apart {
+                assert!(apart.to_string().starts_with("it logs one loss and optimises another"), "{apart}");
+            }
+            // Four decimals: errors grow accordingly, and nothing differs for sure.
+            let coarse = losses.recover(1e-4).unwrap();
+            assert!(coarse.weights.iter().all(|weight| weight.error > 1e-5));
+            let noisy = Precision::of(&toy, &batch, 1e-4);
+            let noisy = ReportedLosses::of(&mut toy, None, &batch, &noisy, 0, 1).unwrap();
+            assert!(noisy.recover(0.0).unwrap().weights.iter().all(|weight| weight.error > 1e-5));
+        }
+    }
+
+    #[test]
+    fn a_loss_that_is_no_weighted_sum_says_so() {
+        let batch = toy::batch([5, 3, 4, 3], |_, _| false);
+        let mut toy = Toy::new();
+        let precision = Precision::of(&toy, &batch, 0.0);
+        let mut losses = ReportedLosses::of(&mut toy, None, &batch, &precision, 0, 1).unwrap();
+        losses.probes[3].reported *= 1.01;
+        let tomogram = losses.recover(0.0).unwrap();
+        assert!(tomogram.fault().unwrap().starts_with("the reported loss is no weighted sum"), "{tomogram}");
+        losses.probes[0].reported = f64::NAN;
+        assert!(losses.recover(0.0).is_err());
+    }
+}

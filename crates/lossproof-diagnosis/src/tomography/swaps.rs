@@ -1,0 +1,321 @@
+//! Weights from label swaps, for subjects that take no ignored labels.
+
+use super::{
+    Basis, Precision, Tomogram, TomographyError, Unexplained, Weight, WeightGroup,
+    calibration::{Factor, Lone, gradient_factor, loss_factor, relabelled, undetermined},
+    precision::accumulated,
+    prediction_name,
+    recover::{Source, recover_above},
+};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Prediction, Sequence, SequenceFields};
+use lossproof_subject::{Subject, Tensor, TensorSet, TensorValues};
+use std::collections::BTreeMap;
+
+/// Recovers the weights of the supervised predictions of a batch by swapping their labels, one at a time.
+///
+/// Two batches that differ in the label of prediction t alone have gradients that differ by `w_t·(∇ℓ_t(y) − ∇ℓ_t(y'))`; the
+/// same swap in that sequence alone differs by `u_i·(∇ℓ_t(y) − ∇ℓ_t(y'))`, so the ratio of the two is `w_t/u_i`. The weight
+/// `u_i` that a token has when sequence i is alone follows from the sequence cut off behind its first supervised prediction:
+/// there the same swap has the weight `c` of a lone token, and since a prediction does not see what follows it, the ratio
+/// is `u_i/c`. Then c is fixed as in [`Basis::self_calibrated`].
+///
+/// `precision` is the subject's on the batch, noise included ([`Observed`](super::Observed)); on the smaller probes it is
+/// no worse.
+///
+/// Labels are swapped, inputs stay. A swap that changes nothing when its sequence is alone tells nothing, and leaves its
+/// weight undetermined: a group of its own. With a subject that makes its labels from its inputs that is every weight.
+///
+/// # Errors
+/// When the subject fails, has a vocabulary of one, or the batch supervises nothing.
+pub fn label_swaps(
+    subject: &mut dyn Subject,
+    parameters: Option<&TensorSet>,
+    batch: &GlobalBatch,
+    precision: &Precision,
+) -> Result<Tomogram, TomographyError> {
+    let info = subject.info();
+    let vocabulary = u32::try_from(info.limits.vocabulary).unwrap_or(u32::MAX);
+    let supervised: Vec<(usize, Prediction)> =
+        batch.predictions().enumerate().filter(|(_, prediction)| prediction.supervised).collect();
+    let predictions: Vec<Prediction> = supervised.iter().map(|&(_, prediction)| prediction).collect();
+    if supervised.is_empty() || vocabulary < 2 {
+        let remedy = "give a batch with supervised tokens and a vocabulary of two at least";
+        return Err(TomographyError::Nothing { what: "label to swap", remedy });
+    }
+    subject.reset()?;
+    let mut swapper = Swapper {
+        subject,
+        parameters,
+        vocabulary,
+        precision,
+        factors: BTreeMap::new(),
+        undetermined: undetermined_by_swaps(batch),
+    };
+    let together = swapper.swaps(batch, &predictions)?;
+    let mut ratios = Vec::new();
+    for (index, sequence) in batch.sequences().enumerate() {
+        let own: Vec<_> = supervised.iter().filter(|(_, p)| p.sequence == index).collect();
+        let Some((_, first)) = own.first() else { continue };
+        let alone: Vec<_> = own.iter().map(|(_, p)| Prediction { sequence: 0, ..*p }).collect();
+        let swaps = swapper.swaps(&GlobalBatch::single(sequence.clone()), &alone)?;
+        let lone = cut_off(sequence, first.position)?;
+        let lone_swap = swapper.swaps(&GlobalBatch::single(lone.clone()), &alone[..1])?;
+        let c = swapper.lone_weight(&lone, first.position)?;
+        let relative = swapper.ratio(&swaps, 0, &lone_swap, 0)?;
+        let unit = told_from_zero(&relative.weights[0]).map(|relative| c.times(relative));
+        for (place, prediction) in own.into_iter().enumerate() {
+            ratios.push((
+                prediction_name(prediction.0, &prediction.1),
+                unit,
+                swapper.ratio(&together, ratios.len(), &swaps, place)?,
+            ));
+        }
+    }
+    Ok(assemble(ratios, swapper.undetermined))
+}
+
+fn undetermined_by_swaps(batch: &GlobalBatch) -> Vec<String> {
+    let mut open = vec![
+        "which token a prediction is scored against and what it sees, and backward errors that are the same in every \
+         batch: the subject is compared with itself"
+            .to_owned(),
+        "weights that differ within a sequence when it is alone: there its supervised predictions are taken to weigh the \
+         same"
+        .to_owned(),
+    ];
+    if batch.predictions().any(|prediction| !prediction.supervised) {
+        open.push("the weights of ignored predictions: they have no label to swap".to_owned());
+    }
+    open
+}
+
+/// The sequence up to the token that the prediction made at `position` is about.
+fn cut_off(sequence: &Sequence, position: usize) -> Result<Sequence, TomographyError> {
+    let mut fields = SequenceFields::from(sequence.clone());
+    let length = position + 2;
+    fields.input_ids.truncate(length);
+    fields.labels.truncate(length);
+    fields.segment_ids.truncate(length);
+    fields.position_ids.truncate(length);
+    fields.targets.truncate(length);
+    Ok(Sequence::from_fields(fields)?)
+}
+
+struct Swapper<'a> {
+    subject: &'a mut dyn Subject,
+    parameters: Option<&'a TensorSet>,
+    vocabulary: u32,
+    precision: &'a Precision,
+    /// The weight of a lone token, by the length of its sequence and whether label 0 is given.
+    factors: BTreeMap<(usize, bool), Factor>,
+    undetermined: Vec<String>,
+}
+
+/// What swaps of labels change in the gradient of one batch.
+struct Swaps {
+    /// One a label.
+    differences: Vec<TensorSet>,
+    /// What the error of a difference is relative to, by parameter: an estimate of `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)` of the
+    /// gradients it is a difference of. The summands themselves are not seen. For the logits their swaps are as large as
+    /// they may be, `‖e_y' − e_y‖ = √2 ≥ ‖p − e_y‖`, and the backward pass takes both the same way; so the swaps stand for
+    /// the summands, without a proof that a parameter sees them alike.
+    scales: BTreeMap<String, f64>,
+}
+
+impl Swapper<'_> {
+    fn swaps(&mut self, batch: &GlobalBatch, predictions: &[Prediction]) -> Result<Swaps, TomographyError> {
+        let before = self.gradient(batch)?;
+        let mut differences = Vec::new();
+        for prediction in predictions {
+            let label = (prediction.target + self.vocabulary / 2) % self.vocabulary;
+            let mut index = 0;
+            let swapped = batch.map_sequences(|sequence| {
+                index += 1;
+                let here = index - 1 == prediction.sequence;
+                let other = here.then(|| relabelled(sequence, prediction.position, label)).flatten();
+                other.unwrap_or_else(|| sequence.clone())
+            });
+            differences.push(minus(&before, &self.gradient(&swapped)?)?);
+        }
+        let mut scales = BTreeMap::new();
+        for (name, tensor) in &before {
+            let size = |tensor: &Tensor| lossproof_numerics::norm(&tensor.to_f64());
+            let swaps = differences.iter().filter_map(|difference| difference.get(name)).map(size);
+            scales.insert(name.clone(), size(tensor).max(swaps.sum()));
+        }
+        Ok(Swaps { differences, scales })
+    }
+
+    /// c: what the gradient of the only supervised token of a sequence is multiplied with.
+    fn lone_weight(&mut self, lone: &Sequence, position: usize) -> Result<Factor, TomographyError> {
+        let layout = (lone.len(), lone.labels()[0] != IGNORE_INDEX);
+        if let Some(&known) = self.factors.get(&layout) {
+            return Ok(known);
+        }
+        let batch = GlobalBatch::single(lone.clone());
+        let loss = loss_factor(self.subject, lone, position, self.precision)?;
+        let gradient = self.gradient(&batch)?;
+        let tie =
+            gradient_factor(self.subject, self.parameters, &Lone { batch, gradient, loss }, self.precision)?;
+        if self.factors.is_empty() {
+            self.undetermined.extend(undetermined(loss, tie));
+        }
+        let factor = loss.unwrap_or(Factor::ONE).times(tie.unwrap_or(Factor::ONE));
+        self.factors.insert(layout, factor);
+        Ok(factor)
+    }
+
+    fn gradient(&mut self, batch: &GlobalBatch) -> Result<TensorSet, TomographyError> {
+        Ok(accumulated(self.subject, batch)?.1)
+    }
+
+    /// By what a swap in one batch is to be multiplied to give the same swap in another.
+    fn ratio(&self, of: &Swaps, index: usize, to: &Swaps, place: usize) -> Result<Tomogram, TomographyError> {
+        let basis = Basis::new([(String::new(), to.differences[place].clone())], 0.0)?;
+        let exact = Precision { gradient: f64::EPSILON, loss: 0.0 };
+        let first = recover_above(&basis, &of.differences[index], &exact, &BTreeMap::new())?;
+        // Both sides are differences of two gradients, each as exact as its size allows.
+        let ratio = first.weights[0].value.abs();
+        let own = |name: &String| to.scales.get(name).copied().unwrap_or(0.0);
+        let floor = |(name, scale): (&String, &f64)| {
+            (name.clone(), 2.0 * self.precision.gradient * (scale + ratio * own(name)))
+        };
+        recover_above(&basis, &of.differences[index], &exact, &of.scales.iter().map(floor).collect())
+    }
+}
+
+fn minus(one: &TensorSet, other: &TensorSet) -> Result<TensorSet, TomographyError> {
+    if let Some((name, tensor)) = other.iter().find(|(name, _)| !one.contains_key(*name)) {
+        let (of, parameter) = ("the gradient before a swap".to_owned(), name.clone());
+        return Err(TomographyError::Tensor { of, parameter, shape: tensor.shape().to_vec() });
+    }
+    let difference = |(name, tensor): (&String, &Tensor)| {
+        let missing = || TomographyError::Tensor {
+            of: "the gradient after a swap".to_owned(),
+            parameter: name.clone(),
+            shape: tensor.shape().to_vec(),
+        };
+        let other = other.get(name).filter(|other| other.shape() == tensor.shape()).ok_or_else(missing)?;
+        let values = (0..tensor.elements()).map(|index| tensor.get(index) - other.get(index)).collect();
+        let difference = Tensor::new(tensor.shape().to_vec(), TensorValues::F64(values));
+        Ok((name.clone(), difference.map_err(|_| missing())?))
+    };
+    one.iter().map(difference).collect()
+}
+
+/// A ratio as a factor; `None` where the swap it is over changes nothing, or by no more than its error.
+fn told_from_zero(ratio: &Weight) -> Option<Factor> {
+    let size = ratio.value.abs();
+    (ratio.group.is_none() && size > ratio.error)
+        .then(|| Factor { value: ratio.value, error: ratio.error / size })
+}
+
+/// One tomogram of the ratios of all swaps, each in units of the weight its token has alone, where that is known.
+fn assemble(ratios: Vec<(String, Option<Factor>, Tomogram)>, undetermined: Vec<String>) -> Tomogram {
+    let mut unexplained: BTreeMap<String, Unexplained> = BTreeMap::new();
+    let (mut weights, mut groups) = (Vec::new(), Vec::new());
+    let (mut residual, mut bound, mut equations) = (0.0_f64, 0.0_f64, 0);
+    for (index, (name, unit, ratio)) in ratios.into_iter().enumerate() {
+        equations += ratio.equations;
+        residual = residual.max(ratio.residual);
+        bound = bound.max(ratio.bound);
+        for part in ratio.unexplained {
+            let worst = unexplained.entry(part.name.clone()).or_insert_with(|| part.clone());
+            if part.residual > worst.residual {
+                *worst = part;
+            }
+        }
+        let own = &ratio.weights[0];
+        let (value, error, group) = if let (Some(unit), None) = (unit, own.group) {
+            let value = own.value * unit.value;
+            (value, own.error * unit.value.abs() + value.abs() * unit.error, None)
+        } else {
+            groups.push(WeightGroup { members: vec![index], sum: None });
+            (0.0, f64::INFINITY, Some(groups.len() - 1))
+        };
+        weights.push(Weight { name, value, error, group });
+    }
+    let mut unexplained: Vec<_> = unexplained.into_values().collect();
+    let whole: f64 = unexplained.iter().map(|part| part.residual * part.residual).sum();
+    for part in &mut unexplained {
+        part.share = part.residual * part.residual / whole;
+    }
+    unexplained.sort_by(|a, b| b.share.total_cmp(&a.share));
+    let source = Source::Gradient;
+    Tomogram {
+        source,
+        weights,
+        groups,
+        condition: 1.0,
+        equations,
+        residual,
+        bound,
+        unexplained,
+        undetermined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tomography::toy::{self, Toy};
+    use lossproof_spec::{Counting, LossSpec, TokenWeights};
+
+    fn swapped(mut toy: Toy, masked: bool) -> (Tomogram, Vec<f64>) {
+        let batch = toy::batch([5, 3, 4, 3], |index, p| masked && index == 0 && p < 3);
+        let held = toy.held();
+        let precision = Precision::of(&toy, &batch, 0.0);
+        let tomogram = label_swaps(&mut toy, Some(&held), &batch, &precision).unwrap();
+        let truth = TokenWeights::new(&toy.spec, &batch.layout()).unwrap().per_prediction(&batch);
+        let supervised = batch.predictions().zip(truth).filter(|(p, _)| p.supervised);
+        (tomogram, supervised.map(|(_, weight)| weight).collect())
+    }
+
+    #[track_caller]
+    fn assert_weights(tomogram: &Tomogram, truth: &[f64]) {
+        assert_eq!(tomogram.weights.len(), truth.len());
+        for (weight, truth) in tomogram.weights.iter().zip(truth) {
+            let error = (weight.value - truth).abs();
+            assert!(error <= weight.error && weight.error < 1e-7, "{weight}, not {truth}");
+        }
+        assert!(tomogram.is_explained(), "{tomogram}");
+    }
+
+    #[test]
+    fn weights_are_found_without_an_ignored_label() {
+        let before = LossSpec { counting: Counting::BeforeShift, ..LossSpec::token_mean() };
+        let all = LossSpec { counting: Counting::AllPositions, ..LossSpec::token_mean() };
+        let naive = LossSpec::naive_accumulated_mean();
+        for spec in [LossSpec::sum(), LossSpec::sequence_mean(), LossSpec::batch_mean(), naive, before, all] {
+            let mut toy = Toy { spec, ..Toy::new() };
+            toy.limits.ignore_index = false;
+            let (tomogram, truth) = swapped(toy, false);
+            assert_weights(&tomogram, &truth);
+        }
+    }
+
+    #[test]
+    fn swaps_that_change_nothing_leave_every_weight_open() {
+        let (tomogram, truth) = swapped(Toy { labels_from_inputs: true, ..Toy::new() }, false);
+        assert_eq!(tomogram.weights.len(), truth.len());
+        for (index, weight) in tomogram.weights.iter().enumerate() {
+            let group = weight.group.unwrap();
+            assert_eq!(tomogram.groups[group].members, [index]);
+            assert!(weight.error.is_infinite() && weight.value.abs() <= 0.0, "{weight:?}");
+        }
+        assert_eq!(tomogram.determined().count(), 0);
+        assert!(tomogram.to_string().contains("unknown 0 is not determined"), "{tomogram}");
+    }
+
+    #[test]
+    fn ignored_predictions_are_left_out_and_said_to_be() {
+        let (tomogram, truth) = swapped(Toy { spec: LossSpec::token_mean(), ..Toy::new() }, true);
+        assert_weights(&tomogram, &truth);
+        assert!(tomogram.undetermined.iter().any(|open| open.contains("ignored predictions")));
+        let mut toy = Toy::new();
+        let batch = toy::batch([5, 3, 4, 3], |_, _| true);
+        let precision = Precision { gradient: 0.0, loss: 0.0 };
+        let error = label_swaps(&mut toy, None, &batch, &precision).unwrap_err();
+        assert!(matches!(error, TomographyError::Nothing { .. }));
+    }
+}

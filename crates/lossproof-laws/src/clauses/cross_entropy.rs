@@ -1,0 +1,378 @@
+//! Clauses of group 1: the token loss. The model is made to give known logits: with a final gain of zero, every position
+//! has the final bias b for its hidden state, and the logits `z_c = Σ_j wte[c][j]·b[j]`.
+
+use crate::{
+    names::{BIAS, EMBEDDING, GAIN},
+    trial::{Computed, Stop, Told, Trial, replace, values},
+};
+use lossproof_cases::edit::{assemble, edit, given};
+use lossproof_numerics::{CrossEntropy, norm};
+use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, TokenWeights};
+use rand::RngExt;
+use std::collections::BTreeMap;
+
+/// Known logits, the same at every position.
+pub(crate) struct Pinned {
+    bias: Vec<f64>,
+    embedding: Vec<f64>,
+    logits: Vec<f64>,
+}
+
+impl Trial<'_> {
+    /// Loads the case's parameters with a final gain of zero and this final bias.
+    pub(crate) fn pin(&mut self, bias: impl Fn(&mut Self, usize) -> f64) -> Result<Pinned, Stop> {
+        self.needs_the_embedding_for_a_head()?;
+        let mut parameters = self.parameters()?;
+        let width = values(&parameters, BIAS)?.len();
+        let bias: Vec<f64> = (0..width).map(|index| bias(self, index)).collect();
+        replace(&mut parameters, GAIN, vec![0.0; width])?;
+        replace(&mut parameters, BIAS, bias.clone())?;
+        self.load(&parameters)?;
+        let embedding = values(&parameters, EMBEDDING)?;
+        let logit =
+            |row: &[f64]| row.iter().zip(&bias).map(|(w, b)| w * b).collect::<CompensatedSum>().value();
+        let logits = embedding.chunks_exact(width.max(1)).map(logit).collect();
+        Ok(Pinned { bias, embedding, logits })
+    }
+
+    /// A final bias between −2 and 2, exact in every dtype.
+    fn random_bias(&mut self) -> f64 {
+        f64::from(self.random.random_range(-128_i32..=128)) / 64.0
+    }
+
+    /// Holds the loss of a pinned model to the closed form.
+    fn closed_form(
+        &mut self,
+        what: &str,
+        spec: &LossSpec,
+        batch: &GlobalBatch,
+        pinned: &Pinned,
+    ) -> Result<Computed, Stop> {
+        let cross_entropy = CrossEntropy { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
+        let actual = self.gradient(spec, batch)?;
+        let mut expected = CompensatedSum::default();
+        for (label, weight) in label_weights(spec, batch)? {
+            expected.add(weight * cross_entropy.loss(&pinned.logits, label).map_err(|_| Stop::Void)?);
+        }
+        let (expected, bound) = (expected.value(), self.loss_bound(batch));
+        let scale = expected.abs().max(actual.total);
+        self.number(what, "loss", bound, (actual.loss(), expected), scale);
+        Ok(actual)
+    }
+}
+
+/// Weight of every label: `Σ w_t` over the supervised tokens with it.
+fn label_weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<BTreeMap<usize, f64>, Stop> {
+    let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Stop::Void)?.per_prediction(batch);
+    let mut labels = BTreeMap::new();
+    for (prediction, weight) in batch.predictions().zip(weights).filter(|(p, _)| p.supervised) {
+        *labels.entry(prediction.target as usize).or_default() += weight;
+    }
+    Ok(labels)
+}
+
+/// Each prediction is scored against the label of the next position, and the first label against nothing.
+pub(crate) fn shift(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    let spec = trial.spec(&[&batch]);
+    let before = trial.gradient(&spec, &batch)?;
+    let flipped = batch.map_sequences(|sequence| {
+        edit(sequence, |fields| {
+            let padding = fields.segment_ids[0] == 0;
+            fields.labels[0] =
+                if given(fields.labels[0]) || padding { IGNORE_INDEX } else { i64::from(fields.targets[0]) };
+        })
+    });
+    let after = trial.gradient(&spec, &flipped)?;
+    trial.same("first labels given or not", &batch, &after, &before);
+    if trial.subject.token_losses().is_some() {
+        let (found, expected) = (trial.token_losses(&batch)?.len(), batch.predictions().count());
+        trial.fact(found == expected, || format!("{found} predictions, expected {expected}"));
+    }
+    // With the same logits everywhere the loss depends on which labels are scored, and on nothing else.
+    let pinned = trial.pin(|trial, _| trial.random_bias())?;
+    let sum = trial.with_token_loss(LossSpec::sum());
+    trial.closed_form("sum over the labels of the next positions", &sum, &batch, &pinned)?;
+    let scored = |offset: usize| -> Vec<i64> {
+        let mut labels: Vec<i64> = batch
+            .sequences()
+            .flat_map(|s| s.labels().iter().skip(offset).copied())
+            .filter(|&l| given(l))
+            .collect();
+        labels.sort_unstable();
+        labels
+    };
+    Ok(scored(1) != scored(0) && scored(1) != scored(2))
+}
+
+/// Minus the logarithm of the softmax probability: against the closed form, and as probabilities that add up to one.
+pub(crate) fn token_loss(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    if trial.subject.token_losses().is_some() {
+        trial.probabilities(&batch)?;
+    }
+    let pinned = trial.pin(|trial, _| trial.random_bias())?;
+    trial.closed_form("sum of token losses", &LossSpec::sum(), &batch, &pinned)?;
+    if trial.subject.token_losses().is_some() {
+        let plain = CrossEntropy::default();
+        let loss = |p: lossproof_spec::Prediction| plain.loss(&pinned.logits, p.target as usize);
+        let expected: Vec<f64> =
+            batch.predictions().map(loss).collect::<Result<_, _>>().map_err(|_| Stop::Void)?;
+        let actual = trial.token_losses(&batch)?;
+        let bound = trial.loss_bound(&batch);
+        let scale = expected.iter().map(|l| l.max(1.0).powi(2)).sum::<f64>().sqrt();
+        trial.elements("token losses", "token losses", bound, &actual, &expected, scale);
+    }
+    Ok(batch.layout().supervised() > 0)
+}
+
+impl Trial<'_> {
+    /// `Σ_y exp(−ℓ(y)) = 1` at one prediction of the unpinned model.
+    fn probabilities(&mut self, batch: &GlobalBatch) -> Result<(), Stop> {
+        let limits = self.facts.info.limits;
+        let fits = |s: &&Sequence| s.len() > 1 && !limits.fixed_length;
+        let Some(sequence) = batch.sequences().find(fits) else { return Ok(()) };
+        if limits.vocabulary > limits.sequences || !limits.ignore_index {
+            return Ok(());
+        }
+        let position = self.random.random_range(0..sequence.len() - 1);
+        let with_target = |target: u32| {
+            edit(sequence, |fields| {
+                fields.labels.fill(IGNORE_INDEX);
+                fields.targets[position + 1] = target;
+            })
+        };
+        let rows = (0_u32..).take(limits.vocabulary).map(with_target).collect();
+        let losses = self.token_losses(&assemble(vec![vec![rows]]))?;
+        let here = losses.chunks_exact(sequence.len() - 1).map(|row| (-row[position]).exp());
+        let total = here.collect::<CompensatedSum>().value();
+        let bound = self.loss_bound(batch);
+        self.number("probabilities of all labels", "probabilities", bound, (total, 1.0), 1.0);
+        Ok(())
+    }
+}
+
+/// Equal logits make every token loss ln V.
+pub(crate) fn uniform_logits(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    let spec = LossSpec { z_loss: 0.0, ..trial.spec(&[&batch]) };
+    trial.pin(|_, _| 0.0)?;
+    let actual = trial.gradient(&spec, &batch)?;
+    let expected = (trial.facts.info.limits.vocabulary as f64).ln() * actual.total;
+    let bound = trial.loss_bound(&batch);
+    trial.number(&format!("{spec}, uniform logits"), "loss", bound, (actual.loss(), expected), expected);
+    Ok(actual.total > 0.0)
+}
+
+/// A constant on all logits changes neither loss nor gradient. The first column of the embedding is set to one, so that the
+/// first element of the final bias is such a constant.
+pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> Told {
+    trial.needs_the_embedding_for_a_head()?;
+    let batch = trial.case.batch.clone();
+    let spec = LossSpec { z_loss: 0.0, ..trial.spec(&[&batch]) };
+    let mut parameters = trial.parameters()?;
+    let mut bias = values(&parameters, BIAS)?;
+    let mut embedding = values(&parameters, EMBEDDING)?;
+    let width = bias.len();
+    for row in embedding.chunks_exact_mut(width.max(1)) {
+        row[0] = 1.0;
+    }
+    replace(&mut parameters, EMBEDDING, embedding)?;
+    trial.load(&parameters)?;
+    let before = trial.gradient(&spec, &batch)?;
+    let constant = 4.0 + f64::from(trial.random.random_range(0_u8..8));
+    bias[0] += constant;
+    replace(&mut parameters, BIAS, bias)?;
+    trial.load(&parameters)?;
+    let after = trial.gradient(&spec, &batch)?;
+    // The logits grow by the constant, and so does the rounding error of their differences, and of what follows.
+    trial.unchanged("a constant on all logits", 1.0 + constant, &before, &after)?;
+    trial.exact_constant(&spec, &batch)?;
+    Ok(before.total > 0.0)
+}
+
+impl Trial<'_> {
+    /// A constant far larger than the logits, to which it can be added without rounding: they are 1/16 apart, and so are the
+    /// numbers of the dtype around the constant. Their differences are exact then, and what is computed of these is what was
+    /// computed before. The normaliser's exponential overflows, and the difference between its logarithm and a logit has no
+    /// digit left.
+    fn exact_constant(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<(), Stop> {
+        let spacing = 1.0 / 16.0;
+        let constant = spacing / (2.0 * self.dtype().unit_roundoff());
+        let mut parameters = self.parameters()?;
+        let width = values(&parameters, BIAS)?.len();
+        if width < 2 {
+            return Ok(());
+        }
+        // The logits are bias[0] + column 1: every other product is with zero.
+        let mut embedding = values(&parameters, EMBEDDING)?;
+        for row in embedding.chunks_exact_mut(width) {
+            row[0] = 1.0;
+            row[1] = spacing * f64::from(self.random.random_range(-32_i32..=32));
+        }
+        let mut bias = vec![0.0; width];
+        bias[1] = 1.0;
+        replace(&mut parameters, EMBEDDING, embedding)?;
+        replace(&mut parameters, GAIN, vec![0.0; width])?;
+        replace(&mut parameters, BIAS, bias.clone())?;
+        self.load(&parameters)?;
+        let before = self.gradient(spec, batch)?;
+        bias[0] = constant;
+        replace(&mut parameters, BIAS, bias)?;
+        self.load(&parameters)?;
+        let after = self.gradient(spec, batch)?;
+        self.unchanged(&format!("{constant} on all logits, exactly"), 1.0, &before, &after)
+    }
+
+    /// Holds loss and gradient after a constant was added to those before, the bounds being `growth` times as large. The
+    /// constant is the first element of the final bias, and the first column of the embedding is one.
+    fn unchanged(
+        &mut self,
+        what: &str,
+        growth: f64,
+        before: &Computed,
+        after: &Computed,
+    ) -> Result<(), Stop> {
+        let batch = &before.origin.batch;
+        let (loss_bound, bound) = (growth * self.loss_bound(batch), growth * self.gradient_bound(batch));
+        let scale = before.loss().abs().max(before.total);
+        self.number(what, "loss", loss_bound, (after.loss(), before.loss()), scale);
+        for name in [BIAS, GAIN] {
+            let (from, to) = (values(&before.gradient, name)?, values(&after.gradient, name)?);
+            // The constant's own direction is null: its element is a sum that cancels.
+            let scale = norm(&from).max(before.total);
+            self.elements(&format!("{what}: gradient of {name}"), name, bound, &to, &from, scale);
+        }
+        let width = values(&before.gradient, BIAS)?.len().max(1);
+        // The head's part of the first column is what the constant multiplies.
+        let others = |gradient: Vec<f64>| -> Vec<f64> {
+            gradient.into_iter().enumerate().filter(|(i, _)| i % width != 0).map(|(_, g)| g).collect()
+        };
+        let (from, to) =
+            (others(values(&before.gradient, EMBEDDING)?), others(values(&after.gradient, EMBEDDING)?));
+        let what = format!("{what}: gradient of {EMBEDDING} but for its first column");
+        self.elements(&what, EMBEDDING, bound, &to, &from, norm(&from).max(before.total));
+        Ok(())
+    }
+}
+
+/// The gradient of a pinned model in closed form: `∂ℓ/∂z = p − q`, so `∇b = Σ w·Wᵀ(p − q)` and `∇W = Σ w·(p − q)·bᵀ`; a gain of
+/// zero lets nothing through to anything else.
+pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    let spec = trial.spec(&[&batch]);
+    let pinned = trial.pin(|trial, _| trial.random_bias())?;
+    let actual = trial.closed_form(&format!("{spec}, known logits"), &spec, &batch, &pinned)?;
+    let cross_entropy = CrossEntropy { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
+    let mut by_class = vec![CompensatedSum::default(); pinned.logits.len()];
+    let mut size = 0.0;
+    for (label, weight) in label_weights(&spec, &batch)? {
+        let gradient = cross_entropy.gradient(&pinned.logits, label).map_err(|_| Stop::Void)?;
+        size += weight.abs() * norm(&gradient);
+        for (sum, g) in by_class.iter_mut().zip(gradient) {
+            sum.add(weight * g);
+        }
+    }
+    let by_class: Vec<f64> = by_class.iter().map(CompensatedSum::value).collect();
+    let width = pinned.bias.len();
+    let mut of_bias = vec![0.0; width];
+    for (row, g) in pinned.embedding.chunks_exact(width.max(1)).zip(&by_class) {
+        for (sum, w) in of_bias.iter_mut().zip(row) {
+            *sum += g * w;
+        }
+    }
+    let of_embedding: Vec<f64> =
+        by_class.iter().flat_map(|g| pinned.bias.iter().map(move |b| g * b)).collect();
+    let bound = trial.gradient_bound(&batch);
+    let largest_row = pinned.embedding.chunks_exact(width.max(1)).map(norm).fold(0.0, f64::max);
+    // ‖Wᵀ(p − q)‖ is at most the largest row's norm times ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖: without smoothing,
+    // ‖p − q‖₁ = 2(1 − p_y) and ‖p − q‖ ≥ 1 − p_y.
+    let expected = [
+        (BIAS, of_bias, size * largest_row * (pinned.logits.len() as f64).sqrt().min(2.0)),
+        (EMBEDDING, of_embedding, size * norm(&pinned.bias)),
+    ];
+    for (name, expected, scale) in &expected {
+        let found = values(&actual.gradient, name)?;
+        trial.elements(
+            &format!("{spec}, known logits: gradient of {name}"),
+            name,
+            bound,
+            &found,
+            expected,
+            *scale,
+        );
+    }
+    let reach = norm(&expected[0].1).max(norm(&expected[1].1));
+    for name in actual.gradient.keys().filter(|name| ![BIAS, EMBEDDING, GAIN].contains(&name.as_str())) {
+        let found = norm(&values(&actual.gradient, name)?);
+        trial.fact(found <= bound * reach, || {
+            format!(
+                "a final gain of zero lets nothing through, but the gradient of {name} has norm {found:.1e}"
+            )
+        });
+    }
+    Ok(size > 0.0)
+}
+
+/// Loss and gradient are affine in ε; with known logits the loss is `KL(q‖p) + H(q)`.
+pub(crate) fn label_smoothing(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    let epsilon = if trial.case.spec.label_smoothing > 0.0 { trial.case.spec.label_smoothing } else { 0.25 };
+    let spec = |label_smoothing: f64, trial: &Trial<'_>| LossSpec {
+        label_smoothing,
+        z_loss: 0.0,
+        ..trial.spec(&[&batch])
+    };
+    let far = 0.9;
+    let none = trial.gradient(&spec(0.0, trial), &batch)?;
+    let much = trial.gradient(&spec(far, trial), &batch)?;
+    let some = trial.gradient(&spec(epsilon, trial), &batch)?;
+    let parts = [(1.0 - epsilon / far, &none), (epsilon / far, &much)];
+    trial.combination(&format!("affine in ε, at {epsilon}"), &batch, &some, &parts, &[]);
+
+    let pinned = trial.pin(|trial, _| trial.random_bias())?;
+    let smoothed = spec(epsilon, trial);
+    let actual = trial.gradient(&smoothed, &batch)?;
+    let plain = CrossEntropy::default();
+    let spread = epsilon / pinned.logits.len() as f64;
+    let mut expected = CompensatedSum::default();
+    for (label, weight) in label_weights(&smoothed, &batch)? {
+        for class in 0..pinned.logits.len() {
+            let q = if class == label { 1.0 - epsilon + spread } else { spread };
+            let log_p = -plain.loss(&pinned.logits, class).map_err(|_| Stop::Void)?;
+            // KL's term and the entropy's: ln q cancels between them, as the clause says.
+            expected.extend([weight * q * (q.ln() - log_p), -weight * q * q.ln()]);
+        }
+    }
+    let bound = trial.loss_bound(&batch);
+    let scale = expected.value().abs().max(actual.total);
+    trial.number("KL(q‖p) + H(q)", "loss", bound, (actual.loss(), expected.value()), scale);
+    Ok(actual.total > 0.0)
+}
+
+/// Loss and gradient are affine in ζ, and with known logits the term is `ζ·(log Σ exp z)²` per supervised token, weighed as
+/// its token loss.
+pub(crate) fn z_loss(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    let zeta = if trial.case.spec.z_loss > 0.0 { trial.case.spec.z_loss } else { 0.01 };
+    let base = trial.spec(&[&batch]);
+    let far = 2.0 * zeta;
+    let none = trial.gradient(&LossSpec { z_loss: 0.0, ..base }, &batch)?;
+    let twice = trial.gradient(&LossSpec { z_loss: far, ..base }, &batch)?;
+    let once = trial.gradient(&LossSpec { z_loss: zeta, ..base }, &batch)?;
+    trial.combination(&format!("affine in ζ, at {zeta}"), &batch, &once, &[(0.5, &none), (0.5, &twice)], &[]);
+
+    let pinned = trial.pin(|trial, _| trial.random_bias())?;
+    let spec = LossSpec { z_loss: zeta, ..base };
+    let with = trial.gradient(&spec, &batch)?;
+    let without = trial.gradient(&LossSpec { z_loss: 0.0, ..base }, &batch)?;
+    // log Σ exp z = ℓ(y) + z_y for any label.
+    let label = 0;
+    let log_sum_exp =
+        CrossEntropy::default().loss(&pinned.logits, label).map_err(|_| Stop::Void)? + pinned.logits[label];
+    let expected = without.loss() + with.total * zeta * log_sum_exp * log_sum_exp;
+    let bound = trial.loss_bound(&batch);
+    let scale = expected.abs().max(with.total);
+    trial.number("ζ·(log Σ exp z)²", "loss", bound, (with.loss(), expected), scale);
+    Ok(with.total > 0.0)
+}

@@ -1,0 +1,206 @@
+//! Clauses of group 3: what is ignored, masked or padded has no influence.
+
+use super::reductions::differ;
+use crate::trial::{Stop, Told, Trial};
+use lossproof_cases::edit::{edit, given, id, plain};
+use lossproof_spec::{EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, Reduction, Sequence, SequenceFields};
+use lossproof_subject::Tensor;
+use rand::RngExt;
+
+/// What stands under an ignored label changes nothing, and supervising a set of tokens is supervising its parts.
+pub(crate) fn ignored_labels(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    let vocabulary = trial.facts.info.limits.vocabulary;
+    let spec = trial.spec(&[&batch]);
+    let actual = trial.gradient(&spec, &batch)?;
+    let random = &mut trial.random;
+    let other = batch.map_sequences(|sequence| {
+        edit(sequence, |fields| {
+            for (target, &label) in fields.targets.iter_mut().zip(&fields.labels) {
+                if !given(label) {
+                    *target = id(random.random_range(0..vocabulary));
+                }
+            }
+        })
+    });
+    let again = trial.gradient(&spec, &other)?;
+    trial.same("other tokens under ignored labels", &batch, &again, &actual);
+
+    let mut keep = Vec::new();
+    for _ in batch.predictions() {
+        keep.push(trial.random.random::<bool>());
+    }
+    let part = |wanted: bool| {
+        let mut chosen = keep.iter();
+        batch.map_sequences(|s| s.supervise_only(|_| chosen.next() == Some(&wanted)))
+    };
+    let sum = trial.with_token_loss(LossSpec::sum());
+    let whole = trial.gradient(&sum, &batch)?;
+    let (one, rest) = (trial.gradient(&sum, &part(true))?, trial.gradient(&sum, &part(false))?);
+    trial.combination("supervised in two parts", &batch, &whole, &[(1.0, &one), (1.0, &rest)], &[]);
+    Ok(one.total > 0.0 && rest.total > 0.0)
+}
+
+/// Which end padding is added to.
+#[derive(Clone, Copy)]
+enum Side {
+    Left,
+    Right,
+}
+
+/// A sequence with `count` positions of padding at one end.
+fn padded(sequence: &Sequence, side: Side, count: usize, filler: u32) -> Sequence {
+    let add = |fields: &mut SequenceFields| {
+        let at = match side {
+            Side::Left => 0,
+            Side::Right => fields.input_ids.len(),
+        };
+        for _ in 0..count {
+            fields.input_ids.insert(at, filler);
+            fields.labels.insert(at, IGNORE_INDEX);
+            fields.segment_ids.insert(at, 0);
+            fields.position_ids.insert(at, 0);
+            fields.targets.insert(at, filler);
+        }
+        if let (Side::Left, true) = (side, count > 0) {
+            // The first real token is predicted by nothing, now as before: its label was never looked at.
+            fields.labels[count] = IGNORE_INDEX;
+        }
+    };
+    edit(sequence, add)
+}
+
+impl Trial<'_> {
+    /// The batch with some sequences padded as far as the positions allow, `filler` being the padding's token.
+    fn pad(&mut self, side: Side, filler: u32) -> Result<(GlobalBatch, bool), Stop> {
+        let limits = self.facts.info.limits;
+        if !limits.segments || limits.fixed_length || !limits.ignore_index {
+            return Err(Stop::Unsupported("padded sequences".to_owned()));
+        }
+        let mut any = false;
+        let random = &mut self.random;
+        let batch = self.case.batch.map_sequences(|sequence| {
+            let room = limits.positions - sequence.len();
+            let count = random.random_range(0..=room.min(5));
+            any |= count > 0 && sequence.supervised() > 0;
+            padded(sequence, side, count, filler)
+        });
+        Ok((batch, any))
+    }
+
+    fn padding_invariance(&mut self, side: Side, what: &str) -> Told {
+        let filler = id(self.random.random_range(0..self.facts.info.limits.vocabulary));
+        let (batch, any) = self.pad(side, filler)?;
+        let plain = self.case.batch.clone();
+        let spec = self.spec(&[&plain]);
+        let (expected, actual) = (self.gradient(&spec, &plain)?, self.gradient(&spec, &batch)?);
+        self.same(what, &batch, &actual, &expected);
+        Ok(any)
+    }
+}
+
+/// Padding on the right changes nothing.
+pub(crate) fn right_padding(trial: &mut Trial<'_>) -> Told {
+    trial.padding_invariance(Side::Right, "padded on the right")
+}
+
+/// Padding on the left changes nothing, positions being counted from the first token that is real.
+pub(crate) fn left_padding(trial: &mut Trial<'_>) -> Told {
+    trial.padding_invariance(Side::Left, "padded on the left")
+}
+
+/// Which token fills the padding does not matter, and its embedding gets no gradient from there.
+pub(crate) fn padding_token(trial: &mut Trial<'_>) -> Told {
+    let state = trial.random.clone();
+    let (one, any) = trial.pad(Side::Right, 0)?;
+    trial.random = state;
+    let last = id(trial.facts.info.limits.vocabulary - 1);
+    let (other, _) = trial.pad(Side::Right, last)?;
+    let spec = trial.spec(&[&one]);
+    let (expected, actual) = (trial.gradient(&spec, &one)?, trial.gradient(&spec, &other)?);
+    trial.same("padded with another token", &other, &actual, &expected);
+    Ok(any)
+}
+
+/// A token that also fills the padding stays supervised where it is real.
+pub(crate) fn eos_as_padding(trial: &mut Trial<'_>) -> Told {
+    let real = trial.case.batch.predictions().find(|p| p.supervised).map(|p| p.target);
+    let Some(eos) = real else { return Ok(false) };
+    let (batch, any) = trial.pad(Side::Right, eos)?;
+    let plain = trial.case.batch.clone();
+    let spec = trial.with_token_loss(LossSpec::token_mean());
+    let (expected, actual) = (trial.gradient(&spec, &plain)?, trial.gradient(&spec, &batch)?);
+    trial.same("padded with a token that is also real", &batch, &actual, &expected);
+    if let Some(counted) = actual.observation.supervised_tokens {
+        let supervised = plain.layout().supervised();
+        trial.fact(counted == supervised, || {
+            format!("{counted} supervised tokens were counted, there are {supervised}")
+        });
+    }
+    Ok(any)
+}
+
+/// A batch without a supervised token gives a zero gradient, NaN or an error, as declared.
+pub(crate) fn ignored_batch(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.map_sequences(|sequence| sequence.supervise_only(|_| false));
+    let spec = trial.case.spec;
+    let told = trial.by_policy(&spec, &batch)?;
+    // Whatever the spec of the case is, the default must be seen to hold.
+    let zero = LossSpec { empty: EmptyPolicy::ZeroCounted, ..LossSpec::token_mean() };
+    let nothing = trial.gradient(&zero, &batch)?;
+    let norm = nothing.gradient.values().flat_map(Tensor::to_f64).fold(0.0, |sum: f64, g| sum + g.abs());
+    let loss = nothing.loss();
+    trial.fact(loss.abs() <= 0.0 && norm <= 0.0, || {
+        format!("nothing is supervised, but the loss is {loss} and the gradient has the 1-norm {norm}")
+    });
+    Ok(told)
+}
+
+/// Masking a prompt takes its tokens out of the loss, and leaves them in sight.
+pub(crate) fn prompt_masking(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    let sum = trial.with_token_loss(LossSpec::sum());
+    let mut cuts = Vec::new();
+    for sequence in batch.sequences() {
+        cuts.push(trial.random.random_range(0..sequence.len()));
+    }
+    let part = |prompt: bool| {
+        let mut cut = cuts.iter();
+        batch.map_sequences(|s| {
+            let cut = cut.next().copied().unwrap_or(0);
+            s.supervise_only(|position| (position < cut) == prompt)
+        })
+    };
+    let (prompt, answer) = (part(true), part(false));
+    let whole = trial.gradient(&sum, &batch)?;
+    let (of_prompt, of_answer) = (trial.gradient(&sum, &prompt)?, trial.gradient(&sum, &answer)?);
+    let parts = [(1.0, &of_prompt), (1.0, &of_answer)];
+    trial.combination("prompt and answer", &batch, &whole, &parts, &[]);
+
+    let mean = trial.with_token_loss(LossSpec { reduction: Reduction::TokenMean, ..LossSpec::token_mean() });
+    let of_mean = trial.gradient(&mean, &answer)?;
+    let count = answer.layout().supervised();
+    if count > 0 {
+        let parts = [(1.0 / count as f64, &of_answer)];
+        trial.combination("mean over the answer", &answer, &of_mean, &parts, &[]);
+    }
+    // In sight: another first token changes the loss of what comes later.
+    let vocabulary = trial.facts.info.limits.vocabulary;
+    let sees = |s: &Sequence, cut: usize| plain(s) && cut > 0 && (cut..s.len()).any(|t| s.supervises(t));
+    let first = answer.sequences().zip(&cuts).position(|(s, &cut)| sees(s, cut));
+    if let (Some(chosen), true) = (first, vocabulary > 1) {
+        let mut index = 0..;
+        let changed = answer.map_sequences(|sequence| {
+            if index.next() != Some(chosen) {
+                return sequence.clone();
+            }
+            edit(sequence, |fields| {
+                fields.input_ids[0] = id((fields.input_ids[0] as usize + 1) % vocabulary);
+            })
+        });
+        let other = trial.gradient(&sum, &changed)?;
+        let differs = other.loss().to_bits() != of_answer.loss().to_bits();
+        trial.fact(differs, || "another token in the prompt does not change the answer's loss".to_owned());
+    }
+    Ok(of_prompt.total > 0.0 && of_answer.total > 0.0 && differ(&sum, &mean, &batch))
+}

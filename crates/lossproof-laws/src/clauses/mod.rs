@@ -1,0 +1,11 @@
+//! The laws, by the groups of clauses in `docs/SPEC.md`.
+
+pub(crate) mod accumulation;
+pub(crate) mod cross_entropy;
+pub(crate) mod embedding;
+pub(crate) mod evaluation;
+pub(crate) mod masks;
+pub(crate) mod model;
+pub(crate) mod ranks;
+pub(crate) mod reductions;
+pub(crate) mod step;

@@ -1,0 +1,227 @@
+//! Clauses of group 2: reductions are token weights.
+
+use crate::trial::{Computed, Origin, Stop, Told, Trial};
+use lossproof_cases::edit::{assemble, disassemble, regroup};
+use lossproof_spec::{
+    Counting, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Reduction, Scope, Sequence, TokenWeights,
+    WeightRatio,
+};
+use lossproof_subject::{Collect, Observation, SubjectError};
+use num_traits::ToPrimitive;
+
+impl Trial<'_> {
+    /// Loss and gradient of the sum of each sequence's token losses, the sequence being alone; `None` where it supervises
+    /// nothing.
+    pub(crate) fn basis(&mut self, batch: &GlobalBatch) -> Result<Vec<Option<Computed>>, Stop> {
+        let sum = self.with_token_loss(LossSpec::sum());
+        let alone = |sequence: &Sequence| -> Result<_, Stop> {
+            if sequence.supervised() == 0 {
+                return Ok(None);
+            }
+            self.gradient(&sum, &GlobalBatch::single(sequence.clone())).map(Some)
+        };
+        batch.sequences().map(alone).collect()
+    }
+
+    /// Holds what the subject computes under `spec` to `Σ_i w_i·(loss, gradient)_i` over its own sequences, with the exact
+    /// weights of the calculus. The spec must have weights on this batch.
+    pub(crate) fn calculus(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Computed, Stop> {
+        let basis = self.basis(batch)?;
+        let actual = self.gradient(spec, batch)?;
+        let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Stop::Void)?;
+        let parts: Vec<_> = basis
+            .iter()
+            .zip(weights.sequences())
+            .filter_map(|(part, (weight, _))| Some((weight.to_f64()?, part.as_ref()?)))
+            .collect();
+        self.combination(&spec.to_string(), batch, &actual, &parts, &[]);
+        Ok(actual)
+    }
+
+    /// [`calculus`](Self::calculus) of a preset with the token loss of the case. The case tells when something is supervised
+    /// and the weights are not those of `other`.
+    fn preset(&mut self, preset: LossSpec, other: Option<LossSpec>) -> Told {
+        let spec = self.with_token_loss(preset);
+        let batch = &self.case.batch;
+        self.calculus(&spec, batch)?;
+        Ok(batch.layout().supervised() > 0 && other.is_none_or(|other| differ(&spec, &other, batch)))
+    }
+}
+
+/// Whether two specs give some token different weights.
+pub(crate) fn differ(one: &LossSpec, other: &LossSpec, batch: &GlobalBatch) -> bool {
+    let layout = batch.layout();
+    match (TokenWeights::new(one, &layout), TokenWeights::new(other, &layout)) {
+        (Ok(one), Ok(other)) => !WeightRatio::between(&one, &other).is_one() && layout.supervised() > 0,
+        _ => false,
+    }
+}
+
+pub(crate) fn sum(trial: &mut Trial<'_>) -> Told {
+    trial.preset(LossSpec::sum(), None)
+}
+
+pub(crate) fn token_mean(trial: &mut Trial<'_>) -> Told {
+    trial.preset(LossSpec::token_mean(), Some(LossSpec::naive_accumulated_mean()))
+}
+
+pub(crate) fn sequence_mean(trial: &mut Trial<'_>) -> Told {
+    trial.preset(LossSpec::sequence_mean(), Some(LossSpec::token_mean()))
+}
+
+pub(crate) fn batch_mean(trial: &mut Trial<'_>) -> Told {
+    trial.preset(LossSpec::batch_mean(), Some(LossSpec::sum()))
+}
+
+pub(crate) fn naive_accumulated_mean(trial: &mut Trial<'_>) -> Told {
+    trial.preset(LossSpec::naive_accumulated_mean(), Some(LossSpec::token_mean()))
+}
+
+pub(crate) fn forgotten_division(trial: &mut Trial<'_>) -> Told {
+    trial.preset(LossSpec::forgotten_division(), Some(LossSpec::naive_accumulated_mean()))
+}
+
+pub(crate) fn naive_data_parallel(trial: &mut Trial<'_>) -> Told {
+    trial.preset(LossSpec::naive_data_parallel(), Some(LossSpec::token_mean()))
+}
+
+pub(crate) fn averaging_not_undone(trial: &mut Trial<'_>) -> Told {
+    trial.preset(LossSpec::averaging_not_undone(), Some(LossSpec::token_mean()))
+}
+
+/// Every scope counts supervised tokens: neither first labels, nor ignored positions, nor padding.
+pub(crate) fn counting(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    let mut tells = false;
+    let mut scoped = vec![LossSpec::sequence_mean()];
+    scoped.extend(
+        [Scope::MicroBatch, Scope::RankWindow, Scope::Global]
+            .map(|scope| LossSpec { scope, ..LossSpec::token_mean() }),
+    );
+    for spec in scoped {
+        let spec = trial.with_token_loss(spec);
+        let actual = trial.calculus(&spec, &batch)?;
+        let supervised = batch.layout().supervised();
+        if let Some(counted) = actual.observation.supervised_tokens {
+            trial.fact(counted == supervised, || {
+                format!("{counted} supervised tokens were counted, there are {supervised}")
+            });
+        }
+        let wrong = [Counting::BeforeShift, Counting::AllPositions];
+        tells |= wrong.iter().all(|&counting| differ(&spec, &LossSpec { counting, ..spec }, &batch));
+    }
+    Ok(tells)
+}
+
+/// Every pair of reductions whose weights are in one ratio has its losses and gradients in it.
+pub(crate) fn ratios(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    let presets = [
+        LossSpec::sum(),
+        LossSpec::token_mean(),
+        LossSpec::sequence_mean(),
+        LossSpec::batch_mean(),
+        LossSpec::naive_accumulated_mean(),
+        LossSpec::forgotten_division(),
+        LossSpec::naive_data_parallel(),
+        LossSpec::averaging_not_undone(),
+    ];
+    let layout = batch.layout();
+    let mut computed = Vec::new();
+    for preset in presets {
+        let spec = trial.with_token_loss(preset);
+        let weights = TokenWeights::new(&spec, &layout).map_err(|_| Stop::Void)?;
+        computed.push((spec, weights, trial.gradient(&spec, &batch)?));
+    }
+    for (index, (numerator, of_numerator, one)) in computed.iter().enumerate() {
+        for (denominator, of_denominator, other) in &computed[..index] {
+            if let WeightRatio::Uniform(ratio) = WeightRatio::between(of_numerator, of_denominator) {
+                let what = format!("{numerator} = {ratio} × {denominator}");
+                let ratio = ratio.to_f64().ok_or(Stop::Void)?;
+                trial.combination(&what, &batch, one, &[(ratio, other)], &[]);
+            }
+        }
+    }
+    Ok(layout.supervised() > 1)
+}
+
+/// The gradient of `Σ_t u_t·ℓ_t` is `Σ_k u_k·∇(sum over the tokens with weight u_k)`.
+pub(crate) fn linearity(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    let upstream = trial.case.upstream_weights();
+    let sum = trial.with_token_loss(LossSpec::sum());
+    trial.subject.configure(&sum)?;
+    let mut sink = Collect::default();
+    let loss = trial.upstream()?.backward(&batch, &upstream, &mut sink)?;
+    let observation = Observation { loss, token_losses: None, supervised_tokens: None };
+    let supervised = batch.predictions().zip(&upstream).filter(|(p, _)| p.supervised);
+    let mut classes: Vec<f64> = supervised.map(|(_, &weight)| weight).collect();
+    let total = classes.iter().map(|weight| weight.abs()).sum();
+    let origin =
+        Origin { spec: sum, batch: batch.clone(), upstream: Some(upstream.clone()), loads: trial.loads };
+    let actual = Computed { observation, gradient: sink.into_tensors(), total, origin };
+    classes.sort_by(f64::total_cmp);
+    classes.dedup_by(|a, b| a.to_bits() == b.to_bits());
+    let mut parts = Vec::new();
+    for &class in &classes {
+        let mut weights = upstream.iter();
+        let keep = |sequence: &Sequence| {
+            sequence.supervise_only(|_| weights.next().is_some_and(|w| w.to_bits() == class.to_bits()))
+        };
+        let own = batch.map_sequences(keep);
+        parts.push((class, trial.gradient(&sum, &own)?));
+    }
+    let parts: Vec<_> = parts.iter().map(|(class, part)| (*class, part)).collect();
+    trial.combination("weighted sum of token losses", &batch, &actual, &parts, &[]);
+    Ok(classes.len() > 1)
+}
+
+/// Every sequence twice in its micro-batch: the sum doubles, the means stay.
+pub(crate) fn duplication(trial: &mut Trial<'_>) -> Told {
+    let batch = trial.case.batch.clone();
+    let twice =
+        |m: &MicroBatch| m.sequences().iter().flat_map(|s| [s.clone(), s.clone()]).collect::<Vec<_>>();
+    let doubled = regroup(&batch, twice);
+    let spec = trial.spec(&[&batch, &doubled]);
+    let factor = if spec.reduction == Reduction::Sum { 2.0 } else { 1.0 };
+    let (once, twice) = (trial.gradient(&spec, &batch)?, trial.gradient(&spec, &doubled)?);
+    trial.combination(&format!("{spec}, every sequence twice"), &doubled, &twice, &[(factor, &once)], &[]);
+    Ok(batch.layout().supervised() > 0)
+}
+
+/// An empty sequence, micro-batch or rank is added and contributes what the empty policy says.
+pub(crate) fn empty_groups(trial: &mut Trial<'_>) -> Told {
+    let mut ranks = disassemble(&trial.case.batch);
+    let ignored = ranks[0][0][0].supervise_only(|_| false);
+    match trial.case.seed % 3 {
+        0 => ranks[0][0].push(ignored),
+        1 => ranks[0].push(vec![ignored]),
+        _ => ranks.push(vec![vec![ignored]]),
+    }
+    let batch = assemble(ranks);
+    trial.by_policy(&trial.case.spec.clone(), &batch)
+}
+
+impl Trial<'_> {
+    /// Holds a batch with empty groups to the empty policy of a spec: weights where there are some, NaN or an error where
+    /// that is declared.
+    pub(crate) fn by_policy(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Told {
+        let Err(empty) = TokenWeights::new(spec, &batch.layout()) else {
+            self.calculus(spec, batch)?;
+            return Ok(true);
+        };
+        self.facts.info.limits.check(batch)?;
+        self.subject.configure(spec)?;
+        let answer = self.subject.accumulate(batch, &mut Collect::default());
+        match (spec.empty, answer) {
+            (EmptyPolicy::Nan, Ok(observation)) => self
+                .fact(observation.loss.is_nan(), || format!("{empty}, but the loss is {}", observation.loss)),
+            (EmptyPolicy::Error, Err(SubjectError::EmptyGroup(_))) => self.fact(true, String::new),
+            (_, Ok(observation)) => {
+                self.fact(false, || format!("{empty}, but the loss is {}", observation.loss));
+            }
+            (_, Err(error)) => self.fact(false, || format!("{empty}, but the subject says: {error}")),
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,288 @@
+//! Comparisons: what a law computed, held to what it should be, each with the bound of `docs/tolerances.md`.
+
+use super::{
+    check::Violation,
+    trial::{Computed, Trial},
+};
+use crate::blocks::{self, Blocks};
+use lossproof_numerics::{Block, Difference, difference};
+use lossproof_spec::GlobalBatch;
+use lossproof_subject::{Tensor, TensorSet};
+
+impl Trial<'_> {
+    /// Bound on the error of a gradient's block.
+    pub(crate) fn gradient_bound(&self, batch: &GlobalBatch) -> f64 {
+        self.facts.model(batch).gradient_bound(self.dtype()) + self.facts.noise
+    }
+
+    /// Bound on the error of a loss.
+    pub(crate) fn loss_bound(&self, batch: &GlobalBatch) -> f64 {
+        self.facts.model(batch).loss_bound(self.dtype()) + self.facts.noise
+    }
+
+    /// Holds loss and gradient to those of another computation.
+    pub(crate) fn same(&mut self, what: &str, batch: &GlobalBatch, actual: &Computed, expected: &Computed) {
+        self.combination(what, batch, actual, &[(1.0, expected)], &[]);
+    }
+
+    /// Holds loss and gradient to `Σ_k c_k·(loss, gradient)_k`, but for the parameters in `except`.
+    pub(crate) fn combination(
+        &mut self,
+        what: &str,
+        batch: &GlobalBatch,
+        actual: &Computed,
+        parts: &[(f64, &Computed)],
+        except: &[&str],
+    ) {
+        let expected = parts.iter().map(|(c, part)| c * part.loss()).sum();
+        let parts_scale: f64 = parts.iter().map(|(c, part)| c.abs() * part.loss_scale()).sum();
+        let scale = actual.loss_scale().max(parts_scale);
+        self.number(
+            &format!("{what}: loss"),
+            "loss",
+            self.loss_bound(batch),
+            (actual.loss(), expected),
+            scale,
+        );
+        self.gradients(what, batch, actual, parts, except);
+    }
+
+    /// The same of the gradient alone.
+    ///
+    /// The error of a block is relative to `max(‖g‖, Σ_k |c_k|·‖g_k‖)`, and where that convicts narrowly, to the tokens'
+    /// gradients too: rounding is that of the summands.
+    fn gradients(
+        &mut self,
+        what: &str,
+        batch: &GlobalBatch,
+        actual: &Computed,
+        parts: &[(f64, &Computed)],
+        except: &[&str],
+    ) {
+        let bound = self.gradient_bound(batch);
+        let blocks = Blocks::new(batch, &self.facts.parameters);
+        let sizes: Vec<f64> = blocks
+            .all()
+            .iter()
+            .map(|block| {
+                let parts = parts.iter().map(|(c, part)| c.abs() * blocks::norm(&part.gradient, block));
+                blocks::norm(&actual.gradient, block).max(parts.sum())
+            })
+            .collect();
+        let mut scales = blocks.scales(|index, _| sizes[index]);
+        let compared = |block: &Block| !except.contains(&block.parameter.as_str());
+        let tensors = |block: &Block| Tensors::of(block, actual, parts);
+        let narrow =
+            blocks.with_scales(&scales).filter(|(block, _)| compared(block)).any(|(block, scale)| {
+                tensors(block).is_some_and(|tensors| Self::is_narrow(tensors.error(block, scale), bound))
+            });
+        if let Some(tokens) = narrow.then(|| self.token_norms(actual, blocks.all())).flatten() {
+            scales = blocks.scales(|index, _| sizes[index].max(tokens[index]));
+        }
+        for (block, scale) in blocks.with_scales(&scales).filter(|(block, _)| compared(block)) {
+            let unit = blocks::name(block);
+            let at = format!("{what}: gradient of {unit}");
+            let Some(tensors) = tensors(block) else {
+                self.check.hold(&unit, bound, f64::INFINITY, || missing(&at));
+                continue;
+            };
+            if block.structurally_zero {
+                let error = tensors.error(block, scale);
+                let norm = tensors.largest_norm(block);
+                self.check.hold(&unit, bound, error, || Violation {
+                    statement: format!("{at}, which must be zero here: its norm"),
+                    error,
+                    bound,
+                    pair: Some((norm, 0.0)),
+                    ratio: None,
+                });
+            } else {
+                let (actual, expected) = (|index| tensors.actual(index), |index| tensors.expected(index));
+                let values = Values { actual, expected, indices: || block.indices() };
+                self.values(&at, &unit, bound, &values, scale);
+            }
+        }
+    }
+
+    /// Holds the elements of a parameter's gradient, in whatever order, to what is expected of each, relative to `scale` or,
+    /// where that convicts narrowly, to what the tokens' gradients are together.
+    pub(crate) fn rearranged(
+        &mut self,
+        what: &str,
+        name: &str,
+        bound: f64,
+        of: &Computed,
+        (actual, expected): (&[f64], &[f64]),
+        mut scale: f64,
+    ) {
+        let error = difference(|i| actual[i], |i| expected[i], 0..actual.len().min(expected.len()));
+        if Self::is_narrow(error.relative_to(scale), bound) {
+            let elements = of.gradient.get(name).map_or(0, Tensor::elements);
+            let whole = Block {
+                parameter: name.to_owned(),
+                label: "all".to_owned(),
+                rows: 0..1,
+                columns: 0..elements,
+                width: elements,
+                structurally_zero: false,
+            };
+            let tokens = self.token_norms(of, &[whole]).unwrap_or_default();
+            scale = tokens.into_iter().fold(scale, f64::max);
+        }
+        self.elements(&format!("{what}: gradient of {name}"), name, bound, actual, expected, scale);
+    }
+
+    /// Holds values to what is expected of each, relative to `scale`. Where there is nothing, nothing is certified.
+    fn values<I: Iterator<Item = usize>>(
+        &mut self,
+        what: &str,
+        unit: &str,
+        bound: f64,
+        values: &Values<impl Fn(usize) -> f64, impl Fn(usize) -> f64, impl Fn() -> I>,
+        scale: f64,
+    ) {
+        let now = values.apart(1.0);
+        let violation = || Violation {
+            statement: what.to_owned(),
+            error: now.relative_to(scale),
+            bound,
+            pair: now.worst.map(|worst| (worst.actual, worst.expected)),
+            ratio: values.ratio(now.expected),
+        };
+        // There is nothing to be relative to, or nothing that a factor would change.
+        if scale <= 0.0 || now.actual <= 0.0 {
+            self.check.hold(unit, bound, now.relative_to(scale), violation);
+        } else {
+            let error = |factor: f64| values.apart(factor).relative_to(scale);
+            self.check.compare(unit, bound, now.actual / scale, error, violation);
+        }
+    }
+
+    /// Holds one number to another, relative to `scale`.
+    pub(crate) fn number(
+        &mut self,
+        what: &str,
+        unit: &str,
+        bound: f64,
+        (actual, expected): (f64, f64),
+        scale: f64,
+    ) {
+        let error = |factor: f64| (factor * actual - expected).abs() / scale;
+        let violation = || Violation {
+            statement: what.to_owned(),
+            error: error(1.0),
+            bound,
+            pair: Some((actual, expected)),
+            ratio: Some(actual / expected).filter(|ratio| ratio.is_finite()),
+        };
+        // Zero on both sides is as it should be, and tells nothing.
+        if actual.abs() + expected.abs() <= 0.0 {
+            self.check.hold(unit, bound, 0.0, violation);
+        } else {
+            self.check.compare(unit, bound, actual.abs() / scale, error, violation);
+        }
+    }
+
+    /// Holds the elements of one tensor to what is expected of each, relative to `scale`.
+    pub(crate) fn elements(
+        &mut self,
+        what: &str,
+        unit: &str,
+        bound: f64,
+        actual: &[f64],
+        expected: &[f64],
+        scale: f64,
+    ) {
+        if actual.len() != expected.len() {
+            let violation = Violation {
+                statement: format!("{what}: {} values, expected {}", actual.len(), expected.len()),
+                error: f64::INFINITY,
+                bound,
+                pair: None,
+                ratio: None,
+            };
+            return self.check.hold(unit, bound, f64::INFINITY, || violation);
+        }
+        let length = actual.len();
+        let values = Values { actual: |i| actual[i], expected: |i| expected[i], indices: || 0..length };
+        self.values(what, unit, bound, &values, scale);
+    }
+
+    /// Records a violation that is no matter of degree, unless `holds`.
+    pub(crate) fn fact(&mut self, holds: bool, statement: impl FnOnce() -> String) {
+        let (error, bound) = (if holds { 0.0 } else { f64::INFINITY }, 0.0);
+        let violation = || Violation { statement: statement(), error, bound, pair: None, ratio: None };
+        self.check.hold("fact", bound, error, violation);
+    }
+}
+
+fn missing(at: &str) -> Violation {
+    let statement = format!("{at} was not handed over");
+    Violation { statement, error: f64::INFINITY, bound: 0.0, pair: None, ratio: None }
+}
+
+/// The tensors that a block is of: the one judged, and those it is held to a combination of.
+struct Tensors<'a> {
+    actual: &'a Tensor,
+    parts: Vec<(f64, &'a Tensor)>,
+}
+
+impl<'a> Tensors<'a> {
+    /// `None` where one of them was not handed over.
+    fn of(block: &Block, actual: &'a Computed, parts: &[(f64, &'a Computed)]) -> Option<Self> {
+        let of = |gradient: &'a TensorSet| gradient.get(&block.parameter);
+        let parts = parts.iter().map(|(c, part)| Some((*c, of(&part.gradient)?))).collect::<Option<_>>()?;
+        Some(Self { actual: of(&actual.gradient)?, parts })
+    }
+
+    fn actual(&self, index: usize) -> f64 {
+        self.actual.get(index)
+    }
+
+    fn expected(&self, index: usize) -> f64 {
+        self.parts.iter().map(|(c, tensor)| c * tensor.get(index)).sum()
+    }
+
+    fn apart(&self, block: &Block) -> Difference {
+        difference(|index| self.actual(index), |index| self.expected(index), block.indices())
+    }
+
+    /// The norm of what is further from zero.
+    fn largest_norm(&self, block: &Block) -> f64 {
+        let apart = self.apart(block);
+        if apart.finite { apart.actual.max(apart.expected) } else { f64::NAN }
+    }
+
+    /// The error of a block: how far the two are apart, or, where both must be zero, how far from that.
+    fn error(&self, block: &Block, scale: f64) -> f64 {
+        match self.largest_norm(block) {
+            norm if !block.structurally_zero || norm.is_nan() => self.apart(block).relative_to(scale),
+            norm if norm <= 0.0 => 0.0,
+            norm => norm / scale,
+        }
+    }
+}
+
+/// Values beside what is expected of them, by index.
+struct Values<A, E, I> {
+    actual: A,
+    expected: E,
+    indices: I,
+}
+
+impl<A: Fn(usize) -> f64, E: Fn(usize) -> f64, N: Iterator<Item = usize>, I: Fn() -> N> Values<A, E, I> {
+    /// How far apart they are when the values are multiplied by `factor`.
+    fn apart(&self, factor: f64) -> Difference {
+        difference(|index| factor * (self.actual)(index), &self.expected, (self.indices)())
+    }
+
+    /// The factor that turns what is expected, of this norm, into the values, where there is one: both are parallel to a
+    /// millionth.
+    fn ratio(&self, norm: f64) -> Option<f64> {
+        let inner: f64 = (self.indices)().map(|index| (self.actual)(index) * (self.expected)(index)).sum();
+        let factor = inner / norm / norm;
+        let scaled = |index| factor * (self.expected)(index);
+        let apart = difference(&self.actual, scaled, (self.indices)());
+        (apart.difference <= 1e-6 * apart.actual && factor.is_finite()).then_some(factor)
+    }
+}

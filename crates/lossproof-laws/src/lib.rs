@@ -1,0 +1,264 @@
+//! The clauses of `docs/SPEC.md`, made executable: each law is written once, against [`Subject`].
+//!
+//! A law takes a [`Case`] and a subject, has the subject compute two or more things that stand in a relation the clause
+//! demands, and compares: nearly always "this loss and gradient are that linear combination of those". The comparisons have
+//! derived bounds (`docs/tolerances.md`), each says how small an error it is certain to catch, and a case counts only where
+//! it could have told a violation.
+
+pub mod blocks;
+mod campaign;
+mod check;
+mod clauses;
+mod compare;
+mod examiner;
+pub mod names;
+mod precision;
+mod second_look;
+mod sketch;
+mod trial;
+
+pub use campaign::{Campaign, Failure, Report, Verdict};
+pub use check::{Violation, Worst};
+pub use examiner::Examiner;
+pub use precision::{distance, error_model};
+pub use sketch::{BlockSketch, Projections, Sketch};
+
+use check::Check;
+use clauses::{accumulation, cross_entropy, embedding, evaluation, masks, model, ranks, reductions, step};
+use lossproof_cases::Case;
+use lossproof_spec::{CLAUSES, Clause, Dtype};
+use lossproof_subject::{Subject, SubjectError};
+use trial::{Facts, Stop, Told, Trial};
+
+/// What a law needs of a subject beyond a forward and backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// [`Subject::parameter_loading`].
+    Parameters,
+    /// [`Subject::token_losses`].
+    TokenLosses,
+    /// [`Subject::upstream_weights`].
+    UpstreamWeights,
+    /// [`Subject::optimizer_steps`].
+    OptimizerSteps,
+    /// [`Subject::evaluation`].
+    Evaluation,
+    /// Labels that can be ignored.
+    IgnoredLabels,
+    /// Sequences that may be padded, packed and of any length.
+    Segments,
+    /// A head that is the embedding.
+    TiedHead,
+    /// f64.
+    DoublePrecision,
+}
+
+impl Need {
+    /// What the subject lacks, in words, if it does.
+    fn lacking(self, subject: &mut dyn Subject) -> Option<&'static str> {
+        let limits = subject.info().limits;
+        let (met, what) = match self {
+            Self::Parameters => (subject.parameter_loading().is_some(), "loading parameters"),
+            Self::TokenLosses => (subject.token_losses().is_some(), "evaluating token losses"),
+            Self::UpstreamWeights => (subject.upstream_weights().is_some(), "weighting token losses"),
+            Self::OptimizerSteps => (subject.optimizer_steps().is_some(), "optimizer steps"),
+            Self::Evaluation => (subject.evaluation().is_some(), "validation"),
+            Self::IgnoredLabels => (limits.ignore_index, "ignored labels"),
+            Self::Segments => (limits.segments && !limits.fixed_length, "padded and packed sequences"),
+            Self::TiedHead => {
+                (subject.parameters().iter().any(|p| p.tied_to.is_some()), "a head tied to the embedding")
+            }
+            Self::DoublePrecision => (subject.info().dtype == Dtype::F64, "double precision"),
+        };
+        (!met).then_some(what)
+    }
+}
+
+/// A clause, or several, made executable.
+#[derive(Clone, Copy, Debug)]
+pub struct Law {
+    id: &'static str,
+    needs: &'static [Need],
+    check: fn(&mut Trial<'_>) -> Told,
+}
+
+const fn law(id: &'static str, needs: &'static [Need], check: fn(&mut Trial<'_>) -> Told) -> Law {
+    Law { id, needs, check }
+}
+
+use Need::{
+    DoublePrecision, Evaluation, IgnoredLabels, OptimizerSteps, Parameters, Segments, TiedHead, TokenLosses,
+    UpstreamWeights,
+};
+
+/// All laws, in the order of their clauses.
+pub const LAWS: &[Law] = &[
+    law("shift", &[Parameters], cross_entropy::shift),
+    law("token-loss", &[Parameters], cross_entropy::token_loss),
+    law("uniform-logits", &[Parameters], cross_entropy::uniform_logits),
+    law("constant-invariance", &[Parameters], cross_entropy::constant_invariance),
+    law("closed-form-gradient", &[Parameters], cross_entropy::closed_form_gradient),
+    law("label-smoothing", &[Parameters], cross_entropy::label_smoothing),
+    law("z-loss", &[Parameters], cross_entropy::z_loss),
+    law("sum", &[], reductions::sum),
+    law("token-mean", &[], reductions::token_mean),
+    law("sequence-mean", &[], reductions::sequence_mean),
+    law("batch-mean", &[], reductions::batch_mean),
+    law("naive-accumulated-mean", &[], reductions::naive_accumulated_mean),
+    law("forgotten-division", &[], reductions::forgotten_division),
+    law("naive-data-parallel", &[], reductions::naive_data_parallel),
+    law("averaging-not-undone", &[], reductions::averaging_not_undone),
+    law("counting", &[], reductions::counting),
+    law("ratios", &[], reductions::ratios),
+    law("linearity", &[UpstreamWeights, IgnoredLabels], reductions::linearity),
+    law("duplication", &[], reductions::duplication),
+    law("empty-groups", &[IgnoredLabels], reductions::empty_groups),
+    law("ignored-labels", &[IgnoredLabels], masks::ignored_labels),
+    law("right-padding", &[Segments, IgnoredLabels], masks::right_padding),
+    law("left-padding", &[Segments, IgnoredLabels], masks::left_padding),
+    law("ignored-batch", &[IgnoredLabels], masks::ignored_batch),
+    law("prompt-masking", &[IgnoredLabels], masks::prompt_masking),
+    law("padding-token", &[Segments, IgnoredLabels], masks::padding_token),
+    law("eos-as-padding", &[Segments, IgnoredLabels], masks::eos_as_padding),
+    law("split-invariance", &[], accumulation::split_invariance),
+    law("order-invariance", &[], accumulation::order_invariance),
+    law("naive-deviation", &[], accumulation::naive_deviation),
+    law("partial-window", &[], accumulation::partial_window),
+    law("zero-grad", &[], accumulation::zero_grad),
+    law("no-op-accumulation", &[], accumulation::no_op_accumulation),
+    law("reported-loss", &[TokenLosses], accumulation::reported_loss),
+    law("rank-average", &[], ranks::rank_average),
+    law("rank-invariance", &[], ranks::rank_invariance),
+    law("rank-deviation", &[], ranks::rank_deviation),
+    law("rank-order", &[], ranks::rank_order),
+    law("replicated-ranks", &[], ranks::replicated_ranks),
+    law("causality", &[TokenLosses], model::causality),
+    law("causal-gradient", &[IgnoredLabels], model::causal_gradient),
+    law("weight-tying", &[Parameters, TokenLosses, TiedHead], embedding::weight_tying),
+    law("repeated-tokens", &[Parameters], embedding::repeated_tokens),
+    law("position-embedding", &[Parameters, Segments], embedding::position_embedding),
+    law("vocabulary-permutation", &[Parameters], embedding::vocabulary_permutation),
+    law("packing", &[Segments, IgnoredLabels], model::packing),
+    law("determinism", &[], model::determinism),
+    law("every-parameter", &[], model::every_parameter),
+    law("finite-differences", &[Parameters, TokenLosses, DoublePrecision], model::finite_differences),
+    law("clipping", &[OptimizerSteps], step::clipping),
+    law("sgd", &[OptimizerSteps], step::sgd),
+    law("adam", &[OptimizerSteps], step::adam),
+    law("adamw", &[OptimizerSteps], step::adamw),
+    law("adam-scale", &[OptimizerSteps, Parameters, IgnoredLabels], step::adam_scale),
+    law("schedule", &[OptimizerSteps], step::schedule),
+    law("loss-scaling", &[OptimizerSteps, Parameters], step::loss_scaling),
+    law("perplexity", &[Evaluation], evaluation::perplexity),
+    law("validation-loss", &[Evaluation, TokenLosses], evaluation::validation_loss),
+    law("uniform-perplexity", &[Evaluation, Parameters], evaluation::uniform_perplexity),
+    law("validation-batches", &[Evaluation], evaluation::validation_batches),
+    law("validation-trace", &[Evaluation], evaluation::validation_trace),
+    law("nothing-validated", &[Evaluation, IgnoredLabels], evaluation::nothing_validated),
+    law("perplexity-overflow", &[Evaluation, Parameters], evaluation::perplexity_overflow),
+];
+
+/// What a law found on one case.
+#[derive(Debug)]
+pub struct Tried {
+    pub(crate) check: Check,
+    pub(crate) told: Told,
+}
+
+impl Tried {
+    /// The comparisons outside their bounds, the worst first.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        self.check.violations()
+    }
+
+    /// Whether the case could have told a violation: something was compared where the clause demands something.
+    #[must_use]
+    pub fn told(&self) -> bool {
+        matches!(self.told, Ok(true))
+    }
+
+    /// What the subject lacks for this case, if it does.
+    #[must_use]
+    pub fn unsupported(&self) -> Option<&str> {
+        match &self.told {
+            Err(Stop::Unsupported(what)) => Some(what),
+            _ => None,
+        }
+    }
+
+    /// The error the subject failed with, if it did.
+    #[must_use]
+    pub fn error(&self) -> Option<&SubjectError> {
+        match &self.told {
+            Err(Stop::Failed(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Law {
+    /// The law with this id.
+    #[must_use]
+    pub fn named(id: &str) -> Option<&'static Self> {
+        LAWS.iter().find(|law| law.id == id)
+    }
+
+    /// Its id, as in `docs/SPEC.md`.
+    #[must_use]
+    pub fn id(&self) -> &'static str {
+        self.id
+    }
+
+    /// The clauses it executes.
+    pub fn clauses(&self) -> impl Iterator<Item = &'static Clause> {
+        let id = self.id;
+        CLAUSES.iter().filter(move |clause| clause.law == Some(id))
+    }
+
+    /// What the subject lacks to be held to this law at all, if it does.
+    pub fn lacking(&self, subject: &mut dyn Subject) -> Option<&'static str> {
+        self.needs.iter().find_map(|need| need.lacking(subject))
+    }
+
+    /// Tries the law on one case. `noise` is what two identical calls of the subject differ by.
+    pub fn try_on(&self, subject: &mut dyn Subject, case: &Case, noise: f64) -> Tried {
+        let facts = Facts { noise, ..Facts::of(subject) };
+        self.try_with(subject, case, &facts)
+    }
+
+    pub(crate) fn try_with(&self, subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Tried {
+        match Trial::new(subject, case, facts) {
+            Err(stop) => Tried { check: Check::default(), told: Err(stop) },
+            Ok(mut trial) => {
+                let told = (self.check)(&mut trial);
+                Tried { check: trial.check, told }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_clause_has_a_law_and_every_law_a_clause() {
+        let in_spec: BTreeSet<_> = CLAUSES.iter().filter_map(|clause| clause.law).collect();
+        let in_code: BTreeSet<_> = LAWS.iter().map(Law::id).collect();
+        assert_eq!(in_spec, in_code);
+        assert_eq!(in_code.len(), LAWS.len(), "a law is listed twice");
+        let later: Vec<_> = CLAUSES.iter().filter(|c| c.law.is_none()).map(|c| c.id).collect();
+        assert_eq!(later, ["1.8", "1.9"], "these come with the training loop");
+    }
+
+    #[test]
+    fn laws_are_in_the_order_of_their_clauses() {
+        let place = |law: &Law| CLAUSES.iter().position(|clause| clause.law == Some(law.id()));
+        assert!(LAWS.is_sorted_by_key(|law| {
+            let clause = place(law).map(|index| CLAUSES[index].id.split('.').next());
+            (clause.flatten().map(str::to_owned), 0)
+        }));
+    }
+}

@@ -1,0 +1,26 @@
+//! How far apart two gradients are, and how exact a subject's answers can be.
+
+use lossproof_numerics::{ErrorModel, difference};
+use lossproof_spec::GlobalBatch;
+use lossproof_subject::{ParameterInfo, SubjectInfo, Tensor, TensorSet};
+
+/// The largest relative difference of any tensor of one set from that of another, infinite where the other has none like it.
+pub fn distance(one: &TensorSet, other: &TensorSet) -> f64 {
+    let apart = |(name, tensor): (&String, &Tensor)| match other.get(name) {
+        Some(twin) if twin.elements() == tensor.elements() => {
+            let difference = difference(|i| tensor.get(i), |i| twin.get(i), 0..tensor.elements());
+            difference.relative_to(difference.expected)
+        }
+        _ => f64::INFINITY,
+    };
+    one.iter().map(apart).fold(0.0, f64::max)
+}
+
+/// Rounding model of a subject on a batch, by what it says of itself. The head size is not declared; it is at most the
+/// width, and the bound grows with it.
+#[must_use]
+pub fn error_model(info: &SubjectInfo, parameters: &[ParameterInfo], batch: &GlobalBatch) -> ErrorModel {
+    let width = parameters.iter().find(|p| p.shape.len() == 2).map_or(1, |p| p.shape[1]);
+    let layers = parameters.iter().filter(|p| p.name.ends_with("mlp.c_proj.weight")).count();
+    ErrorModel::new(info.limits.vocabulary, width, 1, layers, batch)
+}

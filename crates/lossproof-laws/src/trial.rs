@@ -1,0 +1,244 @@
+//! A law's workbench: one subject and one case.
+
+use super::check::Check;
+use crate::{error_model, names::head_of_its_own};
+use lossproof_cases::Case;
+use lossproof_numerics::ErrorModel;
+use lossproof_spec::{Dtype, EmptyPolicy, GlobalBatch, LossSpec, TokenWeights};
+use lossproof_subject::{
+    Collect, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor,
+    TensorSet, TensorValues, Unsupported, UpstreamWeights,
+};
+use num_traits::ToPrimitive;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// Why a law ends early on a case.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The subject lacks something the law needs.
+    Unsupported(String),
+    /// The subject failed where it should not.
+    Failed(SubjectError),
+    /// The law has nothing to compare on this case: it lies outside the law's preconditions or the subject's limits.
+    Void,
+}
+
+impl From<Unsupported> for Stop {
+    fn from(unsupported: Unsupported) -> Self {
+        Self::Unsupported(unsupported.what)
+    }
+}
+
+impl From<SubjectError> for Stop {
+    fn from(error: SubjectError) -> Self {
+        match error {
+            SubjectError::Limit { .. } | SubjectError::TooMany { .. } | SubjectError::Kind { .. } => {
+                Self::Void
+            }
+            error => Self::Failed(error),
+        }
+    }
+}
+
+/// What a law answers on a case: whether the case could have told a violation.
+pub(crate) type Told = Result<bool, Stop>;
+
+/// What does not change from case to case.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) info: SubjectInfo,
+    pub(crate) parameters: Vec<ParameterInfo>,
+    /// What two identical calls differ by, relative to the gradient.
+    pub(crate) noise: f64,
+}
+
+impl Facts {
+    /// Asks a subject.
+    pub(crate) fn of(subject: &dyn Subject) -> Self {
+        Self { info: subject.info(), parameters: subject.parameters(), noise: 0.0 }
+    }
+
+    /// Rounding model of the subject on a batch.
+    pub(crate) fn model(&self, batch: &GlobalBatch) -> ErrorModel {
+        error_model(&self.info, &self.parameters, batch)
+    }
+}
+
+/// A loss and its gradient, as a subject computed them.
+#[derive(Clone, Debug)]
+pub(crate) struct Computed {
+    pub(crate) observation: Observation,
+    pub(crate) gradient: TensorSet,
+    /// `Σ_t |w_t|`: the loss of a batch whose every token loss is 1.
+    pub(crate) total: f64,
+    pub(crate) origin: Origin,
+}
+
+/// What was computed.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) spec: LossSpec,
+    pub(crate) batch: GlobalBatch,
+    /// The weights of the predictions, where they are not those of the spec.
+    pub(crate) upstream: Option<Vec<f64>>,
+    /// Which parameters were loaded: [`Trial::loads`].
+    pub(crate) loads: usize,
+}
+
+impl Computed {
+    pub(crate) fn loss(&self) -> f64 {
+        self.observation.loss
+    }
+
+    /// What an error of the loss is relative to: [`ErrorModel::loss_bound`].
+    pub(crate) fn loss_scale(&self) -> f64 {
+        self.observation.loss.abs().max(self.total)
+    }
+}
+
+/// One law on one case.
+pub(crate) struct Trial<'a> {
+    pub(crate) subject: &'a mut dyn Subject,
+    pub(crate) case: &'a Case,
+    pub(crate) facts: &'a Facts,
+    pub(crate) check: Check,
+    /// For the choices the law makes on its own.
+    pub(crate) random: ChaCha8Rng,
+    /// The parameters that are loaded, where they are not the case's own.
+    pub(crate) loaded: Option<TensorSet>,
+    /// How often parameters were replaced.
+    pub(crate) loads: usize,
+}
+
+impl<'a> Trial<'a> {
+    /// Brings the subject to the parameters of the case, or to its own where it takes none.
+    pub(crate) fn new(subject: &'a mut dyn Subject, case: &'a Case, facts: &'a Facts) -> Result<Self, Stop> {
+        facts.info.limits.check(&case.batch)?;
+        subject.reset()?;
+        if let Some(loader) = subject.parameter_loading() {
+            loader.load(&case.parameters(&facts.parameters))?;
+        }
+        let random = ChaCha8Rng::seed_from_u64(case.seed ^ 0x6c61_7773);
+        Ok(Self { subject, case, facts, check: Check::default(), random, loaded: None, loads: 0 })
+    }
+
+    /// Tokens of the subject's vocabulary.
+    pub(crate) fn vocabulary(&self) -> usize {
+        self.facts.info.limits.vocabulary
+    }
+
+    pub(crate) fn dtype(&self) -> Dtype {
+        self.facts.info.dtype
+    }
+
+    /// Ends the law where the head has parameters of its own: what the embedding says of the logits is then not all.
+    pub(crate) fn needs_the_embedding_for_a_head(&self) -> Result<(), Stop> {
+        if head_of_its_own(self.facts.parameters.iter().map(|parameter| &parameter.name)) {
+            return Err(Stop::Unsupported("a head that is the embedding".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Loads parameters.
+    pub(crate) fn load(&mut self, parameters: &TensorSet) -> Result<(), Stop> {
+        let loader = self.subject.parameter_loading();
+        let loader = loader.ok_or_else(|| Stop::Unsupported("loading parameters".to_owned()))?;
+        loader.load(parameters)?;
+        self.loads += 1;
+        self.loaded = Some(parameters.clone());
+        Ok(())
+    }
+
+    /// Sets one parameter.
+    pub(crate) fn set(&mut self, name: &str, values: &[f64]) -> Result<(), Stop> {
+        let loader = self.subject.parameter_loading();
+        let loader = loader.ok_or_else(|| Stop::Unsupported("loading parameters".to_owned()))?;
+        loader.set(name, values)?;
+        self.loads += 1;
+        Ok(())
+    }
+
+    /// The parameters of the case.
+    pub(crate) fn parameters(&mut self) -> Result<TensorSet, Stop> {
+        if self.subject.parameter_loading().is_none() {
+            return Err(Stop::Unsupported("loading parameters".to_owned()));
+        }
+        Ok(self.case.parameters(&self.facts.parameters))
+    }
+
+    /// Forward and backward.
+    pub(crate) fn gradient(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Computed, Stop> {
+        self.facts.info.limits.check(batch)?;
+        self.subject.configure(spec)?;
+        let mut sink = Collect::default();
+        let answer = self.subject.accumulate(batch, &mut sink);
+        let observation = self.answered(spec, batch, answer)?;
+        let total = TokenWeights::new(spec, &batch.layout()).ok().and_then(|w| w.total().to_f64());
+        let origin = Origin { spec: *spec, batch: batch.clone(), upstream: None, loads: self.loads };
+        Ok(Computed { observation, gradient: sink.into_tensors(), total: total.unwrap_or(f64::NAN), origin })
+    }
+
+    /// What a subject answers to a batch. To refuse one that has weights, as if a group of it were empty, is no failure of
+    /// the subject but a wrong answer.
+    pub(crate) fn answered<T>(
+        &mut self,
+        spec: &LossSpec,
+        batch: &GlobalBatch,
+        answer: Result<T, SubjectError>,
+    ) -> Result<T, Stop> {
+        match answer {
+            Err(SubjectError::EmptyGroup(empty)) if TokenWeights::new(spec, &batch.layout()).is_ok() => {
+                self.fact(false, || format!("under {spec}, it refuses a batch that has weights: {empty}"));
+                Err(Stop::Void)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// `−log p(target)` of every prediction.
+    pub(crate) fn token_losses(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, Stop> {
+        self.facts.info.limits.check(batch)?;
+        let evaluator = self.subject.token_losses();
+        let evaluator = evaluator.ok_or_else(|| Stop::Unsupported("evaluating token losses".to_owned()))?;
+        Ok(evaluator.evaluate(batch)?)
+    }
+
+    /// The capability to weight token losses.
+    pub(crate) fn upstream(&mut self) -> Result<&mut dyn UpstreamWeights, Stop> {
+        let upstream = self.subject.upstream_weights();
+        upstream.ok_or_else(|| Stop::Unsupported("weighting token losses".to_owned()))
+    }
+
+    /// The capability to take steps.
+    pub(crate) fn steps(&mut self) -> Result<&mut dyn OptimizerSteps, Stop> {
+        let steps = self.subject.optimizer_steps();
+        steps.ok_or_else(|| Stop::Unsupported("optimizer steps".to_owned()))
+    }
+
+    /// The spec of the case where it has weights on all of these batches, and otherwise with empty groups counted as zero.
+    pub(crate) fn spec(&self, batches: &[&GlobalBatch]) -> LossSpec {
+        let weighs = |batch: &&GlobalBatch| TokenWeights::new(&self.case.spec, &batch.layout()).is_ok();
+        let empty = if batches.iter().all(weighs) { self.case.spec.empty } else { EmptyPolicy::ZeroCounted };
+        LossSpec { empty, ..self.case.spec }
+    }
+
+    /// A preset with the token loss (label smoothing, z-loss) of the case.
+    pub(crate) fn with_token_loss(&self, preset: LossSpec) -> LossSpec {
+        LossSpec { label_smoothing: self.case.spec.label_smoothing, z_loss: self.case.spec.z_loss, ..preset }
+    }
+}
+
+/// A tensor of a set as f64 values.
+pub(crate) fn values(set: &TensorSet, name: &str) -> Result<Vec<f64>, Stop> {
+    set.get(name).map(Tensor::to_f64).ok_or_else(|| Stop::Unsupported(format!("a parameter named {name}")))
+}
+
+/// Replaces a tensor's values.
+pub(crate) fn replace(set: &mut TensorSet, name: &str, values: Vec<f64>) -> Result<(), Stop> {
+    let unsupported = || Stop::Unsupported(format!("a parameter named {name}"));
+    let shape = set.get(name).ok_or_else(unsupported)?.shape().to_vec();
+    let tensor = Tensor::new(shape, TensorValues::F64(values)).map_err(|_| unsupported())?;
+    set.insert(name.to_owned(), tensor);
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Why a subject could not answer.
+
+use crate::{SinkError, SourceError};
+use lossproof_spec::EmptyGroup;
+
+/// The trainer has no such semantics or capability. An answer, not a failure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{subject} does not support {what}")]
+pub struct Unsupported {
+    /// Name of the subject.
+    pub subject: String,
+    /// What it lacks.
+    pub what: String,
+}
+
+/// Why a subject could not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubjectError {
+    /// A batch outside the subject's limits.
+    #[error("sequence {sequence}: {what} {value} at position {position} is not below {limit}")]
+    Limit {
+        /// What is outside.
+        what: &'static str,
+        /// Index of the sequence in the batch.
+        sequence: usize,
+        /// Position in the sequence.
+        position: usize,
+        /// The value found.
+        value: usize,
+        /// What it must be below.
+        limit: usize,
+    },
+    /// More parts than the subject takes.
+    #[error("{found} {what}, the subject takes {limit}")]
+    TooMany {
+        /// Parts of what.
+        what: &'static str,
+        /// The number found.
+        found: usize,
+        /// The most it takes.
+        limit: usize,
+    },
+    /// A sequence of a kind the subject does not take.
+    #[error("sequence {sequence} {what}, which the subject does not take")]
+    Kind {
+        /// What about it.
+        what: &'static str,
+        /// Index of the sequence in the batch.
+        sequence: usize,
+    },
+    /// A mean over nothing, under the empty policy `error`.
+    #[error(transparent)]
+    EmptyGroup(#[from] EmptyGroup),
+    /// A parameter that does not fit.
+    #[error("parameter `{name}`: {problem}")]
+    Parameter {
+        /// Name of the parameter.
+        name: String,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
+    /// A parameter that could not be read from where they come from.
+    #[error("no parameters")]
+    Source(#[from] SourceError),
+    /// The receiver of the gradient refused a tensor.
+    #[error("gradient refused")]
+    Sink(#[from] SinkError),
+    /// The trainer itself failed.
+    #[error("{subject} failed: {message}")]
+    Failed {
+        /// Name of the subject.
+        subject: String,
+        /// What it said.
+        message: String,
+    },
+}

@@ -1,0 +1,34 @@
+//! What a trainer implements to be held to the laws of loss and backprop semantics.
+//!
+//! A trainer under test is a [`Subject`]: it says what it is ([`SubjectInfo`]), takes a
+//! [`GlobalBatch`](lossproof_spec::GlobalBatch), and hands the gradient its optimizer would see to a [`GradientSink`].
+//! What it can do beyond that are capabilities: [`LoadParameters`], [`TokenLosses`], [`UpstreamWeights`],
+//! [`OptimizerSteps`], [`Evaluation`].
+
+mod capabilities;
+mod device;
+mod error;
+mod evaluation;
+mod gradient;
+mod info;
+#[cfg(feature = "initial")]
+mod initial;
+mod limits;
+mod source;
+mod steps;
+mod subject;
+mod tensor;
+
+pub use capabilities::{LoadParameters, TokenLosses, UpstreamWeights};
+pub use device::{Device, UnknownDevice};
+pub use error::{SubjectError, Unsupported};
+pub use evaluation::{Evaluated, Evaluation};
+pub use gradient::{Collect, Discard, GradientSink, GradientView, SinkError, Tee};
+pub use info::{Observation, ParameterInfo, SubjectInfo};
+#[cfg(feature = "initial")]
+pub use initial::{gpt2_initial, probe_initial, probe_values};
+pub use limits::Limits;
+pub use source::{ParameterSource, SourceError};
+pub use steps::{OptimizerSteps, StepReport};
+pub use subject::{Subject, load_all};
+pub use tensor::{Tensor, TensorError, TensorSet, TensorValues};
