@@ -6,6 +6,7 @@ mod libtorch;
 mod product;
 mod provision;
 mod tidy;
+mod weigh;
 
 use clap::{Parser, Subcommand};
 use std::env;
@@ -36,8 +37,10 @@ enum Task {
         #[arg(long, value_name = "CAP", default_value = "90")]
         compute_cap: cuda::ComputeCap,
     },
-    /// Check dependency arrows, manifests and sources.
+    /// Check dependency arrows, circles between modules, manifests and sources.
     Tidy,
+    /// Count and build what a stranger's package gets with `lossproof-subject`, and with `lossproof`.
+    Weigh,
     /// Load one library and exit: the child process of the libtorch smoke test.
     #[command(name = libtorch::smoke::SUBCOMMAND, hide = true)]
     Dlopen {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Test(_) => libtorch::setup(root).and_then(|()| product::test(root, &forwarded())),
         Task::Cuda { compute_cap } => cuda::cuda(root, compute_cap).map(|()| ExitCode::SUCCESS),
         Task::Tidy => tidy::tidy(root).map(|()| ExitCode::SUCCESS),
+        Task::Weigh => weigh::weigh(root).map(|()| ExitCode::SUCCESS),
         Task::Dlopen { library } => Ok(libtorch::smoke::child(&library)),
     };
     result.unwrap_or_else(|failure| {

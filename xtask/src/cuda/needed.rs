@@ -1,8 +1,10 @@
 //! Which shared libraries a program needs, and who brings them to the machine it will run on.
 
 use crate::failure::{Failure, IoContext as _};
+use object::elf::{DT_NEEDED, DynamicTag, FileHeader64};
+use object::read::{ReadCache, elf::ElfFile};
+use std::fs::File;
 use std::path::Path;
-use std::process::Command;
 
 /// Who brings which libraries. A program that needs another one does not start there.
 const BROUGHT: [(&str, &[&str]); 4] = [
@@ -45,8 +47,8 @@ const INDISPENSABLE: [&str; 4] = ["libtorch_cuda.so", "libcuda.so.1", "libcublas
 /// # Errors
 /// Names the libraries that are missing or too many, or why the program cannot be read.
 pub(super) fn check(program: &Path) -> Result<(), Failure> {
-    let dynamic = dynamic_section(program)?;
-    let libraries = needed(&dynamic);
+    let libraries = dynamic_strings(program, DT_NEEDED)?;
+    let libraries: Vec<_> = libraries.iter().map(String::as_str).collect();
     eprintln!("cuda: {} needs", program.display());
     for (who, brought) in &BROUGHT {
         let theirs: Vec<_> = libraries.iter().copied().filter(|library| brought.contains(library)).collect();
@@ -74,59 +76,78 @@ fn judge(libraries: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// What `readelf -d` (of binutils, as the linker is) says of `file`.
-pub(super) fn dynamic_section(file: &Path) -> Result<String, Failure> {
-    let output = Command::new("readelf")
-        .args(["--dynamic", "--wide"])
-        .arg(file)
-        .env("LC_ALL", "C")
-        .output()
-        .context("run readelf on", file)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(Failure::new(
-        format!("readelf {}: {}", file.display(), String::from_utf8_lossy(&output.stderr).trim()),
-        "the file is no program: build it again",
-    ))
+/// What the dynamic section of a program or library says under `tag`, such as [`DT_NEEDED`]. A file without a dynamic
+/// section, which a static program is, says nothing.
+///
+/// # Errors
+/// When the file cannot be opened, or is no 64-bit ELF file.
+fn dynamic_strings(file: &Path, tag: DynamicTag) -> Result<Vec<String>, Failure> {
+    let opened = File::open(file).context("read", file)?;
+    read_dynamic_strings(opened, tag).map_err(|error| {
+        Failure::new(
+            format!("{}: {error}", file.display()),
+            "the file is no program for 64-bit Linux: build it again",
+        )
+    })
 }
 
-/// The libraries of the `NEEDED` entries.
-fn needed(dynamic: &str) -> Vec<&str> {
-    let entries = dynamic.lines().filter(|line| line.contains("(NEEDED)"));
-    entries.filter_map(|line| Some(line.split_once('[')?.1.split_once(']')?.0)).collect()
+/// Reads only the parts it needs: with its debugging information a program has hundreds of megabytes.
+fn read_dynamic_strings(file: File, tag: DynamicTag) -> object::Result<Vec<String>> {
+    let cache = ReadCache::new(file);
+    let program = ElfFile::<FileHeader64<object::Endianness>, _>::parse(&cache)?;
+    let dynamic = program.elf_dynamic_table()?;
+    let mut strings = Vec::new();
+    for entry in &dynamic {
+        if entry.tag == tag {
+            strings.push(String::from_utf8_lossy(dynamic.string(entry)?).into_owned());
+        }
+    }
+    Ok(strings)
+}
+
+/// The name that a library gives itself, in the words of `readelf --dynamic`.
+#[cfg(test)]
+pub(super) fn dynamic_section(file: &Path) -> Result<String, Failure> {
+    let sonames = dynamic_strings(file, object::elf::DT_SONAME)?;
+    Ok(format!("Library soname: [{}]", sonames.join(" ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const DYNAMIC: &str = "\
-Dynamic section at offset 0x1fb8 contains 30 entries:
-  Tag        Type                         Name/Value
- 0x000000000000001d (RUNPATH)            Library runpath: [/somewhere/lib]
- 0x0000000000000001 (NEEDED)             Shared library: [libtorch_cuda.so]
- 0x0000000000000001 (NEEDED)             Shared library: [libc.so.6]
- 0x000000000000000c (INIT)               0x1000
-";
-
     #[test]
     fn needed_libraries_are_read_and_nothing_else() {
-        assert_eq!(needed(DYNAMIC), ["libtorch_cuda.so", "libc.so.6"]);
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join("libown.so");
+        // Linked with a search path and a name of its own, which stand in the dynamic section, too.
+        let output = std::process::Command::new("cc")
+            .args(["-shared", "-nostdlib", "-x", "c", "/dev/null", "-Wl,--no-as-needed"])
+            .args(["-Wl,-soname,libown.so.1", "-Wl,-rpath,/somewhere/lib", "-lm", "-lc", "-o"])
+            .arg(&library)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(dynamic_strings(&library, DT_NEEDED).unwrap(), ["libm.so.6", "libc.so.6"]);
+        assert_eq!(dynamic_section(&library).unwrap(), "Library soname: [libown.so.1]");
     }
 
     #[test]
     fn this_very_program_needs_the_c_library() {
-        let dynamic = dynamic_section(&std::env::current_exe().unwrap()).unwrap();
-        assert!(needed(&dynamic).contains(&"libc.so.6"), "{dynamic}");
+        let libraries = dynamic_strings(&std::env::current_exe().unwrap(), DT_NEEDED).unwrap();
+        assert!(libraries.iter().any(|library| library == "libc.so.6"), "{libraries:?}");
     }
 
     #[test]
     fn a_file_that_is_no_program_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lossproof");
-        std::fs::write(&file, "no program").unwrap();
-        assert!(dynamic_section(&file).is_err());
+        // The last begins like a program and ends there.
+        for content in ["", "no program", "\x7fELF\x02\x01\x01"] {
+            std::fs::write(&file, content).unwrap();
+            let failure = dynamic_strings(&file, DT_NEEDED).unwrap_err().to_string();
+            assert!(failure.contains("lossproof: "), "{failure}");
+        }
     }
 
     #[test]

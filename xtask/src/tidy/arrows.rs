@@ -11,33 +11,100 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 11] = [
+const ARROWS: [(&str, May); 17] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
+    ("lossproof-subject", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
     ("lossproof-numerics", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
-    ("lossproof", May::Only { always: &["lossproof-spec", "lossproof-numerics"], in_tests: &[] }),
+    ("lossproof-cases", May::Only { always: &["lossproof-spec", "lossproof-subject"], in_tests: &[] }),
+    (
+        "lossproof-laws",
+        May::Only {
+            always: &["lossproof-spec", "lossproof-subject", "lossproof-numerics", "lossproof-cases"],
+            in_tests: &[],
+        },
+    ),
+    (
+        "lossproof-diagnosis",
+        May::Only {
+            always: &[
+                "lossproof-spec",
+                "lossproof-subject",
+                "lossproof-numerics",
+                "lossproof-cases",
+                "lossproof-laws",
+            ],
+            in_tests: &[],
+        },
+    ),
+    (
+        "lossproof-verify",
+        May::Only {
+            always: &[
+                "lossproof-spec",
+                "lossproof-subject",
+                "lossproof-numerics",
+                "lossproof-cases",
+                "lossproof-laws",
+            ],
+            in_tests: &[],
+        },
+    ),
+    (
+        "lossproof-trace",
+        May::Only { always: &["lossproof-spec", "lossproof-subject", "lossproof-numerics"], in_tests: &[] },
+    ),
+    (
+        "lossproof",
+        May::Only {
+            always: &[
+                "lossproof-spec",
+                "lossproof-subject",
+                "lossproof-cases",
+                "lossproof-laws",
+                "lossproof-diagnosis",
+                "lossproof-verify",
+                "lossproof-trace",
+            ],
+            in_tests: &[],
+        },
+    ),
     (
         "lossproof-gpt2",
-        May::Only { always: &["lossproof-spec", "lossproof"], in_tests: &["lossproof-numerics"] },
+        May::Only {
+            always: &["lossproof-spec", "lossproof-subject"],
+            in_tests: &["lossproof-numerics", "lossproof-cases"],
+        },
     ),
     (
         "lossproof-torch",
-        May::Only { always: &["lossproof-spec", "lossproof"], in_tests: &["lossproof-numerics"] },
+        May::Only { always: &["lossproof-spec", "lossproof-subject"], in_tests: &["lossproof-numerics"] },
     ),
     (
         "lossproof-faults",
-        May::Only { always: &["lossproof-spec", "lossproof", "lossproof-gpt2"], in_tests: &[] },
+        May::Only {
+            always: &["lossproof-spec", "lossproof-subject", "lossproof-gpt2", "lossproof-diagnosis"],
+            in_tests: &[],
+        },
     ),
     (
         "lossproof-femto-gpt",
-        May::Only { always: &["lossproof-spec", "lossproof"], in_tests: &["lossproof-numerics"] },
+        May::Only {
+            always: &["lossproof-spec", "lossproof-subject"],
+            in_tests: &["lossproof-numerics", "lossproof-cases", "lossproof-laws", "lossproof"],
+        },
     ),
     (
         "lossproof-cli",
         May::Only {
             always: &[
                 "lossproof-spec",
+                "lossproof-subject",
                 "lossproof-numerics",
-                "lossproof",
+                "lossproof-cases",
+                "lossproof-laws",
+                "lossproof-diagnosis",
+                "lossproof-verify",
+                "lossproof-trace",
                 "lossproof-faults",
                 "lossproof-gpt2",
                 "lossproof-torch",
@@ -113,7 +180,12 @@ mod tests {
 
     fn package(name: &str, dependencies: &[(&str, DependencyKind)]) -> Package {
         let dependencies = dependencies.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
-        Package { name: name.to_owned(), manifest: format!("crates/{name}/Cargo.toml").into(), dependencies }
+        Package {
+            name: name.to_owned(),
+            manifest: format!("crates/{name}/Cargo.toml").into(),
+            dependencies,
+            roots: Vec::new(),
+        }
     }
 
     /// A workspace in which every one of our packages exists, and `name` has one dependency.
@@ -160,7 +232,9 @@ mod tests {
     fn an_arrow_for_tests_is_allowed_in_tests_only() {
         let of = |kind| findings("lossproof-gpt2", "lossproof-numerics", kind);
         assert!(of(DependencyKind::Development).is_empty());
-        assert!(of(DependencyKind::Normal)[0].contains("(in tests also lossproof-numerics)"));
+        assert!(
+            of(DependencyKind::Normal)[0].contains("(in tests also lossproof-numerics, lossproof-cases)")
+        );
     }
 
     #[test]

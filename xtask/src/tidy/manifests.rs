@@ -95,6 +95,7 @@ mod tests {
             name: name.to_owned(),
             manifest: manifest.into(),
             dependencies: Vec::new(),
+            roots: Vec::new(),
         };
         assert_eq!(misnamed(&package("lossproof-spec", "crates/lossproof-spec/Cargo.toml")), None);
         assert_eq!(misnamed(&package("lossproof-tests", "tests/Cargo.toml")), None);

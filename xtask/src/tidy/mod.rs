@@ -1,6 +1,7 @@
 //! The rules that neither the compiler nor clippy checks.
 
 mod arrows;
+mod circles;
 mod manifests;
 mod sources;
 
@@ -14,6 +15,8 @@ struct Package {
     /// Relative to the workspace root.
     manifest: PathBuf,
     dependencies: Vec<(String, DependencyKind)>,
+    /// The file that the library and each program starts with, relative to the workspace root.
+    roots: Vec<PathBuf>,
 }
 
 /// Prints each broken rule, then a line that says what was looked at.
@@ -23,11 +26,19 @@ struct Package {
 pub(crate) fn tidy(root: &Path) -> Result<(), Failure> {
     let packages = packages(root)?;
     let sources = sources::Sources::read(root)?;
-    let findings = [arrows::check(&packages), manifests::check(root, &packages)?, sources.check()].concat();
+    let circles = circles::check(&packages, &|path| sources.text(path));
+    let findings =
+        [arrows::check(&packages), circles.findings, manifests::check(root, &packages)?, sources.check()]
+            .concat();
     for finding in &findings {
         eprintln!("tidy: {finding}");
     }
-    eprintln!("tidy: {} packages, {}", packages.len(), sources.summary());
+    eprintln!(
+        "tidy: {} packages, {}, {} arrows between modules",
+        packages.len(),
+        sources.summary(),
+        circles.arrows
+    );
     if findings.is_empty() {
         return Ok(());
     }
@@ -45,10 +56,22 @@ fn packages(root: &Path) -> Result<Vec<Package>, Failure> {
                 "make `cargo metadata --no-deps` work, then run it again",
             )
         })?;
-    let package = |package: cargo_metadata::Package| Package {
+    Ok(metadata.packages.into_iter().map(|package| relative(root, package)).collect())
+}
+
+/// What the rules look at of a package that cargo describes.
+fn relative(root: &Path, package: cargo_metadata::Package) -> Package {
+    let relative = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_owned();
+    let mut roots = Vec::new();
+    for target in &package.targets {
+        if target.is_lib() || target.is_proc_macro() || target.is_bin() {
+            roots.push(relative(target.src_path.as_std_path()));
+        }
+    }
+    Package {
         name: package.name.to_string(),
-        manifest: package.manifest_path.strip_prefix(root).unwrap_or(&package.manifest_path).into(),
+        manifest: relative(package.manifest_path.as_std_path()),
         dependencies: package.dependencies.into_iter().map(|on| (on.name, on.kind)).collect(),
-    };
-    Ok(metadata.packages.into_iter().map(package).collect())
+        roots,
+    }
 }

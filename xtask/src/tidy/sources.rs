@@ -35,6 +35,12 @@ impl Sources {
         Ok(Self { files })
     }
 
+    /// What stands in the file at `path`, relative to the root; `None` where there is no such source.
+    pub(crate) fn text(&self, path: &Path) -> Option<&str> {
+        let found = self.files.binary_search_by(|(known, _)| known.as_path().cmp(path)).ok()?;
+        Some(&self.files[found].1)
+    }
+
     /// Modules over the limit, and lints silenced by `allow`.
     pub(crate) fn check(&self) -> Vec<String> {
         let mut findings = Vec::new();
