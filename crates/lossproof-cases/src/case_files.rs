@@ -1,6 +1,11 @@
 //! Cases that failed once, kept as files and replayed from then on: `DIRECTORY/LAW/HASH.json`.
+//!
+//! A kept case guards against a defect only while something replays it. [`CaseFile::stale`] finds the files that nothing
+//! replays, whoever asks for it treats them as failures: each is a guard that went without a word, and a rename or a
+//! deletion settles it. A case that one subject cannot take may be another's; [`CaseFile::of_law_within`] tells them apart.
 
 use crate::{Case, InvalidCase};
+use lossproof_subject::{Limits, SubjectError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -8,7 +13,7 @@ use std::{
     fs,
     io::{self, Write as _},
     mem,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// A case that failed a law once.
@@ -64,20 +69,151 @@ impl CaseFile {
     /// At the first file that cannot be read, holds no valid case, or names another law.
     pub fn of_law(directory: &Path, law: &str) -> Result<Vec<(PathBuf, Self)>, CaseFileError> {
         let directory = directory_of(directory, law)?;
-        let listed = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            listed => listed
-                .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()),
-        };
-        let mut paths = listed.map_err(|source| CaseFileError::Read { path: directory, source })?;
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-        paths.sort();
-        let read = |path: PathBuf| {
-            let file = Self::read(&path)?;
-            if file.law == law { Ok((path, file)) } else { Err(CaseFileError::Law { path, law: file.law }) }
-        };
-        paths.into_iter().map(read).collect()
+        let mut paths = listed(&directory)?;
+        paths.retain(|path| is_json(path));
+        let mut files = Vec::new();
+        for path in paths {
+            let file = Self::read_for(&path, law)?;
+            files.push((path, file));
+        }
+        Ok(files)
     }
+
+    /// Every case of a law under `directory`, parted by whether its batch lies inside `limits`: what [`Self::of_law`] reads
+    /// for one subject to replay, and what the subject cannot.
+    ///
+    /// # Errors
+    /// Those of [`Self::of_law`].
+    pub fn of_law_within(directory: &Path, law: &str, limits: &Limits) -> Result<KeptCases, CaseFileError> {
+        let mut kept = KeptCases::default();
+        for (path, file) in Self::of_law(directory, law)? {
+            match limits.check(&file.case.batch) {
+                Ok(()) => kept.taken.push((path, file)),
+                Err(refusal) => kept.refused.push(RefusedCase { path, refusal }),
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The files under `directory` that nothing replays, in the order of their names: those of laws that are not among
+    /// `laws`, those that [`Self::of_law`] would not read, those that no law's folder holds, and those whose batch lies
+    /// outside the limits of every one of `subjects`. (With no subject at all, limits are not looked at.) The directory is
+    /// taken to hold case files only; what does not end in `.json` is left alone, and so is a directory that is not there.
+    ///
+    /// # Errors
+    /// When a directory cannot be listed.
+    pub fn stale(
+        directory: &Path,
+        laws: &[&str],
+        subjects: &[Limits],
+    ) -> Result<Vec<StaleCaseFile>, CaseFileError> {
+        let mut stale = Vec::new();
+        // The folder of an unknown law that was reported last: one report tells of all its files.
+        let mut unknown = None;
+        for path in json_files(directory)? {
+            let folder = match law_folder(directory, &path) {
+                Some(folder) => folder,
+                None => {
+                    stale.push(StaleCaseFile::Misplaced { path });
+                    continue;
+                }
+            };
+            let law = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if !laws.contains(&law.as_str()) {
+                if unknown.as_ref() != Some(&folder) {
+                    unknown = Some(folder.clone());
+                    stale.push(StaleCaseFile::UnknownLaw { folder, law });
+                }
+                continue;
+            }
+            let case = match Self::read_for(&path, &law) {
+                Ok(file) => file.case,
+                Err(error) => {
+                    stale.push(StaleCaseFile::Unreadable(error));
+                    continue;
+                }
+            };
+            let mut refusals = Vec::new();
+            for limits in subjects {
+                refusals.extend(limits.check(&case.batch).err());
+            }
+            if refusals.len() == subjects.len()
+                && let Some(refusal) = refusals.into_iter().next()
+            {
+                stale.push(StaleCaseFile::TakenByNone { path, refusal });
+            }
+        }
+        Ok(stale)
+    }
+
+    /// Reads a file that lies in the folder of `law`.
+    fn read_for(path: &Path, law: &str) -> Result<Self, CaseFileError> {
+        let file = Self::read(path)?;
+        if file.law == law {
+            Ok(file)
+        } else {
+            Err(CaseFileError::Law { path: path.to_owned(), law: file.law })
+        }
+    }
+}
+
+/// The kept cases of one law, as one subject meets them.
+#[derive(Debug, Default)]
+pub struct KeptCases {
+    /// Those whose batch lies inside the subject's limits, each with its file.
+    pub taken: Vec<(PathBuf, CaseFile)>,
+    /// Those whose batch does not.
+    pub refused: Vec<RefusedCase>,
+}
+
+/// A kept case that a subject cannot take. That is no failure, because another subject of the same test may take it.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is not replayed: {refusal}", path.display())]
+pub struct RefusedCase {
+    /// The file.
+    pub path: PathBuf,
+    /// What of the batch lies outside the subject's limits.
+    pub refusal: SubjectError,
+}
+
+/// A case file that nothing replays: whatever it guarded against may come back unseen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StaleCaseFile {
+    /// The files of a law that there is not, or not any more.
+    #[error(
+        "nothing replays the cases in {}, because there is no law `{law}`: give the folder, and `law` in its files, the \
+         law's new name, or delete it", folder.display()
+    )]
+    UnknownLaw {
+        /// The folder.
+        folder: PathBuf,
+        /// The law it is named after.
+        law: String,
+    },
+    /// A file that lies in no law's folder.
+    #[error(
+        "nothing replays {}, because it lies in no law's folder: move it to the folder that its `law` names, or delete it",
+        path.display()
+    )]
+    Misplaced {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file in a law's folder that holds no case of that law.
+    #[error(transparent)]
+    Unreadable(CaseFileError),
+    /// A case that lies outside the limits of every subject.
+    #[error(
+        "nothing replays {}, because no trainer of this test takes its batch ({refusal}): delete it, or widen the limits \
+         that the trainer declares", path.display()
+    )]
+    TakenByNone {
+        /// The file.
+        path: PathBuf,
+        /// Why the first subject does not take it.
+        refusal: SubjectError,
+    },
 }
 
 /// Why a case file could not be written or read.
@@ -137,6 +273,48 @@ fn directory_of(directory: &Path, law: &str) -> Result<PathBuf, CaseFileError> {
     Ok(directory.join(law))
 }
 
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
+/// What lies in a directory, sorted; nothing where it is not there.
+fn listed(directory: &Path) -> Result<Vec<PathBuf>, CaseFileError> {
+    let list = || -> io::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            paths.push(entry?.path());
+        }
+        paths.sort();
+        Ok(paths)
+    };
+    match list() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(|source| CaseFileError::Read { path: directory.to_owned(), source }),
+    }
+}
+
+/// The files under a directory whose names end in `.json`, however deep they lie.
+fn json_files(directory: &Path) -> Result<Vec<PathBuf>, CaseFileError> {
+    let mut files = Vec::new();
+    for path in listed(directory)? {
+        if path.is_dir() {
+            files.extend(json_files(&path)?);
+        } else if is_json(&path) {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// The folder of a law that `path` lies in, where it is one right below `directory`.
+fn law_folder(directory: &Path, path: &Path) -> Option<PathBuf> {
+    let below: Vec<_> = path.strip_prefix(directory).ok()?.components().collect();
+    match below.as_slice() {
+        [Component::Normal(law), Component::Normal(_)] => Some(directory.join(law)),
+        _ => None,
+    }
+}
+
 /// The first 64 bits of the SHA-256 of the serialised case.
 fn short_hash(case: &Case) -> String {
     let json = serde_json::to_vec(case).expect("invariant: a case has string keys only");
@@ -182,7 +360,6 @@ mod tests {
     use super::*;
     use crate::Scale;
     use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
-    use lossproof_subject::{Limits, SubjectError};
     use std::error::Error;
 
     fn file(seed: u64) -> CaseFile {
@@ -326,5 +503,87 @@ mod tests {
         let no_weight = CaseFile { case: Case { upstream: Vec::new(), ..valid }, ..file(0) };
         let error = no_weight.write(Path::new("unused")).unwrap_err();
         assert!(matches!(error, CaseFileError::Case(InvalidCase::NoUpstream)), "{error}");
+    }
+
+    #[test]
+    fn cases_outside_a_subjects_limits_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(0).write(directory.path()).unwrap();
+        let kept = |vocabulary| {
+            let limits = Limits::of_model(vocabulary, 16);
+            CaseFile::of_law_within(directory.path(), "sum-is-additive", &limits).unwrap()
+        };
+        let wide = kept(8);
+        assert_eq!(wide.taken, [(path.clone(), file(0))]);
+        assert!(wide.refused.is_empty());
+        let narrow = kept(7);
+        assert!(narrow.taken.is_empty());
+        let said = narrow.refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(said.contains(&path.display().to_string()) && said.contains("token id"), "{said}");
+    }
+
+    /// What is stale in `directory`, in words, with the directory itself left out.
+    fn stale(directory: &Path, laws: &[&str], vocabularies: &[usize]) -> Vec<String> {
+        let limits: Vec<_> = vocabularies.iter().map(|&tokens| Limits::of_model(tokens, 16)).collect();
+        let stale = CaseFile::stale(directory, laws, &limits).unwrap();
+        let root = format!("{}/", directory.display());
+        stale.iter().map(|file| file.to_string().replace(&root, "")).collect()
+    }
+
+    #[test]
+    fn cases_that_are_replayed_are_not_stale() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(stale(&directory.path().join("none"), &[], &[]).is_empty());
+        file(0).write(directory.path()).unwrap();
+        fs::write(directory.path().join("README.md"), "Cases that failed once.").unwrap();
+        assert!(stale(directory.path(), &["sum-is-additive"], &[]).is_empty());
+        // One subject that takes the case is enough.
+        assert!(stale(directory.path(), &["sum-is-additive"], &[7, 8]).is_empty());
+    }
+
+    #[test]
+    fn the_cases_of_a_law_that_is_gone_are_stale_and_reported_once() {
+        let directory = tempfile::tempdir().unwrap();
+        for seed in 0..3 {
+            file(seed).write(directory.path()).unwrap();
+        }
+        let found = stale(directory.path(), &["ratios"], &[8]);
+        assert_eq!(
+            found,
+            [
+                "nothing replays the cases in sum-is-additive, because there is no law `sum-is-additive`: give the \
+                 folder, and `law` in its files, the law's new name, or delete it"
+            ]
+        );
+    }
+
+    #[test]
+    fn unreadable_and_misplaced_cases_are_stale() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(0).write(directory.path()).unwrap();
+        let other = directory.path().join("ratios");
+        fs::create_dir_all(other.join("old")).unwrap();
+        fs::copy(&path, other.join("a.json")).unwrap();
+        fs::copy(&path, other.join("old/b.json")).unwrap();
+        fs::copy(&path, directory.path().join("c.json")).unwrap();
+        fs::write(&path, "{").unwrap();
+        let found = stale(directory.path(), &["ratios", "sum-is-additive"], &[]);
+        assert_eq!(found.len(), 4, "{found:#?}");
+        assert!(
+            found[0].starts_with("nothing replays c.json, because it lies in no law's folder"),
+            "{found:#?}"
+        );
+        assert!(found[1].starts_with("ratios/a.json is a case of the law `sum-is-additive`"), "{found:#?}");
+        assert!(found[2].starts_with("nothing replays ratios/old/b.json, because"), "{found:#?}");
+        assert!(found[3].contains(":1:1 holds no valid case"), "{found:#?}");
+    }
+
+    #[test]
+    fn a_case_that_no_subject_takes_is_stale() {
+        let directory = tempfile::tempdir().unwrap();
+        file(0).write(directory.path()).unwrap();
+        let found = stale(directory.path(), &["sum-is-additive"], &[6, 7]);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains("no trainer of this test takes its batch"), "{found:#?}");
     }
 }

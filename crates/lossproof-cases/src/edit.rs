@@ -30,6 +30,47 @@ pub fn edit(sequence: &Sequence, change: impl FnOnce(&mut SequenceFields)) -> Se
     Sequence::from_fields(fields).expect("invariant: the change keeps the fields consistent")
 }
 
+/// The sequence with its fields changed, and its labels then brought in line: a label that is given is its target, and one
+/// that padding says or is predicted from is ignored, since no trainer can score it.
+///
+/// # Panics
+/// When `change` leaves fields of different lengths.
+pub fn edit_freely(sequence: &Sequence, change: impl FnOnce(&mut SequenceFields)) -> Sequence {
+    edit(sequence, |fields| {
+        change(fields);
+        for at in 0..fields.labels.len() {
+            let padding = |at: usize| fields.segment_ids[at] == 0;
+            if padding(at) || at > 0 && padding(at - 1) {
+                fields.labels[at] = IGNORE_INDEX;
+            } else if given(fields.labels[at]) {
+                fields.labels[at] = i64::from(fields.targets[at]);
+            }
+        }
+    })
+}
+
+/// The sequence with other labels at every position but the first, which nothing is scored against. `label` is asked with the
+/// fields as they were: a token to score the position before against, or `None` for a label that is ignored.
+pub fn relabel(
+    sequence: &Sequence,
+    mut label: impl FnMut(&SequenceFields, usize) -> Option<u32>,
+) -> Sequence {
+    edit_freely(sequence, |fields| {
+        let before = fields.clone();
+        for at in 1..before.labels.len() {
+            match label(&before, at) {
+                Some(token) => (fields.labels[at], fields.targets[at]) = (i64::from(token), token),
+                None => fields.labels[at] = IGNORE_INDEX,
+            }
+        }
+    })
+}
+
+/// The batch with a label wherever one can be scored.
+pub fn supervised_everywhere(batch: &GlobalBatch) -> GlobalBatch {
+    batch.map_sequences(|sequence| relabel(sequence, |fields, at| Some(fields.targets[at])))
+}
+
 /// Whether a label is one that is not ignored.
 pub fn given(label: i64) -> bool {
     label != IGNORE_INDEX
@@ -45,4 +86,38 @@ pub fn plain(sequence: &Sequence) -> bool {
 #[expect(clippy::cast_possible_truncation, reason = "vocabularies and positions are counted in u32")]
 pub fn id(index: usize) -> u32 {
     index as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn padded() -> Sequence {
+        let fields = SequenceFields {
+            input_ids: vec![9, 1, 2, 3, 9],
+            labels: vec![IGNORE_INDEX, IGNORE_INDEX, 2, IGNORE_INDEX, IGNORE_INDEX],
+            segment_ids: vec![0, 1, 1, 1, 0],
+            position_ids: vec![0, 0, 1, 2, 0],
+            targets: vec![9, 1, 2, 3, 9],
+        };
+        Sequence::from_fields(fields).expect("a sequence")
+    }
+
+    #[test]
+    fn a_label_is_what_was_said_where_one_can_be_scored() {
+        let asked = relabel(&padded(), |fields, at| given(fields.labels[at]).then_some(7));
+        assert_eq!(asked.labels(), [IGNORE_INDEX, IGNORE_INDEX, 7, IGNORE_INDEX, IGNORE_INDEX]);
+        assert_eq!(asked.targets(), [9, 1, 7, 3, 9]);
+        let everywhere = supervised_everywhere(&GlobalBatch::single(padded()));
+        let everywhere = everywhere.sequences().next().expect("one sequence").labels().to_vec();
+        assert_eq!(everywhere, [IGNORE_INDEX, IGNORE_INDEX, 2, 3, IGNORE_INDEX]);
+    }
+
+    #[test]
+    fn labels_follow_the_targets_and_the_padding() {
+        let renamed = edit_freely(&padded(), |fields| fields.targets[2] = 5);
+        assert_eq!(renamed.labels()[2], 5);
+        let cut = edit_freely(&padded(), |fields| fields.segment_ids[1] = 0);
+        assert_eq!(cut.labels()[2], IGNORE_INDEX, "it is predicted from padding now");
+    }
 }

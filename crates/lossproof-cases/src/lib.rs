@@ -12,5 +12,5 @@ mod recorded;
 pub mod strategies;
 
 pub use case::{Case, InvalidCase, Scale};
-pub use case_files::{CaseFile, CaseFileError};
+pub use case_files::{CaseFile, CaseFileError, KeptCases, RefusedCase, StaleCaseFile};
 pub use recorded::{Recorded, RecordedError};

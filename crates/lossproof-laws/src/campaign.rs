@@ -1,24 +1,28 @@
 //! A law on many random cases: replay what failed before, search, shrink, report.
 
-use super::{
-    Examiner, Law, Stop, Tried, Violation, Worst,
-    check::Check,
-    trial::{Facts, Trial},
+use crate::{
+    Comparisons, Control, Examiner, FACT, Law, Tried, Verdict, Violation, Worst,
+    control::{Taped, caught},
+    distance,
+    dry_run::CardOnly,
+    tape::{Recorder, Tape},
+    trial::{Ended, Facts, Trial},
 };
-use crate::distance;
 use lossproof_cases::{
     Case, CaseFile, CaseFileError,
     strategies::{self, Size},
 };
-use lossproof_subject::{Subject, SubjectError, Tensor};
+use lossproof_subject::{Breach, Checked, Subject, SubjectError, Tensor, Watchdog};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -40,40 +44,25 @@ pub struct Campaign {
     pub files: Option<PathBuf>,
     /// Who says what a subject that fails looks like. Nobody where this is `None`.
     pub examiner: Option<Arc<dyn Examiner>>,
+    /// How long a call of the subject may take, and who hears when it is over.
+    pub watchdog: Watchdog,
+    /// Whether a law that holds is put to the negative control.
+    pub control: bool,
 }
 
 impl Default for Campaign {
     /// 256 cases of the usual size from seed 0, shrunk, without case files and without an examiner.
     fn default() -> Self {
-        Self { cases: 256, seed: 0, size: Size::default(), shrink: true, files: None, examiner: None }
-    }
-}
-
-/// What became of a law.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Every comparison of every case is within its bound, and everything compared was certified at least once.
-    Pass,
-    /// A case broke the law.
-    Fail,
-    /// The subject lacks something the law needs.
-    Unsupported,
-    /// Nothing was compared, no case could have told a violation, or the effect of something lay below its bound in every
-    /// case. Never a pass.
-    Unchecked,
-    /// The subject failed where it should not.
-    Errored,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Pass => "pass",
-            Self::Fail => "FAIL",
-            Self::Unsupported => "unsupported",
-            Self::Unchecked => "UNCHECKED",
-            Self::Errored => "ERRORED",
-        })
+        Self {
+            cases: 256,
+            seed: 0,
+            size: Size::default(),
+            shrink: true,
+            files: None,
+            examiner: None,
+            watchdog: Watchdog::default(),
+            control: true,
+        }
     }
 }
 
@@ -87,13 +76,14 @@ pub struct Report {
     /// Cases tried before the first failure, replayed ones included.
     pub cases: usize,
     /// Those that could have told a violation.
-    pub told: usize,
+    pub telling: usize,
     /// Numbers and tensors compared.
     pub compared: usize,
     /// The comparison closest to its bound.
     pub worst: Option<Worst>,
-    /// The smallest relative error of anything compared that some case was certain to catch.
-    pub power: f64,
+    /// The smallest relative error of anything compared that some case was certain to catch; `None` where nothing is certified
+    /// by degree.
+    pub power: Option<f64>,
     /// What two identical calls differed by, relative to the gradient.
     pub noise: f64,
     /// The smallest case that fails, and how.
@@ -122,52 +112,65 @@ pub struct Failure {
 /// Adds up trials.
 #[derive(Default)]
 struct Tally {
-    check: Check,
+    comparisons: Comparisons,
     cases: usize,
-    told: usize,
+    telling: usize,
     unsupported: Option<String>,
+    /// The case that certified each unit best.
+    strongest: BTreeMap<String, Rc<Taped>>,
 }
 
 impl Tally {
-    fn add(&mut self, tried: Tried) {
+    fn add(&mut self, tried: Tried, taped: Taped) {
         self.cases += 1;
-        self.told += usize::from(tried.told());
+        self.telling += usize::from(tried.tells());
         if let Some(what) = tried.unsupported() {
             self.unsupported = Some(what.to_owned());
         }
-        self.check.merge(tried.check);
+        let taped = Rc::new(taped);
+        for (name, unit) in tried.comparisons.units() {
+            let former = self.comparisons.unit(name).map_or(f64::INFINITY, |unit| unit.power);
+            // A fact is no matter of degree: any telling case is as strong as another.
+            let stronger = unit.power < former || !self.strongest.contains_key(name);
+            if unit.power.is_finite() && stronger && (tried.tells() || unit.control == Control::Factor) {
+                self.strongest.insert(name.to_owned(), Rc::clone(&taped));
+            }
+        }
+        self.comparisons.merge(tried.comparisons);
+    }
+
+    /// The first unit that a change of an answer leaves unmoved.
+    fn uncaught(&self, law: &Law, facts: &Facts) -> Option<String> {
+        let uncaught = self.comparisons.units().find(|(name, unit)| {
+            let taped = self.strongest.get(*name);
+            unit.power.is_finite() && !taped.is_some_and(|taped| caught(law, name, *unit, taped, facts))
+        });
+        uncaught.map(|(name, _)| name.to_owned())
     }
 }
 
 impl Campaign {
-    /// Holds a subject to one law.
+    /// Holds a subject to one law. The subject is asked through [`Checked`].
     ///
     /// # Errors
     /// When case files cannot be read. What the subject does wrong is in the report.
     pub fn run(&self, law: &'static Law, subject: &mut dyn Subject) -> Result<Report, CaseFileError> {
-        let mut facts = Facts::of(subject);
-        let undecided = |verdict, reason: String, noise| Report {
-            law,
-            verdict,
-            cases: 0,
-            told: 0,
-            compared: 0,
-            worst: None,
-            power: f64::INFINITY,
-            noise,
-            failure: None,
-            reason: Some(reason),
+        let mut subject = match Checked::watched(subject, self.watchdog.clone()) {
+            Ok(subject) => subject,
+            Err(breach) => return Ok(Report::undecided(law, Verdict::Fail, breach.to_string(), 0.0)),
         };
-        if let Some(what) = law.lacking(subject) {
-            return Ok(undecided(Verdict::Unsupported, what.to_owned(), 0.0));
+        let mut facts = Facts { cases: self.cases as usize, ..Facts::of(&subject) };
+        if let Some(what) = self.unsupported(law, &mut subject) {
+            return Ok(Report::undecided(law, Verdict::Unsupported, what, 0.0));
         }
-        let mut runner = self.runner(law);
         let strategy = strategies::case(&facts.info.limits, self.size.clone());
         let first = match strategy.new_tree(&mut self.runner(law)) {
             Ok(tree) => tree.current(),
-            Err(reason) => return Ok(undecided(Verdict::Unsupported, reason.to_string(), 0.0)),
+            Err(reason) => {
+                return Ok(Report::undecided(law, Verdict::Unsupported, reason.to_string(), 0.0));
+            }
         };
-        match noise(subject, &first, &facts) {
+        match noise(&mut subject, &first, &facts) {
             Ok(noise) if noise <= facts.model(&first.batch).gradient_bound(facts.info.dtype) => {
                 facts.noise = noise;
             }
@@ -176,10 +179,13 @@ impl Campaign {
             Ok(noise) => {
                 let reason =
                     format!("not deterministic: two identical calls differ by {noise:.1e} (dropout?)");
-                return Ok(undecided(Verdict::Errored, reason, noise));
+                return Ok(Report::undecided(law, Verdict::Errored, reason, noise));
             }
-            Err(error) => return Ok(undecided(Verdict::Errored, error.to_string(), 0.0)),
+            // The cases meet the same, and say so with a case that shows it.
+            Err(SubjectError::Breach(_)) => {}
+            Err(error) => return Ok(Report::undecided(law, Verdict::Errored, error.to_string(), 0.0)),
         }
+        subject.take_breach();
 
         let tally = RefCell::new(Tally::default());
         let subject = RefCell::new(subject);
@@ -188,29 +194,38 @@ impl Campaign {
             None => Vec::new(),
         };
         for (file, kept) in replayed {
-            let tried = law.try_with(&mut **subject.borrow_mut(), &kept.case, &facts);
+            let turn = tally.borrow().cases;
+            let (tried, tape) = attempt(law, &mut subject.borrow_mut(), &kept.case, &facts.at(turn));
             if broken(&tried) {
                 let mut failure = failure(kept.case, &tried, Some(file));
-                failure.diagnosis = self.diagnose(&mut **subject.borrow_mut());
-                return Ok(tally.into_inner().report(law, facts.noise, Some(failure)));
+                failure.diagnosis = self.diagnose(&mut *subject.borrow_mut());
+                return Ok(tally.into_inner().report(law, &facts, Some(failure), self.control));
             }
-            tally.borrow_mut().add(tried);
+            tally.borrow_mut().add(tried, Taped { case: kept.case, tape, turn });
         }
 
-        let searched = runner.run(&strategy, |case| {
-            let tried = law.try_with(&mut **subject.borrow_mut(), &case, &facts);
+        let crashed = Cell::new(false);
+        let searched = self.runner(law).run(&strategy, |case| {
+            // What panicked is reported as it was found: to shrink it would panic thousands of times.
+            if crashed.get() {
+                return Ok(());
+            }
+            let turn = tally.borrow().cases;
+            let (tried, tape) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
             if broken(&tried) {
+                crashed.set(matches!(tried.error(), Some(SubjectError::Breach(Breach::Panicked { .. }))));
                 return Err(TestCaseError::fail(law.id()));
             }
-            tally.borrow_mut().add(tried);
+            tally.borrow_mut().add(tried, Taped { case, tape, turn });
             Ok(())
         });
         let found = match searched {
             Ok(()) => None,
             Err(TestError::Fail(_, case)) => {
-                let tried = law.try_with(&mut **subject.borrow_mut(), &case, &facts);
+                let turn = tally.borrow().cases;
+                let (tried, _) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
                 let mut failure = failure(case, &tried, None);
-                failure.diagnosis = self.diagnose(&mut **subject.borrow_mut());
+                failure.diagnosis = self.diagnose(&mut *subject.borrow_mut());
                 if let Some(directory) = &self.files {
                     match write(directory, law, &failure) {
                         Ok(file) => failure.file = Some(file),
@@ -221,10 +236,41 @@ impl Campaign {
                 Some(failure)
             }
             Err(TestError::Abort(reason)) => {
-                return Ok(undecided(Verdict::Unchecked, reason.to_string(), facts.noise));
+                return Ok(Report::undecided(law, Verdict::Unchecked, reason.to_string(), facts.noise));
             }
         };
-        Ok(tally.into_inner().report(law, facts.noise, found))
+        Ok(tally.into_inner().report(law, &facts, found, self.control))
+    }
+
+    /// What a subject's card lacks for a law, if it does, without computing anything: a capability, or every spec and optimizer
+    /// that the law's cases ask for.
+    pub fn unsupported(&self, law: &'static Law, subject: &mut dyn Subject) -> Option<String> {
+        if let Some(what) = law.lacking(subject) {
+            return Some(what.to_owned());
+        }
+        let in_force = subject.info().spec;
+        let mut card = CardOnly::new(subject);
+        let facts = Facts { cases: self.cases as usize, ..Facts::of(&card) };
+        let strategy = strategies::case(&facts.info.limits, self.size.clone());
+        let mut runner = self.runner(law);
+        let mut reason = None;
+        for turn in 0..self.cases {
+            let case = match strategy.new_tree(&mut runner) {
+                Ok(tree) => tree.current(),
+                Err(reason) => return Some(reason.to_string()),
+            };
+            let tried = law.try_with(&mut card, &case, &facts.at(turn as usize));
+            match tried.unsupported() {
+                Some(what) if tried.comparisons.compared() == 0 => reason = Some(what.to_owned()),
+                _ => {
+                    reason = None;
+                    break;
+                }
+            }
+        }
+        // What was in force is in force again; a subject that refuses its own spec has said so by now.
+        let _ = subject.configure(&in_force);
+        reason
     }
 
     fn diagnose(&self, subject: &mut dyn Subject) -> Option<String> {
@@ -249,9 +295,29 @@ impl Campaign {
     }
 }
 
+/// Tries a law on one case, and keeps what the subject answers. A breach makes the case one that breaks the law.
+fn attempt(law: &Law, subject: &mut Checked<'_>, case: &Case, facts: &Facts) -> (Tried, Tape) {
+    let mut recorder = Recorder::new(subject);
+    let mut tried = law.try_with(&mut recorder, case, facts);
+    let tape = recorder.into_tape();
+    if let Some(breach) = subject.take_breach() {
+        let violation = || Violation {
+            unit: FACT.to_owned(),
+            statement: breach.to_string(),
+            error: f64::INFINITY,
+            bound: 0.0,
+            pair: None,
+            ratio: None,
+        };
+        tried.comparisons.hold(FACT, 0.0, f64::INFINITY, violation);
+        tried.told = Err(Ended::Failed(breach.into()));
+    }
+    (tried, tape)
+}
+
 /// What two identical calls differ by, relative to the gradient.
 fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Result<f64, SubjectError> {
-    let measured = (|| -> Result<f64, Stop> {
+    let measured = (|| -> Result<f64, Ended> {
         let mut trial = Trial::new(subject, case, facts)?;
         let spec = trial.spec(&[&case.batch]);
         let (one, other) = (trial.gradient(&spec, &case.batch)?, trial.gradient(&spec, &case.batch)?);
@@ -262,15 +328,15 @@ fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Result<f64, S
     })();
     match measured {
         Ok(noise) => Ok(noise),
-        Err(Stop::Failed(error)) => Err(error),
+        Err(Ended::Failed(error)) => Err(error),
         // The law itself meets the same and says so.
-        Err(Stop::Unsupported(_) | Stop::Void) => Ok(0.0),
+        Err(Ended::Unsupported(_) | Ended::NotApplicable) => Ok(0.0),
     }
 }
 
 /// Whether a trial is what shrinking looks for.
 fn broken(tried: &Tried) -> bool {
-    tried.error().is_some() || tried.check.is_violated()
+    tried.error().is_some() || tried.comparisons.is_violated()
 }
 
 fn failure(case: Case, tried: &Tried, file: Option<PathBuf>) -> Failure {
@@ -293,29 +359,70 @@ fn write(directory: &Path, law: &Law, failure: &Failure) -> Result<PathBuf, Case
     CaseFile { law: law.id().to_owned(), found, case: failure.case.clone() }.write(directory)
 }
 
+impl Report {
+    fn undecided(law: &'static Law, verdict: Verdict, reason: String, noise: f64) -> Self {
+        Self {
+            law,
+            verdict,
+            cases: 0,
+            telling: 0,
+            compared: 0,
+            worst: None,
+            power: None,
+            noise,
+            failure: None,
+            reason: Some(reason),
+        }
+    }
+}
+
 impl Tally {
-    fn report(self, law: &'static Law, noise: f64, failure: Option<Failure>) -> Report {
-        let Self { check, cases, told, unsupported } = self;
+    fn report(self, law: &'static Law, facts: &Facts, failure: Option<Failure>, control: bool) -> Report {
         let (verdict, reason) = match &failure {
             Some(Failure { error: Some(error), violations, .. }) if violations.is_empty() => {
                 (Verdict::Errored, Some(error.clone()))
             }
             Some(_) => (Verdict::Fail, None),
-            None if check.compared() == 0 => match unsupported {
-                Some(what) => (Verdict::Unsupported, Some(what)),
-                None => (Verdict::Unchecked, Some("nothing was compared".to_owned())),
-            },
-            None if told == 0 => (Verdict::Unchecked, Some("no case could have told a violation".to_owned())),
-            None => match check.uncertified() {
-                Some(what) => (
-                    Verdict::Unchecked,
-                    Some(format!("the effect of {what} lies below its bound in every case")),
-                ),
-                None => (Verdict::Pass, None),
-            },
+            None => self.undisputed(law, facts, control),
         };
-        let (compared, worst, power) = (check.compared(), check.worst().cloned(), check.power());
-        Report { law, verdict, cases, told, compared, worst, power, noise, failure, reason }
+        let Self { comparisons, cases, telling, .. } = self;
+        let (compared, power) = (comparisons.compared(), comparisons.power());
+        let worst = comparisons.worst().cloned();
+        Report { law, verdict, cases, telling, compared, worst, power, noise: facts.noise, failure, reason }
+    }
+
+    /// The verdict where no case broke the law, and what would make it another where it is no pass.
+    fn undisputed(&self, law: &Law, facts: &Facts, control: bool) -> (Verdict, Option<String>) {
+        let unchecked = |reason: String| (Verdict::Unchecked, Some(reason));
+        if self.comparisons.compared() == 0 {
+            return match &self.unsupported {
+                Some(what) => (Verdict::Unsupported, Some(what.clone())),
+                None => unchecked(
+                    "nothing was compared: the law's case never came up within the limits; more cases (--cases) or wider \
+                     limits would decide it"
+                        .to_owned(),
+                ),
+            };
+        }
+        if self.telling == 0 {
+            return unchecked(
+                "no case could have told a violation; more cases (--cases) or wider limits (several ranks, micro-batches, \
+                 sequences of unequal length) would decide it"
+                    .to_owned(),
+            );
+        }
+        if let Some(what) = self.comparisons.uncertified() {
+            return unchecked(format!(
+                "the effect of {what} lies below its bound in every case; parameters at which it receives a gradient, or \
+                 more cases (--cases), would decide it"
+            ));
+        }
+        if control && let Some(what) = self.uncaught(law, facts) {
+            return unchecked(format!(
+                "the negative control was missed: an answer with {what} changed by more than the law's power passes too"
+            ));
+        }
+        (Verdict::Pass, None)
     }
 }
 
@@ -327,14 +434,14 @@ impl fmt::Display for Report {
             write!(f, ": {reason}")?;
         }
         if self.cases > 0 {
-            write!(f, "; {} cases, {} telling, {} comparisons", self.cases, self.told, self.compared)?;
+            write!(f, "; {} cases, {} telling, {} comparisons", self.cases, self.telling, self.compared)?;
         }
         if let (Some(worst), None) = (&self.worst, &self.failure) {
-            write!(
-                f,
-                "; worst {:.1e} of {:.1e} ({}); power {:.1e}",
-                worst.error, worst.bound, worst.at, self.power
-            )?;
+            write!(f, "; worst {:.1e} of {:.1e} ({})", worst.error, worst.bound, worst.at)?;
+            match self.power {
+                Some(power) => write!(f, "; power {power:.1e}")?,
+                None => write!(f, "; power none")?,
+            }
         }
         for clause in self.law.clauses().filter(|_| self.failure.is_some()) {
             write!(f, "\n{} {}", clause.id, clause.sentence)?;

@@ -1,13 +1,16 @@
 //! Comparisons: what a law computed, held to what it should be, each with the bound of `docs/tolerances.md`.
 
 use super::{
-    check::Violation,
-    trial::{Computed, Trial},
+    comparisons::{Control, FACT, Unit, Violation},
+    trial::{Computed, Origin, Trial},
 };
 use crate::blocks::{self, Blocks};
 use lossproof_numerics::{Block, Difference, difference};
 use lossproof_spec::GlobalBatch;
 use lossproof_subject::{Tensor, TensorSet};
+
+/// Said of a gradient that is off by no more than cancellation between tokens might explain, where nothing shows that it does.
+const UNKNOWN_SCALE: &str = " (the scale of its rounding could not be established from single tokens)";
 
 impl Trial<'_> {
     /// Bound on the error of a gradient's block.
@@ -37,17 +40,34 @@ impl Trial<'_> {
         let expected = parts.iter().map(|(c, part)| c * part.loss()).sum();
         let parts_scale: f64 = parts.iter().map(|(c, part)| c.abs() * part.loss_scale()).sum();
         let scale = actual.loss_scale().max(parts_scale);
-        self.number(
-            &format!("{what}: loss"),
-            "loss",
-            self.loss_bound(batch),
-            (actual.loss(), expected),
-            scale,
-        );
+        if parts.iter().all(|(_, part)| self.reports_the_whole(part)) {
+            self.loss(&format!("{what}: loss"), batch, actual, expected, scale);
+        }
         self.gradients(what, batch, actual, parts, except);
     }
 
-    /// The same of the gradient alone.
+    /// Holds the loss of a computation to a number, relative to `scale`, where it is that of the whole batch.
+    pub(crate) fn loss(
+        &mut self,
+        what: &str,
+        batch: &GlobalBatch,
+        actual: &Computed,
+        expected: f64,
+        scale: f64,
+    ) {
+        if self.reports_the_whole(actual) {
+            self.number(what, "loss", self.loss_bound(batch), (actual.loss(), expected), scale);
+        }
+    }
+
+    /// Whether the loss that was reported is that of the whole batch, by the log policy: what a weighted sum of token losses
+    /// is in any case.
+    fn reports_the_whole(&self, computed: &Computed) -> bool {
+        let Origin { spec, batch, upstream, .. } = &computed.origin;
+        upstream.is_some() || self.facts.info.log_policy.logged(batch, spec) == [batch.clone()]
+    }
+
+    /// Holds a gradient to `Σ_k c_k·gradient_k`, but for the parameters in `except`.
     ///
     /// The error of a block is relative to `max(‖g‖, Σ_k |c_k|·‖g_k‖)`, and where that convicts narrowly, to the tokens'
     /// gradients too: rounding is that of the summands.
@@ -76,20 +96,23 @@ impl Trial<'_> {
             blocks.with_scales(&scales).filter(|(block, _)| compared(block)).any(|(block, scale)| {
                 tensors(block).is_some_and(|tensors| Self::is_narrow(tensors.error(block, scale), bound))
             });
-        if let Some(tokens) = narrow.then(|| self.token_norms(actual, blocks.all())).flatten() {
+        let tokens = if narrow { self.token_norms(actual, blocks.all()) } else { None };
+        let unknown_scale = if narrow && tokens.is_none() { UNKNOWN_SCALE } else { "" };
+        if let Some(tokens) = tokens {
             scales = blocks.scales(|index, _| sizes[index].max(tokens[index]));
         }
         for (block, scale) in blocks.with_scales(&scales).filter(|(block, _)| compared(block)) {
             let unit = blocks::name(block);
-            let at = format!("{what}: gradient of {unit}");
+            let at = format!("{what}: gradient of {unit}{unknown_scale}");
             let Some(tensors) = tensors(block) else {
-                self.check.hold(&unit, bound, f64::INFINITY, || missing(&at));
+                self.comparisons.hold(&unit, bound, f64::INFINITY, || missing(&unit, &at));
                 continue;
             };
             if block.structurally_zero {
                 let error = tensors.error(block, scale);
                 let norm = tensors.largest_norm(block);
-                self.check.hold(&unit, bound, error, || Violation {
+                self.comparisons.hold(&unit, bound, error, || Violation {
+                    unit: unit.clone(),
                     statement: format!("{at}, which must be zero here: its norm"),
                     error,
                     bound,
@@ -141,8 +164,9 @@ impl Trial<'_> {
         values: &Values<impl Fn(usize) -> f64, impl Fn(usize) -> f64, impl Fn() -> I>,
         scale: f64,
     ) {
-        let now = values.apart(1.0);
+        let now = values.apart();
         let violation = || Violation {
+            unit: unit.to_owned(),
             statement: what.to_owned(),
             error: now.relative_to(scale),
             bound,
@@ -151,10 +175,11 @@ impl Trial<'_> {
         };
         // There is nothing to be relative to, or nothing that a factor would change.
         if scale <= 0.0 || now.actual <= 0.0 {
-            self.check.hold(unit, bound, now.relative_to(scale), violation);
+            self.comparisons.hold(unit, bound, now.relative_to(scale), violation);
+            self.comparisons.require(unit);
         } else {
-            let error = |factor: f64| values.apart(factor).relative_to(scale);
-            self.check.compare(unit, bound, now.actual / scale, error, violation);
+            let error = now.relative_to(scale);
+            self.comparisons.compare(unit, bound, now.actual / scale, error, violation);
         }
     }
 
@@ -167,19 +192,21 @@ impl Trial<'_> {
         (actual, expected): (f64, f64),
         scale: f64,
     ) {
-        let error = |factor: f64| (factor * actual - expected).abs() / scale;
+        let error = (actual - expected).abs() / scale;
         let violation = || Violation {
+            unit: unit.to_owned(),
             statement: what.to_owned(),
-            error: error(1.0),
+            error,
             bound,
             pair: Some((actual, expected)),
             ratio: Some(actual / expected).filter(|ratio| ratio.is_finite()),
         };
         // Zero on both sides is as it should be, and tells nothing.
         if actual.abs() + expected.abs() <= 0.0 {
-            self.check.hold(unit, bound, 0.0, violation);
+            self.comparisons.hold(unit, bound, 0.0, violation);
+            self.comparisons.require(unit);
         } else {
-            self.check.compare(unit, bound, actual.abs() / scale, error, violation);
+            self.comparisons.compare(unit, bound, actual.abs() / scale, error, violation);
         }
     }
 
@@ -195,13 +222,14 @@ impl Trial<'_> {
     ) {
         if actual.len() != expected.len() {
             let violation = Violation {
+                unit: unit.to_owned(),
                 statement: format!("{what}: {} values, expected {}", actual.len(), expected.len()),
                 error: f64::INFINITY,
                 bound,
                 pair: None,
                 ratio: None,
             };
-            return self.check.hold(unit, bound, f64::INFINITY, || violation);
+            return self.comparisons.hold(unit, bound, f64::INFINITY, || violation);
         }
         let length = actual.len();
         let values = Values { actual: |i| actual[i], expected: |i| expected[i], indices: || 0..length };
@@ -211,14 +239,31 @@ impl Trial<'_> {
     /// Records a violation that is no matter of degree, unless `holds`.
     pub(crate) fn fact(&mut self, holds: bool, statement: impl FnOnce() -> String) {
         let (error, bound) = (if holds { 0.0 } else { f64::INFINITY }, 0.0);
-        let violation = || Violation { statement: statement(), error, bound, pair: None, ratio: None };
-        self.check.hold("fact", bound, error, violation);
+        let unit = FACT.to_owned();
+        let violation = || Violation { unit, statement: statement(), error, bound, pair: None, ratio: None };
+        self.comparisons.hold(FACT, bound, error, violation);
+        self.comparisons.certify(FACT, Unit { power: 0.0, control: Control::Any });
+    }
+
+    /// Records that something that must be there is: of this size, which is not zero.
+    pub(crate) fn present(&mut self, unit: &str, size: f64, statement: impl FnOnce() -> String) {
+        let (error, bound) = (if size > 0.0 { 0.0 } else { f64::INFINITY }, 0.0);
+        let violation = || Violation {
+            unit: unit.to_owned(),
+            statement: statement(),
+            error,
+            bound,
+            pair: None,
+            ratio: None,
+        };
+        self.comparisons.hold(unit, bound, error, violation);
+        self.comparisons.certify(unit, Unit { power: 0.0, control: Control::Zero });
     }
 }
 
-fn missing(at: &str) -> Violation {
-    let statement = format!("{at} was not handed over");
-    Violation { statement, error: f64::INFINITY, bound: 0.0, pair: None, ratio: None }
+fn missing(unit: &str, at: &str) -> Violation {
+    let (unit, statement) = (unit.to_owned(), format!("{at} was not handed over"));
+    Violation { unit, statement, error: f64::INFINITY, bound: 0.0, pair: None, ratio: None }
 }
 
 /// The tensors that a block is of: the one judged, and those it is held to a combination of.
@@ -271,9 +316,9 @@ struct Values<A, E, I> {
 }
 
 impl<A: Fn(usize) -> f64, E: Fn(usize) -> f64, N: Iterator<Item = usize>, I: Fn() -> N> Values<A, E, I> {
-    /// How far apart they are when the values are multiplied by `factor`.
-    fn apart(&self, factor: f64) -> Difference {
-        difference(|index| factor * (self.actual)(index), &self.expected, (self.indices)())
+    /// How far apart they are.
+    fn apart(&self) -> Difference {
+        difference(&self.actual, &self.expected, (self.indices)())
     }
 
     /// The factor that turns what is expected, of this norm, into the values, where there is one: both are parallel to a

@@ -7,28 +7,38 @@
 
 pub mod blocks;
 mod campaign;
-mod check;
 mod clauses;
 mod compare;
+mod comparisons;
+mod control;
+mod dry_run;
 mod examiner;
+mod known_logits;
 pub mod names;
 mod precision;
 mod second_look;
 mod sketch;
+mod summary;
+mod tape;
 mod trial;
+mod verdict;
 
-pub use campaign::{Campaign, Failure, Report, Verdict};
-pub use check::{Violation, Worst};
+pub use campaign::{Campaign, Failure, Report};
+pub use comparisons::{Comparisons, Control, FACT, Unit, Violation, Worst};
 pub use examiner::Examiner;
+pub use known_logits::{KnownGradient, KnownLogits};
 pub use precision::{distance, error_model};
 pub use sketch::{BlockSketch, Projections, Sketch};
+pub use summary::Summary;
+pub use verdict::Verdict;
 
-use check::Check;
-use clauses::{accumulation, cross_entropy, embedding, evaluation, masks, model, ranks, reductions, step};
+use clauses::{
+    accumulation, cross_entropy, embedding, evaluation, masks, model, ranks, reductions, reported, step,
+};
 use lossproof_cases::Case;
 use lossproof_spec::{CLAUSES, Clause, Dtype};
 use lossproof_subject::{Subject, SubjectError};
-use trial::{Facts, Stop, Told, Trial};
+use trial::{CaseOutcome, Ended, Facts, Trial};
 
 /// What a law needs of a subject beyond a forward and backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +89,10 @@ impl Need {
 pub struct Law {
     id: &'static str,
     needs: &'static [Need],
-    check: fn(&mut Trial<'_>) -> Told,
+    check: fn(&mut Trial<'_>) -> CaseOutcome,
 }
 
-const fn law(id: &'static str, needs: &'static [Need], check: fn(&mut Trial<'_>) -> Told) -> Law {
+const fn law(id: &'static str, needs: &'static [Need], check: fn(&mut Trial<'_>) -> CaseOutcome) -> Law {
     Law { id, needs, check }
 }
 
@@ -126,7 +136,7 @@ pub const LAWS: &[Law] = &[
     law("partial-window", &[], accumulation::partial_window),
     law("zero-grad", &[], accumulation::zero_grad),
     law("no-op-accumulation", &[], accumulation::no_op_accumulation),
-    law("reported-loss", &[TokenLosses], accumulation::reported_loss),
+    law("reported-loss", &[], reported::reported_loss),
     law("rank-average", &[], ranks::rank_average),
     law("rank-invariance", &[], ranks::rank_invariance),
     law("rank-deviation", &[], ranks::rank_deviation),
@@ -146,9 +156,9 @@ pub const LAWS: &[Law] = &[
     law("sgd", &[OptimizerSteps], step::sgd),
     law("adam", &[OptimizerSteps], step::adam),
     law("adamw", &[OptimizerSteps], step::adamw),
-    law("adam-scale", &[OptimizerSteps, Parameters, IgnoredLabels], step::adam_scale),
+    law("adam-scale", &[OptimizerSteps, IgnoredLabels], step::adam_scale),
     law("schedule", &[OptimizerSteps], step::schedule),
-    law("loss-scaling", &[OptimizerSteps, Parameters], step::loss_scaling),
+    law("loss-scaling", &[OptimizerSteps], step::loss_scaling),
     law("perplexity", &[Evaluation], evaluation::perplexity),
     law("validation-loss", &[Evaluation, TokenLosses], evaluation::validation_loss),
     law("uniform-perplexity", &[Evaluation, Parameters], evaluation::uniform_perplexity),
@@ -161,20 +171,20 @@ pub const LAWS: &[Law] = &[
 /// What a law found on one case.
 #[derive(Debug)]
 pub struct Tried {
-    pub(crate) check: Check,
-    pub(crate) told: Told,
+    pub(crate) comparisons: Comparisons,
+    pub(crate) told: CaseOutcome,
 }
 
 impl Tried {
     /// The comparisons outside their bounds, the worst first.
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
-        self.check.violations()
+        self.comparisons.violations()
     }
 
     /// Whether the case could have told a violation: something was compared where the clause demands something.
     #[must_use]
-    pub fn told(&self) -> bool {
+    pub fn tells(&self) -> bool {
         matches!(self.told, Ok(true))
     }
 
@@ -182,7 +192,7 @@ impl Tried {
     #[must_use]
     pub fn unsupported(&self) -> Option<&str> {
         match &self.told {
-            Err(Stop::Unsupported(what)) => Some(what),
+            Err(Ended::Unsupported(what)) => Some(what),
             _ => None,
         }
     }
@@ -191,7 +201,7 @@ impl Tried {
     #[must_use]
     pub fn error(&self) -> Option<&SubjectError> {
         match &self.told {
-            Err(Stop::Failed(error)) => Some(error),
+            Err(Ended::Failed(error)) => Some(error),
             _ => None,
         }
     }
@@ -229,10 +239,10 @@ impl Law {
 
     pub(crate) fn try_with(&self, subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Tried {
         match Trial::new(subject, case, facts) {
-            Err(stop) => Tried { check: Check::default(), told: Err(stop) },
+            Err(stop) => Tried { comparisons: Comparisons::default(), told: Err(stop) },
             Ok(mut trial) => {
                 let told = (self.check)(&mut trial);
-                Tried { check: trial.check, told }
+                Tried { comparisons: trial.comparisons, told }
             }
         }
     }

@@ -1,9 +1,16 @@
 //! The scale of a gradient's rounding, taken from the tokens themselves before a law convicts narrowly.
+//!
+//! The scale is the subject's own word, so it is believed only as far as it is bound by other words of the subject: the
+//! gradients of single tokens must add up, with their weights, to the gradient that is judged, and those of half of the tokens,
+//! drawn at random, to the gradient of that half. A subject that inflates single tokens to widen a bound fails one or the other.
 
 use super::trial::{Computed, Trial};
 use crate::blocks;
-use lossproof_numerics::Block;
+use lossproof_numerics::{Block, difference};
 use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights};
+use lossproof_subject::TensorSet;
+use rand::RngExt;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Cancellation that a second look can find: tokens whose gradients add up to a thousandth of their norms. Beyond that an
 /// error is no rounding, and looking twice would only make a broken trainer slow to judge.
@@ -15,8 +22,9 @@ impl Trial<'_> {
         error > bound && error <= CANCELLATION * bound
     }
 
-    /// `Σ_t |w_t|·‖∇ℓ_t‖` of every block, computed token by token, of queries and keys no less than of values; `None` where it cannot be: labels cannot be ignored, or the
-    /// parameters are no longer those of the computation.
+    /// `Σ_t |w_t|·‖∇ℓ_t‖` of every block, computed token by token, for queries and keys no less than for values. `None` where it
+    /// cannot be had: labels cannot be ignored, the parameters are no longer those of the computation, or the single tokens do
+    /// not add up to what is judged.
     pub(super) fn token_norms(&mut self, of: &Computed, blocks: &[Block]) -> Option<Vec<f64>> {
         let origin = &of.origin;
         if origin.loads != self.loads || !self.facts.info.limits.ignore_index {
@@ -34,16 +42,68 @@ impl Trial<'_> {
             ..LossSpec::sum()
         };
         let mut norms = vec![0.0; blocks.len()];
-        let weighed: Vec<_> = origin.batch.predictions().zip(weights).filter(|(p, _)| p.supervised).collect();
-        for (prediction, weight) in weighed {
+        let mut unweighed = vec![0.0; blocks.len()];
+        let (mut whole, mut half) = (Totals::default(), Totals::default());
+        let mut drawn = BTreeSet::new();
+        for (prediction, weight) in origin.batch.predictions().zip(weights) {
+            if !prediction.supervised {
+                continue;
+            }
             let sequence = origin.batch.sequences().nth(prediction.sequence)?;
             let alone = sequence.supervise_only(|position| position == prediction.position);
             let token = self.gradient(&sum, &GlobalBatch::single(alone)).ok()?;
-            for (norm, block) in norms.iter_mut().zip(blocks) {
-                *norm += weight.abs() * blocks::norm(&token.gradient, block);
+            for ((norm, plain), block) in norms.iter_mut().zip(&mut unweighed).zip(blocks) {
+                let own = blocks::norm(&token.gradient, block);
+                *norm += weight.abs() * own;
+                *plain += own;
+            }
+            whole.add(weight, &token.gradient);
+            if self.random.random::<bool>() {
+                drawn.insert((prediction.sequence, prediction.position));
+                half.add(1.0, &token.gradient);
             }
         }
+        let mut index = 0;
+        let chosen = origin.batch.map_sequences(|sequence| {
+            let own = sequence.supervise_only(|position| drawn.contains(&(index, position)));
+            index += 1;
+            own
+        });
+        let of_half = self.gradient(&sum, &chosen).ok()?;
+        let bound = self.gradient_bound(&origin.batch);
+        let adds_up = blocks.iter().enumerate().all(|(index, block)| {
+            whole.is(&of.gradient, block, bound * norms[index])
+                && half.is(&of_half.gradient, block, bound * unweighed[index])
+        });
+        if !adds_up {
+            return None;
+        }
         Some(blocks.iter().zip(&norms).map(|(block, &own)| own.max(of_keys(block, blocks, &norms))).collect())
+    }
+}
+
+/// A weighted sum of gradients.
+#[derive(Default)]
+struct Totals(BTreeMap<String, Vec<f64>>);
+
+impl Totals {
+    fn add(&mut self, weight: f64, gradient: &TensorSet) {
+        for (name, tensor) in gradient {
+            let total = self.0.entry(name.clone()).or_insert_with(|| vec![0.0; tensor.elements()]);
+            for (index, value) in total.iter_mut().enumerate() {
+                *value += weight * tensor.get(index);
+            }
+        }
+    }
+
+    /// Whether a block of a gradient is this sum, up to an absolute error. A block that nothing contributes to is.
+    fn is(&self, gradient: &TensorSet, block: &Block, error: f64) -> bool {
+        let (Some(total), Some(tensor)) = (self.0.get(&block.parameter), gradient.get(&block.parameter))
+        else {
+            return true;
+        };
+        let apart = difference(|index| total[index], |index| tensor.get(index), block.indices());
+        apart.finite && (block.structurally_zero || apart.difference <= error)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A law's workbench: one subject and one case.
 
-use super::check::Check;
+use super::comparisons::Comparisons;
 use crate::{error_model, names::head_of_its_own};
 use lossproof_cases::Case;
 use lossproof_numerics::ErrorModel;
@@ -15,26 +15,26 @@ use rand_chacha::ChaCha8Rng;
 
 /// Why a law ends early on a case.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum Ended {
     /// The subject lacks something the law needs.
     Unsupported(String),
     /// The subject failed where it should not.
     Failed(SubjectError),
     /// The law has nothing to compare on this case: it lies outside the law's preconditions or the subject's limits.
-    Void,
+    NotApplicable,
 }
 
-impl From<Unsupported> for Stop {
+impl From<Unsupported> for Ended {
     fn from(unsupported: Unsupported) -> Self {
         Self::Unsupported(unsupported.what)
     }
 }
 
-impl From<SubjectError> for Stop {
+impl From<SubjectError> for Ended {
     fn from(error: SubjectError) -> Self {
         match error {
             SubjectError::Limit { .. } | SubjectError::TooMany { .. } | SubjectError::Kind { .. } => {
-                Self::Void
+                Self::NotApplicable
             }
             error => Self::Failed(error),
         }
@@ -42,7 +42,7 @@ impl From<SubjectError> for Stop {
 }
 
 /// What a law answers on a case: whether the case could have told a violation.
-pub(crate) type Told = Result<bool, Stop>;
+pub(crate) type CaseOutcome = Result<bool, Ended>;
 
 /// What does not change from case to case.
 #[derive(Clone, Debug)]
@@ -51,12 +51,20 @@ pub(crate) struct Facts {
     pub(crate) parameters: Vec<ParameterInfo>,
     /// What two identical calls differ by, relative to the gradient.
     pub(crate) noise: f64,
+    /// Cases of the campaign, and which of them this is: laws that look at one part of a model at a time take turns.
+    pub(crate) cases: usize,
+    pub(crate) turn: usize,
 }
 
 impl Facts {
     /// Asks a subject.
     pub(crate) fn of(subject: &dyn Subject) -> Self {
-        Self { info: subject.info(), parameters: subject.parameters(), noise: 0.0 }
+        Self { info: subject.info(), parameters: subject.parameters(), noise: 0.0, cases: 1, turn: 0 }
+    }
+
+    /// The same for another case of the campaign.
+    pub(crate) fn at(&self, turn: usize) -> Self {
+        Self { turn, ..self.clone() }
     }
 
     /// Rounding model of the subject on a batch.
@@ -102,7 +110,7 @@ pub(crate) struct Trial<'a> {
     pub(crate) subject: &'a mut dyn Subject,
     pub(crate) case: &'a Case,
     pub(crate) facts: &'a Facts,
-    pub(crate) check: Check,
+    pub(crate) comparisons: Comparisons,
     /// For the choices the law makes on its own.
     pub(crate) random: ChaCha8Rng,
     /// The parameters that are loaded, where they are not the case's own.
@@ -113,14 +121,14 @@ pub(crate) struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     /// Brings the subject to the parameters of the case, or to its own where it takes none.
-    pub(crate) fn new(subject: &'a mut dyn Subject, case: &'a Case, facts: &'a Facts) -> Result<Self, Stop> {
+    pub(crate) fn new(subject: &'a mut dyn Subject, case: &'a Case, facts: &'a Facts) -> Result<Self, Ended> {
         facts.info.limits.check(&case.batch)?;
         subject.reset()?;
         if let Some(loader) = subject.parameter_loading() {
             loader.load(&case.parameters(&facts.parameters))?;
         }
         let random = ChaCha8Rng::seed_from_u64(case.seed ^ 0x6c61_7773);
-        Ok(Self { subject, case, facts, check: Check::default(), random, loaded: None, loads: 0 })
+        Ok(Self { subject, case, facts, comparisons: Comparisons::default(), random, loaded: None, loads: 0 })
     }
 
     /// Tokens of the subject's vocabulary.
@@ -133,17 +141,17 @@ impl<'a> Trial<'a> {
     }
 
     /// Ends the law where the head has parameters of its own: what the embedding says of the logits is then not all.
-    pub(crate) fn needs_the_embedding_for_a_head(&self) -> Result<(), Stop> {
+    pub(crate) fn needs_the_embedding_for_a_head(&self) -> Result<(), Ended> {
         if head_of_its_own(self.facts.parameters.iter().map(|parameter| &parameter.name)) {
-            return Err(Stop::Unsupported("a head that is the embedding".to_owned()));
+            return Err(Ended::Unsupported("a head that is the embedding".to_owned()));
         }
         Ok(())
     }
 
     /// Loads parameters.
-    pub(crate) fn load(&mut self, parameters: &TensorSet) -> Result<(), Stop> {
+    pub(crate) fn load(&mut self, parameters: &TensorSet) -> Result<(), Ended> {
         let loader = self.subject.parameter_loading();
-        let loader = loader.ok_or_else(|| Stop::Unsupported("loading parameters".to_owned()))?;
+        let loader = loader.ok_or_else(|| Ended::Unsupported("loading parameters".to_owned()))?;
         loader.load(parameters)?;
         self.loads += 1;
         self.loaded = Some(parameters.clone());
@@ -151,24 +159,24 @@ impl<'a> Trial<'a> {
     }
 
     /// Sets one parameter.
-    pub(crate) fn set(&mut self, name: &str, values: &[f64]) -> Result<(), Stop> {
+    pub(crate) fn set(&mut self, name: &str, values: &[f64]) -> Result<(), Ended> {
         let loader = self.subject.parameter_loading();
-        let loader = loader.ok_or_else(|| Stop::Unsupported("loading parameters".to_owned()))?;
+        let loader = loader.ok_or_else(|| Ended::Unsupported("loading parameters".to_owned()))?;
         loader.set(name, values)?;
         self.loads += 1;
         Ok(())
     }
 
     /// The parameters of the case.
-    pub(crate) fn parameters(&mut self) -> Result<TensorSet, Stop> {
+    pub(crate) fn parameters(&mut self) -> Result<TensorSet, Ended> {
         if self.subject.parameter_loading().is_none() {
-            return Err(Stop::Unsupported("loading parameters".to_owned()));
+            return Err(Ended::Unsupported("loading parameters".to_owned()));
         }
         Ok(self.case.parameters(&self.facts.parameters))
     }
 
     /// Forward and backward.
-    pub(crate) fn gradient(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Computed, Stop> {
+    pub(crate) fn gradient(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Computed, Ended> {
         self.facts.info.limits.check(batch)?;
         self.subject.configure(spec)?;
         let mut sink = Collect::default();
@@ -186,34 +194,34 @@ impl<'a> Trial<'a> {
         spec: &LossSpec,
         batch: &GlobalBatch,
         answer: Result<T, SubjectError>,
-    ) -> Result<T, Stop> {
+    ) -> Result<T, Ended> {
         match answer {
             Err(SubjectError::EmptyGroup(empty)) if TokenWeights::new(spec, &batch.layout()).is_ok() => {
                 self.fact(false, || format!("under {spec}, it refuses a batch that has weights: {empty}"));
-                Err(Stop::Void)
+                Err(Ended::NotApplicable)
             }
             answer => Ok(answer?),
         }
     }
 
     /// `−log p(target)` of every prediction.
-    pub(crate) fn token_losses(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, Stop> {
+    pub(crate) fn token_losses(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, Ended> {
         self.facts.info.limits.check(batch)?;
         let evaluator = self.subject.token_losses();
-        let evaluator = evaluator.ok_or_else(|| Stop::Unsupported("evaluating token losses".to_owned()))?;
+        let evaluator = evaluator.ok_or_else(|| Ended::Unsupported("evaluating token losses".to_owned()))?;
         Ok(evaluator.evaluate(batch)?)
     }
 
     /// The capability to weight token losses.
-    pub(crate) fn upstream(&mut self) -> Result<&mut dyn UpstreamWeights, Stop> {
+    pub(crate) fn upstream(&mut self) -> Result<&mut dyn UpstreamWeights, Ended> {
         let upstream = self.subject.upstream_weights();
-        upstream.ok_or_else(|| Stop::Unsupported("weighting token losses".to_owned()))
+        upstream.ok_or_else(|| Ended::Unsupported("weighting token losses".to_owned()))
     }
 
     /// The capability to take steps.
-    pub(crate) fn steps(&mut self) -> Result<&mut dyn OptimizerSteps, Stop> {
+    pub(crate) fn steps(&mut self) -> Result<&mut dyn OptimizerSteps, Ended> {
         let steps = self.subject.optimizer_steps();
-        steps.ok_or_else(|| Stop::Unsupported("optimizer steps".to_owned()))
+        steps.ok_or_else(|| Ended::Unsupported("optimizer steps".to_owned()))
     }
 
     /// The spec of the case where it has weights on all of these batches, and otherwise with empty groups counted as zero.
@@ -230,13 +238,13 @@ impl<'a> Trial<'a> {
 }
 
 /// A tensor of a set as f64 values.
-pub(crate) fn values(set: &TensorSet, name: &str) -> Result<Vec<f64>, Stop> {
-    set.get(name).map(Tensor::to_f64).ok_or_else(|| Stop::Unsupported(format!("a parameter named {name}")))
+pub(crate) fn values(set: &TensorSet, name: &str) -> Result<Vec<f64>, Ended> {
+    set.get(name).map(Tensor::to_f64).ok_or_else(|| Ended::Unsupported(format!("a parameter named {name}")))
 }
 
 /// Replaces a tensor's values.
-pub(crate) fn replace(set: &mut TensorSet, name: &str, values: Vec<f64>) -> Result<(), Stop> {
-    let unsupported = || Stop::Unsupported(format!("a parameter named {name}"));
+pub(crate) fn replace(set: &mut TensorSet, name: &str, values: Vec<f64>) -> Result<(), Ended> {
+    let unsupported = || Ended::Unsupported(format!("a parameter named {name}"));
     let shape = set.get(name).ok_or_else(unsupported)?.shape().to_vec();
     let tensor = Tensor::new(shape, TensorValues::F64(values)).map_err(|_| unsupported())?;
     set.insert(name.to_owned(), tensor);

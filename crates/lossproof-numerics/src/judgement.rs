@@ -5,10 +5,37 @@ use std::cmp::Ordering;
 /// A comparison weaker than this checks nothing: an error of 1 % would pass.
 const WEAKEST: f64 = 1e-2;
 
-/// The negative control scales by 1 plus this many times the power.
-const CONTROL: f64 = 4.0;
+/// A negative control changes what is judged by this many times the power.
+pub const CONTROL: f64 = 4.0;
 
-/// What a comparison is certain to catch.
+/// The smallest relative error that a comparison is certain to catch; infinite where it is none to speak of.
+///
+/// `error` is the error that was found, held to `bound`, and `effect` is how much it grows per relative change of what is
+/// judged: `error(1 + δ) ≥ effect·δ − error`. Certain to be caught is therefore `(bound + error)/effect`.
+#[must_use]
+pub fn power(bound: f64, effect: f64, error: f64) -> f64 {
+    let power = (bound + error) / effect;
+    if power.is_finite() && power <= WEAKEST { power } else { f64::INFINITY }
+}
+
+/// Whether an error breaks a bound; NaN on either side does.
+#[must_use]
+pub fn exceeds(error: f64, bound: f64) -> bool {
+    error.partial_cmp(&bound).is_none_or(Ordering::is_gt)
+}
+
+/// How much of its bound an error takes; infinite when it is not finite.
+#[must_use]
+pub fn closeness(error: f64, bound: f64) -> f64 {
+    match error / bound {
+        _ if !error.is_finite() => f64::INFINITY,
+        // Zero of zero: an equality to the bit that holds.
+        ratio if ratio.is_nan() => 0.0,
+        ratio => ratio,
+    }
+}
+
+/// What a comparison is certain to catch, with a negative control that multiplies the number that is judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Strength {
     /// The smallest relative error; infinite where it is none to speak of.
@@ -18,36 +45,17 @@ pub struct Strength {
 }
 
 impl Strength {
-    /// Of a comparison held to `bound`. `error(factor)` is the error when the judged quantity is multiplied by `factor`, `now`
-    /// is `error(1)`; `effect` is how much that error grows per relative change: `error(1 + δ) ≥ effect·δ − error(1)`.
-    ///
-    /// Certain to be caught is therefore a relative error of `(bound + error(1))/effect`: the power.
+    /// Of a comparison held to `bound`: `error(factor)` is the error when the judged quantity is multiplied by `factor`, `now`
+    /// is `error(1)`, `effect` as in [`power`].
     pub fn of(bound: f64, effect: f64, now: f64, error: impl Fn(f64) -> f64) -> Self {
-        let power = (bound + now) / effect;
-        if power.is_finite() && power <= WEAKEST {
-            Self { power, caught: exceeds(error(1.0 + CONTROL * power), bound) }
-        } else {
-            Self { power: f64::INFINITY, caught: false }
-        }
+        let power = power(bound, effect, now);
+        let caught = power.is_finite() && exceeds(error(1.0 + CONTROL * power), bound);
+        Self { power, caught }
     }
 
     /// The stronger of two, this one where they are equally strong.
+    #[must_use]
     pub fn or(self, other: Self) -> Self {
         if other.power < self.power { other } else { self }
-    }
-}
-
-/// Whether an error breaks a bound; NaN on either side does.
-pub fn exceeds(error: f64, bound: f64) -> bool {
-    error.partial_cmp(&bound).is_none_or(Ordering::is_gt)
-}
-
-/// How much of its bound an error takes; infinite when it is not finite.
-pub fn closeness(error: f64, bound: f64) -> f64 {
-    match error / bound {
-        _ if !error.is_finite() => f64::INFINITY,
-        // Zero of zero: an equality to the bit that holds.
-        ratio if ratio.is_nan() => 0.0,
-        ratio => ratio,
     }
 }

@@ -25,6 +25,11 @@ impl Updated {
         Self { magnitudes: values.clone(), values, shape, first, first_magnitude, second, steps: 0 }
     }
 
+    /// Of each element, the velocity of SGD or Adam's first moment, and Adam's second moment; both before any correction.
+    pub fn moments(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.first.iter().copied().zip(self.second.iter().copied())
+    }
+
     /// Takes one step from `values` (the subject's own, so that roundings do not add up over the steps) with a gradient that
     /// is unscaled and clipped.
     pub fn step(&mut self, optimizer: &Optimizer, learning_rate: f64, values: &[f64], gradient: &[f64]) {

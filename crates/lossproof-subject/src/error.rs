@@ -1,6 +1,6 @@
 //! Why a subject could not answer.
 
-use crate::{SinkError, SourceError};
+use crate::{Breach, SinkError, SourceError};
 use lossproof_spec::EmptyGroup;
 
 /// The trainer has no such semantics or capability. An answer, not a failure.
@@ -66,6 +66,9 @@ pub enum SubjectError {
     /// The receiver of the gradient refused a tensor.
     #[error("gradient refused")]
     Sink(#[from] SinkError),
+    /// The subject broke what is promised of every trainer.
+    #[error(transparent)]
+    Breach(#[from] Breach),
     /// The trainer itself failed.
     #[error("{subject} failed: {message}")]
     Failed {

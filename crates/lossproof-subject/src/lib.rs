@@ -3,9 +3,11 @@
 //! A trainer under test is a [`Subject`]: it says what it is ([`SubjectInfo`]), takes a
 //! [`GlobalBatch`](lossproof_spec::GlobalBatch), and hands the gradient its optimizer would see to a [`GradientSink`].
 //! What it can do beyond that are capabilities: [`LoadParameters`], [`TokenLosses`], [`UpstreamWeights`],
-//! [`OptimizerSteps`], [`Evaluation`].
+//! [`OptimizerSteps`], [`Evaluation`]. Whoever uses a subject does so through [`Checked`], which validates all that comes out.
 
+mod breach;
 mod capabilities;
+mod checked;
 mod device;
 mod error;
 mod evaluation;
@@ -14,12 +16,16 @@ mod info;
 #[cfg(feature = "initial")]
 mod initial;
 mod limits;
+mod log_policy;
 mod source;
 mod steps;
 mod subject;
 mod tensor;
+mod watchdog;
 
+pub use breach::{Breach, Call};
 pub use capabilities::{LoadParameters, TokenLosses, UpstreamWeights};
+pub use checked::Checked;
 pub use device::{Device, UnknownDevice};
 pub use error::{SubjectError, Unsupported};
 pub use evaluation::{Evaluated, Evaluation};
@@ -28,7 +34,9 @@ pub use info::{Observation, ParameterInfo, SubjectInfo};
 #[cfg(feature = "initial")]
 pub use initial::{gpt2_initial, probe_initial, probe_values};
 pub use limits::Limits;
+pub use log_policy::LogPolicy;
 pub use source::{ParameterSource, SourceError};
 pub use steps::{OptimizerSteps, StepReport};
 pub use subject::{Subject, load_all};
 pub use tensor::{Tensor, TensorError, TensorSet, TensorValues};
+pub use watchdog::Watchdog;

@@ -1,12 +1,9 @@
 //! Clauses of group 4: gradient accumulation.
 
 use super::reductions::differ;
-use crate::trial::{Computed, Stop, Told, Trial};
+use crate::trial::{CaseOutcome, Computed, Ended, Trial};
 use lossproof_cases::edit::{assemble, disassemble};
-use lossproof_spec::{
-    Combine, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Optimizer, Reduction, Scope, Sequence,
-    TokenWeights,
-};
+use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, LossSpec, Optimizer, Scope, Sequence, TokenWeights};
 use num_traits::ToPrimitive;
 use rand::{RngExt, seq::SliceRandom};
 
@@ -23,7 +20,7 @@ impl Trial<'_> {
     }
 
     /// Holds two batches with the same sequences to the same loss and gradient.
-    pub(crate) fn invariance(&mut self, what: &str, spec: &LossSpec, other: &GlobalBatch) -> Told {
+    pub(crate) fn invariance(&mut self, what: &str, spec: &LossSpec, other: &GlobalBatch) -> CaseOutcome {
         let batch = self.case.batch.clone();
         let (expected, actual) = (self.gradient(spec, &batch)?, self.gradient(spec, other)?);
         self.same(what, other, &actual, &expected);
@@ -31,17 +28,17 @@ impl Trial<'_> {
     }
 
     /// Loss and gradient of the sum of each group's token losses, `groups` being batches by themselves.
-    pub(crate) fn sums(&mut self, groups: &[GlobalBatch]) -> Result<Vec<Computed>, Stop> {
+    pub(crate) fn sums(&mut self, groups: &[GlobalBatch]) -> Result<Vec<Computed>, Ended> {
         let sum = self.with_token_loss(LossSpec::sum());
         groups.iter().map(|group| self.gradient(&sum, group)).collect()
     }
 
     /// Holds `spec` to the per-token mean plus what it deviates by: `Σ_k (w_k − 1/N)·∇(sum of group k)`, the weights `w_k`
     /// being those of the calculus and the same for all tokens of a group.
-    pub(crate) fn deviation(&mut self, spec: &LossSpec, groups: &[GlobalBatch]) -> Told {
+    pub(crate) fn deviation(&mut self, spec: &LossSpec, groups: &[GlobalBatch]) -> CaseOutcome {
         let batch = self.case.batch.clone();
         let mean = self.with_token_loss(LossSpec::token_mean());
-        let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Stop::Void)?;
+        let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?;
         let of_mean = self.gradient(&mean, &batch)?;
         let sums = self.sums(groups)?;
         let actual = self.gradient(spec, &batch)?;
@@ -56,11 +53,24 @@ impl Trial<'_> {
             let weight = weights.sequences().skip(first).take(count).find(|(_, tokens)| *tokens > 0);
             first += count;
             if let Some((weight, _)) = weight {
-                parts.push((weight.to_f64().ok_or(Stop::Void)? - 1.0 / supervised as f64, sum));
+                parts.push((weight.to_f64().ok_or(Ended::NotApplicable)? - 1.0 / supervised as f64, sum));
             }
         }
         self.combination(&format!("{spec} = per-token mean + deviation"), &batch, &actual, &parts, &[]);
         Ok(differ(spec, &mean, &batch))
+    }
+
+    /// Holds a step on every window to the closed form, where the trainer takes SGD steps: what a law says of the
+    /// gradient can be seen without them.
+    fn steps_where_possible(&mut self, spec: &LossSpec, windows: &[&GlobalBatch]) -> Result<(), Ended> {
+        if self.subject.optimizer_steps().is_none() {
+            return Ok(());
+        }
+        let optimizer = Optimizer::sgd(self.learning_rate());
+        match self.closed_form_steps(&optimizer, spec, windows) {
+            Ok(_) | Err(Ended::Unsupported(_)) => Ok(()),
+            Err(ended) => Err(ended),
+        }
     }
 }
 
@@ -70,7 +80,7 @@ fn alone(batch: &GlobalBatch) -> Vec<GlobalBatch> {
 }
 
 /// Counted globally, loss and gradient do not depend on how a rank's sequences are split into micro-batches.
-pub(crate) fn split_invariance(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn split_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut ranks = disassemble(&trial.case.batch);
     let most = trial.facts.info.limits;
     for rank in &mut ranks {
@@ -89,7 +99,7 @@ pub(crate) fn split_invariance(trial: &mut Trial<'_>) -> Told {
 }
 
 /// The order of sequences in a micro-batch and of micro-batches in a rank does not matter.
-pub(crate) fn order_invariance(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn order_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut ranks = disassemble(&trial.case.batch);
     for rank in &mut ranks {
         for micro_batch in &mut *rank {
@@ -103,14 +113,14 @@ pub(crate) fn order_invariance(trial: &mut Trial<'_>) -> Told {
 }
 
 /// What the naive accumulated mean deviates by, micro-batch by micro-batch.
-pub(crate) fn naive_deviation(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn naive_deviation(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.with_token_loss(LossSpec::naive_accumulated_mean());
     let groups = alone(&trial.case.batch);
     trial.deviation(&spec, &groups)
 }
 
 /// A window with fewer micro-batches than the one before is divided by its own number, and its step is taken.
-pub(crate) fn partial_window(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn partial_window(trial: &mut Trial<'_>) -> CaseOutcome {
     let full = trial.case.batch.clone();
     let mut ranks = disassemble(&full);
     let longest = ranks.iter_mut().max_by_key(|rank| rank.len());
@@ -121,19 +131,12 @@ pub(crate) fn partial_window(trial: &mut Trial<'_>) -> Told {
     let spec = trial.with_token_loss(LossSpec::naive_accumulated_mean());
     let before = trial.gradient(&spec, &full)?;
     trial.calculus(&spec, &partial)?;
-    if trial.subject.optimizer_steps().is_some() {
-        let optimizer = Optimizer::sgd(trial.learning_rate());
-        match trial.closed_form_steps(&optimizer, &spec, &[&full, &partial]) {
-            // What is normalised can be seen without a step.
-            Ok(_) | Err(Stop::Unsupported(_)) => {}
-            Err(stop) => return Err(stop),
-        }
-    }
+    trial.steps_where_possible(&spec, &[&full, &partial])?;
     Ok(before.total > 0.0 && partial.layout().supervised() > 0)
 }
 
-/// Nothing is left over from the accumulation before.
-pub(crate) fn zero_grad(trial: &mut Trial<'_>) -> Told {
+/// Nothing is left over from the accumulation before, nor from the step before.
+pub(crate) fn zero_grad(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let part = batch.map_sequences(|s| s.supervise_only(|position| position % 2 == 0));
     let spec = trial.spec(&[&batch, &part]);
@@ -141,34 +144,16 @@ pub(crate) fn zero_grad(trial: &mut Trial<'_>) -> Told {
     let before = trial.gradient(&spec, &batch)?;
     let actual = trial.gradient(&spec, &part)?;
     trial.same("after another accumulation", &part, &actual, &expected);
+    trial.steps_where_possible(&spec, &[&batch, &part])?;
     Ok(before.total > 0.0 && expected.total > 0.0)
 }
 
 /// With one micro-batch on one rank, scopes and combinations are all the same.
-pub(crate) fn no_op_accumulation(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn no_op_accumulation(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.merged();
     let spec = trial.spec(&[&batch]);
     let plain = LossSpec { scope: Scope::Global, micro_batches: Combine::Add, ranks: Combine::Add, ..spec };
     let (expected, actual) = (trial.gradient(&plain, &batch)?, trial.gradient(&spec, &batch)?);
     trial.same(&format!("{spec}, of one micro-batch"), &batch, &actual, &expected);
     Ok(spec != plain && expected.total > 0.0)
-}
-
-/// The reported loss is `Σ_t w_t·ℓ_t` of the token losses at the parameters the gradient was taken at.
-pub(crate) fn reported_loss(trial: &mut Trial<'_>) -> Told {
-    let batch = trial.case.batch.clone();
-    // Evaluation is of the plain token loss.
-    let spec = LossSpec { label_smoothing: 0.0, z_loss: 0.0, ..trial.spec(&[&batch]) };
-    let actual = trial.gradient(&spec, &batch)?;
-    let losses = trial.token_losses(&batch)?;
-    let weights = TokenWeights::new(&spec, &batch.layout()).map_err(|_| Stop::Void)?;
-    let weighed: Vec<f64> =
-        weights.per_prediction(&batch).iter().zip(&losses).map(|(weight, loss)| weight * loss).collect();
-    let expected = weighed.iter().sum();
-    let scale = weighed.iter().sum::<f64>().abs() + actual.total;
-    let bound = trial.loss_bound(&batch);
-    trial.number(&format!("{spec}: reported loss"), "loss", bound, (actual.loss(), expected), scale);
-    let tells =
-        spec.reduction != Reduction::Sum || batch.micro_batches().map(MicroBatch::sequences).count() > 1;
-    Ok(tells && actual.total > 0.0)
 }

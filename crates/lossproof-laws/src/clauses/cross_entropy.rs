@@ -1,38 +1,40 @@
-//! Clauses of group 1: the token loss. The model is made to give known logits: with a final gain of zero, every position
-//! has the final bias b for its hidden state, and the logits `z_c = Σ_j wte[c][j]·b[j]`.
+//! Clauses of group 1: the token loss. The model is made to give [`KnownLogits`], which the closed forms need.
 
 use crate::{
+    known_logits::KnownLogits,
     names::{BIAS, EMBEDDING, GAIN},
-    trial::{Computed, Stop, Told, Trial, replace, values},
+    trial::{CaseOutcome, Computed, Ended, Trial, replace, values},
 };
 use lossproof_cases::edit::{assemble, edit, given};
 use lossproof_numerics::{CrossEntropy, norm};
 use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, TokenWeights};
+use lossproof_subject::TensorSet;
 use rand::RngExt;
 use std::collections::BTreeMap;
 
-/// Known logits, the same at every position.
-pub(crate) struct Pinned {
-    bias: Vec<f64>,
-    embedding: Vec<f64>,
-    logits: Vec<f64>,
-}
-
 impl Trial<'_> {
-    /// Loads the case's parameters with a final gain of zero and this final bias.
-    pub(crate) fn pin(&mut self, bias: impl Fn(&mut Self, usize) -> f64) -> Result<Pinned, Stop> {
+    /// Loads the case's parameters with known logits: a final gain of zero and this final bias.
+    pub(crate) fn known_logits(
+        &mut self,
+        bias: impl Fn(&mut Self, usize) -> f64,
+    ) -> Result<KnownLogits, Ended> {
         self.needs_the_embedding_for_a_head()?;
         let mut parameters = self.parameters()?;
         let width = values(&parameters, BIAS)?.len();
         let bias: Vec<f64> = (0..width).map(|index| bias(self, index)).collect();
-        replace(&mut parameters, GAIN, vec![0.0; width])?;
-        replace(&mut parameters, BIAS, bias.clone())?;
-        self.load(&parameters)?;
-        let embedding = values(&parameters, EMBEDDING)?;
-        let logit =
-            |row: &[f64]| row.iter().zip(&bias).map(|(w, b)| w * b).collect::<CompensatedSum>().value();
-        let logits = embedding.chunks_exact(width.max(1)).map(logit).collect();
-        Ok(Pinned { bias, embedding, logits })
+        self.load_known_logits(&mut parameters, bias)
+    }
+
+    /// Loads these parameters with known logits.
+    pub(crate) fn load_known_logits(
+        &mut self,
+        parameters: &mut TensorSet,
+        bias: Vec<f64>,
+    ) -> Result<KnownLogits, Ended> {
+        let known = KnownLogits::impose(parameters, bias);
+        let known = known.ok_or_else(|| Ended::Unsupported("the parameters of a GPT-2".to_owned()))?;
+        self.load(parameters)?;
+        Ok(known)
     }
 
     /// A final bias between −2 and 2, exact in every dtype.
@@ -40,30 +42,32 @@ impl Trial<'_> {
         f64::from(self.random.random_range(-128_i32..=128)) / 64.0
     }
 
-    /// Holds the loss of a pinned model to the closed form.
+    /// Holds the loss of a model with known logits to the closed form.
     fn closed_form(
         &mut self,
         what: &str,
         spec: &LossSpec,
         batch: &GlobalBatch,
-        pinned: &Pinned,
-    ) -> Result<Computed, Stop> {
+        known: &KnownLogits,
+    ) -> Result<Computed, Ended> {
         let cross_entropy = CrossEntropy { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
         let actual = self.gradient(spec, batch)?;
         let mut expected = CompensatedSum::default();
         for (label, weight) in label_weights(spec, batch)? {
-            expected.add(weight * cross_entropy.loss(&pinned.logits, label).map_err(|_| Stop::Void)?);
+            expected
+                .add(weight * cross_entropy.loss(known.logits(), label).map_err(|_| Ended::NotApplicable)?);
         }
-        let (expected, bound) = (expected.value(), self.loss_bound(batch));
+        let expected = expected.value();
         let scale = expected.abs().max(actual.total);
-        self.number(what, "loss", bound, (actual.loss(), expected), scale);
+        self.loss(what, batch, &actual, expected, scale);
         Ok(actual)
     }
 }
 
 /// Weight of every label: `Σ w_t` over the supervised tokens with it.
-fn label_weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<BTreeMap<usize, f64>, Stop> {
-    let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Stop::Void)?.per_prediction(batch);
+fn label_weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<BTreeMap<usize, f64>, Ended> {
+    let weights =
+        TokenWeights::new(spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?.per_prediction(batch);
     let mut labels = BTreeMap::new();
     for (prediction, weight) in batch.predictions().zip(weights).filter(|(p, _)| p.supervised) {
         *labels.entry(prediction.target as usize).or_default() += weight;
@@ -72,7 +76,7 @@ fn label_weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<BTreeMap<usize,
 }
 
 /// Each prediction is scored against the label of the next position, and the first label against nothing.
-pub(crate) fn shift(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn shift(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let spec = trial.spec(&[&batch]);
     let before = trial.gradient(&spec, &batch)?;
@@ -90,9 +94,9 @@ pub(crate) fn shift(trial: &mut Trial<'_>) -> Told {
         trial.fact(found == expected, || format!("{found} predictions, expected {expected}"));
     }
     // With the same logits everywhere the loss depends on which labels are scored, and on nothing else.
-    let pinned = trial.pin(|trial, _| trial.random_bias())?;
+    let known = trial.known_logits(|trial, _| trial.random_bias())?;
     let sum = trial.with_token_loss(LossSpec::sum());
-    trial.closed_form("sum over the labels of the next positions", &sum, &batch, &pinned)?;
+    trial.closed_form("sum over the labels of the next positions", &sum, &batch, &known)?;
     let scored = |offset: usize| -> Vec<i64> {
         let mut labels: Vec<i64> = batch
             .sequences()
@@ -106,18 +110,18 @@ pub(crate) fn shift(trial: &mut Trial<'_>) -> Told {
 }
 
 /// Minus the logarithm of the softmax probability: against the closed form, and as probabilities that add up to one.
-pub(crate) fn token_loss(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn token_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     if trial.subject.token_losses().is_some() {
         trial.probabilities(&batch)?;
     }
-    let pinned = trial.pin(|trial, _| trial.random_bias())?;
-    trial.closed_form("sum of token losses", &LossSpec::sum(), &batch, &pinned)?;
+    let known = trial.known_logits(|trial, _| trial.random_bias())?;
+    trial.closed_form("sum of token losses", &LossSpec::sum(), &batch, &known)?;
     if trial.subject.token_losses().is_some() {
         let plain = CrossEntropy::default();
-        let loss = |p: lossproof_spec::Prediction| plain.loss(&pinned.logits, p.target as usize);
+        let loss = |p: lossproof_spec::Prediction| plain.loss(known.logits(), p.target as usize);
         let expected: Vec<f64> =
-            batch.predictions().map(loss).collect::<Result<_, _>>().map_err(|_| Stop::Void)?;
+            batch.predictions().map(loss).collect::<Result<_, _>>().map_err(|_| Ended::NotApplicable)?;
         let actual = trial.token_losses(&batch)?;
         let bound = trial.loss_bound(&batch);
         let scale = expected.iter().map(|l| l.max(1.0).powi(2)).sum::<f64>().sqrt();
@@ -127,8 +131,8 @@ pub(crate) fn token_loss(trial: &mut Trial<'_>) -> Told {
 }
 
 impl Trial<'_> {
-    /// `Σ_y exp(−ℓ(y)) = 1` at one prediction of the unpinned model.
-    fn probabilities(&mut self, batch: &GlobalBatch) -> Result<(), Stop> {
+    /// `Σ_y exp(−ℓ(y)) = 1` at one prediction of a model whose logits are not known.
+    fn probabilities(&mut self, batch: &GlobalBatch) -> Result<(), Ended> {
         let limits = self.facts.info.limits;
         let fits = |s: &&Sequence| s.len() > 1 && !limits.fixed_length;
         let Some(sequence) = batch.sequences().find(fits) else { return Ok(()) };
@@ -153,20 +157,19 @@ impl Trial<'_> {
 }
 
 /// Equal logits make every token loss ln V.
-pub(crate) fn uniform_logits(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn uniform_logits(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let spec = LossSpec { z_loss: 0.0, ..trial.spec(&[&batch]) };
-    trial.pin(|_, _| 0.0)?;
+    trial.known_logits(|_, _| 0.0)?;
     let actual = trial.gradient(&spec, &batch)?;
     let expected = (trial.facts.info.limits.vocabulary as f64).ln() * actual.total;
-    let bound = trial.loss_bound(&batch);
-    trial.number(&format!("{spec}, uniform logits"), "loss", bound, (actual.loss(), expected), expected);
+    trial.loss(&format!("{spec}, uniform logits"), &batch, &actual, expected, expected);
     Ok(actual.total > 0.0)
 }
 
 /// A constant on all logits changes neither loss nor gradient. The first column of the embedding is set to one, so that the
 /// first element of the final bias is such a constant.
-pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.needs_the_embedding_for_a_head()?;
     let batch = trial.case.batch.clone();
     let spec = LossSpec { z_loss: 0.0, ..trial.spec(&[&batch]) };
@@ -196,7 +199,7 @@ impl Trial<'_> {
     /// numbers of the dtype around the constant. Their differences are exact then, and what is computed of these is what was
     /// computed before. The normaliser's exponential overflows, and the difference between its logarithm and a logit has no
     /// digit left.
-    fn exact_constant(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<(), Stop> {
+    fn exact_constant(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<(), Ended> {
         let spacing = 1.0 / 16.0;
         let constant = spacing / (2.0 * self.dtype().unit_roundoff());
         let mut parameters = self.parameters()?;
@@ -210,12 +213,10 @@ impl Trial<'_> {
             row[0] = 1.0;
             row[1] = spacing * f64::from(self.random.random_range(-32_i32..=32));
         }
+        replace(&mut parameters, EMBEDDING, embedding)?;
         let mut bias = vec![0.0; width];
         bias[1] = 1.0;
-        replace(&mut parameters, EMBEDDING, embedding)?;
-        replace(&mut parameters, GAIN, vec![0.0; width])?;
-        replace(&mut parameters, BIAS, bias.clone())?;
-        self.load(&parameters)?;
+        self.load_known_logits(&mut parameters, bias.clone())?;
         let before = self.gradient(spec, batch)?;
         bias[0] = constant;
         replace(&mut parameters, BIAS, bias)?;
@@ -232,7 +233,7 @@ impl Trial<'_> {
         growth: f64,
         before: &Computed,
         after: &Computed,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Ended> {
         let batch = &before.origin.batch;
         let (loss_bound, bound) = (growth * self.loss_bound(batch), growth * self.gradient_bound(batch));
         let scale = before.loss().abs().max(before.total);
@@ -256,40 +257,32 @@ impl Trial<'_> {
     }
 }
 
-/// The gradient of a pinned model in closed form: `∂ℓ/∂z = p − q`, so `∇b = Σ w·Wᵀ(p − q)` and `∇W = Σ w·(p − q)·bᵀ`; a gain of
+/// The gradient of a model with known logits in closed form: `∂ℓ/∂z = p − q`, so `∇b = Σ w·Wᵀ(p − q)` and `∇W = Σ w·(p − q)·bᵀ`; a gain of
 /// zero lets nothing through to anything else.
-pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let spec = trial.spec(&[&batch]);
-    let pinned = trial.pin(|trial, _| trial.random_bias())?;
-    let actual = trial.closed_form(&format!("{spec}, known logits"), &spec, &batch, &pinned)?;
+    let known = trial.known_logits(|trial, _| trial.random_bias())?;
+    let actual = trial.closed_form(&format!("{spec}, known logits"), &spec, &batch, &known)?;
     let cross_entropy = CrossEntropy { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
-    let mut by_class = vec![CompensatedSum::default(); pinned.logits.len()];
+    let mut by_class = vec![CompensatedSum::default(); known.logits().len()];
     let mut size = 0.0;
     for (label, weight) in label_weights(&spec, &batch)? {
-        let gradient = cross_entropy.gradient(&pinned.logits, label).map_err(|_| Stop::Void)?;
+        let gradient = cross_entropy.gradient(known.logits(), label).map_err(|_| Ended::NotApplicable)?;
         size += weight.abs() * norm(&gradient);
         for (sum, g) in by_class.iter_mut().zip(gradient) {
             sum.add(weight * g);
         }
     }
     let by_class: Vec<f64> = by_class.iter().map(CompensatedSum::value).collect();
-    let width = pinned.bias.len();
-    let mut of_bias = vec![0.0; width];
-    for (row, g) in pinned.embedding.chunks_exact(width.max(1)).zip(&by_class) {
-        for (sum, w) in of_bias.iter_mut().zip(row) {
-            *sum += g * w;
-        }
-    }
-    let of_embedding: Vec<f64> =
-        by_class.iter().flat_map(|g| pinned.bias.iter().map(move |b| g * b)).collect();
+    let gradient = known.gradient(&by_class);
     let bound = trial.gradient_bound(&batch);
-    let largest_row = pinned.embedding.chunks_exact(width.max(1)).map(norm).fold(0.0, f64::max);
+    let largest_row = known.embedding_rows().map(norm).fold(0.0, f64::max);
     // ‖Wᵀ(p − q)‖ is at most the largest row's norm times ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖: without smoothing,
     // ‖p − q‖₁ = 2(1 − p_y) and ‖p − q‖ ≥ 1 − p_y.
     let expected = [
-        (BIAS, of_bias, size * largest_row * (pinned.logits.len() as f64).sqrt().min(2.0)),
-        (EMBEDDING, of_embedding, size * norm(&pinned.bias)),
+        (BIAS, gradient.bias, size * largest_row * (known.logits().len() as f64).sqrt().min(2.0)),
+        (EMBEDDING, gradient.embedding, size * norm(known.bias())),
     ];
     for (name, expected, scale) in &expected {
         let found = values(&actual.gradient, name)?;
@@ -315,7 +308,7 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> Told {
 }
 
 /// Loss and gradient are affine in ε; with known logits the loss is `KL(q‖p) + H(q)`.
-pub(crate) fn label_smoothing(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn label_smoothing(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let epsilon = if trial.case.spec.label_smoothing > 0.0 { trial.case.spec.label_smoothing } else { 0.25 };
     let spec = |label_smoothing: f64, trial: &Trial<'_>| LossSpec {
@@ -330,29 +323,28 @@ pub(crate) fn label_smoothing(trial: &mut Trial<'_>) -> Told {
     let parts = [(1.0 - epsilon / far, &none), (epsilon / far, &much)];
     trial.combination(&format!("affine in ε, at {epsilon}"), &batch, &some, &parts, &[]);
 
-    let pinned = trial.pin(|trial, _| trial.random_bias())?;
+    let known = trial.known_logits(|trial, _| trial.random_bias())?;
     let smoothed = spec(epsilon, trial);
     let actual = trial.gradient(&smoothed, &batch)?;
     let plain = CrossEntropy::default();
-    let spread = epsilon / pinned.logits.len() as f64;
+    let spread = epsilon / known.logits().len() as f64;
     let mut expected = CompensatedSum::default();
     for (label, weight) in label_weights(&smoothed, &batch)? {
-        for class in 0..pinned.logits.len() {
+        for class in 0..known.logits().len() {
             let q = if class == label { 1.0 - epsilon + spread } else { spread };
-            let log_p = -plain.loss(&pinned.logits, class).map_err(|_| Stop::Void)?;
+            let log_p = -plain.loss(known.logits(), class).map_err(|_| Ended::NotApplicable)?;
             // KL's term and the entropy's: ln q cancels between them, as the clause says.
             expected.extend([weight * q * (q.ln() - log_p), -weight * q * q.ln()]);
         }
     }
-    let bound = trial.loss_bound(&batch);
     let scale = expected.value().abs().max(actual.total);
-    trial.number("KL(q‖p) + H(q)", "loss", bound, (actual.loss(), expected.value()), scale);
+    trial.loss("KL(q‖p) + H(q)", &batch, &actual, expected.value(), scale);
     Ok(actual.total > 0.0)
 }
 
 /// Loss and gradient are affine in ζ, and with known logits the term is `ζ·(log Σ exp z)²` per supervised token, weighed as
 /// its token loss.
-pub(crate) fn z_loss(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn z_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let zeta = if trial.case.spec.z_loss > 0.0 { trial.case.spec.z_loss } else { 0.01 };
     let base = trial.spec(&[&batch]);
@@ -362,17 +354,17 @@ pub(crate) fn z_loss(trial: &mut Trial<'_>) -> Told {
     let once = trial.gradient(&LossSpec { z_loss: zeta, ..base }, &batch)?;
     trial.combination(&format!("affine in ζ, at {zeta}"), &batch, &once, &[(0.5, &none), (0.5, &twice)], &[]);
 
-    let pinned = trial.pin(|trial, _| trial.random_bias())?;
+    let known = trial.known_logits(|trial, _| trial.random_bias())?;
     let spec = LossSpec { z_loss: zeta, ..base };
     let with = trial.gradient(&spec, &batch)?;
     let without = trial.gradient(&LossSpec { z_loss: 0.0, ..base }, &batch)?;
     // log Σ exp z = ℓ(y) + z_y for any label.
     let label = 0;
     let log_sum_exp =
-        CrossEntropy::default().loss(&pinned.logits, label).map_err(|_| Stop::Void)? + pinned.logits[label];
+        CrossEntropy::default().loss(known.logits(), label).map_err(|_| Ended::NotApplicable)?
+            + known.logits()[label];
     let expected = without.loss() + with.total * zeta * log_sum_exp * log_sum_exp;
-    let bound = trial.loss_bound(&batch);
     let scale = expected.abs().max(with.total);
-    trial.number("ζ·(log Σ exp z)²", "loss", bound, (with.loss(), expected), scale);
+    trial.loss("ζ·(log Σ exp z)²", &batch, &with, expected, scale);
     Ok(with.total > 0.0)
 }

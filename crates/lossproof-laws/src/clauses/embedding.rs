@@ -3,7 +3,7 @@
 
 use crate::{
     names::{EMBEDDING, POSITIONS},
-    trial::{Computed, Stop, Told, Trial, replace, values},
+    trial::{CaseOutcome, Computed, Ended, Trial, replace, values},
 };
 use lossproof_cases::edit::{edit, id};
 use lossproof_numerics::norm;
@@ -19,13 +19,13 @@ struct Twins {
 
 impl Trial<'_> {
     /// Loads parameters under which every token below half the vocabulary has a twin with the same embedding.
-    fn twins(&mut self) -> Result<Twins, Stop> {
+    fn twins(&mut self) -> Result<Twins, Ended> {
         let mut parameters = self.parameters()?;
         let mut embedding = values(&parameters, EMBEDDING)?;
         let half = self.vocabulary() / 2;
         let columns = embedding.len() / self.vocabulary().max(1);
         if half == 0 {
-            return Err(Stop::Void);
+            return Err(Ended::NotApplicable);
         }
         embedding.copy_within(0..half * columns, half * columns);
         replace(&mut parameters, EMBEDDING, embedding)?;
@@ -53,7 +53,7 @@ impl Trial<'_> {
         twins: &Twins,
         one: &Computed,
         other: &Computed,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Ended> {
         self.combination(what, &twins.batch, one, &[(1.0, other)], &[EMBEDDING]);
         let (of_one, of_other) = (values(&one.gradient, EMBEDDING)?, values(&other.gradient, EMBEDDING)?);
         let fold = |gradient: &[f64]| -> Vec<f64> {
@@ -71,10 +71,10 @@ impl Trial<'_> {
 
 /// The embedding's gradient is its part as an input plus its part as the head. Tokens with the same embedding can stand
 /// for each other as inputs: then the first part moves to the other's row and the second stays.
-pub(crate) fn weight_tying(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn weight_tying(trial: &mut Trial<'_>) -> CaseOutcome {
     let tied = trial.facts.parameters.iter().any(|p| p.name == EMBEDDING && p.tied_to.is_some());
     if !tied {
-        return Err(Stop::Unsupported("a tied head".to_owned()));
+        return Err(Ended::Unsupported("a tied head".to_owned()));
     }
     let twins = trial.twins()?;
     let upper = twins.batch.map_sequences(|sequence| {
@@ -118,7 +118,7 @@ pub(crate) fn weight_tying(trial: &mut Trial<'_>) -> Told {
 }
 
 /// A token that occurs twice receives the gradients of both places, added.
-pub(crate) fn repeated_tokens(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn repeated_tokens(trial: &mut Trial<'_>) -> CaseOutcome {
     let twins = trial.twins()?;
     // The last prediction of a sequence with a repeated token in sight of a supervised prediction.
     let repeats = |sequence: &Sequence| {
@@ -162,7 +162,12 @@ fn permuted(rows: &[f64], order: &[usize]) -> Vec<f64> {
 
 impl Trial<'_> {
     /// Renames the rows of an embedding: the loss stays, and the gradient's rows move along.
-    fn renaming(&mut self, name: &str, rows: usize, rename: impl Fn(&mut SequenceFields, &[usize])) -> Told {
+    fn renaming(
+        &mut self,
+        name: &str,
+        rows: usize,
+        rename: impl Fn(&mut SequenceFields, &[usize]),
+    ) -> CaseOutcome {
         let mut parameters = self.parameters()?;
         let batch = self.case.batch.clone();
         let spec = self.spec(&[&batch]);
@@ -184,9 +189,9 @@ impl Trial<'_> {
 }
 
 /// A position embedding is the row its position id names, in the forward pass and in the gradient.
-pub(crate) fn position_embedding(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn position_embedding(trial: &mut Trial<'_>) -> CaseOutcome {
     if !trial.facts.info.limits.segments {
-        return Err(Stop::Unsupported("position ids".to_owned()));
+        return Err(Ended::Unsupported("position ids".to_owned()));
     }
     let rows = trial.facts.info.limits.positions;
     trial.renaming(POSITIONS, rows, |fields, order| {
@@ -197,7 +202,7 @@ pub(crate) fn position_embedding(trial: &mut Trial<'_>) -> Told {
 }
 
 /// Renaming the vocabulary changes no loss: nothing hangs on a token's number.
-pub(crate) fn vocabulary_permutation(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn vocabulary_permutation(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.needs_the_embedding_for_a_head()?;
     let rows = trial.vocabulary();
     trial.renaming(EMBEDDING, rows, |fields, order| {

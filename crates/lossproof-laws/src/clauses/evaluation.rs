@@ -2,22 +2,22 @@
 //! of that.
 
 use crate::{
-    names::{BIAS, EMBEDDING, GAIN},
-    trial::{Stop, Told, Trial, replace, values},
+    names::{BIAS, EMBEDDING},
+    trial::{CaseOutcome, Ended, Trial, replace, values},
 };
-use lossproof_cases::edit::{edit, given, id};
-use lossproof_spec::{CompensatedSum, GlobalBatch, MicroBatch, Sequence};
+use lossproof_cases::edit::{assemble, edit, given, id};
+use lossproof_spec::{CompensatedSum, GlobalBatch, LossSpec, MicroBatch, Optimizer, Sequence};
 use lossproof_subject::{Evaluated, Tensor, TensorSet};
 use rand::{RngExt, seq::SliceRandom};
 
 impl Trial<'_> {
     /// What the trainer prints of these batches.
-    fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, Stop> {
+    fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, Ended> {
         for batch in batches {
             self.facts.info.limits.check(&GlobalBatch::of_micro_batch(batch.clone()))?;
         }
         let evaluation = self.subject.evaluation();
-        Ok(evaluation.ok_or_else(|| Stop::Unsupported("validation".to_owned()))?.validate(batches)?)
+        Ok(evaluation.ok_or_else(|| Ended::Unsupported("validation".to_owned()))?.validate(batches)?)
     }
 
     /// Holds what was printed to what is expected of it.
@@ -57,7 +57,7 @@ fn batch_of(sequences: &[Sequence]) -> MicroBatch {
 }
 
 /// Perplexity is the exponential of the mean that is printed beside it.
-pub(crate) fn perplexity(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn perplexity(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let found = trial.validate(&batches(&batch))?;
     let tokens = batch.layout().supervised();
@@ -70,7 +70,7 @@ pub(crate) fn perplexity(trial: &mut Trial<'_>) -> Told {
 }
 
 /// The loss is the mean of the token losses over the supervised tokens.
-pub(crate) fn validation_loss(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn validation_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let found = trial.validate(&batches(&batch))?;
     let losses = trial.token_losses(&batch)?;
@@ -85,9 +85,9 @@ pub(crate) fn validation_loss(trial: &mut Trial<'_>) -> Told {
 }
 
 /// Equal logits make the perplexity V.
-pub(crate) fn uniform_perplexity(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn uniform_perplexity(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
-    trial.pin(|_, _| 0.0)?;
+    trial.known_logits(|_, _| 0.0)?;
     let found = trial.validate(&batches(&batch))?;
     let tokens = batch.layout().supervised();
     if tokens == 0 {
@@ -100,7 +100,7 @@ pub(crate) fn uniform_perplexity(trial: &mut Trial<'_>) -> Told {
 }
 
 /// The same sequences in other batches, of other sizes, the last one short.
-pub(crate) fn validation_batches(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn validation_batches(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let limits = trial.facts.info.limits;
     let mut sequences: Vec<Sequence> = batch.sequences().cloned().collect();
@@ -120,14 +120,17 @@ pub(crate) fn validation_batches(trial: &mut Trial<'_>) -> Told {
 }
 
 /// A validation leaves no trace in training, nor training in a validation: not a bit, where calls repeat to the bit.
-pub(crate) fn validation_trace(trial: &mut Trial<'_>) -> Told {
+///
+/// Training is accumulation of the batch, accumulation of a batch with other counts, and a step: a divisor that a
+/// validation has from the last window of training shows between the first two.
+pub(crate) fn validation_trace(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
-    let spec = trial.spec(&[&batch]);
+    let other = of_other_counts(&batch);
+    let spec = trial.spec(&[&batch, &other]);
     let corpus = batches(&batch);
     let before = trial.gradient(&spec, &batch)?;
     let first = trial.validate(&corpus)?;
     let after = trial.gradient(&spec, &batch)?;
-    let second = trial.validate(&corpus)?;
     trial.same("after a validation", &batch, &after, &before);
     if trial.facts.noise <= 0.0 {
         let bits = |gradient: &TensorSet| -> Vec<u64> {
@@ -136,16 +139,72 @@ pub(crate) fn validation_trace(trial: &mut Trial<'_>) -> Told {
         let same = after.loss().to_bits() == before.loss().to_bits()
             && bits(&after.gradient) == bits(&before.gradient);
         trial.fact(same, || "a validation changes loss or gradient of the next step".to_owned());
-        let numbers = |of: Evaluated| (of.loss.to_bits(), of.perplexity.to_bits(), of.tokens);
-        trial.fact(numbers(first) == numbers(second), || {
-            format!("a validation gives {first:?}, and {second:?} after a step was accumulated")
-        });
+    }
+    let second = trial.validate(&corpus)?;
+    trial.same_validation("the same window", &batch, second, first);
+    if trial.facts.info.limits.check(&other).is_ok() {
+        trial.gradient(&spec, &other)?;
+        let third = trial.validate(&corpus)?;
+        trial.same_validation("a window of other counts", &batch, third, first);
+        if trial.step_and_back(&spec, &other)? {
+            let last = trial.validate(&corpus)?;
+            trial.same_validation("a step, its parameters loaded anew", &batch, last, first);
+        }
     }
     Ok(before.total > 0.0)
 }
 
+impl Trial<'_> {
+    /// Holds what was printed after some training to what was printed before.
+    fn same_validation(
+        &mut self,
+        training: &str,
+        batch: &GlobalBatch,
+        found: Evaluated,
+        expected: Evaluated,
+    ) {
+        if expected.loss.is_finite() && expected.perplexity.is_finite() {
+            self.printed(&format!("after {training}"), batch, found, expected);
+        }
+        let bits = |of: Evaluated| (of.loss.to_bits(), of.perplexity.to_bits(), of.tokens);
+        if self.facts.noise <= 0.0 {
+            self.fact(bits(found) == bits(expected), || {
+                format!("a validation gives {expected:?}, and {found:?} after {training}")
+            });
+        }
+    }
+
+    /// Takes a step and puts the parameters in force again that were before it. Tells whether the trainer can.
+    fn step_and_back(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> CaseOutcome {
+        if self.subject.optimizer_steps().is_none() || self.subject.parameter_loading().is_none() {
+            return Ok(false);
+        }
+        let taken = self.take_steps(&Optimizer::sgd(0.125), spec, &[batch]);
+        self.return_to_the_trial()?;
+        match taken {
+            Ok(_) => Ok(true),
+            Err(Ended::Unsupported(_)) => Ok(false),
+            Err(ended) => Err(ended),
+        }
+    }
+}
+
+/// A batch whose ranks, micro-batches, sequences and tokens are fewer than those of this one: one of its sequences. Where it
+/// has no more than that, a batch with twice as many sequences and micro-batches.
+fn of_other_counts(batch: &GlobalBatch) -> GlobalBatch {
+    let mut sequences = batch.sequences();
+    let supervised = |sequence: &&Sequence| sequence.supervised() > 0;
+    let sequence = sequences.find(supervised).or_else(|| batch.sequences().next());
+    let sequence = sequence.expect("invariant: a batch has sequences").clone();
+    if batch.sequences().count() > 1 {
+        GlobalBatch::single(sequence)
+    } else {
+        assemble(vec![vec![vec![sequence.clone()], vec![sequence]]])
+    }
+}
+
 /// A batch without a supervised token changes nothing, and of nothing there is no mean.
-pub(crate) fn nothing_validated(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn nothing_validated(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let corpus = batches(&batch);
     let ignored = batch.map_sequences(|sequence| sequence.supervise_only(|_| false));
@@ -172,7 +231,7 @@ pub(crate) fn nothing_validated(trial: &mut Trial<'_>) -> Told {
 
 /// A mean loss of 768 nats and more: finite, while its exponential exceeds the range of every dtype. The first token's logit
 /// is 0, the others' are 768, and the first token is what follows everywhere.
-pub(crate) fn perplexity_overflow(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn perplexity_overflow(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.needs_the_embedding_for_a_head()?;
     let far = 768.0;
     let vocabulary = trial.vocabulary();
@@ -195,9 +254,7 @@ pub(crate) fn perplexity_overflow(trial: &mut Trial<'_>) -> Told {
         row[0] = if token == 0 { 0.0 } else { 1.0 };
     }
     replace(&mut parameters, EMBEDDING, embedding)?;
-    replace(&mut parameters, GAIN, vec![0.0; width])?;
-    replace(&mut parameters, BIAS, bias)?;
-    trial.load(&parameters)?;
+    trial.load_known_logits(&mut parameters, bias)?;
     let found = trial.validate(&batches(&batch))?;
     let loss = far + ((vocabulary - 1) as f64).ln();
     let bound = trial.loss_bound(&batch);

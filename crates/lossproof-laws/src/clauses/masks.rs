@@ -1,14 +1,14 @@
 //! Clauses of group 3: what is ignored, masked or padded has no influence.
 
 use super::reductions::differ;
-use crate::trial::{Stop, Told, Trial};
+use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_cases::edit::{edit, given, id, plain};
 use lossproof_spec::{EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, Reduction, Sequence, SequenceFields};
 use lossproof_subject::Tensor;
 use rand::RngExt;
 
 /// What stands under an ignored label changes nothing, and supervising a set of tokens is supervising its parts.
-pub(crate) fn ignored_labels(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn ignored_labels(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let vocabulary = trial.facts.info.limits.vocabulary;
     let spec = trial.spec(&[&batch]);
@@ -72,10 +72,10 @@ fn padded(sequence: &Sequence, side: Side, count: usize, filler: u32) -> Sequenc
 
 impl Trial<'_> {
     /// The batch with some sequences padded as far as the positions allow, `filler` being the padding's token.
-    fn pad(&mut self, side: Side, filler: u32) -> Result<(GlobalBatch, bool), Stop> {
+    fn pad(&mut self, side: Side, filler: u32) -> Result<(GlobalBatch, bool), Ended> {
         let limits = self.facts.info.limits;
         if !limits.segments || limits.fixed_length || !limits.ignore_index {
-            return Err(Stop::Unsupported("padded sequences".to_owned()));
+            return Err(Ended::Unsupported("padded sequences".to_owned()));
         }
         let mut any = false;
         let random = &mut self.random;
@@ -88,7 +88,7 @@ impl Trial<'_> {
         Ok((batch, any))
     }
 
-    fn padding_invariance(&mut self, side: Side, what: &str) -> Told {
+    fn padding_invariance(&mut self, side: Side, what: &str) -> CaseOutcome {
         let filler = id(self.random.random_range(0..self.facts.info.limits.vocabulary));
         let (batch, any) = self.pad(side, filler)?;
         let plain = self.case.batch.clone();
@@ -100,17 +100,17 @@ impl Trial<'_> {
 }
 
 /// Padding on the right changes nothing.
-pub(crate) fn right_padding(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn right_padding(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.padding_invariance(Side::Right, "padded on the right")
 }
 
 /// Padding on the left changes nothing, positions being counted from the first token that is real.
-pub(crate) fn left_padding(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn left_padding(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.padding_invariance(Side::Left, "padded on the left")
 }
 
 /// Which token fills the padding does not matter, and its embedding gets no gradient from there.
-pub(crate) fn padding_token(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn padding_token(trial: &mut Trial<'_>) -> CaseOutcome {
     let state = trial.random.clone();
     let (one, any) = trial.pad(Side::Right, 0)?;
     trial.random = state;
@@ -123,7 +123,7 @@ pub(crate) fn padding_token(trial: &mut Trial<'_>) -> Told {
 }
 
 /// A token that also fills the padding stays supervised where it is real.
-pub(crate) fn eos_as_padding(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn eos_as_padding(trial: &mut Trial<'_>) -> CaseOutcome {
     let real = trial.case.batch.predictions().find(|p| p.supervised).map(|p| p.target);
     let Some(eos) = real else { return Ok(false) };
     let (batch, any) = trial.pad(Side::Right, eos)?;
@@ -141,7 +141,7 @@ pub(crate) fn eos_as_padding(trial: &mut Trial<'_>) -> Told {
 }
 
 /// A batch without a supervised token gives a zero gradient, NaN or an error, as declared.
-pub(crate) fn ignored_batch(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn ignored_batch(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.map_sequences(|sequence| sequence.supervise_only(|_| false));
     let spec = trial.case.spec;
     let told = trial.by_policy(&spec, &batch)?;
@@ -157,7 +157,7 @@ pub(crate) fn ignored_batch(trial: &mut Trial<'_>) -> Told {
 }
 
 /// Masking a prompt takes its tokens out of the loss, and leaves them in sight.
-pub(crate) fn prompt_masking(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn prompt_masking(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let sum = trial.with_token_loss(LossSpec::sum());
     let mut cuts = Vec::new();

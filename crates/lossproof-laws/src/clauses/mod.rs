@@ -8,4 +8,5 @@ pub(crate) mod masks;
 pub(crate) mod model;
 pub(crate) mod ranks;
 pub(crate) mod reductions;
+pub(crate) mod reported;
 pub(crate) mod step;

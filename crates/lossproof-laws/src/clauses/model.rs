@@ -2,14 +2,14 @@
 
 use crate::{
     blocks::{self, Blocks},
-    trial::{Stop, Told, Trial, values},
+    trial::{CaseOutcome, Ended, Trial, values},
 };
 use lossproof_cases::edit::{assemble, disassemble, edit, id};
 use lossproof_numerics::{FIRST_STEP, HALVINGS, Slope, norm, rademacher, sweep};
 use lossproof_spec::{
     CompensatedSum, Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields, TokenWeights,
 };
-use rand::{RngExt, seq::SliceRandom};
+use rand::RngExt;
 
 /// Parameters differentiated in one case: over the cases of a run all of them come up.
 const DIFFERENTIATED: usize = 3;
@@ -34,7 +34,7 @@ impl Trial<'_> {
 }
 
 /// Tokens change no loss of a prediction made before them.
-pub(crate) fn causality(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn causality(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let (cuts, changed) = trial.another_future();
     let (before, after) = (trial.token_losses(&batch)?, trial.token_losses(&changed)?);
@@ -52,7 +52,7 @@ pub(crate) fn causality(trial: &mut Trial<'_>) -> Told {
 }
 
 /// Tokens change no gradient of a loss that is predicted before them.
-pub(crate) fn causal_gradient(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn causal_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     let (cuts, changed) = trial.another_future();
     let past = |batch: &GlobalBatch| {
         let mut cut = cuts.iter();
@@ -86,10 +86,10 @@ fn packed(one: &Sequence, other: &Sequence) -> Sequence {
 }
 
 /// Packed documents are what they are separately.
-pub(crate) fn packing(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn packing(trial: &mut Trial<'_>) -> CaseOutcome {
     let limits = trial.facts.info.limits;
     if !limits.segments || limits.fixed_length || !limits.ignore_index {
-        return Err(Stop::Unsupported("packed documents".to_owned()));
+        return Err(Ended::Unsupported("packed documents".to_owned()));
     }
     let mut ranks = disassemble(&trial.case.batch);
     let mut any = false;
@@ -117,7 +117,7 @@ pub(crate) fn packing(trial: &mut Trial<'_>) -> Told {
 }
 
 /// The same call gives the same answer: nothing is random, as dropout would be, in training mode as in evaluation.
-pub(crate) fn determinism(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn determinism(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let spec = trial.spec(&[&batch]);
     let (first, second) = (trial.gradient(&spec, &batch)?, trial.gradient(&spec, &batch)?);
@@ -138,7 +138,7 @@ pub(crate) fn determinism(trial: &mut Trial<'_>) -> Told {
 }
 
 /// Every parameter that can receive a gradient does.
-pub(crate) fn every_parameter(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn every_parameter(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let spec = trial.spec(&[&batch]);
     let computed = trial.gradient(&spec, &batch)?;
@@ -146,7 +146,7 @@ pub(crate) fn every_parameter(trial: &mut Trial<'_>) -> Told {
         if !block.structurally_zero {
             let norm = blocks::norm(&computed.gradient, block);
             let name = blocks::name(block);
-            trial.fact(norm > 0.0, || format!("the gradient of {name} has norm {norm}"));
+            trial.present(&name, norm, || format!("the gradient of {name} has norm {norm}"));
         }
     }
     Ok(computed.total > 0.0)
@@ -155,7 +155,7 @@ pub(crate) fn every_parameter(trial: &mut Trial<'_>) -> Told {
 impl Trial<'_> {
     /// Holds the gradient of one parameter to finite differences of the subject's own token losses, along random signs. The
     /// subject's parameters are those in force. `None` where the differences could not resolve it.
-    pub(crate) fn derivative_of(&mut self, name: &str, batch: &GlobalBatch) -> Result<Option<()>, Stop> {
+    pub(crate) fn derivative_of(&mut self, name: &str, batch: &GlobalBatch) -> Result<Option<()>, Ended> {
         if self.dtype() != Dtype::F64 {
             return Ok(None);
         }
@@ -163,11 +163,12 @@ impl Trial<'_> {
         let spec = LossSpec { label_smoothing: 0.0, z_loss: 0.0, ..self.spec(&[batch]) };
         let computed = self.gradient(&spec, batch)?;
         let gradient = values(&computed.gradient, name)?;
-        let weights =
-            TokenWeights::new(&spec, &batch.layout()).map_err(|_| Stop::Void)?.per_prediction(batch);
+        let weights = TokenWeights::new(&spec, &batch.layout())
+            .map_err(|_| Ended::NotApplicable)?
+            .per_prediction(batch);
         let point = self.current(name)?;
         let direction = rademacher(self.case.seed, 0, &point);
-        let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, Stop> {
+        let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, Ended> {
             let moved: Vec<f64> = point.iter().zip(&direction).map(|(x, v)| x + step * v).collect();
             self.set(name, &moved)?;
             self.token_losses(batch)
@@ -187,7 +188,7 @@ impl Trial<'_> {
     }
 
     /// Values of a parameter as they are loaded: the twins' embedding, or the case's.
-    fn current(&mut self, name: &str) -> Result<Vec<f64>, Stop> {
+    fn current(&mut self, name: &str) -> Result<Vec<f64>, Ended> {
         let parameters = self.loaded.clone().map_or_else(|| self.parameters(), Ok)?;
         values(&parameters, name)
     }
@@ -195,9 +196,9 @@ impl Trial<'_> {
 
 /// The gradient of parameters chosen at random is the derivative of the subject's own forward pass. Where a value is used
 /// more than once, as on every residual path, all uses are in it.
-pub(crate) fn finite_differences(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn finite_differences(trial: &mut Trial<'_>) -> CaseOutcome {
     if trial.dtype() != Dtype::F64 {
-        return Err(Stop::Unsupported("double precision, which finite differences need".to_owned()));
+        return Err(Ended::Unsupported("double precision, which finite differences need".to_owned()));
     }
     let batch = trial.case.batch.clone();
     if batch.layout().supervised() == 0 {
@@ -208,10 +209,15 @@ pub(crate) fn finite_differences(trial: &mut Trial<'_>) -> Told {
     };
     let blocks = Blocks::new(&batch, &trial.facts.parameters);
     let names = trial.facts.parameters.iter().map(|p| p.name.clone());
-    let mut names: Vec<String> = names.filter(|name| !zero(name, &blocks)).collect();
-    names.shuffle(&mut trial.random);
+    let names: Vec<String> = names.filter(|name| !zero(name, &blocks)).collect();
+    // Every parameter gets its turn, whatever is drawn, and twice where the number of cases is small.
+    let share = (2 * names.len()).div_ceil(trial.facts.cases.max(1)).max(DIFFERENTIATED).min(names.len());
+    let first = trial.facts.turn * share;
     let mut told = false;
-    for name in names.iter().take(DIFFERENTIATED) {
+    for name in &names {
+        trial.comparisons.require(name);
+    }
+    for name in names.iter().cycle().skip(first % names.len().max(1)).take(share) {
         told |= trial.derivative_of(name, &batch)?.is_some();
     }
     Ok(told)

@@ -1,12 +1,12 @@
 //! Clauses of group 5: simulated data parallelism.
 
-use crate::trial::{Told, Trial};
+use crate::trial::{CaseOutcome, Trial};
 use lossproof_cases::edit::{assemble, disassemble};
 use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, LossSpec, Reduction, Scope, Sequence};
 use rand::{RngExt, seq::SliceRandom};
 
 /// Averaging over ranks is adding and dividing by their number.
-pub(crate) fn rank_average(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn rank_average(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let spec = LossSpec { empty: EmptyPolicy::ZeroCounted, ..trial.case.spec };
     let added = trial.gradient(&LossSpec { ranks: Combine::Add, ..spec }, &batch)?;
@@ -18,7 +18,7 @@ pub(crate) fn rank_average(trial: &mut Trial<'_>) -> Told {
 }
 
 /// Counted globally and added, loss and gradient do not depend on which rank has which sequence.
-pub(crate) fn rank_invariance(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn rank_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     let limits = trial.facts.info.limits;
     let mut sequences: Vec<Sequence> = trial.case.batch.sequences().cloned().collect();
     sequences.shuffle(&mut trial.random);
@@ -35,7 +35,7 @@ pub(crate) fn rank_invariance(trial: &mut Trial<'_>) -> Told {
 }
 
 /// What naive data parallelism deviates by, rank by rank.
-pub(crate) fn rank_deviation(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn rank_deviation(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.with_token_loss(LossSpec::naive_data_parallel());
     let ranks = disassemble(&trial.case.batch);
     let alone: Vec<GlobalBatch> = ranks.into_iter().map(|rank| assemble(vec![rank])).collect();
@@ -43,7 +43,7 @@ pub(crate) fn rank_deviation(trial: &mut Trial<'_>) -> Told {
 }
 
 /// The order of ranks does not matter.
-pub(crate) fn rank_order(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn rank_order(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut ranks = disassemble(&trial.case.batch);
     ranks.shuffle(&mut trial.random);
     let other = assemble(ranks);
@@ -52,7 +52,7 @@ pub(crate) fn rank_order(trial: &mut Trial<'_>) -> Told {
 }
 
 /// Ranks that all have the same data are one rank: no mean changes with their number, and the sum is multiplied by it.
-pub(crate) fn replicated_ranks(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn replicated_ranks(trial: &mut Trial<'_>) -> CaseOutcome {
     let ranks = disassemble(&trial.case.batch);
     let count = 2 + usize::from(trial.random.random::<bool>());
     let (one, many) = (assemble(vec![ranks[0].clone()]), assemble(vec![ranks[0].clone(); count]));

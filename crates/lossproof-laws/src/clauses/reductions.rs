@@ -1,6 +1,6 @@
 //! Clauses of group 2: reductions are token weights.
 
-use crate::trial::{Computed, Origin, Stop, Told, Trial};
+use crate::trial::{CaseOutcome, Computed, Ended, Origin, Trial};
 use lossproof_cases::edit::{assemble, disassemble, regroup};
 use lossproof_spec::{
     Counting, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Reduction, Scope, Sequence, TokenWeights,
@@ -12,9 +12,9 @@ use num_traits::ToPrimitive;
 impl Trial<'_> {
     /// Loss and gradient of the sum of each sequence's token losses, the sequence being alone; `None` where it supervises
     /// nothing.
-    pub(crate) fn basis(&mut self, batch: &GlobalBatch) -> Result<Vec<Option<Computed>>, Stop> {
+    pub(crate) fn basis(&mut self, batch: &GlobalBatch) -> Result<Vec<Option<Computed>>, Ended> {
         let sum = self.with_token_loss(LossSpec::sum());
-        let alone = |sequence: &Sequence| -> Result<_, Stop> {
+        let alone = |sequence: &Sequence| -> Result<_, Ended> {
             if sequence.supervised() == 0 {
                 return Ok(None);
             }
@@ -25,10 +25,10 @@ impl Trial<'_> {
 
     /// Holds what the subject computes under `spec` to `Σ_i w_i·(loss, gradient)_i` over its own sequences, with the exact
     /// weights of the calculus. The spec must have weights on this batch.
-    pub(crate) fn calculus(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Computed, Stop> {
+    pub(crate) fn calculus(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Computed, Ended> {
         let basis = self.basis(batch)?;
         let actual = self.gradient(spec, batch)?;
-        let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Stop::Void)?;
+        let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?;
         let parts: Vec<_> = basis
             .iter()
             .zip(weights.sequences())
@@ -40,7 +40,7 @@ impl Trial<'_> {
 
     /// [`calculus`](Self::calculus) of a preset with the token loss of the case. The case tells when something is supervised
     /// and the weights are not those of `other`.
-    fn preset(&mut self, preset: LossSpec, other: Option<LossSpec>) -> Told {
+    fn preset(&mut self, preset: LossSpec, other: Option<LossSpec>) -> CaseOutcome {
         let spec = self.with_token_loss(preset);
         let batch = &self.case.batch;
         self.calculus(&spec, batch)?;
@@ -57,40 +57,40 @@ pub(crate) fn differ(one: &LossSpec, other: &LossSpec, batch: &GlobalBatch) -> b
     }
 }
 
-pub(crate) fn sum(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn sum(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.preset(LossSpec::sum(), None)
 }
 
-pub(crate) fn token_mean(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn token_mean(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.preset(LossSpec::token_mean(), Some(LossSpec::naive_accumulated_mean()))
 }
 
-pub(crate) fn sequence_mean(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn sequence_mean(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.preset(LossSpec::sequence_mean(), Some(LossSpec::token_mean()))
 }
 
-pub(crate) fn batch_mean(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn batch_mean(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.preset(LossSpec::batch_mean(), Some(LossSpec::sum()))
 }
 
-pub(crate) fn naive_accumulated_mean(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn naive_accumulated_mean(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.preset(LossSpec::naive_accumulated_mean(), Some(LossSpec::token_mean()))
 }
 
-pub(crate) fn forgotten_division(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn forgotten_division(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.preset(LossSpec::forgotten_division(), Some(LossSpec::naive_accumulated_mean()))
 }
 
-pub(crate) fn naive_data_parallel(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn naive_data_parallel(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.preset(LossSpec::naive_data_parallel(), Some(LossSpec::token_mean()))
 }
 
-pub(crate) fn averaging_not_undone(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn averaging_not_undone(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.preset(LossSpec::averaging_not_undone(), Some(LossSpec::token_mean()))
 }
 
 /// Every scope counts supervised tokens: neither first labels, nor ignored positions, nor padding.
-pub(crate) fn counting(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn counting(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let mut tells = false;
     let mut scoped = vec![LossSpec::sequence_mean()];
@@ -114,7 +114,7 @@ pub(crate) fn counting(trial: &mut Trial<'_>) -> Told {
 }
 
 /// Every pair of reductions whose weights are in one ratio has its losses and gradients in it.
-pub(crate) fn ratios(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn ratios(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let presets = [
         LossSpec::sum(),
@@ -130,14 +130,14 @@ pub(crate) fn ratios(trial: &mut Trial<'_>) -> Told {
     let mut computed = Vec::new();
     for preset in presets {
         let spec = trial.with_token_loss(preset);
-        let weights = TokenWeights::new(&spec, &layout).map_err(|_| Stop::Void)?;
+        let weights = TokenWeights::new(&spec, &layout).map_err(|_| Ended::NotApplicable)?;
         computed.push((spec, weights, trial.gradient(&spec, &batch)?));
     }
     for (index, (numerator, of_numerator, one)) in computed.iter().enumerate() {
         for (denominator, of_denominator, other) in &computed[..index] {
             if let WeightRatio::Uniform(ratio) = WeightRatio::between(of_numerator, of_denominator) {
                 let what = format!("{numerator} = {ratio} × {denominator}");
-                let ratio = ratio.to_f64().ok_or(Stop::Void)?;
+                let ratio = ratio.to_f64().ok_or(Ended::NotApplicable)?;
                 trial.combination(&what, &batch, one, &[(ratio, other)], &[]);
             }
         }
@@ -146,7 +146,7 @@ pub(crate) fn ratios(trial: &mut Trial<'_>) -> Told {
 }
 
 /// The gradient of `Σ_t u_t·ℓ_t` is `Σ_k u_k·∇(sum over the tokens with weight u_k)`.
-pub(crate) fn linearity(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn linearity(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let upstream = trial.case.upstream_weights();
     let sum = trial.with_token_loss(LossSpec::sum());
@@ -177,7 +177,7 @@ pub(crate) fn linearity(trial: &mut Trial<'_>) -> Told {
 }
 
 /// Every sequence twice in its micro-batch: the sum doubles, the means stay.
-pub(crate) fn duplication(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn duplication(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let twice =
         |m: &MicroBatch| m.sequences().iter().flat_map(|s| [s.clone(), s.clone()]).collect::<Vec<_>>();
@@ -190,7 +190,7 @@ pub(crate) fn duplication(trial: &mut Trial<'_>) -> Told {
 }
 
 /// An empty sequence, micro-batch or rank is added and contributes what the empty policy says.
-pub(crate) fn empty_groups(trial: &mut Trial<'_>) -> Told {
+pub(crate) fn empty_groups(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut ranks = disassemble(&trial.case.batch);
     let ignored = ranks[0][0][0].supervise_only(|_| false);
     match trial.case.seed % 3 {
@@ -205,7 +205,7 @@ pub(crate) fn empty_groups(trial: &mut Trial<'_>) -> Told {
 impl Trial<'_> {
     /// Holds a batch with empty groups to the empty policy of a spec: weights where there are some, NaN or an error where
     /// that is declared.
-    pub(crate) fn by_policy(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Told {
+    pub(crate) fn by_policy(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> CaseOutcome {
         let Err(empty) = TokenWeights::new(spec, &batch.layout()) else {
             self.calculus(spec, batch)?;
             return Ok(true);

@@ -1,0 +1,175 @@
+//! A step that is skipped because its gradient overflows, and the step after it.
+
+use super::taken::TakenStep;
+use crate::trial::{Ended, Trial};
+use lossproof_cases::edit::regroup;
+use lossproof_spec::{Adam, Decayed, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule};
+use lossproof_subject::{Tensor, TensorSet};
+
+/// How often every sequence is repeated in the batch that is to overflow.
+const REPEATED: usize = 8;
+
+/// Sequences by themselves that are tried for a small gradient, or for a large one.
+const LONE: usize = 4;
+
+/// Loss scales that are tried, each half of the one before.
+const SCALES: i32 = 4;
+
+/// Steps of warm-up, so that a schedule which advances on a skipped step shows.
+const WARM_UP: u32 = 4;
+
+/// Takes a step that is skipped and a good one after it, and holds the good one to the same step taken without the
+/// skipped one before it: parameters to the bit, and the learning rate. Tells whether there was such a pair.
+///
+/// Two batches are needed, and a loss scale under which the gradient of the first overflows and that of the second does
+/// not. The first has the largest gradient among some batches, the second the smallest; the scale is the power of two
+/// just large enough to carry the largest element of the first out of range. Where a trainer's backward pass overflows
+/// on the way to the second, smaller scales are tried.
+pub(super) fn overflow(trial: &mut Trial<'_>, rate: f64) -> Result<bool, Ended> {
+    trial.return_to_the_trial()?;
+    let batch = trial.case.batch.clone();
+    let sum = trial.with_token_loss(LossSpec::sum());
+    let spec = if trial.subject.configure(&sum).is_ok() { sum } else { trial.spec(&[&batch]) };
+    let Some((large, small)) = trial.far_apart(&spec)? else { return Ok(false) };
+    let Some(rule) = trial.rule_with_state()? else { return Ok(false) };
+    let highest = exponent(trial.dtype(), large.largest_element);
+    for exponent in (highest - SCALES + 1..=highest).rev() {
+        let loss_scale = 2.0_f64.powi(exponent);
+        let optimizer = Optimizer { rule, loss_scale, warm_up: WARM_UP, ..Optimizer::sgd(rate) };
+        trial.return_to_the_trial()?;
+        let alone = trial.take_steps(&optimizer, &spec, &[&small.batch])?;
+        trial.fact_of_overflow(&alone[0]);
+        if alone[0].report.skipped {
+            continue;
+        }
+        trial.return_to_the_trial()?;
+        let both = trial.take_steps(&optimizer, &spec, &[&large.batch, &small.batch])?;
+        trial.fact_of_overflow(&both[0]);
+        trial.return_to_the_trial()?;
+        if both[0].report.skipped {
+            trial.fact_of_waiting(&both[1], &alone[0]);
+        }
+        return Ok(both[0].report.skipped);
+    }
+    trial.return_to_the_trial()?;
+    Ok(false)
+}
+
+/// A batch and the largest element of its gradient, as a magnitude.
+struct Sized {
+    batch: GlobalBatch,
+    largest_element: f64,
+}
+
+impl Trial<'_> {
+    /// Two batches, the largest element of whose gradients is at least twice as large in the first as in the second.
+    fn far_apart(&mut self, spec: &LossSpec) -> Result<Option<(Sized, Sized)>, Ended> {
+        let batch = self.case.batch.clone();
+        let most = batch.micro_batches().map(|own| own.sequences().len()).max().unwrap_or(1);
+        let times = (self.facts.info.limits.sequences / most).clamp(1, REPEATED);
+        let repeated = regroup(&batch, |own| vec![own.sequences(); times].concat());
+        let supervised = batch.sequences().filter(|sequence| sequence.supervised() > 0);
+        let lone: Vec<GlobalBatch> = supervised.take(LONE).cloned().map(GlobalBatch::single).collect();
+        let (mut large, mut small): (Option<Sized>, Option<Sized>) = (None, None);
+        for batch in [repeated].into_iter().chain(lone) {
+            let largest_element = largest_element(&self.gradient(spec, &batch)?.gradient);
+            if largest_element <= 0.0 || !largest_element.is_finite() {
+                continue;
+            }
+            if small.as_ref().is_none_or(|small| largest_element < small.largest_element) {
+                small = Some(Sized { batch: batch.clone(), largest_element });
+            }
+            if large.as_ref().is_none_or(|large| largest_element > large.largest_element) {
+                large = Some(Sized { batch, largest_element });
+            }
+        }
+        let pair = large.zip(small);
+        Ok(pair.filter(|(large, small)| large.largest_element >= 2.0 * small.largest_element))
+    }
+
+    /// The rule with most state that the trainer has: a step count and two moments, or else a velocity.
+    fn rule_with_state(&mut self) -> Result<Option<Rule>, Ended> {
+        let numbers = Adam {
+            beta_1: 0.5,
+            beta_2: 0.75,
+            epsilon: 2.0_f64.powi(-20),
+            epsilon_placement: EpsilonPlacement::AfterCorrection,
+            weight_decay: 0.0,
+            decayed: Decayed::All,
+        };
+        let velocity = |momentum| Rule::Sgd { momentum, weight_decay: 0.0 };
+        for rule in [Rule::Adam(numbers), Rule::AdamW(numbers), velocity(0.5), velocity(0.0)] {
+            if self.offers(rule)? {
+                return Ok(Some(rule));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A step is skipped and leaves the parameters as they were, or it leaves them finite.
+    fn fact_of_overflow(&mut self, step: &TakenStep) {
+        if step.report.skipped {
+            let kept = step.after == step.before;
+            self.fact(kept, || "a skipped step changed the parameters".to_owned());
+        } else {
+            let finite = largest_element(&step.after).is_finite();
+            self.fact(finite, || "a step with an overflowing gradient was taken".to_owned());
+        }
+    }
+
+    /// The step after a skipped one is the step without it.
+    fn fact_of_waiting(&mut self, after: &TakenStep, alone: &TakenStep) {
+        self.fact(!after.report.skipped, || {
+            "a step after a skipped one is skipped, which is taken where none was skipped".to_owned()
+        });
+        let (found, expected) = (after.report.learning_rate, alone.report.learning_rate);
+        self.fact((found - expected).abs() <= 1e-6 * expected, || {
+            format!("after a skipped step the learning rate is {found}, the first one is {expected}")
+        });
+        self.fact(after.after == alone.after, || {
+            "the step after a skipped one is another than without it: the optimizer did not wait".to_owned()
+        });
+    }
+}
+
+/// The power of two that carries a number of this magnitude just out of the range of a dtype, or else the largest.
+fn exponent(dtype: Dtype, magnitude: f64) -> i32 {
+    let (largest, beyond) = match dtype {
+        Dtype::F64 => (1023, 1024.0),
+        _ => (127, 128.0),
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "between −1100 and 2200")]
+    let smallest = (beyond - magnitude.log2()).ceil() as i32;
+    smallest.min(largest)
+}
+
+/// The largest magnitude of any element; NaN where one is NaN.
+fn largest_element(tensors: &TensorSet) -> f64 {
+    let mut largest = 0.0_f64;
+    for element in tensors.values().flat_map(Tensor::to_f64) {
+        if element.is_nan() {
+            return f64::NAN;
+        }
+        largest = largest.max(element.abs());
+    }
+    largest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_carries_its_number_out_of_range_and_half_of_it_does_not() {
+        for magnitude in [2.5, 3.0, 4.0, 1000.0, 1e30] {
+            let scale = 2.0_f64.powi(exponent(Dtype::F64, magnitude));
+            assert!((magnitude * scale).is_infinite() && (magnitude * scale / 2.0).is_finite());
+            #[expect(clippy::cast_possible_truncation, reason = "infinite where it is too large")]
+            let product = |scale: f64| (magnitude * scale) as f32;
+            let scale = 2.0_f64.powi(exponent(Dtype::F32, magnitude));
+            assert!(product(scale).is_infinite() && product(scale / 2.0).is_finite());
+        }
+        // No power of two carries 0.5 out of range.
+        assert_eq!((exponent(Dtype::F64, 0.5), exponent(Dtype::F32, 0.5)), (1023, 127));
+    }
+}

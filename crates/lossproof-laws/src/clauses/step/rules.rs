@@ -1,0 +1,117 @@
+//! Clauses 7.1 to 7.4 and 7.6: clipping, the update rules and the schedule.
+
+use super::closed_form::tensor_norm;
+use crate::trial::{CaseOutcome, Ended, Trial};
+use lossproof_numerics::norm;
+use lossproof_spec::{Adam, Clip, Decayed, EpsilonPlacement, Optimizer, Rule};
+use rand::{RngExt, seq::IndexedRandom};
+
+impl Trial<'_> {
+    /// A learning rate that moves the parameters visibly, exact in every dtype.
+    pub(crate) fn learning_rate(&mut self) -> f64 {
+        [0.5, 0.25, 0.125, 0.0625].choose(&mut self.random).copied().unwrap_or(0.125)
+    }
+
+    /// Numbers of Adam. ε may stand on either side of the correction: [`offered`](Self::offered).
+    pub(super) fn adam_numbers(&mut self) -> Adam {
+        let decay = [0.0, 0.125, 0.01].choose(&mut self.random).copied().unwrap_or(0.0);
+        let all = self.random.random::<bool>();
+        let beta_1 = [0.9, 0.5].choose(&mut self.random).copied().unwrap_or(0.9);
+        let beta_2 = [0.999, 0.95, 0.75].choose(&mut self.random).copied().unwrap_or(0.95);
+        let epsilon = [1e-8, 1e-5].choose(&mut self.random).copied().unwrap_or(1e-8);
+        let after = self.random.random::<bool>();
+        Adam {
+            beta_1,
+            beta_2,
+            epsilon,
+            epsilon_placement: if after {
+                EpsilonPlacement::AfterCorrection
+            } else {
+                EpsilonPlacement::BeforeCorrection
+            },
+            weight_decay: decay,
+            decayed: if all { Decayed::All } else { Decayed::Matrices },
+        }
+    }
+
+    /// A rule with these numbers, ε standing after the correction where the trainer has it only there.
+    pub(super) fn offered(&mut self, rule: fn(Adam) -> Rule, numbers: Adam) -> Result<Rule, Ended> {
+        let drawn = rule(numbers);
+        if numbers.epsilon_placement == EpsilonPlacement::AfterCorrection || self.offers(drawn)? {
+            return Ok(drawn);
+        }
+        Ok(rule(Adam { epsilon_placement: EpsilonPlacement::AfterCorrection, ..numbers }))
+    }
+
+    /// Whether the trainer has this rule.
+    pub(super) fn offers(&mut self, rule: Rule) -> Result<bool, Ended> {
+        Ok(self.steps()?.start(&Optimizer { rule, ..Optimizer::sgd(0.125) }).is_ok())
+    }
+
+    /// Some steps on the batch of the case. Tells whether they move anything.
+    fn equal_steps(&mut self, optimizer: &Optimizer, count: usize) -> CaseOutcome {
+        let batch = self.case.batch.clone();
+        let spec = self.spec(&[&batch]);
+        self.closed_form_steps(optimizer, &spec, &vec![&batch; count])?;
+        Ok(self.moves())
+    }
+
+    /// Whether a step on the case moves anything.
+    pub(super) fn moves(&self) -> bool {
+        self.case.batch.layout().supervised() > 0
+    }
+}
+
+/// `θ ← θ − lr·v` with `v ← μ·v + g + λ·θ`.
+pub(crate) fn sgd(trial: &mut Trial<'_>) -> CaseOutcome {
+    let momentum = [0.0, 0.5, 0.9].choose(&mut trial.random).copied().unwrap_or(0.0);
+    let weight_decay = [0.0, 0.125].choose(&mut trial.random).copied().unwrap_or(0.0);
+    let rule = Rule::Sgd { momentum, weight_decay };
+    let optimizer = Optimizer { rule, ..Optimizer::sgd(trial.learning_rate()) };
+    trial.equal_steps(&optimizer, 3)
+}
+
+/// Adam with coupled decay and corrected bias.
+pub(crate) fn adam(trial: &mut Trial<'_>) -> CaseOutcome {
+    let numbers = trial.adam_numbers();
+    let rule = trial.offered(Rule::Adam, numbers)?;
+    let optimizer = Optimizer { rule, ..Optimizer::sgd(trial.learning_rate()) };
+    trial.equal_steps(&optimizer, 3)
+}
+
+/// `AdamW`: the decay stands beside the gradient, and reaches the declared parameters alone.
+pub(crate) fn adamw(trial: &mut Trial<'_>) -> CaseOutcome {
+    let numbers = Adam { weight_decay: 0.125, ..trial.adam_numbers() };
+    let rule = trial.offered(Rule::AdamW, numbers)?;
+    let optimizer = Optimizer { rule, ..Optimizer::sgd(trial.learning_rate()) };
+    trial.equal_steps(&optimizer, 3)
+}
+
+/// The whole gradient is clipped once, after everything has been accumulated.
+pub(crate) fn clipping(trial: &mut Trial<'_>) -> CaseOutcome {
+    let batch = trial.case.batch.clone();
+    let spec = trial.spec(&[&batch]);
+    let gradient = trial.gradient(&spec, &batch)?;
+    let norms: Vec<f64> = gradient.gradient.values().map(tensor_norm).collect();
+    let norm = norm(&norms);
+    if norm <= 0.0 || !norm.is_finite() {
+        return Ok(false);
+    }
+    // Half of the norm is clipped away, or nothing of it.
+    let share = if trial.random.random::<bool>() { 0.5 } else { 2.0 };
+    let clip = Clip { max_norm: share * norm, epsilon: 1e-6 };
+    // A loss scale that is still on the gradient would be clipped with it.
+    let loss_scale = [1.0, 16.0, 1024.0].choose(&mut trial.random).copied().unwrap_or(1.0);
+    let optimizer = Optimizer { clip: Some(clip), loss_scale, ..Optimizer::sgd(trial.learning_rate()) };
+    let reports = trial.closed_form_steps(&optimizer, &spec, &[&batch])?;
+    Ok(reports.iter().any(|report| report.clip_factor < 1.0) && batch.micro_batches().count() > 1)
+}
+
+/// The learning rate advances once per optimizer step, however many micro-batches it has, and stays where it is after
+/// the warm-up.
+pub(crate) fn schedule(trial: &mut Trial<'_>) -> CaseOutcome {
+    let (warm_up, steps) = if trial.random.random::<bool>() { (2, 4) } else { (3, 5) };
+    let optimizer = Optimizer { warm_up, ..Optimizer::sgd(trial.learning_rate()) };
+    let moves = trial.equal_steps(&optimizer, steps)?;
+    Ok(moves && trial.case.batch.micro_batches().count() > 1)
+}

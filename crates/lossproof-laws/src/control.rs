@@ -1,0 +1,58 @@
+//! The negative control of a law: on the tape of the case that certified a unit best, with one answer changed, it must fail.
+
+use crate::{
+    Control, Law, Unit,
+    tape::{Change, NUMBERS, Playback, Tape},
+    trial::Facts,
+};
+use lossproof_cases::Case;
+use lossproof_numerics::CONTROL;
+use std::rc::Rc;
+
+/// A case that was tried, with everything that the subject answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Taped {
+    pub(crate) case: Case,
+    pub(crate) tape: Tape,
+    /// Which case of the campaign it was.
+    pub(crate) turn: usize,
+}
+
+/// Whether some change of one answer, as large as the unit's control says, makes the law fail in this unit.
+pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts: &Facts) -> bool {
+    let tape = &taped.tape;
+    let fails = |answer: usize, change: Change| {
+        let mut playback = Playback::new(tape, (answer, change));
+        let tried = law.try_with(&mut playback, &taped.case, &facts.at(taped.turn));
+        tried.comparisons.violates(name)
+    };
+    // What is judged mostly comes after what it is judged by.
+    for answer in (0..tape.len()).rev() {
+        let found = match unit.control {
+            Control::Factor => fails_by(tape, answer, name, 1.0 + CONTROL * unit.power, &fails),
+            Control::Zero => fails_by(tape, answer, name, 0.0, &fails),
+            Control::Any => fails(answer, Change::Everything),
+        };
+        if found {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether a factor on what the unit names makes the law fail: a block, a tensor, or else one of the numbers of an answer.
+fn fails_by(
+    tape: &Tape,
+    answer: usize,
+    name: &str,
+    factor: f64,
+    fails: &impl Fn(usize, Change) -> bool,
+) -> bool {
+    if let Some(block) = tape.block(answer, name) {
+        return fails(answer, Change::Block(block, factor));
+    }
+    if tape.has_parameter(name) {
+        return fails(answer, Change::Tensor(name.to_owned(), factor));
+    }
+    (0..NUMBERS).any(|kind| tape.has_number(answer, kind) && fails(answer, Change::Number(kind, factor)))
+}

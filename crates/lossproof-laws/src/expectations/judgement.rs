@@ -1,0 +1,245 @@
+//! One law's outcome, held to what was expected of it.
+
+use super::{DeclaredFailure, FILE, SubjectExpectations};
+use super::outcome::{Draw, Outcome, Replay};
+use crate::Verdict;
+use std::fmt;
+
+/// A verdict beside what was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JudgedVerdict {
+    /// The law is kept, and nothing else was expected.
+    Pass,
+    /// The law is broken, and that was not declared.
+    Fail,
+    /// The law is broken on the case of its declaration.
+    ExpectedFailure,
+    /// The law is kept though its failure is declared, or decides though it is not pinned.
+    UnexpectedPass,
+    /// The trainer lacks something the law needs.
+    Unsupported,
+    /// Nothing was decided.
+    Unchecked,
+    /// The trainer failed where it should not.
+    Errored,
+}
+
+impl From<Verdict> for JudgedVerdict {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Pass,
+            Verdict::Fail => Self::Fail,
+            Verdict::Unsupported => Self::Unsupported,
+            Verdict::Unchecked => Self::Unchecked,
+            Verdict::Errored => Self::Errored,
+        }
+    }
+}
+
+impl fmt::Display for JudgedVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pass => "pass",
+            Self::Fail => "FAIL",
+            Self::ExpectedFailure => "expected failure",
+            Self::UnexpectedPass => "UNEXPECTED PASS",
+            Self::Unsupported => "unsupported",
+            Self::Unchecked => "UNCHECKED",
+            Self::Errored => "ERRORED",
+        })
+    }
+}
+
+/// What becomes of the test of a law.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It passes.
+    Green,
+    /// It is ignored, because nothing was decided and nothing was to be.
+    Ignored,
+    /// It fails.
+    Red,
+}
+
+/// What a law's outcome is, beside what was expected of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: JudgedVerdict,
+    /// What becomes of the test.
+    pub standing: Standing,
+    /// Why, with the remedy where it is red. `None` where the verdict says it all.
+    pub reason: Option<String>,
+    /// What would be red on the cases of the test's own seed and number, and is not on others.
+    pub warning: Option<String>,
+}
+
+impl Judgement {
+    fn new(verdict: JudgedVerdict, standing: Standing, reason: Option<String>) -> Self {
+        Self { verdict, standing, reason, warning: None }
+    }
+
+    fn red(verdict: JudgedVerdict, reason: String) -> Self {
+        Self::new(verdict, Standing::Red, Some(reason))
+    }
+
+    /// What a pin demands: red, with `reason`, on the cases it was made for. On others `verdict` stands as it does without the
+    /// pin, with a warning.
+    fn pinned(outcome: &Outcome, red: JudgedVerdict, otherwise: Self, reason: String) -> Self {
+        match outcome.draw {
+            Draw::Own => Self::red(red, reason),
+            Draw::Other => Self { warning: Some(reason), ..otherwise },
+        }
+    }
+}
+
+/// Holds the outcome of one law to what is expected of it; `expected` is what the file says of the subject, if it lists it.
+///
+/// | found | not listed | pinned | declared to fail, and the case does | declared, and it does not | neither |
+/// |---|---|---|---|---|---|
+/// | pass | green | green | expected failure, green | unexpected pass, red | unexpected pass, red |
+/// | fail | red | red | expected failure, green | red | red |
+/// | unsupported | ignored | red | expected failure, green | unexpected pass, red | ignored |
+/// | unchecked | red | red | expected failure, green | unexpected pass, red | ignored |
+/// | errored | red | red | expected failure, green if the error was declared, else red | red | red |
+///
+/// The reds of the pins, under *pinned* and under *neither*, are warnings on other cases than the test's own. A declared case
+/// that could not be tried is red, whatever was found.
+#[must_use]
+pub fn judge(expected: Option<&SubjectExpectations>, outcome: &Outcome) -> Judgement {
+    let Some(expected) = expected else {
+        return unlisted(outcome);
+    };
+    if let Some(declared) = expected.declared(outcome.law) {
+        return of_declared(declared, outcome);
+    }
+    let verdict = outcome.verdict.into();
+    let pinned = expected.pins(outcome.law);
+    match outcome.verdict {
+        Verdict::Pass if pinned => Judgement::new(verdict, Standing::Green, None),
+        Verdict::Pass => {
+            let green = Judgement::new(verdict, Standing::Green, None);
+            let reason = format!(
+                "decides and is not pinned: add it to `decides` in {FILE}, or run LOSSPROOF_EXPECT=write cargo test"
+            );
+            Judgement::pinned(outcome, JudgedVerdict::UnexpectedPass, green, reason)
+        }
+        Verdict::Unsupported | Verdict::Unchecked => {
+            let ignored = Judgement::new(verdict, Standing::Ignored, outcome.why.clone());
+            if !pinned {
+                return ignored;
+            }
+            let reason = format!(
+                "pinned to decide, and no longer does: {}; make it decide again, or delete it from `decides` in {FILE}",
+                why(outcome)
+            );
+            Judgement::pinned(outcome, verdict, ignored, reason)
+        }
+        Verdict::Fail | Verdict::Errored => Judgement::new(verdict, Standing::Red, outcome.why.clone()),
+    }
+}
+
+/// Where nothing is expected of the subject.
+fn unlisted(outcome: &Outcome) -> Judgement {
+    let verdict = outcome.verdict.into();
+    match outcome.verdict {
+        Verdict::Pass => Judgement::new(verdict, Standing::Green, None),
+        Verdict::Unsupported => Judgement::new(verdict, Standing::Ignored, outcome.why.clone()),
+        Verdict::Unchecked => {
+            let reason = format!(
+                "{}; if that is as it must be, say which laws decide in {FILE}: LOSSPROOF_EXPECT=write cargo test",
+                why(outcome)
+            );
+            Judgement::red(verdict, reason)
+        }
+        Verdict::Fail | Verdict::Errored => Judgement::new(verdict, Standing::Red, outcome.why.clone()),
+    }
+}
+
+/// Where the law is declared to fail.
+fn of_declared(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
+    let file = declared.file.display();
+    let untried = match &outcome.replay {
+        Some(replay) if declared.holds(replay) => {
+            // A trainer that fails with an error elsewhere has a defect that nobody declared.
+            if outcome.verdict == Verdict::Errored && declared.error.is_none() {
+                let reason = format!("is broken on {file} as declared, and on another case {}", why(outcome));
+                return Judgement::red(JudgedVerdict::Errored, reason);
+            }
+            let reason = format!("{} ({file})", declared.reason);
+            return Judgement::new(JudgedVerdict::ExpectedFailure, Standing::Green, Some(reason));
+        }
+        Some(Replay::Passes) => return of_kept(declared, outcome),
+        Some(Replay::Fails) => {
+            let error = declared.error.as_deref().unwrap_or_default();
+            let reason = format!(
+                "declared to make the trainer fail with \"{error}\", and the law is broken on {file} instead: delete \
+                 `error` in {FILE} if that is what is known"
+            );
+            return Judgement::red(JudgedVerdict::Fail, reason);
+        }
+        Some(Replay::Errors(found)) => {
+            let reason = match &declared.error {
+                Some(expected) => format!("the error on {file} is not the declared \"{expected}\", but: {found}"),
+                None => format!(
+                    "declared to be broken on {file}, and there the trainer fails instead: {found}; if that is what is \
+                     known, give the declaration in {FILE} a part of this message as `error`"
+                ),
+            };
+            return Judgement::red(JudgedVerdict::Errored, reason);
+        }
+        Some(Replay::Untried(why)) => why.as_str(),
+        None => why(outcome),
+    };
+    let verdict = match outcome.verdict {
+        // What the law is on other cases must not look like the answer.
+        Verdict::Pass => JudgedVerdict::Unchecked,
+        found => found.into(),
+    };
+    let reason = format!(
+        "declared to fail, and its case {file} could not be tried: {untried}; name a case that can, or delete the \
+         declaration from {FILE}"
+    );
+    Judgement::red(verdict, reason)
+}
+
+/// Where the law is declared to fail, and is kept on the declared case.
+fn of_kept(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
+    let file = declared.file.display();
+    match outcome.verdict {
+        Verdict::Pass | Verdict::Unsupported | Verdict::Unchecked => {
+            let reason = format!(
+                "no longer fails on {file}: the declaration in {FILE} can be deleted, and so can its reason, \"{}\"",
+                declared.reason
+            );
+            Judgement::red(JudgedVerdict::UnexpectedPass, reason)
+        }
+        Verdict::Fail => {
+            let another = match &outcome.case {
+                Some(case) => format!("on another, {}", case.display()),
+                None => "on another".to_owned(),
+            };
+            let reason = format!(
+                "no longer fails on the declared case {file}, but {another}: see whether \"{}\" is still why, then \
+                 declare that case in {FILE}",
+                declared.reason
+            );
+            Judgement::red(JudgedVerdict::Fail, reason)
+        }
+        Verdict::Errored => {
+            let reason = format!("no longer fails on {file}, and on another case {}", why(outcome));
+            Judgement::red(JudgedVerdict::Errored, reason)
+        }
+    }
+}
+
+fn why(outcome: &Outcome) -> &str {
+    outcome.why.as_deref().unwrap_or(match outcome.verdict {
+        Verdict::Unsupported => "the trainer lacks what it needs",
+        Verdict::Errored => "the trainer failed",
+        _ => "it was not tried",
+    })
+}
+
+#[cfg(test)]
+mod tests;

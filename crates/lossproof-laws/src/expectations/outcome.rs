@@ -1,0 +1,140 @@
+//! What one run found of a law, as the expectations see it.
+
+use crate::{Report, Tried, Verdict};
+use std::path::PathBuf;
+
+/// Which cases a law was tried on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draw {
+    /// Those of the test's own seed and number: what the expectations pin.
+    Own,
+    /// Others, because `--seed` or `--cases` was given. Luck may then decide a law, or leave it undecided.
+    Other,
+}
+
+/// What the case of a declared failure showed when the law was tried on it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// The law is broken.
+    Fails,
+    /// The trainer failed with this error.
+    Errors(String),
+    /// The law is kept, on a case that could have told a violation.
+    Passes,
+    /// The law could not be tried on it, for this reason.
+    Untried(String),
+}
+
+impl Replay {
+    /// Of a law that was tried on the declared case.
+    #[must_use]
+    pub fn of(tried: &Tried) -> Self {
+        if !tried.violations().is_empty() {
+            Self::Fails
+        } else if let Some(error) = tried.error() {
+            Self::Errors(error.to_string())
+        } else if let Some(what) = tried.unsupported() {
+            Self::Untried(format!("the trainer lacks {what}"))
+        } else if tried.tells() {
+            Self::Passes
+        } else {
+            Self::Untried("the law has nothing to compare on it, or the trainer does not take its batch".to_owned())
+        }
+    }
+}
+
+/// Whether a replay shows what was declared: a broken law or, where `error` is given, an error whose message contains it.
+pub(super) fn holds(error: Option<&str>, replay: &Replay) -> bool {
+    match (error, replay) {
+        (None, Replay::Fails) => true,
+        (Some(expected), Replay::Errors(found)) => found.contains(expected),
+        _ => false,
+    }
+}
+
+/// What a run found of one law.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Id of the law.
+    pub law: &'static str,
+    /// What was found, whatever was expected.
+    pub verdict: Verdict,
+    /// Why the law was not decided, or what the trainer failed with.
+    pub why: Option<String>,
+    /// Where the case that broke the law is kept.
+    pub case: Option<PathBuf>,
+    /// What the case of the declared failure showed; `None` where none is declared, or nothing was tried.
+    pub replay: Option<Replay>,
+    /// Which cases the law was tried on.
+    pub draw: Draw,
+}
+
+impl Outcome {
+    /// Of the report of a campaign.
+    #[must_use]
+    pub fn of(report: &Report, replay: Option<Replay>, draw: Draw) -> Self {
+        Self {
+            law: report.law.id(),
+            verdict: report.verdict,
+            why: report.reason.clone(),
+            case: report.failure.as_ref().and_then(|failure| failure.file.clone()),
+            replay,
+            draw,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comparisons::{Comparisons, Violation};
+    use lossproof_subject::SubjectError;
+
+    fn violated() -> Comparisons {
+        let mut comparisons = Comparisons::default();
+        comparisons.hold("loss", 0.0, 1.0, || Violation {
+            unit: "loss".to_owned(),
+            statement: "one loss is the other".to_owned(),
+            error: 1.0,
+            bound: 0.0,
+            pair: None,
+            ratio: None,
+        });
+        check
+    }
+
+    fn crash() -> SubjectError {
+        SubjectError::Failed { subject: "toy".to_owned(), message: "out of memory".to_owned() }
+    }
+
+    #[test]
+    fn a_replay_is_what_the_law_found() {
+        let broken = Tried { check: violated(), told: Ok(true) };
+        assert_eq!(Replay::of(&broken), Replay::Fails);
+        // What was computed before the trainer failed is wrong already.
+        let both = Tried { check: violated(), told: Err(crash().into()) };
+        assert_eq!(Replay::of(&both), Replay::Fails);
+        let crashed = Tried { comparisons: Comparisons::default(), told: Err(crash().into()) };
+        assert!(matches!(Replay::of(&crashed), Replay::Errors(said) if said.contains("out of memory")));
+        let kept = Tried { comparisons: Comparisons::default(), told: Ok(true) };
+        assert_eq!(Replay::of(&kept), Replay::Passes);
+    }
+
+    #[test]
+    fn a_case_that_could_not_have_told_a_violation_was_not_tried() {
+        let silent = Tried { comparisons: Comparisons::default(), told: Ok(false) };
+        assert!(matches!(Replay::of(&silent), Replay::Untried(_)));
+    }
+
+    #[test]
+    fn an_error_is_no_broken_law_and_a_broken_law_no_error() {
+        assert!(holds(None, &Replay::Fails));
+        assert!(!holds(None, &Replay::Errors("out of memory".to_owned())));
+        assert!(holds(Some("memory"), &Replay::Errors("out of memory".to_owned())));
+        assert!(!holds(Some("overflow"), &Replay::Errors("out of memory".to_owned())));
+        assert!(!holds(Some("memory"), &Replay::Fails));
+        for replay in [Replay::Passes, Replay::Untried("no".to_owned())] {
+            assert!(!holds(None, &replay) && !holds(Some(""), &replay), "{replay:?}");
+        }
+    }
+}

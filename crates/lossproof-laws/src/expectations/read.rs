@@ -1,0 +1,177 @@
+//! From the text of `lossproof.toml` to expectations that are consistent.
+
+use super::{ContentFault, DeclaredFailure, Expectations, ExpectationsError, SubjectExpectations};
+use crate::Law;
+use lossproof_cases::CaseFile;
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+use toml::Spanned;
+
+/// What a reason begins with that a draft left to be written.
+pub(super) const TO_BE_WRITTEN: &str = "TODO";
+
+/// Whether every declared failure must say why.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reasons {
+    /// It must.
+    Written,
+    /// A draft may have left the reason to be written.
+    Drafted,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tables {
+    #[serde(default)]
+    subject: BTreeMap<Spanned<String>, SubjectTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubjectTable {
+    #[serde(default)]
+    decides: Vec<Spanned<String>>,
+    #[serde(default)]
+    fails: Vec<FailureTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailureTable {
+    law: Spanned<String>,
+    reason: Spanned<String>,
+    case: Spanned<PathBuf>,
+    error: Option<Spanned<String>>,
+}
+
+/// A fault, and the bytes of the file it is in.
+struct Located {
+    bytes: Range<usize>,
+    fault: ContentFault,
+}
+
+impl Located {
+    fn at<T>(place: &Spanned<T>, fault: ContentFault) -> Self {
+        Self { bytes: place.span(), fault }
+    }
+}
+
+pub(super) fn read(path: &Path, reasons: Reasons) -> Result<Option<Expectations>, ExpectationsError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ExpectationsError::Read { path: path.to_owned(), source }),
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    match subjects(&text, folder, reasons) {
+        Ok(subjects) => Ok(Some(Expectations { path: path.to_owned(), subjects })),
+        Err(Located { bytes, fault }) => Err(ExpectationsError::Content {
+            path: path.to_owned(),
+            line: line(&text, bytes.start),
+            fault: Box::new(fault),
+        }),
+    }
+}
+
+/// The line that a byte is in, counted from 1.
+pub(super) fn line(text: &str, byte: usize) -> usize {
+    1 + text.bytes().take(byte).filter(|&byte| byte == b'\n').count()
+}
+
+fn subjects(
+    text: &str,
+    folder: &Path,
+    reasons: Reasons,
+) -> Result<BTreeMap<String, SubjectExpectations>, Located> {
+    let tables: Tables = toml::from_str(text).map_err(|error| Located {
+        bytes: error.span().unwrap_or_default(),
+        fault: ContentFault::Form(error.message().to_owned()),
+    })?;
+    let mut subjects = BTreeMap::new();
+    for (name, table) in tables.subject {
+        let line = line(text, name.span().start);
+        subjects.insert(name.into_inner(), subject(line, table, folder, reasons)?);
+    }
+    Ok(subjects)
+}
+
+fn subject(
+    line: usize,
+    table: SubjectTable,
+    folder: &Path,
+    reasons: Reasons,
+) -> Result<SubjectExpectations, Located> {
+    let mut expectations = SubjectExpectations { line, ..SubjectExpectations::default() };
+    for pinned in &table.decides {
+        let law = law(pinned)?;
+        if !expectations.decides.insert(law) {
+            return Err(Located::at(pinned, ContentFault::PinnedTwice { law }));
+        }
+    }
+    for declared in table.fails {
+        let law = law(&declared.law)?;
+        if expectations.decides.contains(law) {
+            return Err(Located::at(&declared.law, ContentFault::PinnedAndDeclared { law }));
+        }
+        if expectations.fails.contains_key(law) {
+            return Err(Located::at(&declared.law, ContentFault::DeclaredTwice { law }));
+        }
+        expectations.fails.insert(law, failure(law, declared, folder, reasons)?);
+    }
+    Ok(expectations)
+}
+
+fn law(id: &Spanned<String>) -> Result<&'static str, Located> {
+    match Law::named(id.as_ref()) {
+        Some(law) => Ok(law.id()),
+        None => Err(Located::at(id, ContentFault::UnknownLaw { law: id.as_ref().clone() })),
+    }
+}
+
+fn failure(
+    law: &'static str,
+    table: FailureTable,
+    folder: &Path,
+    reasons: Reasons,
+) -> Result<DeclaredFailure, Located> {
+    let reason = table.reason.as_ref().trim();
+    if reason.is_empty() {
+        return Err(Located::at(&table.reason, ContentFault::NoReason { law }));
+    }
+    if reasons == Reasons::Written && reason.starts_with(TO_BE_WRITTEN) {
+        let fault = ContentFault::DraftedReason { law, reason: reason.to_owned() };
+        return Err(Located::at(&table.reason, fault));
+    }
+    if let Some(error) = &table.error
+        && error.as_ref().trim().is_empty()
+    {
+        return Err(Located::at(error, ContentFault::NoError { law }));
+    }
+    if table.case.as_ref().is_absolute() {
+        return Err(Located::at(&table.case, ContentFault::AbsoluteCase { law }));
+    }
+    let path = folder.join(table.case.as_ref());
+    let kept = match CaseFile::read(&path) {
+        Ok(kept) => kept,
+        Err(source) => return Err(Located::at(&table.case, ContentFault::Case { law, path, source })),
+    };
+    if kept.law != law {
+        let fault = ContentFault::CaseOfAnotherLaw { law, path, found: kept.law };
+        return Err(Located::at(&table.case, fault));
+    }
+    Ok(DeclaredFailure {
+        reason: reason.to_owned(),
+        file: table.case.into_inner(),
+        case: kept.case,
+        error: table.error.map(Spanned::into_inner),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! A model whose logits are known in closed form, and its gradient with them.
+
+use crate::names::{BIAS, EMBEDDING, GAIN, head_of_its_own};
+use lossproof_spec::CompensatedSum;
+use lossproof_subject::{Tensor, TensorSet, TensorValues};
+
+/// The logits of a GPT-2 whose final gain is zero: every hidden state is the final bias b then, so at every position the
+/// logits are `z = E·b`, the embedding E being the head.
+///
+/// Nothing gets through a gain of zero, so of all parameters only E, b and the gain itself have a gradient: with `∂L/∂z`
+/// summed over positions that of E is `∂L/∂z ⊗ b`, and that of b is `Eᵀ·∂L/∂z`. No subject has to expose its logits for that.
+#[derive(Clone, Debug)]
+pub struct KnownLogits {
+    bias: Vec<f64>,
+    /// Row-major, one row for each token.
+    embedding: Vec<f64>,
+    logits: Vec<f64>,
+}
+
+/// The gradient of a model with known logits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownGradient {
+    /// That of the embedding, row-major.
+    pub embedding: Vec<f64>,
+    /// That of the final bias.
+    pub bias: Vec<f64>,
+}
+
+impl KnownLogits {
+    /// Replaces the final gain of `parameters` by zero and their final bias by this one. `None` where they are not those of a
+    /// GPT-2 whose head is the embedding, or the bias has another width.
+    pub fn impose(parameters: &mut TensorSet, bias: Vec<f64>) -> Option<Self> {
+        // A head of its own has logits of its own.
+        if head_of_its_own(parameters.keys()) {
+            return None;
+        }
+        let width = bias.len();
+        let replace = |parameters: &mut TensorSet, name: &str, values: Vec<f64>| {
+            let shape = parameters.get(name)?.shape().to_vec();
+            let tensor = Tensor::new(shape, TensorValues::F64(values)).ok()?;
+            parameters.insert(name.to_owned(), tensor)
+        };
+        replace(parameters, GAIN, vec![0.0; width])?;
+        replace(parameters, BIAS, bias.clone())?;
+        let embedding = parameters.get(EMBEDDING)?.to_f64();
+        let product = |row: &[f64]| row.iter().zip(&bias).map(|(e, b)| e * b).collect::<CompensatedSum>();
+        let logits = embedding.chunks_exact(width.max(1)).map(|row| product(row).value()).collect();
+        Some(Self { bias, embedding, logits })
+    }
+
+    /// The logits, the same at every position: one for each token of the vocabulary.
+    #[must_use]
+    pub fn logits(&self) -> &[f64] {
+        &self.logits
+    }
+
+    /// The final bias b, which is the hidden state at every position.
+    #[must_use]
+    pub fn bias(&self) -> &[f64] {
+        &self.bias
+    }
+
+    /// The rows of the embedding, one for each token of the vocabulary.
+    pub fn embedding_rows(&self) -> impl Iterator<Item = &[f64]> {
+        self.embedding.chunks_exact(self.bias.len().max(1))
+    }
+
+    /// The gradient of embedding and bias from that by each logit, summed over positions.
+    #[must_use]
+    pub fn gradient(&self, by_logit: &[f64]) -> KnownGradient {
+        let embedding = by_logit.iter().flat_map(|g| self.bias.iter().map(move |b| g * b)).collect();
+        let mut bias = vec![0.0; self.bias.len()];
+        for (row, g) in self.embedding_rows().zip(by_logit) {
+            for (sum, e) in bias.iter_mut().zip(row) {
+                *sum += g * e;
+            }
+        }
+        KnownGradient { embedding, bias }
+    }
+
+    /// The gradient by each logit, summed over positions, from that of the embedding: the way back from
+    /// [`gradient`](Self::gradient).
+    #[must_use]
+    pub fn by_logit(&self, embedding: &[f64]) -> Vec<f64> {
+        let square: f64 = self.bias.iter().map(|b| b * b).sum();
+        let along = |row: &[f64]| row.iter().zip(&self.bias).map(|(g, b)| g * b).sum::<f64>() / square;
+        embedding.chunks_exact(self.bias.len().max(1)).map(along).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(shape: &[usize], values: &[f64]) -> Tensor {
+        Tensor::new(shape.to_vec(), TensorValues::F64(values.to_vec())).expect("as many values")
+    }
+
+    fn parameters() -> TensorSet {
+        TensorSet::from([
+            (EMBEDDING.to_owned(), tensor(&[3, 2], &[1.0, 0.5, -2.0, 0.25, 0.0, 3.0])),
+            (GAIN.to_owned(), tensor(&[2], &[1.0, 1.0])),
+            (BIAS.to_owned(), tensor(&[2], &[0.0, 0.0])),
+        ])
+    }
+
+    #[test]
+    fn logits_are_the_embedding_times_the_bias() {
+        let mut parameters = parameters();
+        let known = KnownLogits::impose(&mut parameters, vec![2.0, -4.0]).expect("a GPT-2's parameters");
+        assert_eq!(known.logits(), [0.0, -5.0, -12.0]);
+        assert_eq!(parameters[GAIN].to_f64(), [0.0, 0.0]);
+        assert_eq!(parameters[BIAS].to_f64(), [2.0, -4.0]);
+    }
+
+    #[test]
+    fn the_gradient_by_logit_is_found_again() {
+        let known = KnownLogits::impose(&mut parameters(), vec![2.0, -4.0]).expect("a GPT-2's parameters");
+        let gradient = known.gradient(&[0.5, -0.25, -0.25]);
+        assert_eq!(gradient.embedding, [1.0, -2.0, -0.5, 1.0, -0.5, 1.0]);
+        assert_eq!(gradient.bias, [1.0, -0.5625]);
+        assert_eq!(known.by_logit(&gradient.embedding), [0.5, -0.25, -0.25]);
+    }
+
+    #[test]
+    fn what_is_no_gpt2_with_a_tied_head_has_no_known_logits() {
+        let mut untied = parameters();
+        untied.insert("lm_head.weight".to_owned(), tensor(&[3, 2], &[0.0; 6]));
+        assert!(KnownLogits::impose(&mut untied, vec![2.0, -4.0]).is_none());
+        assert!(KnownLogits::impose(&mut parameters(), vec![1.0; 3]).is_none(), "another width");
+        let mut without = parameters();
+        without.remove(EMBEDDING);
+        assert!(KnownLogits::impose(&mut without, vec![2.0, -4.0]).is_none());
+    }
+}

@@ -1,0 +1,138 @@
+//! What a whole run says of one subject: counted, and what it certifies and does not.
+
+use crate::{Report, Verdict};
+use std::fmt;
+
+/// Laws of which one must pass for the scale of the gradient to be anchored: they know it from elsewhere than the subject's own
+/// gradients.
+const GRADIENT_ANCHORS: &[&str] = &["closed-form-gradient", "finite-differences"];
+
+/// The same for the scale of the loss.
+const LOSS_ANCHORS: &[&str] = &["token-loss", "uniform-logits", "finite-differences"];
+
+/// Groups of clauses in `docs/SPEC.md`, by the number before the point.
+const GROUPS: &[(&str, &str)] = &[
+    ("1", "the token loss"),
+    ("2", "reductions"),
+    ("3", "ignored labels and padding"),
+    ("4", "gradient accumulation"),
+    ("5", "ranks"),
+    ("6", "the model"),
+    ("7", "the optimizer step"),
+    ("8", "validation"),
+];
+
+/// The reports of one subject, put together.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// What the subject is called.
+    pub subject: String,
+    /// Laws with this verdict, in the order of [`Verdict::ALL`].
+    counts: Vec<usize>,
+    /// The weakest power of any law that passed.
+    power: Option<f64>,
+    anchors: Vec<&'static str>,
+    /// What no law that passed looks at, by name.
+    pub not_covered: Vec<String>,
+}
+
+impl Summary {
+    /// Of a subject's reports, each with its verdict after expectations.
+    pub fn new<'a>(subject: &str, reports: impl IntoIterator<Item = (&'a Report, Verdict)>) -> Self {
+        let mut counts = vec![0; Verdict::ALL.len()];
+        let (mut power, mut anchors, mut groups) = (None::<f64>, Vec::new(), Vec::new());
+        for (report, verdict) in reports {
+            counts[verdict as usize] += 1;
+            if verdict != Verdict::Pass {
+                continue;
+            }
+            if let Some(own) = report.power {
+                power = Some(power.map_or(own, |weakest: f64| weakest.max(own)));
+            }
+            let law = report.law.id();
+            if GRADIENT_ANCHORS.contains(&law) || LOSS_ANCHORS.contains(&law) {
+                anchors.push(law);
+            }
+            groups.extend(report.law.clauses().filter_map(|clause| clause.id.split('.').next()));
+        }
+        let mut not_covered = Vec::new();
+        for (anchoring, what) in [
+            (LOSS_ANCHORS, "the scale of the loss (no law that knows it from elsewhere passed)"),
+            (GRADIENT_ANCHORS, "the scale of the gradient (no law that knows it from elsewhere passed)"),
+        ] {
+            if !anchors.iter().any(|law| anchoring.contains(law)) {
+                not_covered.push(what.to_owned());
+            }
+        }
+        for (group, what) in GROUPS {
+            if !groups.contains(group) {
+                not_covered.push((*what).to_owned());
+            }
+        }
+        // Every law compares a trainer with itself or with closed forms of its head.
+        not_covered.push(
+            "the architecture between embedding and head (hold it to a second implementation)".to_owned(),
+        );
+        Self { subject: subject.to_owned(), counts, power, anchors, not_covered }
+    }
+
+    /// Laws with this verdict.
+    #[must_use]
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.counts[verdict as usize]
+    }
+
+    /// Laws that were decided, one way or the other.
+    #[must_use]
+    pub fn decided(&self) -> usize {
+        let decided = |verdict: &&Verdict| verdict.decides();
+        Verdict::ALL.iter().filter(decided).map(|&verdict| self.count(verdict)).sum()
+    }
+
+    /// Whether something passed, or failed as declared, and nothing is red.
+    #[must_use]
+    pub fn is_green(&self) -> bool {
+        let red =
+            Verdict::ALL.iter().filter(|verdict| verdict.is_red()).any(|&verdict| self.count(verdict) > 0);
+        !red && self.count(Verdict::Pass) + self.count(Verdict::ExpectedFailure) > 0
+    }
+
+    /// What a green certifies, in one sentence.
+    #[must_use]
+    pub fn certifies(&self) -> String {
+        let laws = self.count(Verdict::Pass);
+        let power = match self.power {
+            Some(power) if power.is_finite() => format!("to a relative error of {power:.1e}"),
+            _ => "with no power to speak of".to_owned(),
+        };
+        let anchors = match self.anchors.as_slice() {
+            [] => "without an anchor".to_owned(),
+            anchors => format!("anchored by {}", anchors.join(", ")),
+        };
+        format!("{laws} laws hold {power}, {anchors}")
+    }
+}
+
+/// One line of counts, one of what is certified, one of what is not.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} decided ({} passed, {} failed, {} failed as expected, {} passed unexpectedly), {} unsupported, \
+             {} unchecked, {} errored",
+            self.subject,
+            self.decided(),
+            self.count(Verdict::Pass),
+            self.count(Verdict::Fail),
+            self.count(Verdict::ExpectedFailure),
+            self.count(Verdict::UnexpectedPass),
+            self.count(Verdict::Unsupported),
+            self.count(Verdict::Unchecked),
+            self.count(Verdict::Errored),
+        )?;
+        if self.count(Verdict::Pass) > 0 {
+            write!(f, "\n  certified: {}", self.certifies())?;
+        }
+        write!(f, "\n  not covered: {}", self.not_covered.join("; "))
+    }
+}

@@ -1,0 +1,365 @@
+//! A subject behind which nothing else needs to doubt the form of an answer.
+//!
+//! Everything that uses a trainer goes through [`Checked`]: laws, diagnosis, verification, traces. It validates what comes out
+//! (names, shapes, order, element types, counts, finiteness, refusals inside the declared limits) and lets neither a panic nor
+//! a hang through. The first [`Breach`] is kept, so that it is not lost where somebody goes on after an error.
+
+mod sink;
+
+use crate::{
+    Breach, Call, Evaluated, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps,
+    ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
+    UpstreamWeights, Watchdog,
+};
+use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer, TokenWeights};
+use sink::CheckedSink;
+use std::{
+    any::Any,
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// A subject whose answers are validated.
+pub struct Checked<'a> {
+    inner: &'a mut (dyn Subject + 'a),
+    info: SubjectInfo,
+    parameters: Vec<ParameterInfo>,
+    offered: Offered,
+    watchdog: Watchdog,
+    breach: Option<Breach>,
+}
+
+/// Which capabilities the subject has.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each capability")]
+struct Offered {
+    parameter_loading: bool,
+    token_losses: bool,
+    upstream_weights: bool,
+    optimizer_steps: bool,
+    evaluation: bool,
+}
+
+impl<'a> Checked<'a> {
+    /// Checks a subject from now on, under the default [`Watchdog`].
+    ///
+    /// # Errors
+    /// When it cannot even say what it is: `info`, `parameters` or a capability panics, or a parameter is listed twice.
+    pub fn new(inner: &'a mut (dyn Subject + 'a)) -> Result<Self, Breach> {
+        Self::watched(inner, Watchdog::default())
+    }
+
+    /// Checks a subject from now on, under this watchdog.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn watched(inner: &'a mut (dyn Subject + 'a), watchdog: Watchdog) -> Result<Self, Breach> {
+        let info = guarded(&watchdog, "the subject", Call::Info, || inner.info())?;
+        let name = info.name.clone();
+        let parameters = guarded(&watchdog, &name, Call::Parameters, || inner.parameters())?;
+        let mut names = BTreeSet::new();
+        if let Some(twice) = parameters.iter().find(|parameter| !names.insert(&parameter.name)) {
+            return Err(Breach::RepeatedParameter { name: twice.name.clone() });
+        }
+        let call = Call::Capability("a capability");
+        let offered = guarded(&watchdog, &name, call, || Offered {
+            parameter_loading: inner.parameter_loading().is_some(),
+            token_losses: inner.token_losses().is_some(),
+            upstream_weights: inner.upstream_weights().is_some(),
+            optimizer_steps: inner.optimizer_steps().is_some(),
+            evaluation: inner.evaluation().is_some(),
+        })?;
+        Ok(Self { inner, info, parameters, offered, watchdog, breach: None })
+    }
+
+    /// The first breach since the last call of this function.
+    pub fn take_breach(&mut self) -> Option<Breach> {
+        self.breach.take()
+    }
+
+    /// Keeps a breach, the first of them, and hands this one on.
+    fn breached(&mut self, breach: Breach) -> Breach {
+        self.breach.get_or_insert_with(|| breach.clone());
+        breach
+    }
+
+    /// Carries out a call: no panic and no hang gets through.
+    fn call<T>(&mut self, call: Call, run: impl FnOnce(&mut (dyn Subject + 'a)) -> T) -> Result<T, Breach> {
+        let inner = &mut *self.inner;
+        let answer = guarded(&self.watchdog, &self.info.name, call, || run(inner));
+        answer.map_err(|breach| self.breached(breach))
+    }
+
+    /// An answer, unless it is a refusal of what the card says the subject takes.
+    fn accepted<T>(&mut self, call: Call, answer: Result<T, SubjectError>) -> Result<T, SubjectError> {
+        match answer {
+            Err(
+                error @ (SubjectError::Limit { .. }
+                | SubjectError::TooMany { .. }
+                | SubjectError::Kind { .. }),
+            ) => Err(self.breached(Breach::Refused { call, message: error.to_string() }).into()),
+            answer => answer,
+        }
+    }
+
+    /// A call that hands tensors to a sink.
+    fn tensors<T>(
+        &mut self,
+        call: Call,
+        sink: &mut dyn GradientSink,
+        finite: bool,
+        run: impl FnOnce(&mut (dyn Subject + 'a), &mut dyn GradientSink) -> Result<T, SubjectError>,
+    ) -> Result<T, SubjectError> {
+        let mut sink = CheckedSink::new(sink, call, &self.parameters, self.info.dtype, finite);
+        let inner = &mut *self.inner;
+        let answer = guarded(&self.watchdog, &self.info.name, call, || run(inner, &mut sink));
+        let succeeded = matches!(answer, Ok(Ok(_)));
+        let breach = sink.finish(succeeded);
+        let answer = answer.map_err(|panicked| self.breached(panicked))?;
+        if let Some(breach) = breach {
+            return Err(self.breached(breach).into());
+        }
+        self.accepted(call, answer)
+    }
+
+    /// Whether every group of a batch has weights under the spec in force, so that every number must be finite.
+    fn weighs(&self, batch: &GlobalBatch) -> bool {
+        TokenWeights::new(&self.info.spec, &batch.layout()).is_ok()
+    }
+
+    /// Holds an observation to the batch it is of.
+    fn observed(
+        &mut self,
+        call: Call,
+        batch: &GlobalBatch,
+        of: &Observation,
+        finite: bool,
+    ) -> Result<(), Breach> {
+        let found = of.token_losses.as_ref().map(Vec::len);
+        let expected = batch.layout().supervised();
+        if let Some(found) = found.filter(|&found| found != expected) {
+            let what = "reported token losses, one for each supervised token";
+            return Err(self.breached(Breach::Count { call, what, found, expected }));
+        }
+        if finite && !of.loss.is_finite() {
+            return Err(self.breached(Breach::NotFinite { call, what: "a loss".to_owned() }));
+        }
+        Ok(())
+    }
+
+    fn lacks(&mut self, name: &'static str) -> SubjectError {
+        let call = Call::Capability(name);
+        self.breached(Breach::Changed { call, what: "the capability is gone".to_owned() }).into()
+    }
+}
+
+/// Runs a call under the watchdog, and turns a panic into a breach.
+fn guarded<T>(watchdog: &Watchdog, subject: &str, call: Call, run: impl FnOnce() -> T) -> Result<T, Breach> {
+    let watched = watchdog.watch(subject, call);
+    // After a panic the subject is asked again only for what is reset before.
+    let answer = catch_unwind(AssertUnwindSafe(run));
+    drop(watched);
+    answer.map_err(|panic| Breach::Panicked { call, message: message(&*panic) })
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "without a message".to_owned())
+}
+
+impl Subject for Checked<'_> {
+    fn info(&self) -> SubjectInfo {
+        self.info.clone()
+    }
+
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        self.parameters.clone()
+    }
+
+    fn reset(&mut self) -> Result<(), SubjectError> {
+        self.call(Call::Reset, <dyn Subject>::reset)??;
+        let now = self.call(Call::Info, |subject| subject.info())?;
+        let spec = self.info.spec;
+        if (SubjectInfo { spec, ..now.clone() }) != self.info {
+            let what = format!("{:?}, and it was {:?}", now, self.info);
+            return Err(self.breached(Breach::Changed { call: Call::Info, what }).into());
+        }
+        let parameters = self.call(Call::Parameters, |subject| subject.parameters())?;
+        if parameters != self.parameters {
+            let what = format!("{} parameters, and they were {}", parameters.len(), self.parameters.len());
+            return Err(self.breached(Breach::Changed { call: Call::Parameters, what }).into());
+        }
+        Ok(())
+    }
+
+    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
+        let refused = |info: &SubjectInfo| Unsupported { subject: info.name.clone(), what: spec.to_string() };
+        match self.call(Call::Configure, |subject| subject.configure(spec)) {
+            // The breach is kept, and ends what is being done.
+            Err(_) => return Err(refused(&self.info)),
+            Ok(answer) => answer?,
+        }
+        self.info.spec = *spec;
+        if let Ok(now) = self.call(Call::Info, |subject| subject.info())
+            && now.spec != *spec
+        {
+            let (accepted, in_force) = (Box::new(*spec), Box::new(now.spec));
+            self.breached(Breach::NotInForce { accepted, in_force });
+        }
+        Ok(())
+    }
+
+    fn accumulate(
+        &mut self,
+        batch: &GlobalBatch,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        self.info.limits.check(batch)?;
+        let finite = self.weighs(batch);
+        let observation = self
+            .tensors(Call::Accumulate, gradients, finite, |subject, sink| subject.accumulate(batch, sink))?;
+        self.observed(Call::Accumulate, batch, &observation, finite)?;
+        Ok(observation)
+    }
+
+    fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters> {
+        if self.offered.parameter_loading { Some(self) } else { None }
+    }
+
+    fn token_losses(&mut self) -> Option<&mut dyn TokenLosses> {
+        if self.offered.token_losses { Some(self) } else { None }
+    }
+
+    fn upstream_weights(&mut self) -> Option<&mut dyn UpstreamWeights> {
+        if self.offered.upstream_weights { Some(self) } else { None }
+    }
+
+    fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
+        if self.offered.optimizer_steps { Some(self) } else { None }
+    }
+
+    fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
+        if self.offered.evaluation { Some(self) } else { None }
+    }
+}
+
+impl LoadParameters for Checked<'_> {
+    fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
+        let answer = self
+            .call(Call::Load, |subject| subject.parameter_loading().map(|loader| loader.load(parameters)))?;
+        let answer = answer.ok_or_else(|| self.lacks("parameter_loading"))?;
+        let fits = parameters.len() == self.parameters.len()
+            && self
+                .parameters
+                .iter()
+                .all(|own| parameters.get(&own.name).is_some_and(|t| t.shape() == own.shape));
+        match answer {
+            Err(error) if fits => {
+                let message = error.to_string();
+                Err(self.breached(Breach::Refused { call: Call::Load, message }).into())
+            }
+            answer => answer,
+        }
+    }
+
+    fn set(&mut self, name: &str, values: &[f64]) -> Result<(), SubjectError> {
+        let answer = self
+            .call(Call::Set, |subject| subject.parameter_loading().map(|loader| loader.set(name, values)))?;
+        answer.ok_or_else(|| self.lacks("parameter_loading"))?
+    }
+}
+
+impl TokenLosses for Checked<'_> {
+    fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError> {
+        self.info.limits.check(batch)?;
+        let call = Call::Evaluate;
+        let answer =
+            self.call(call, |subject| subject.token_losses().map(|evaluator| evaluator.evaluate(batch)))?;
+        let answer = answer.ok_or_else(|| self.lacks("token_losses"))?;
+        let losses = self.accepted(call, answer)?;
+        let (found, expected) = (losses.len(), batch.predictions().count());
+        if found != expected {
+            let what = "token losses, one for each prediction";
+            return Err(self.breached(Breach::Count { call, what, found, expected }).into());
+        }
+        if let Some(index) = losses.iter().position(|loss| !loss.is_finite()) {
+            let what = format!("a token loss (prediction {index})");
+            return Err(self.breached(Breach::NotFinite { call, what }).into());
+        }
+        Ok(losses)
+    }
+}
+
+impl UpstreamWeights for Checked<'_> {
+    fn backward(
+        &mut self,
+        batch: &GlobalBatch,
+        weights: &[f64],
+        gradients: &mut dyn GradientSink,
+    ) -> Result<f64, SubjectError> {
+        self.info.limits.check(batch)?;
+        let finite = weights.iter().all(|weight| weight.is_finite());
+        let lacking = SubjectError::Failed {
+            subject: self.info.name.clone(),
+            message: "the capability upstream_weights is gone".to_owned(),
+        };
+        let call = Call::Backward;
+        let loss = self.tensors(call, gradients, finite, |subject, sink| {
+            subject.upstream_weights().ok_or(lacking)?.backward(batch, weights, sink)
+        })?;
+        if finite && !loss.is_finite() {
+            return Err(self.breached(Breach::NotFinite { call, what: "a weighted loss".to_owned() }).into());
+        }
+        Ok(loss)
+    }
+}
+
+impl OptimizerSteps for Checked<'_> {
+    fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
+        let answer =
+            self.call(Call::Start, |subject| subject.optimizer_steps().map(|steps| steps.start(optimizer)));
+        if let Ok(Some(answer)) = answer {
+            return answer;
+        }
+        Err(Unsupported { subject: self.info.name.clone(), what: "optimizer steps".to_owned() })
+    }
+
+    fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
+        self.info.limits.check(batch)?;
+        let call = Call::Step;
+        let answer = self.call(call, |subject| subject.optimizer_steps().map(|steps| steps.step(batch)))?;
+        let answer = answer.ok_or_else(|| self.lacks("optimizer_steps"))?;
+        let report = self.accepted(call, answer)?;
+        let (found, expected) = (report.tensor_norms.len(), self.parameters.len());
+        if found != expected {
+            let what = "norms, one for each parameter";
+            return Err(self.breached(Breach::Count { call, what, found, expected }).into());
+        }
+        let finite = self.weighs(batch);
+        self.observed(call, batch, &report.observation, finite)?;
+        Ok(report)
+    }
+
+    fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
+        let lacking = SubjectError::Failed {
+            subject: self.info.name.clone(),
+            message: "the capability optimizer_steps is gone".to_owned(),
+        };
+        self.tensors(Call::Read, parameters, false, |subject, sink| {
+            subject.optimizer_steps().ok_or(lacking)?.read(sink)
+        })
+    }
+}
+
+impl Evaluation for Checked<'_> {
+    fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, SubjectError> {
+        let call = Call::Validate;
+        let answer =
+            self.call(call, |subject| subject.evaluation().map(|evaluation| evaluation.validate(batches)))?;
+        let answer = answer.ok_or_else(|| self.lacks("evaluation"))?;
+        let batches = batches.iter().cloned().map(GlobalBatch::of_micro_batch);
+        let inside = batches.map(|batch| self.info.limits.check(&batch)).all(|checked| checked.is_ok());
+        if inside { self.accepted(call, answer) } else { answer }
+    }
+}
