@@ -198,7 +198,7 @@ impl Campaign {
             let (tried, tape) = attempt(law, &mut subject.borrow_mut(), &kept.case, &facts.at(turn));
             if broken(&tried) {
                 let mut failure = failure(kept.case, &tried, Some(file));
-                failure.diagnosis = self.diagnose(&mut *subject.borrow_mut());
+                failure.diagnosis = self.diagnose(subject.borrow_mut().inner());
                 return Ok(tally.into_inner().report(law, &facts, Some(failure), self.control));
             }
             tally.borrow_mut().add(tried, Taped { case: kept.case, tape, turn });
@@ -225,7 +225,7 @@ impl Campaign {
                 let turn = tally.borrow().cases;
                 let (tried, _) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
                 let mut failure = failure(case, &tried, None);
-                failure.diagnosis = self.diagnose(&mut *subject.borrow_mut());
+                failure.diagnosis = self.diagnose(subject.borrow_mut().inner());
                 if let Some(directory) = &self.files {
                     match write(directory, law, &failure) {
                         Ok(file) => failure.file = Some(file),

@@ -204,7 +204,10 @@ impl Trial<'_> {
         // Zero on both sides is as it should be, and tells nothing.
         if actual.abs() + expected.abs() <= 0.0 {
             self.comparisons.hold(unit, bound, 0.0, violation);
-            self.comparisons.require(unit);
+            // Where there is something to be relative to, there should have been something to compare.
+            if scale > 0.0 {
+                self.comparisons.require(unit);
+            }
         } else {
             self.comparisons.compare(unit, bound, actual.abs() / scale, error, violation);
         }

@@ -31,7 +31,11 @@ pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts
         let found = match unit.control {
             Control::Factor => fails_by(tape, answer, name, 1.0 + CONTROL * unit.power, &fails),
             Control::Zero => fails_by(tape, answer, name, 0.0, &fails),
-            Control::Any => fails(answer, Change::Everything),
+            Control::Any => {
+                fails(answer, Change::Everything)
+                    || fails(answer, Change::Nothing)
+                    || tape.former(answer).any(|former| fails(answer, Change::Like(former)))
+            }
         };
         if found {
             return true;

@@ -12,6 +12,7 @@ use lossproof_subject::{
     ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tee, Tensor, TensorSet, TensorValues,
     TokenLosses, Unsupported, UpstreamWeights,
 };
+use std::mem::discriminant;
 
 /// What a subject was asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +66,13 @@ impl Tape {
         self.answers.len()
     }
 
-    /// The blocks of this name among the tensors of an answer.
+    /// The answers before this one that are of its kind, the last first.
+    pub(crate) fn former(&self, answer: usize) -> impl Iterator<Item = usize> {
+        let kind = discriminant(&self.answers[answer].1);
+        (0..answer).rev().filter(move |&former| discriminant(&self.answers[former].1) == kind)
+    }
+
+    /// The block of this name among the tensors of an answer.
     pub(crate) fn block(&self, answer: usize, name: &str) -> Option<Block> {
         let batch = match &self.answers[answer].0 {
             Question::Accumulate(_, batch) | Question::Backward(_, batch, _) => batch,
@@ -278,6 +285,10 @@ pub(crate) enum Change {
     Number(usize, f64),
     /// Everything is another: each value becomes 1.5 times itself plus a thousandth, what was skipped was not.
     Everything,
+    /// Everything is zero.
+    Nothing,
+    /// The answer is that other one, of the same kind.
+    Like(usize),
 }
 
 /// The kinds of numbers that an answer can have beside tensors: the loss, token losses, the norm of the gradient, the norms of the
@@ -305,7 +316,11 @@ impl Change {
                 });
             }
             (Self::Number(kind, factor), answer) => number(answer, *kind, |value| value * factor),
-            (Self::Everything, answer) => everything(answer, tape),
+            (Self::Everything, answer) => {
+                let other = |value: f64| if value.is_finite() { 1.5 * value + 1e-3 } else { 0.0 };
+                everything(answer, tape, other);
+            }
+            (Self::Nothing, answer) => everything(answer, tape, |_| 0.0),
             _ => {}
         }
     }
@@ -352,8 +367,8 @@ fn number(answer: &mut Answer, kind: usize, change: impl Fn(f64) -> f64) {
     }
 }
 
-fn everything(answer: &mut Answer, tape: &Tape) {
-    let other = |value: f64| if value.is_finite() { 1.5 * value + 1e-3 } else { 0.0 };
+/// Changes every value of an answer, and what it says besides.
+fn everything(answer: &mut Answer, tape: &Tape, other: impl Fn(f64) -> f64) {
     if let Answer::Empty(_) = answer {
         let zero = |parameter: &ParameterInfo| {
             let values = TensorValues::F64(vec![0.0; parameter.shape.iter().product()]);
@@ -364,7 +379,7 @@ fn everything(answer: &mut Answer, tape: &Tape) {
         return;
     }
     for kind in 0..NUMBERS {
-        number(answer, kind, other);
+        number(answer, kind, &other);
     }
     if let Answer::Stepped(report) = answer {
         report.skipped = !report.skipped;
@@ -407,6 +422,9 @@ impl<'a> Playback<'a> {
         self.given[index] = true;
         let mut answer = self.tape.answers[index].1.clone();
         if index == self.changed.0 {
+            if let Change::Like(other) = self.changed.1 {
+                answer = self.tape.answers[other].1.clone();
+            }
             self.changed.1.of(&mut answer, self.tape);
         }
         if let Answer::Empty(empty) = answer { Err(empty.into()) } else { Ok(answer) }

@@ -109,10 +109,11 @@ pub(crate) fn weight_tying(trial: &mut Trial<'_>) -> CaseOutcome {
     let scale = norm(&head) * (twins.half as f64).sqrt();
     let what =
         "the head's part of the embedding's gradient: the lower half of the vocabulary and what undoes it";
-    trial.elements(what, "head part", bound, &lower, &upper, scale);
+    trial.elements(what, EMBEDDING, bound, &lower, &upper, scale);
     let threshold = bound * norm(&of_low);
     for (part, what) in [(norm(&head), "the head's part"), (norm(&input), "the input's part")] {
-        trial.fact(part > threshold, || format!("{what} of the embedding's gradient is missing"));
+        let size = if part > threshold { part } else { 0.0 };
+        trial.present(EMBEDDING, size, || format!("{what} of the embedding's gradient is missing"));
     }
     trial.derivative_of(EMBEDDING, &twins.batch).map(|_| true)
 }
