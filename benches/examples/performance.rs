@@ -52,9 +52,9 @@ fn head() -> Result<String, Box<dyn Error>> {
     });
     let cores = std::thread::available_parallelism()?;
     Ok(format!(
-        "# Performance\n\nMeasured by one run of `cargo run -p lossproof-benches --bin performance -- --write`, which wrote this \
-         page: {}, {cores} cores,\nversion {}. Each ratio is of medians of alternating runs in one process; absolute times are \
-         there to give an idea.\n",
+        "# Performance\n\nMeasured by one run of `cargo run -p lossproof-benches --example performance -- --write`, which wrote \
+         this\npage: {}, {cores} cores, version {}. Each ratio is of medians of alternating runs in one process; absolute times \
+         are\nthere to give an idea.\n",
         processor.as_deref().unwrap_or("a processor without a name"),
         env!("CARGO_PKG_VERSION"),
     ))

@@ -69,7 +69,7 @@ fn streamed(reference: Make, oracle: Make, truth: Option<Make>) -> Report {
 }
 
 /// Makes a subject and loads the parameters through whatever is broken about it.
-fn loaded(make: Make, dtype: Dtype) -> verify::Make<'static> {
+fn loaded(make: Make, dtype: Dtype) -> lossproof_verify::Make<'static> {
     Box::new(move |source| {
         let mut subject = make(dtype);
         load_all(&mut *subject, &*source)?;

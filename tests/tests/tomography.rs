@@ -372,12 +372,12 @@ fn a_trainer_that_logs_one_loss_and_optimises_another_is_caught() {
 }
 
 /// Takes optimizer steps, and shows nothing but parameters.
-struct Steps {
+struct NanoSteps {
     trainer: Door,
     learning_rate: f64,
 }
 
-impl SgdTrainer for Steps {
+impl SgdTrainer for NanoSteps {
     fn info(&self) -> SubjectInfo {
         self.trainer.info()
     }
@@ -420,14 +420,14 @@ fn weights_show_in_parameters_before_and_after_a_step() {
         (at_probe(theirs(CONFIG, Dtype::F32)), 1e-5),
         (at_probe(ours(CONFIG, Dtype::F32)), 1e-5),
     ] {
-        let steps = Steps { trainer: subject, learning_rate: 2.0_f64.powi(40) };
+        let steps = NanoSteps { trainer: subject, learning_rate: 2.0_f64.powi(40) };
         let mut subject: Door = Box::new(GradientsFromSgd::new(steps).unwrap());
         let observed = observed(&mut subject, &spec, &batch);
         let tomogram = recover(&basis, &observed.gradient, &observed.precision).unwrap();
         assert!(tomogram.is_explained(), "{tomogram}");
         assert_weights(&tomogram, &expected(&spec, &batch), within);
     }
-    let steps = Steps { trainer: at_probe(ours(CONFIG, Dtype::F32)), learning_rate: 2.0_f64.powi(-4) };
+    let steps = NanoSteps { trainer: at_probe(ours(CONFIG, Dtype::F32)), learning_rate: 2.0_f64.powi(-4) };
     let mut subject = GradientsFromSgd::new(steps).unwrap();
     let error = subject.accumulate(&batch, &mut Collect::default()).unwrap_err();
     assert!(error.to_string().contains("lost to rounding"), "{error}");

@@ -2,12 +2,12 @@
 //! seen.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lossproof::assert_trace;
 use lossproof_gpt2::{Config, gpt2_initial};
 use lossproof_spec::{
     Adam, Clip, Decayed, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule, Sequence,
 };
 use lossproof_tests::{ByHand, Door, Mistake, error_model, ours, text_batches, theirs};
+use lossproof_trace::assert_trace;
 use lossproof_trace::{
     Difference, Numbers, Plan, Quantity, Segment, Step, Tolerance, Trace, compare, record,
 };

@@ -67,6 +67,7 @@ pub fn relabel(
 }
 
 /// The batch with a label wherever one can be scored.
+#[must_use]
 pub fn supervised_everywhere(batch: &GlobalBatch) -> GlobalBatch {
     batch.map_sequences(|sequence| relabel(sequence, |fields, at| Some(fields.targets[at])))
 }

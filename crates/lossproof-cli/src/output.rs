@@ -18,21 +18,41 @@ pub(crate) fn print(text: &str) -> miette::Result<()> {
     }
 }
 
+/// The directory that a file lies in.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes a file atomically: whole or not at all.
 ///
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn write(path: &Path, content: &[u8]) -> miette::Result<()> {
     let write = || -> io::Result<()> {
-        let directory =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(directory(path))?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())
     };
     write().into_diagnostic().wrap_err_with(|| format!("could not write {}", path.display()))
+}
+
+/// Finds out whether a file could be written, before the work whose report it is to hold: another file is made beside it and
+/// removed again. Without a file there is nothing to find out.
+///
+/// # Errors
+/// When it could not.
+#[cfg(all(feature = "reference", feature = "torch"))]
+pub(crate) fn check_writable(path: Option<&Path>) -> miette::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let check = || -> io::Result<()> {
+        if path.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        tempfile::NamedTempFile::new_in(directory(path))?.close()
+    };
+    check().into_diagnostic().wrap_err_with(|| format!("could not write {}", path.display()))
 }
 
 /// Writes a report as JSON, atomically.

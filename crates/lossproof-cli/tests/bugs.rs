@@ -46,7 +46,7 @@ fn one_fault_is_told_with_its_evidence_and_written_as_json() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("faults.json");
     let path = file.to_str().expect("a path");
-    let (printed, code) = lossproof(&["faults", "--only", "rank-local-token-mean", "--json", path]);
+    let (printed, code) = lossproof(&["faults", "--fault", "rank-local-token-mean", "--json", path]);
     assert_eq!(code, Some(0), "{printed}");
     assert!(printed.contains("looks like rank-local-token-mean"), "{printed}");
     let report: serde_json::Value =
@@ -56,9 +56,24 @@ fn one_fault_is_told_with_its_evidence_and_written_as_json() {
     assert_eq!((&row["killed"], &row["place"]), (&true.into(), &0.into()));
 }
 
+/// Nothing is printed: the report could not be kept, and minutes of work would be lost.
+#[test]
+fn a_report_that_cannot_be_written_fails_before_the_work() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let inside_nothing = directory.path().join("missing").join("faults.json");
+    for path in [inside_nothing.as_path(), directory.path()] {
+        let path = path.to_str().expect("a path");
+        for selected in [&["--fault", "shift-twice"][..], &["--alarms", "1"], &[]] {
+            let (printed, code) = lossproof(&[&["faults", "--json", path], selected].concat());
+            assert_eq!((printed.as_str(), code), ("", Some(2)), "{path} {selected:?}");
+        }
+    }
+    assert_eq!(fs::read_dir(directory.path()).expect("the directory").count(), 0, "nothing is left behind");
+}
+
 #[test]
 fn what_cannot_be_done_is_said_and_nothing_is_written() {
-    let (_, code) = lossproof(&["faults", "--only", "no-such-fault"]);
+    let (_, code) = lossproof(&["faults", "--fault", "no-such-fault"]);
     assert_eq!(code, Some(2));
     let directory = tempfile::tempdir().expect("a directory");
     let missing = directory.path().join("bugs.md");

@@ -1,62 +1,58 @@
-//! What is seen and should not be, found by comparing with an honest trainer.
+//! What is seen of a subject that an honest trainer would not show.
 
-use super::{
-    examination::Sight,
-    judge::Judge,
-    model::{Model, honest_attention},
-    numbers::Numbers,
-    runs::Run,
+use crate::{
+    behaviour::{score_run, score_validation},
+    examination::{Examination, ProbeResult},
+    half_digits::HalfDigits,
+    optimizer_runs::OptimizerRun,
     score::Score,
-    steps::Mistake,
+    simulated_optimizer::StepMistake,
+    trainer_model::TrainerModel,
+    truth::LossAndGradient,
 };
 
-impl Judge<'_, '_> {
-    /// The loss of a probe beside what it should be, where it is something else.
-    pub(super) fn strange_loss(&self, index: usize) -> Option<String> {
-        let (measured, honest) = (&self.seen.measured[index], self.honest[index].as_ref()?);
-        let numbers = Numbers { tolerance: self.tolerance(), floor: 0.0 };
-        let (probe, found, due) = (&measured.probe, measured.loss, honest.loss);
-        let said =
-            format!("{} under {}: the loss is {found:.6} where {due:.6} is right", probe.name, probe.spec);
-        (!numbers.same_number(found, due)).then_some(said)
-    }
+/// A gradient whose norm is this much smaller than that of all of them is as good as none.
+pub(crate) const NEGLIGIBLE: f64 = 1024.0;
 
-    /// The parameters whose gradient is not what it should be on some probe.
-    pub(super) fn strange_gradients(&self) -> Vec<String> {
-        let strange = |name: &str| {
-            self.seen.measured.iter().zip(&self.honest).any(|(measured, honest)| {
-                let Some(honest) = honest else { return false };
-                let numbers = Numbers { tolerance: self.tolerance(), floor: honest.norm() / 1024.0 };
-                let pair = measured.gradient.get(name).zip(honest.gradient.get(name));
-                pair.is_some_and(|(found, due)| !numbers.same(found, due))
-            })
-        };
-        let names = self.seen.parameters.iter().map(|parameter| &parameter.name);
-        names.filter(|name| strange(name)).cloned().collect()
-    }
-
-    /// The first thing that is wrong in a run, in words.
-    pub(super) fn strange_step(&self, run: &Run) -> Option<String> {
-        let mut score = Score::default();
-        self.run(run, Mistake::None, &mut score);
-        score.first_against
-    }
-
-    /// What is wrong with a validation, in words.
-    pub(super) fn strange_validation(&self) -> Option<String> {
-        let mut score = Score::default();
-        self.validation(self.seen.validation.as_ref()?, &Model::HONEST, &mut score);
-        score.first_against
-    }
+/// The loss of a probe beside the honest one, in words, where the two differ.
+pub(crate) fn loss_anomaly(
+    seen: &Examination,
+    result: &ProbeResult,
+    honest: Option<&LossAndGradient>,
+) -> Option<String> {
+    let (probe, found, due) = (&result.probe, result.loss, honest?.loss);
+    let same = HalfDigits::of(seen.dtype).same_number(found, due);
+    let words =
+        || format!("{} under {}: the loss is {found:.6} where {due:.6} is right", probe.name, probe.spec);
+    (!same).then(words)
 }
 
-/// Where attention is not what it should be: position and input.
-pub(super) fn strange_sight(sight: &Sight) -> Option<(usize, usize, bool)> {
-    sight.depends.iter().enumerate().find_map(|(position, depends)| {
-        let real = sight.sequence.segment_ids()[position] > 0;
-        let mut inputs = depends.iter().enumerate();
-        let strange =
-            inputs.find(|(input, d)| real && **d != honest_attention(&sight.sequence, position, *input));
-        strange.map(|(input, depends)| (position, input, *depends))
-    })
+/// The parameters whose gradient is not the honest one on some probe, `honest` holding what an honest trainer gives by
+/// probe.
+pub(crate) fn gradient_anomalies(seen: &Examination, honest: &[Option<LossAndGradient>]) -> Vec<String> {
+    let differs = |name: &str| {
+        seen.results.iter().zip(honest).any(|(result, honest)| {
+            let Some(honest) = honest else { return false };
+            let half_digits = HalfDigits { floor: honest.norm() / NEGLIGIBLE, ..HalfDigits::of(seen.dtype) };
+            let pair = result.gradient.get(name).zip(honest.gradient.get(name));
+            pair.is_some_and(|(found, due)| !half_digits.same(found, due))
+        })
+    };
+    let names = seen.parameters.iter().map(|parameter| &parameter.name);
+    names.filter(|name| differs(name)).cloned().collect()
+}
+
+/// The first thing that is wrong in a run, in words.
+pub(crate) fn step_anomaly(seen: &Examination, run: &OptimizerRun) -> Option<String> {
+    let mut score = Score::default();
+    score_run(run, StepMistake::None, (seen.dtype, &seen.parameters), &mut score);
+    score.first_against
+}
+
+/// What is wrong with the validation, in words.
+pub(crate) fn validation_anomaly(seen: &Examination) -> Option<String> {
+    let mut score = Score::default();
+    let validation = seen.validation.as_ref()?;
+    score_validation(validation, &TrainerModel::HONEST, (seen.dtype, &seen.limits), &mut score);
+    score.first_against
 }

@@ -1,10 +1,42 @@
 //! Who attends to whom: which inputs each token loss depends on.
 
+use crate::trainer_model::{TrainerModel, honest_attention};
+use lossproof_cases::edit::edit;
 use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};
 use lossproof_subject::{Limits, Subject, SubjectError};
 
-/// One plain sequence, one with padding on both sides and two documents.
-pub(super) fn sequences(limits: &Limits) -> Vec<Sequence> {
+/// Which inputs the token losses of a sequence depend on.
+pub(crate) struct Dependence {
+    pub(crate) sequence: Sequence,
+    /// By position, then input.
+    pub(crate) depends: Vec<Vec<bool>>,
+}
+
+impl Dependence {
+    /// Whether it is that of a model's attention. Where a position is padding, nothing is asked.
+    pub(crate) fn is_that_of(&self, model: &TrainerModel) -> bool {
+        self.of_real_positions().all(|(position, input, depends)| {
+            (model.attends)(&self.sequence, position, input).is_none_or(|expected| expected == depends)
+        })
+    }
+
+    /// Where it is not what it should be: the position and the input, and whether it depends on that.
+    pub(crate) fn anomaly(&self) -> Option<(usize, usize, bool)> {
+        self.of_real_positions().find(|(position, input, depends)| {
+            *depends != honest_attention(&self.sequence, *position, *input)
+        })
+    }
+
+    fn of_real_positions(&self) -> impl Iterator<Item = (usize, usize, bool)> {
+        let real = |(position, _): &(usize, _)| self.sequence.segment_ids()[*position] > 0;
+        self.depends.iter().enumerate().filter(real).flat_map(|(position, depends)| {
+            depends.iter().enumerate().map(move |(input, depends)| (position, input, *depends))
+        })
+    }
+}
+
+/// Sequences to look at: one plain, one with padding on both sides and two documents.
+pub(crate) fn sequences(limits: &Limits) -> Vec<Sequence> {
     let token =
         |index: usize| u32::try_from(1 + index % limits.vocabulary.saturating_sub(2).max(1)).unwrap_or(0);
     let tokens = |length: usize| -> Vec<u32> { (0..length).map(token).collect() };
@@ -25,13 +57,17 @@ pub(super) fn sequences(limits: &Limits) -> Vec<Sequence> {
     [plain, Sequence::from_fields(fields)].into_iter().flatten().collect()
 }
 
-/// Which inputs each token loss depends on; `None` where some are no numbers, or they are not one for each prediction.
-pub(super) fn depends(
+/// Which inputs each token loss of a sequence depends on; `None` where some are no numbers, or they are not one for each
+/// prediction.
+///
+/// # Errors
+/// When the subject fails.
+pub(crate) fn dependence(
     subject: &mut dyn Subject,
-    sequence: &Sequence,
+    sequence: Sequence,
     dtype: Dtype,
     limits: &Limits,
-) -> Result<Option<Vec<Vec<bool>>>, SubjectError> {
+) -> Result<Option<Dependence>, SubjectError> {
     let mut evaluate = |sequence: Sequence| match subject.token_losses() {
         Some(losses) => losses.evaluate(&GlobalBatch::single(sequence)),
         None => Ok(Vec::new()),
@@ -42,28 +78,24 @@ pub(super) fn depends(
     }
     // A loss that depends on an input moves by far more than rounding; one that does not moves by rounding at most.
     let moved = 256.0 * dtype.unit_roundoff();
-    let mut by_input = Vec::new();
+    let mut by_input: Vec<Vec<bool>> = Vec::new();
     for input in 0..sequence.len() {
-        let mut fields = SequenceFields::from(sequence.clone());
-        let old = fields.input_ids[input];
-        // Another token; not one of the vocabulary's ends, where it has others.
-        let tokens = u32::try_from(limits.vocabulary).unwrap_or(u32::MAX);
-        let inner = (1..tokens.saturating_sub(1)).rev().find(|token| *token != old);
-        let Some(token) = inner.or_else(|| (0..tokens).find(|token| *token != old)) else { return Ok(None) };
-        fields.input_ids[input] = token;
-        let Ok(other) = Sequence::from_fields(fields) else { return Ok(None) };
-        let after = evaluate(other)?;
+        let Some(token) = another_token(sequence.input_ids()[input], limits) else { return Ok(None) };
+        let after = evaluate(edit(&sequence, |fields| fields.input_ids[input] = token))?;
         if after.len() != before.len() || after.iter().any(|loss| !loss.is_finite()) {
             return Ok(None);
         }
-        by_input.push(
-            before
-                .iter()
-                .zip(&after)
-                .map(|(a, b)| (a - b).abs() > moved * a.abs().max(1.0))
-                .collect::<Vec<_>>(),
-        );
+        let depends = |(a, b): (&f64, &f64)| (a - b).abs() > moved * a.abs().max(1.0);
+        by_input.push(before.iter().zip(&after).map(depends).collect());
     }
     let by_position = |position: usize| by_input.iter().map(|depends| depends[position]).collect();
-    Ok(Some((0..sequence.len() - 1).map(by_position).collect()))
+    let depends = (0..before.len()).map(by_position).collect();
+    Ok(Some(Dependence { sequence, depends }))
+}
+
+/// Another token than this one; not one of the vocabulary's ends, where it has others.
+fn another_token(old: u32, limits: &Limits) -> Option<u32> {
+    let tokens = u32::try_from(limits.vocabulary).unwrap_or(u32::MAX);
+    let inner = (1..tokens.saturating_sub(1)).rev().find(|token| *token != old);
+    inner.or_else(|| (0..tokens).find(|token| *token != old))
 }

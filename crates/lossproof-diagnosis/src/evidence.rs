@@ -1,54 +1,70 @@
 //! What is seen and should not be, in words.
 
-use super::{examination::Measured, judge::Judge, oracle::Pinned, probes::State, strange::strange_sight};
-use crate::inference::{Measured as Weight, explain_ratio, infer};
-use lossproof_laws::names::EMBEDDING;
-use lossproof_spec::{GlobalBatch, Prediction, TokenWeights};
+use crate::{
+    anomalies::{gradient_anomalies, loss_anomaly, step_anomaly, validation_anomaly},
+    attention::Dependence,
+    examination::{Examination, ProbeResult},
+    half_digits::tolerance,
+    inference::{Measurement, explain_ratio, infer},
+    probe_parameters::ProbeParameters,
+    probes::ProbeState,
+    trainer_model::softmax,
+    truth::LossAndGradient,
+};
+use lossproof_laws::{KnownLogits, names::EMBEDDING};
+use lossproof_spec::{GlobalBatch, Prediction, Sequence, TokenWeights};
 use std::collections::BTreeMap;
 
 /// Statements of one kind that are made at most: the rest says the same again.
 const OF_A_KIND: usize = 2;
 
-pub(super) fn of(judge: &mut Judge<'_, '_>) -> Vec<String> {
-    let mut evidence: Vec<String> =
-        (0..judge.seen.measured.len()).filter_map(|i| weighed(judge, i)).collect();
-    evidence.truncate(OF_A_KIND);
+/// Every statement about what was seen; `honest` holds what an honest trainer gives by probe.
+pub(crate) fn statements(
+    seen: &Examination,
+    parameters: &ProbeParameters,
+    honest: &[Option<LossAndGradient>],
+) -> Vec<String> {
+    let results = || seen.results.iter().zip(honest.iter().map(Option::as_ref));
+    let known = parameters.known_logits(ProbeState::KnownLogits);
+    let weighed = |(result, honest): (&ProbeResult, Option<&LossAndGradient>)| {
+        let right = loss_anomaly(seen, result, honest).is_none();
+        weights_anomaly(result, known?, tolerance(seen.dtype), right)
+    };
+    let mut evidence: Vec<String> = results().filter_map(weighed).take(OF_A_KIND).collect();
     if evidence.is_empty() {
-        evidence = (0..judge.seen.measured.len()).filter_map(|index| judge.strange_loss(index)).collect();
-        evidence.truncate(OF_A_KIND);
-        evidence.extend(gradients(judge));
+        let losses = results().filter_map(|(result, honest)| loss_anomaly(seen, result, honest));
+        evidence.extend(losses.take(OF_A_KIND));
+        evidence.extend(gradients(seen, honest));
     }
-    let strange = judge.seen.sights.iter().filter_map(strange_sight);
-    evidence.extend(strange.map(|(position, input, depends)| {
+    for (position, input, depends) in seen.dependences.iter().filter_map(Dependence::anomaly) {
         let (verb, should) = if depends { ("depends", "must not") } else { ("does not depend", "should") };
-        format!(
+        evidence.push(format!(
             "the loss at position {position} {verb} on the input at position {input}, which it {should} see"
-        )
-    }));
-    if judge.seen.repeatable == Some(false) {
+        ));
+    }
+    if seen.repeatable == Some(false) {
         evidence.push("two identical calls give different gradients".to_owned());
     }
-    let steps: Vec<_> = judge.seen.runs.iter().filter_map(|run| judge.strange_step(run)).collect();
-    evidence.extend(steps.into_iter().take(OF_A_KIND));
+    evidence.extend(seen.runs.iter().filter_map(|run| step_anomaly(seen, run)).take(OF_A_KIND));
     if evidence.is_empty() {
-        evidence.extend(judge.strange_validation());
+        evidence.extend(validation_anomaly(seen));
     }
     evidence
 }
 
 /// The parameters whose gradient is wrong on some probe, as one statement.
-fn gradients(judge: &Judge<'_, '_>) -> Option<String> {
-    let strange = judge.strange_gradients();
-    let all = judge.seen.parameters.len();
-    match strange.as_slice() {
+fn gradients(seen: &Examination, honest: &[Option<LossAndGradient>]) -> Option<String> {
+    let wrong = gradient_anomalies(seen, honest);
+    let all = seen.parameters.len();
+    match wrong.as_slice() {
         [] => None,
         some if some.len() == all => Some("the gradient of every parameter is wrong".to_owned()),
         some => {
-            let shown = some.iter().take(4).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let named = some.iter().take(4).map(String::as_str).collect::<Vec<_>>().join(", ");
             let more = if some.len() > 4 { format!(" and {} more", some.len() - 4) } else { String::new() };
             let right = all - some.len();
             Some(format!(
-                "the gradient of {shown}{more} is wrong; those of the other {right} parameters are right"
+                "the gradient of {named}{more} is wrong; those of the other {right} parameters are right"
             ))
         }
     }
@@ -56,12 +72,12 @@ fn gradients(judge: &Judge<'_, '_>) -> Option<String> {
 
 /// What a token weighs in the gradient of a model with known logits: the label with token v has the gradient
 /// `W·p_v − W_v` at logit v, where `W_v` is its weight and `W` the sum of all.
-fn label_weights(pin: &Pinned, measured: &Measured) -> Option<Vec<f64>> {
-    let by_logit = pin.by_logit(measured.gradient.get(EMBEDDING)?);
-    let probabilities = pin.probabilities();
+fn label_weights(known: &KnownLogits, result: &ProbeResult) -> Option<Vec<f64>> {
+    let by_logit = known.by_logit(result.gradient.get(EMBEDDING)?);
+    let probabilities = softmax(known.logits());
     // W from the tokens that nobody has.
     let mut unused = vec![true; by_logit.len()];
-    for sequence in measured.probe.batch.sequences() {
+    for sequence in result.probe.batch.sequences() {
         for token in sequence.targets().iter().chain(sequence.input_ids()) {
             *unused.get_mut(*token as usize)? = false;
         }
@@ -72,20 +88,18 @@ fn label_weights(pin: &Pinned, measured: &Measured) -> Option<Vec<f64>> {
     all.is_finite().then(|| by_logit.iter().zip(&probabilities).map(|(g, p)| all * p - g).collect())
 }
 
-/// What the weights of a probe are, where they are not what they should be.
-fn weighed(judge: &mut Judge<'_, '_>, index: usize) -> Option<String> {
-    let (tolerance, seen) = (judge.tolerance(), judge.seen);
-    let measured = &seen.measured[index];
-    let probe = &measured.probe;
+/// What the weights of a probe with known logits are, in words, where they are not what they should be. `right` says that the
+/// reported loss is what it should be.
+fn weights_anomaly(result: &ProbeResult, known: &KnownLogits, tolerance: f64, right: bool) -> Option<String> {
+    let probe = &result.probe;
     let plain = probe.spec.label_smoothing <= 0.0 && probe.spec.z_loss <= 0.0;
-    if probe.state != State::Pinned || !plain || probe.upstream.is_some() {
+    if probe.state != ProbeState::KnownLogits || !plain || probe.upstream.is_some() {
         return None;
     }
-    let pin = judge.pin(State::Pinned)?;
-    let found = label_weights(pin, measured)?;
+    let found = label_weights(known, result)?;
     let due = TokenWeights::new(&probe.spec, &probe.batch.layout()).ok()?.per_prediction(&probe.batch);
     let mut occurrences = BTreeMap::<u32, usize>::new();
-    for token in probe.batch.sequences().flat_map(lossproof_spec::Sequence::targets) {
+    for token in probe.batch.sequences().flat_map(Sequence::targets) {
         *occurrences.entry(*token).or_default() += 1;
     }
     let scale = due.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
@@ -117,13 +131,12 @@ fn weighed(judge: &mut Judge<'_, '_>, index: usize) -> Option<String> {
     if pairs.iter().all(|(_, weight, _)| weight.is_nan()) {
         return Some(format!("{} under {}: the weights are no numbers", probe.name, probe.spec));
     }
-    let (loss, gradient) = (judge.strange_loss(index).is_some(), !wrong.is_empty());
     let mut said = differing(&wrong, supervised, &probe.batch, tolerance);
     said.extend(first);
     let weights = every_weight(&probe.batch, &found, tolerance * scale, &occurrences);
     if let Ok(inference) = infer(&probe.batch, &weights) {
-        if let Some(fit) = inference.fits().first() {
-            said.push(format!("these are the weights of `{}`", fit.representative()));
+        if let Some(found) = inference.matches().first() {
+            said.push(format!("these are the weights of `{}`", found.representative()));
         }
         let violated = inference.against(&probe.spec).consequences.violated;
         if !violated.is_empty() {
@@ -131,7 +144,7 @@ fn weighed(judge: &mut Judge<'_, '_>, index: usize) -> Option<String> {
             said.push(format!("hence not {}", ids.join(", ")));
         }
     }
-    if gradient && !loss {
+    if !wrong.is_empty() && right {
         said.push("the loss that is reported is right".to_owned());
     }
     Some(format!("{} under {}: {}", probe.name, probe.spec, said.join("; ")))
@@ -143,10 +156,12 @@ fn every_weight(
     found: &[f64],
     error: f64,
     occurrences: &BTreeMap<u32, usize>,
-) -> Vec<Weight> {
+) -> Vec<Measurement> {
     let weight = |prediction: Prediction| match occurrences.get(&prediction.target) {
-        Some(1) => Weight { value: found.get(prediction.target as usize).copied().unwrap_or(0.0), error },
-        _ => Weight { value: 0.0, error: f64::INFINITY },
+        Some(1) => {
+            Measurement { value: found.get(prediction.target as usize).copied().unwrap_or(0.0), error }
+        }
+        _ => Measurement { value: 0.0, error: f64::INFINITY },
     };
     batch.predictions().map(weight).collect()
 }

@@ -1,66 +1,56 @@
-//! What a subject is seen to do: every probe, who sees whom, and optimizer steps.
+//! What a subject is seen to do: every probe, who attends to whom, optimizer steps and a validation.
 
-use super::{
-    numbers::{Numbers, tolerance},
-    oracle::Values,
-    probes::{self, Probe, State},
-    runs::{Run, run, runs},
-    sight::{depends, sequences},
-    states::States,
-    validation::{self, Validation},
+use crate::{
+    attention::{Dependence, dependence, sequences},
+    half_digits::HalfDigits,
+    measuring::{accumulate, accumulate_weighted, load},
+    named_values::NamedValues,
+    optimizer_runs::{OptimizerRun, planned_runs},
+    probe_parameters::ProbeParameters,
+    probes::{self, Probe, ProbeState},
+    validation_run::{ValidationRun, run_validation},
 };
 use lossproof_laws::names::{BIAS, EMBEDDING};
 use lossproof_numerics::norm;
-use lossproof_spec::{Dtype, GlobalBatch, Sequence};
-use lossproof_subject::{Collect, Limits, ParameterInfo, Subject, SubjectError, TensorSet};
+use lossproof_spec::{Dtype, GlobalBatch};
+use lossproof_subject::{Limits, ParameterInfo, Subject, SubjectError};
 
 /// What came of a probe.
-pub(super) struct Measured {
-    pub(super) probe: Probe,
-    pub(super) loss: f64,
-    pub(super) gradient: Values,
+pub(crate) struct ProbeResult {
+    pub(crate) probe: Probe,
+    pub(crate) loss: f64,
+    pub(crate) gradient: NamedValues,
     /// The gradient of the call before the judged one.
-    pub(super) former: Option<Values>,
-}
-
-/// Which inputs the token loss of a position depends on.
-pub(super) struct Sight {
-    pub(super) sequence: Sequence,
-    /// By position, then input.
-    pub(super) depends: Vec<Vec<bool>>,
+    pub(crate) former: Option<NamedValues>,
 }
 
 /// Everything seen of a subject.
-pub(super) struct Examination {
-    pub(super) dtype: Dtype,
-    pub(super) limits: Limits,
-    pub(super) parameters: Vec<ParameterInfo>,
-    pub(super) measured: Vec<Measured>,
-    pub(super) sights: Vec<Sight>,
-    pub(super) runs: Vec<Run>,
-    pub(super) validation: Option<Validation>,
+pub(crate) struct Examination {
+    pub(crate) dtype: Dtype,
+    pub(crate) limits: Limits,
+    pub(crate) parameters: Vec<ParameterInfo>,
+    pub(crate) results: Vec<ProbeResult>,
+    pub(crate) dependences: Vec<Dependence>,
+    pub(crate) runs: Vec<OptimizerRun>,
+    pub(crate) validation: Option<ValidationRun>,
     /// Whether two identical calls give the same, where that was tried.
-    pub(super) repeatable: Option<bool>,
+    pub(crate) repeatable: Option<bool>,
     /// What could not be looked at, and why.
-    pub(super) unseen: Vec<String>,
-    /// What it failed with where it should not.
-    pub(super) errors: Vec<String>,
-}
-
-pub(super) fn values(set: &TensorSet) -> Values {
-    set.iter().map(|(name, tensor)| (name.clone(), tensor.to_f64())).collect()
+    pub(crate) unseen: Vec<String>,
+    /// What the subject failed with where it should not.
+    pub(crate) errors: Vec<String>,
 }
 
 impl Examination {
     /// Looks at a subject. `general` says that somebody can tell the truth at general parameters.
-    pub(super) fn of(subject: &mut dyn Subject, states: &States, general: bool) -> Self {
+    pub(crate) fn of(subject: &mut dyn Subject, parameters: &ProbeParameters, general: bool) -> Self {
         let info = subject.info();
         let mut seen = Self {
             dtype: info.dtype,
             limits: info.limits,
             parameters: subject.parameters(),
-            measured: Vec::new(),
-            sights: Vec::new(),
+            results: Vec::new(),
+            dependences: Vec::new(),
             runs: Vec::new(),
             validation: None,
             repeatable: None,
@@ -76,11 +66,11 @@ impl Examination {
                 "the backward pass in front of the head: no reference says what its gradients should be";
             seen.unseen.push(what.to_owned());
         }
-        seen.probe(subject, states, general);
-        seen.repeat(subject, states);
-        seen.look(subject, states);
-        seen.step(subject, states);
-        match validation::validation(subject, states, &seen.limits) {
+        seen.probe(subject, parameters, general);
+        seen.repeat(subject, parameters);
+        seen.look(subject, parameters);
+        seen.step(subject, parameters);
+        match run_validation(subject, parameters, &seen.limits) {
             Ok(validation) => seen.validation = validation,
             Err(error) => seen.note("a validation", &error),
         }
@@ -94,11 +84,11 @@ impl Examination {
         }
     }
 
-    fn probe(&mut self, subject: &mut dyn Subject, states: &States, general: bool) {
+    fn probe(&mut self, subject: &mut dyn Subject, parameters: &ProbeParameters, general: bool) {
         let upstream = subject.upstream_weights().is_some();
         let mut loaded = None;
         for probe in probes::pool(&self.limits, general, upstream) {
-            let Some(parameters) = states.of(probe.state) else { continue };
+            let Some(parameters) = parameters.of(probe.state) else { continue };
             if loaded != Some(probe.state) {
                 if let Err(error) = load(subject, parameters) {
                     self.note("loading parameters", &error);
@@ -109,49 +99,42 @@ impl Examination {
             if subject.configure(&probe.spec).is_err() {
                 continue;
             }
+            let name = probe.name;
             match measure(subject, probe) {
-                Ok(measured) => self.measured.push(measured),
-                Err((name, error)) => self.note(name, &error),
+                Ok(result) => self.results.push(result),
+                Err(error) => self.note(name, &error),
             }
         }
-        if states.of(State::Pinned).is_none() {
+        if parameters.of(ProbeState::KnownLogits).is_none() {
             let what = "known logits: the parameters are not a GPT-2's with the embedding for a head";
             self.unseen.push(what.to_owned());
-        } else if self.measured.iter().all(|measured| measured.probe.state == State::General) {
+        } else if self.results.iter().all(|result| result.probe.state == ProbeState::General) {
             self.unseen.push("known logits: no probe is within the subject's limits".to_owned());
         }
     }
 
-    fn repeat(&mut self, subject: &mut dyn Subject, states: &States) {
-        let Some(probe) = self.measured.iter().map(|measured| measured.probe.clone()).next() else { return };
-        let twice = (|| -> Result<Option<bool>, SubjectError> {
-            load(subject, &states.general)?;
-            if subject.configure(&probe.spec).is_err() {
-                return Ok(None);
-            }
-            let (one, other) = (accumulate(subject, &probe)?, accumulate(subject, &probe)?);
-            Ok(Some(same(&one.1, &other.1, self.dtype)))
-        })();
-        match twice {
-            Ok(same) => self.repeatable = same,
+    fn repeat(&mut self, subject: &mut dyn Subject, parameters: &ProbeParameters) {
+        let Some(probe) = self.results.first().map(|result| result.probe.clone()) else { return };
+        match repeatable(subject, parameters, &probe, self.dtype) {
+            Ok(repeatable) => self.repeatable = repeatable,
             Err(error) => self.note("the same call twice", &error),
         }
     }
 
-    fn look(&mut self, subject: &mut dyn Subject, states: &States) {
+    fn look(&mut self, subject: &mut dyn Subject, parameters: &ProbeParameters) {
         if subject.token_losses().is_none() {
             self.unseen.push("who attends to whom: the subject evaluates no token losses".to_owned());
             return;
         }
-        if load(subject, &states.general).is_err() {
+        if load(subject, parameters.general()).is_err() {
             return;
         }
         for sequence in sequences(&self.limits) {
             if self.limits.check(&GlobalBatch::single(sequence.clone())).is_err() {
                 continue;
             }
-            match depends(subject, &sequence, self.dtype, &self.limits) {
-                Ok(Some(depends)) => self.sights.push(Sight { sequence, depends }),
+            match dependence(subject, sequence, self.dtype, &self.limits) {
+                Ok(Some(dependence)) => self.dependences.push(dependence),
                 Ok(None) => {
                     self.unseen.push("who attends to whom: its token losses are no numbers".to_owned());
                 }
@@ -160,73 +143,66 @@ impl Examination {
         }
     }
 
-    fn step(&mut self, subject: &mut dyn Subject, states: &States) {
+    fn step(&mut self, subject: &mut dyn Subject, parameters: &ProbeParameters) {
         if subject.optimizer_steps().is_none() {
             self.unseen.push("optimizer steps: the subject takes none".to_owned());
             return;
         }
-        let batches: Vec<GlobalBatch> = probes::windows(&self.limits);
+        let batches = probes::windows(&self.limits);
         let [long, .., short] = batches.as_slice() else {
             self.unseen.push("optimizer steps: no window is within the subject's limits".to_owned());
             return;
         };
-        for (name, spec, optimizer, batches) in runs(long, short, self.dtype) {
-            let run = run(subject, states, name, &spec, &optimizer, &batches);
-            match run {
-                Ok(Some(run)) => self.runs.push(run),
-                Ok(None) => {}
+        for planned in planned_runs(long, short, self.dtype) {
+            let name = planned.name;
+            match planned.take(subject, parameters) {
+                Ok(run) => self.runs.extend(run),
                 Err(error) => self.note(name, &error),
             }
         }
     }
 }
 
-/// Back to fresh, with these parameters.
-pub(super) fn load(subject: &mut dyn Subject, parameters: &TensorSet) -> Result<(), SubjectError> {
+/// The call of a probe that is judged.
+fn judged_call(subject: &mut dyn Subject, probe: &Probe) -> Result<(f64, NamedValues), SubjectError> {
+    match &probe.upstream {
+        Some(weights) => accumulate_weighted(subject, &probe.batch, weights),
+        None => accumulate(subject, &probe.batch),
+    }
+}
+
+/// Has a subject make the calls of a probe from fresh.
+fn measure(subject: &mut dyn Subject, probe: Probe) -> Result<ProbeResult, SubjectError> {
     subject.reset()?;
-    match subject.parameter_loading() {
-        Some(loader) => loader.load(parameters),
-        None => Ok(()),
+    let mut former = None;
+    for batch in &probe.before {
+        former = Some(accumulate(subject, batch)?.1);
     }
-}
-
-fn accumulate(subject: &mut dyn Subject, probe: &Probe) -> Result<(f64, Values), SubjectError> {
-    let mut sink = Collect::default();
-    let loss = match &probe.upstream {
-        Some(weights) => match subject.upstream_weights() {
-            Some(upstream) => upstream.backward(&probe.batch, weights, &mut sink)?,
-            None => f64::NAN,
-        },
-        None => subject.accumulate(&probe.batch, &mut sink)?.loss,
-    };
-    Ok((loss, values(&sink.into_tensors())))
-}
-
-fn measure(subject: &mut dyn Subject, probe: Probe) -> Result<Measured, (&'static str, SubjectError)> {
-    let measured = (|| -> Result<_, SubjectError> {
-        subject.reset()?;
-        let mut former = None;
-        for batch in &probe.before {
-            let mut sink = Collect::default();
-            subject.accumulate(batch, &mut sink)?;
-            former = Some(values(&sink.into_tensors()));
-        }
-        let (loss, mut gradient) = accumulate(subject, &probe)?;
-        if probe.state != State::General {
-            gradient.retain(|name, _| name == EMBEDDING || name == BIAS);
-        }
-        Ok((loss, gradient, former))
-    })();
-    match measured {
-        Ok((loss, gradient, former)) => Ok(Measured { probe, loss, gradient, former }),
-        Err(error) => Err((probe.name, error)),
+    let (loss, mut gradient) = judged_call(subject, &probe)?;
+    if probe.state != ProbeState::General {
+        gradient.retain(|name, _| name == EMBEDDING || name == BIAS);
     }
+    Ok(ProbeResult { probe, loss, gradient, former })
 }
 
-/// Whether two gradients are the same, relative to the largest tensor.
-fn same(one: &Values, other: &Values, dtype: Dtype) -> bool {
+/// Whether the same call twice gives the same gradient; `None` where the subject has no such semantics.
+fn repeatable(
+    subject: &mut dyn Subject,
+    parameters: &ProbeParameters,
+    probe: &Probe,
+    dtype: Dtype,
+) -> Result<Option<bool>, SubjectError> {
+    load(subject, parameters.general())?;
+    if subject.configure(&probe.spec).is_err() {
+        return Ok(None);
+    }
+    let (_, one) = judged_call(subject, probe)?;
+    let (_, other) = judged_call(subject, probe)?;
+    // Relative to the largest tensor.
     let floor = one.values().map(norm).fold(0.0, f64::max);
-    let numbers = Numbers { tolerance: tolerance(dtype), floor };
-    one.len() == other.len()
-        && one.iter().all(|(name, values)| other.get(name).is_some_and(|twin| numbers.same(values, twin)))
+    let half_digits = HalfDigits { floor, ..HalfDigits::of(dtype) };
+    let same = |(name, values): (&String, &Vec<f64>)| {
+        other.get(name).is_some_and(|twin| half_digits.same(values, twin))
+    };
+    Ok(Some(one.len() == other.len() && one.iter().all(same)))
 }

@@ -1,80 +1,64 @@
-//! The gradient of one parameter as it was measured, beside what it should be.
+//! The gradient of one parameter as it was measured, compared with what it should be.
 
-use super::{
-    model::{Call, Fit, Operators},
-    numbers::Numbers,
-};
+use crate::{call::TrainerCall, half_digits::HalfDigits, score::Grade};
 use lossproof_numerics::norm;
 
-/// A parameter's gradient.
-pub(super) struct Beside<'a> {
-    pub(super) call: &'a Call<'a>,
-    pub(super) name: &'a str,
-    pub(super) shape: &'a [usize],
-    /// What it should be.
-    pub(super) honest: &'a [f64],
-    pub(super) measured: &'a [f64],
-    /// What it was in the call before.
-    pub(super) former: Option<&'a [f64]>,
+/// The gradient of one parameter as it was measured, and what it should be.
+pub(crate) struct GradientComparison<'a> {
+    pub(crate) call: &'a TrainerCall<'a>,
+    /// The parameter.
+    pub(crate) name: &'a str,
+    pub(crate) shape: &'a [usize],
+    /// What the gradient should be.
+    pub(crate) honest: &'a [f64],
+    pub(crate) measured: &'a [f64],
+    /// What the gradient was in the call before.
+    pub(crate) former: Option<&'a [f64]>,
     /// Blocks of the model.
-    pub(super) layers: usize,
-    pub(super) numbers: Numbers,
+    pub(crate) layers: usize,
+    pub(crate) half_digits: HalfDigits,
 }
 
-impl Beside<'_> {
-    /// How it fits what operators make of it, `otherwise` being what it is when weighed as they do.
-    pub(super) fn fit(&self, operators: &Operators, otherwise: Option<&[f64]>) -> Fit {
-        if self.measured.len() != self.honest.len() {
-            return Fit::Not;
-        }
-        match operators {
-            Operators::Exact(change) => {
-                let mut values = self.honest.to_vec();
-                change(self.name, self.shape, &mut values, self.former);
-                self.numbers.fit(self.measured, &values)
-            }
-            Operators::Weighed(picks, _) if picks(self.name) => {
-                otherwise.map_or(Fit::Not, |values| self.numbers.fit(self.measured, values))
-            }
-            Operators::Pattern(fits) | Operators::OfOne(fits) if self.is_finite() => fits(self),
-            Operators::Pattern(_) | Operators::OfOne(_) => Fit::Not,
-            Operators::Honest | Operators::Weighed(..) => self.numbers.fit(self.measured, self.honest),
-        }
+impl GradientComparison<'_> {
+    /// How well the gradient agrees with these values.
+    pub(crate) fn grade(&self, expected: &[f64]) -> Grade {
+        self.half_digits.grade(self.measured, expected)
     }
 
-    /// How it fits a loss that is no number. The gradient may be one: that of libtorch's mean over nothing is.
-    pub(super) fn fit_nothing(&self) -> Fit {
-        if self.measured.iter().any(|value| value.is_nan()) { Fit::Exactly } else { Fit::Loosely }
+    /// How well the gradient agrees with a loss that is no number. The gradient may be one: that of libtorch's mean over
+    /// nothing is.
+    pub(crate) fn grade_no_number(&self) -> Grade {
+        if self.measured.iter().any(|value| value.is_nan()) { Grade::Exact } else { Grade::Loose }
+    }
+
+    /// How well the gradient agrees with the forecast that nothing is wrong with it.
+    pub(crate) fn right(&self) -> Grade {
+        Grade::exact_or_impossible(self.same())
+    }
+
+    /// How well the gradient agrees with the forecast that something is wrong with it.
+    pub(crate) fn differs(&self) -> Grade {
+        if self.same() { Grade::Poor } else { Grade::Loose }
     }
 
     /// Whether every element is a number.
-    pub(super) fn is_finite(&self) -> bool {
+    pub(crate) fn is_finite(&self) -> bool {
         self.measured.iter().all(|value| value.is_finite())
     }
 
-    /// Whether it is what it should be.
-    pub(super) fn same(&self) -> bool {
+    /// Whether the gradient is what it should be.
+    pub(crate) fn same(&self) -> bool {
         self.close(self.honest, self.measured)
     }
 
-    /// Where nothing should be wrong.
-    pub(super) fn right(&self) -> Fit {
-        if self.same() { Fit::Exactly } else { Fit::Not }
+    /// Whether two parts of the gradient are the same, at the scale of the whole.
+    pub(crate) fn close(&self, honest: &[f64], measured: &[f64]) -> bool {
+        let apart: Vec<f64> = honest.iter().zip(measured).map(|(a, b)| a - b).collect();
+        norm(&apart) <= self.half_digits.tolerance * norm(self.honest).max(self.half_digits.floor)
     }
 
-    /// Where something should be.
-    pub(super) fn differs(&self) -> Fit {
-        if self.same() { Fit::Poorly } else { Fit::Loosely }
-    }
-
-    /// Whether two parts of it are the same.
-    pub(super) fn close(&self, honest: &[f64], measured: &[f64]) -> bool {
-        let apart = honest.iter().zip(measured).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-        apart <= self.numbers.tolerance * norm(self.honest).max(self.numbers.floor)
-    }
-
-    /// What the honest gradient must be multiplied with, where it is parallel.
-    pub(super) fn factor(&self) -> Option<f64> {
+    /// What the honest gradient must be multiplied with, where the measured one is parallel to it.
+    pub(crate) fn factor(&self) -> Option<f64> {
         let square: f64 = self.honest.iter().map(|value| value * value).sum();
         let inner: f64 = self.honest.iter().zip(self.measured).map(|(a, b)| a * b).sum();
         let factor = inner / square;
@@ -83,7 +67,7 @@ impl Beside<'_> {
     }
 
     /// Rows of the parameter: as they should be and as they were measured.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (&[f64], &[f64])> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&[f64], &[f64])> {
         let columns = self.shape.last().copied().unwrap_or(1).max(1);
         self.honest.chunks(columns).zip(self.measured.chunks(columns))
     }

@@ -1,61 +1,72 @@
-//! Comparisons to half of a dtype's digits: hypotheses that predict numbers closer than that are not told apart.
+//! Comparisons to half of a dtype's digits: hypotheses that forecast numbers closer than that are not told apart.
 
-use super::model::Fit;
+use crate::score::Grade;
 use lossproof_numerics::norm;
 use lossproof_spec::Dtype;
 
-/// A hypothesis's word on a probe.
+/// What a hypothesis forecasts of a measurement.
 #[derive(Clone, Copy)]
-pub(super) enum Said<T> {
-    /// This.
+pub(crate) enum Forecast<T> {
+    /// This value.
     Value(T),
     /// No number: the mean of nothing.
-    Nothing,
-    /// Something that nobody can compute.
-    Unknown,
+    NoNumber,
+    /// That it is wrong, and not how: nobody can compute it.
+    Unsaid,
 }
 
-impl<T> Said<T> {
-    pub(super) fn as_ref(&self) -> Said<&T> {
+impl<T> Forecast<T> {
+    /// The forecast with a borrowed value.
+    pub(crate) fn as_ref(&self) -> Forecast<&T> {
         match self {
-            Self::Value(value) => Said::Value(value),
-            Self::Nothing => Said::Nothing,
-            Self::Unknown => Said::Unknown,
+            Self::Value(value) => Forecast::Value(value),
+            Self::NoNumber => Forecast::NoNumber,
+            Self::Unsaid => Forecast::Unsaid,
         }
     }
 
-    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Said<U> {
+    /// The forecast of something that follows from the value.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Forecast<U> {
         match self {
-            Self::Value(value) => Said::Value(change(value)),
-            Self::Nothing => Said::Nothing,
-            Self::Unknown => Said::Unknown,
+            Self::Value(value) => Forecast::Value(change(value)),
+            Self::NoNumber => Forecast::NoNumber,
+            Self::Unsaid => Forecast::Unsaid,
         }
     }
 
-    pub(super) fn value(self) -> Option<T> {
+    /// The value, where there is one.
+    pub(crate) fn value(self) -> Option<T> {
         match self {
             Self::Value(value) => Some(value),
-            Self::Nothing | Self::Unknown => None,
+            Self::NoNumber | Self::Unsaid => None,
         }
     }
 }
 
 /// Comparisons to half of a dtype's digits.
 #[derive(Clone, Copy)]
-pub(super) struct Numbers {
-    pub(super) tolerance: f64,
+pub(crate) struct HalfDigits {
+    /// What two numbers may differ by, relative to their scale.
+    pub(crate) tolerance: f64,
     /// The smallest norm that a difference is relative to.
-    pub(super) floor: f64,
+    pub(crate) floor: f64,
 }
 
-impl Numbers {
-    pub(super) fn same_number(self, found: f64, expected: f64) -> bool {
+impl HalfDigits {
+    /// Comparisons in a dtype that are relative to what was expected, however small it is.
+    pub(crate) fn of(dtype: Dtype) -> Self {
+        Self { tolerance: tolerance(dtype), floor: 0.0 }
+    }
+
+    /// Whether a number is the expected one. NaN is where NaN was expected.
+    pub(crate) fn same_number(self, found: f64, expected: f64) -> bool {
         found.to_bits() == expected.to_bits()
             || found.is_nan() && expected.is_nan()
             || expected.is_finite() && (found - expected).abs() <= self.tolerance * expected.abs()
     }
 
-    pub(super) fn same(self, found: &[f64], expected: &[f64]) -> bool {
+    /// Whether values are the expected ones.
+    pub(crate) fn same(self, found: &[f64], expected: &[f64]) -> bool {
         if found.len() != expected.len() {
             return false;
         }
@@ -67,34 +78,34 @@ impl Numbers {
         norm(&apart) <= self.tolerance * norm(expected).max(self.floor)
     }
 
-    /// How a number fits what was said of it, `honest` being the right one.
-    pub(super) fn fit_number(self, found: f64, said: &Said<f64>, honest: f64) -> Fit {
-        let fits = match said {
-            Said::Value(expected) => self.same_number(found, *expected),
-            Said::Nothing => found.is_nan(),
-            Said::Unknown if self.same_number(found, honest) => return Fit::Poorly,
-            Said::Unknown => return Fit::Loosely,
-        };
-        if fits { Fit::Exactly } else { Fit::Not }
+    /// How well a number agrees with its forecast, `honest` being the right one.
+    pub(crate) fn grade_forecast(self, found: f64, forecast: &Forecast<f64>, honest: f64) -> Grade {
+        match forecast {
+            Forecast::Value(expected) => self.grade_number(found, *expected),
+            Forecast::NoNumber => Grade::exact_or_impossible(found.is_nan()),
+            Forecast::Unsaid if self.same_number(found, honest) => Grade::Poor,
+            Forecast::Unsaid => Grade::Loose,
+        }
     }
 
-    /// How values fit of which nothing is said but that they are wrong.
-    pub(super) fn fit_unknown(self, found: &[f64], honest: &[f64]) -> Fit {
-        if self.same(found, honest) { Fit::Poorly } else { Fit::Loosely }
+    /// How well a number agrees with the expected one.
+    pub(crate) fn grade_number(self, found: f64, expected: f64) -> Grade {
+        Grade::exact_or_impossible(self.same_number(found, expected))
     }
 
-    pub(super) fn fit(self, found: &[f64], expected: &[f64]) -> Fit {
-        if self.same(found, expected) { Fit::Exactly } else { Fit::Not }
+    /// How well values agree with the forecast that they are wrong.
+    pub(crate) fn grade_wrong(self, found: &[f64], honest: &[f64]) -> Grade {
+        if self.same(found, honest) { Grade::Poor } else { Grade::Loose }
+    }
+
+    /// How well values agree with the expected ones.
+    pub(crate) fn grade(self, found: &[f64], expected: &[f64]) -> Grade {
+        Grade::exact_or_impossible(self.same(found, expected))
     }
 }
 
-/// What two numbers may differ by, relative to their scale: half of the dtype's digits. Rounding at the sizes that are examined
-/// is far below it (`docs/tolerances.md`), and what a hypothesis changes far above.
-pub(super) fn tolerance(dtype: Dtype) -> f64 {
+/// What two numbers may differ by, relative to their scale: half of the dtype's digits. Rounding at the sizes that are
+/// examined is far below it (`docs/tolerances.md`), and what a hypothesis changes far above.
+pub(crate) fn tolerance(dtype: Dtype) -> f64 {
     dtype.unit_roundoff().sqrt()
-}
-
-/// The largest finite number.
-pub(super) fn largest(dtype: Dtype) -> f64 {
-    if dtype == Dtype::F64 { f64::MAX } else { f64::from(f32::MAX) }
 }

@@ -1,12 +1,16 @@
-//! Which probes tell hypotheses apart, and by how much: from the predictions alone, before anything is measured.
+//! Which probes tell hypotheses apart, and by how much: from the forecasts alone, before anything is measured.
 
-use super::{
-    Hypothesis,
-    model::{Call, Model, Operators},
-    numbers::tolerance,
-    probes::{self, Probe, State},
-    states::States,
+use crate::{
+    call::TrainerCall,
+    catalogue::Bug,
+    half_digits::{Forecast, tolerance},
+    hypotheses::Hypothesis,
+    probe_parameters::ProbeParameters,
+    probes::{self, Probe, ProbeState},
+    trainer_model::{BackwardEffect, TrainerModel},
+    truth::in_closed_form,
 };
+use lossproof_laws::names::EMBEDDING;
 use lossproof_numerics::norm;
 use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
 use lossproof_subject::{Limits, ParameterInfo};
@@ -14,18 +18,18 @@ use std::fmt;
 
 /// Probes with known logits that separate every two hypotheses that such probes can separate.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct ProbePlan {
     /// The probes, the one that separates most first.
     pub probes: Vec<PlannedProbe>,
-    /// The two hypotheses that are hardest to tell apart of those that can be, and by how much their predictions differ on
+    /// The two hypotheses that are hardest to tell apart of those that can be, and by how much their forecasts differ on
     /// the probe that tells them apart best, relative to the larger; hypotheses that differ by less than half of the dtype's
     /// digits are taken for the same.
-    pub closest: Option<(&'static Hypothesis, &'static Hypothesis, f64)>,
-    /// Hypotheses that predict the same on every probe: no diagnosis by weights tells them apart.
-    pub classes: Vec<Vec<&'static Hypothesis>>,
-    /// Hypotheses that predict what an honest trainer does on every probe with known logits: what they have wrong is attention,
+    pub closest: Option<(&'static Bug, &'static Bug, f64)>,
+    /// Hypotheses that forecast the same on every probe: no diagnosis by weights tells them apart.
+    pub classes: Vec<Vec<&'static Bug>>,
+    /// Hypotheses that forecast what an honest trainer does on every probe with known logits: what they have wrong is attention,
     /// backward operators, steps or validation, and other experiments show it.
-    pub elsewhere: Vec<&'static Hypothesis>,
+    pub elsewhere: Vec<&'static Bug>,
 }
 
 /// One probe of a plan.
@@ -45,71 +49,67 @@ pub struct PlannedProbe {
     pub separates: usize,
 }
 
-/// What a hypothesis predicts on a probe.
-enum Predicted {
-    Numbers { loss: f64, gradient: Vec<f64> },
-    NoNumber,
-    Unsaid,
-}
+/// What a hypothesis forecasts of a probe: the loss, and the gradient of embedding and final bias.
+type ProbeForecast = Forecast<(f64, Vec<f64>)>;
 
-impl Predicted {
-    /// How far two predictions are apart, relative to the larger.
-    fn apart(&self, other: &Self) -> f64 {
-        match (self, other) {
-            (Self::Numbers { loss, gradient }, Self::Numbers { loss: l, gradient: g }) => {
-                let difference: Vec<f64> = gradient.iter().zip(g).map(|(a, b)| a - b).collect();
-                let of_gradient = norm(&difference) / norm(gradient).max(norm(g)).max(f64::MIN_POSITIVE);
-                of_gradient.max((loss - l).abs() / loss.abs().max(l.abs()).max(f64::MIN_POSITIVE))
-            }
-            (Self::NoNumber, Self::NoNumber) | (Self::Unsaid, Self::Unsaid) => 0.0,
-            _ => 1.0,
+/// How far two forecasts are apart, relative to the larger.
+fn distance(one: &ProbeForecast, other: &ProbeForecast) -> f64 {
+    match (one, other) {
+        (Forecast::Value((loss, gradient)), Forecast::Value((l, g))) => {
+            let difference: Vec<f64> = gradient.iter().zip(g).map(|(a, b)| a - b).collect();
+            let of_gradient = norm(&difference) / norm(gradient).max(norm(g)).max(f64::MIN_POSITIVE);
+            of_gradient.max((loss - l).abs() / loss.abs().max(l.abs()).max(f64::MIN_POSITIVE))
         }
+        (Forecast::NoNumber, Forecast::NoNumber) | (Forecast::Unsaid, Forecast::Unsaid) => 0.0,
+        _ => 1.0,
     }
 }
 
-fn predict(states: &mut States, probe: &Probe, model: &Model, limits: &Limits) -> Option<Predicted> {
-    if model.cancels && probe.state == State::Offset {
-        return Some(Predicted::Unsaid);
+/// What a model forecasts of a probe; `None` where the logits are not known, or a number is not that of a loss.
+fn forecast(
+    parameters: &ProbeParameters,
+    probe: &Probe,
+    model: &TrainerModel,
+    limits: &Limits,
+) -> Option<ProbeForecast> {
+    if model.cancels && probe.state == ProbeState::Offset {
+        return Some(Forecast::Unsaid);
     }
     let batch = model.seen(&probe.call(limits));
-    let call = Call { batch: &batch, ..probe.call(limits) };
-    let pin = states.pin(probe.state)?;
-    let Some(terms) = (model.gradient)(&call) else { return Some(Predicted::NoNumber) };
-    let mut outcome = pin.outcome(model.kernel, &terms)?;
+    let call = TrainerCall { batch: &batch, ..probe.call(limits) };
+    let known = parameters.known_logits(probe.state)?;
+    let Some(terms) = (model.gradient)(&call) else { return Some(Forecast::NoNumber) };
+    let mut optimised = in_closed_form(known, model.kernel, &terms)?;
     if let Some(reported) = model.loss {
-        let Some(terms) = reported(&call) else { return Some(Predicted::NoNumber) };
-        outcome.loss = pin.outcome(model.kernel, &terms)?.loss;
+        let Some(terms) = reported(&call) else { return Some(Forecast::NoNumber) };
+        optimised.loss = in_closed_form(known, model.kernel, &terms)?.loss;
     }
-    if let Operators::Exact(change) = model.operators {
-        for (name, values) in &mut outcome.gradient {
-            let shape = if name == lossproof_laws::names::EMBEDDING {
-                vec![0, pin.width()]
-            } else {
-                vec![values.len()]
-            };
+    if let BackwardEffect::Exact(change) = model.backward {
+        for (name, values) in &mut optimised.gradient {
+            let shape = if name == EMBEDDING { vec![0, known.bias().len()] } else { vec![values.len()] };
             change(name, &shape, values, None);
         }
     }
-    let gradient = outcome.gradient.into_values().flatten().collect();
-    Some(Predicted::Numbers { loss: outcome.loss, gradient })
+    Some(Forecast::Value((optimised.loss, optimised.gradient.into_values().flatten().collect())))
 }
 
-/// What every hypothesis predicts on every probe; the first stands for an honest trainer.
-struct Predictions {
-    pool: Vec<(Probe, Vec<Predicted>)>,
+/// What every hypothesis forecasts of every probe; the first stands for an honest trainer.
+struct ProbeForecasts {
+    pool: Vec<(Probe, Vec<ProbeForecast>)>,
     tolerance: f64,
 }
 
+/// The places of two hypotheses.
 type Pair = (usize, usize);
 
-impl Predictions {
+impl ProbeForecasts {
     /// By how much a probe tells two hypotheses apart.
     fn apart(&self, probe: usize, (one, other): Pair) -> f64 {
-        let predicted = &self.pool[probe].1;
-        predicted[one].apart(&predicted[other])
+        let forecasts = &self.pool[probe].1;
+        distance(&forecasts[one], &forecasts[other])
     }
 
-    /// By how much the best probe does.
+    /// By how much the best probe tells two hypotheses apart.
     fn best(&self, pair: Pair) -> f64 {
         (0..self.pool.len()).map(|probe| self.apart(probe, pair)).fold(0.0, f64::max)
     }
@@ -135,28 +135,28 @@ impl Predictions {
     }
 }
 
-impl Plan {
+impl ProbePlan {
     /// Plans probes for a model with these parameters and limits; `upstream` says that weights can be given from above.
     #[must_use]
     pub fn new(parameters: &[ParameterInfo], limits: &Limits, dtype: Dtype, upstream: bool) -> Self {
-        let mut states = States::new(parameters, dtype);
+        let parameters = ProbeParameters::new(parameters, dtype);
         let hypotheses: Vec<&'static Hypothesis> = Hypothesis::all().collect();
-        let models = || std::iter::once(Model::HONEST).chain(hypotheses.iter().map(|h| h.model));
+        let models = || std::iter::once(TrainerModel::HONEST).chain(hypotheses.iter().map(|h| h.model));
         let mut pool = Vec::new();
         for probe in probes::pool(limits, false, upstream) {
-            let predicted: Option<Vec<_>> =
-                models().map(|model| predict(&mut states, &probe, &model, limits)).collect();
-            if let Some(predicted) = predicted {
-                pool.push((probe, predicted));
+            let forecasts: Option<Vec<_>> =
+                models().map(|model| forecast(&parameters, &probe, &model, limits)).collect();
+            if let Some(forecasts) = forecasts {
+                pool.push((probe, forecasts));
             }
         }
-        let predictions = Predictions { pool, tolerance: tolerance(dtype) };
-        let of = |place: usize| hypotheses[place - 1];
+        let forecasts = ProbeForecasts { pool, tolerance: tolerance(dtype) };
+        let of = |place: usize| hypotheses[place - 1].bug;
         let (seen, elsewhere): (Vec<usize>, Vec<usize>) =
-            (1..=hypotheses.len()).partition(|&place| !predictions.same(0, place));
+            (1..=hypotheses.len()).partition(|&place| !forecasts.same(0, place));
         let mut classes: Vec<Vec<usize>> = Vec::new();
         for &place in &seen {
-            match classes.iter_mut().find(|class| predictions.same(class[0], place)) {
+            match classes.iter_mut().find(|class| forecasts.same(class[0], place)) {
                 Some(class) => class.push(place),
                 None => classes.push(vec![place]),
             }
@@ -170,18 +170,18 @@ impl Plan {
         };
         let closest = pairs(&firsts)
             .into_iter()
-            .map(|pair| (pair, predictions.best(pair)))
+            .map(|pair| (pair, forecasts.best(pair)))
             .min_by(|a, b| a.1.total_cmp(&b.1))
             .map(|((one, other), apart)| (of(one), of(other), apart));
         let with_honest: Vec<usize> = std::iter::once(0).chain(firsts).collect();
-        let probes = predictions.chosen(pairs(&with_honest));
+        let probes = forecasts.chosen(pairs(&with_honest));
         let classes = classes.into_iter().filter(|class| class.len() > 1);
         let classes = classes.map(|class| class.into_iter().map(of).collect()).collect();
         Self { probes, closest, classes, elsewhere: elsewhere.into_iter().map(of).collect() }
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for ProbePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pairs: usize = self.probes.iter().map(|probe| probe.separates).sum();
         writeln!(f, "{} probes with known logits separate {pairs} pairs of hypotheses:", self.probes.len())?;
@@ -192,7 +192,7 @@ impl fmt::Display for Plan {
             writeln!(f, "closest: {} and {} differ by {apart:.1e}", one.id, other.id)?;
         }
         for class in &self.classes {
-            let ids: Vec<_> = class.iter().map(|hypothesis| hypothesis.id).collect();
+            let ids: Vec<_> = class.iter().map(|bug| bug.id).collect();
             writeln!(f, "not separated by any: {}", ids.join(", "))?;
         }
         write!(f, "shown by other experiments: {} hypotheses", self.elsewhere.len())

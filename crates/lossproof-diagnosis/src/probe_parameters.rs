@@ -1,10 +1,10 @@
-//! Parameters that probes are made with.
+//! The parameters that probes are made with.
 
-use super::{
-    oracle::{Pinned, named},
-    probes::State,
+use crate::probes::ProbeState;
+use lossproof_laws::{
+    KnownLogits,
+    names::{BIAS, EMBEDDING},
 };
-use lossproof_laws::names::{BIAS, EMBEDDING};
 use lossproof_spec::Dtype;
 use lossproof_subject::{ParameterInfo, Tensor, TensorSet, TensorValues, probe_initial};
 use rand::{RngExt, SeedableRng};
@@ -13,50 +13,57 @@ use rand_chacha::ChaCha8Rng;
 /// Fixes the parameters of the probes.
 const SEED: u64 = 5;
 
-/// Parameters of the probes.
-pub(super) struct States {
-    pub(super) general: TensorSet,
-    pinned: Option<(TensorSet, Pinned)>,
-    offset: Option<(TensorSet, Pinned)>,
+/// The parameters that probes are made with, and the closed forms of those under which the logits are known.
+pub(crate) struct ProbeParameters {
+    general: TensorSet,
+    known_logits: Option<(TensorSet, KnownLogits)>,
+    offset: Option<(TensorSet, KnownLogits)>,
 }
 
-impl States {
-    pub(super) fn new(parameters: &[ParameterInfo], dtype: Dtype) -> Self {
-        let general = probe_initial(&named(parameters), SEED);
+impl ProbeParameters {
+    /// Draws values for these parameters.
+    pub(crate) fn new(parameters: &[ParameterInfo], dtype: Dtype) -> Self {
+        let shapes: Vec<_> = parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+        let general = probe_initial(&shapes, SEED);
         let mut random = ChaCha8Rng::seed_from_u64(SEED);
         let width = general.get(BIAS).map_or(0, Tensor::elements);
-        let mut pinned = general.clone();
         let bias = (0..width).map(|_| f64::from(random.random_range(-128_i32..=128)) / 64.0).collect();
-        let pinned = Pinned::pin(&mut pinned, bias).map(|pin| (pinned, pin));
-        let mut offset = general.clone();
-        let offset = exact(&mut offset, dtype, &mut random).map(|pin| (offset, pin));
-        Self { general, pinned, offset }
+        let mut imposed = general.clone();
+        let known_logits = KnownLogits::impose(&mut imposed, bias).map(|known| (imposed, known));
+        let mut imposed = general.clone();
+        let offset = impose_offset(&mut imposed, dtype, &mut random).map(|known| (imposed, known));
+        Self { general, known_logits, offset }
     }
 
-    /// The parameters of a state; `None` where they are not a GPT-2's.
-    pub(super) fn of(&self, state: State) -> Option<&TensorSet> {
+    /// The parameters at O(1).
+    pub(crate) fn general(&self) -> &TensorSet {
+        &self.general
+    }
+
+    /// The parameters of a state; `None` where there are none, because the model is not a GPT-2.
+    pub(crate) fn of(&self, state: ProbeState) -> Option<&TensorSet> {
         match state {
-            State::General => Some(&self.general),
-            State::Pinned => self.pinned.as_ref().map(|(parameters, _)| parameters),
-            State::Offset => self.offset.as_ref().map(|(parameters, _)| parameters),
+            ProbeState::General => Some(&self.general),
+            ProbeState::KnownLogits => self.known_logits.as_ref().map(|(parameters, _)| parameters),
+            ProbeState::Offset => self.offset.as_ref().map(|(parameters, _)| parameters),
         }
     }
 
     /// The closed form of a state with known logits.
-    pub(super) fn pin(&mut self, state: State) -> Option<&mut Pinned> {
+    pub(crate) fn known_logits(&self, state: ProbeState) -> Option<&KnownLogits> {
         match state {
-            State::General => None,
-            State::Pinned => self.pinned.as_mut().map(|(_, pin)| pin),
-            State::Offset => self.offset.as_mut().map(|(_, pin)| pin),
+            ProbeState::General => None,
+            ProbeState::KnownLogits => self.known_logits.as_ref().map(|(_, known)| known),
+            ProbeState::Offset => self.offset.as_ref().map(|(_, known)| known),
         }
     }
 }
 
-/// Logits that are multiples of 2⁻⁸ below 2⁵, and a constant so large that half of the dtype's digits are left for them:
-/// their sum is exact, and a logarithm of their exponentials is not.
-fn exact(parameters: &mut TensorSet, dtype: Dtype, random: &mut ChaCha8Rng) -> Option<Pinned> {
+/// Known logits that are multiples of 2⁻⁸ below 2⁵, and a constant so large that half of the dtype's digits are left for
+/// them: their sum is exact, and a logarithm of their exponentials is not.
+fn impose_offset(parameters: &mut TensorSet, dtype: Dtype, random: &mut ChaCha8Rng) -> Option<KnownLogits> {
     let embedding = parameters.get(EMBEDDING)?;
-    let width = *embedding.shape().last()?;
+    let width = embedding.shape().last().copied().filter(|&width| width > 0)?;
     let mut values = embedding.to_f64();
     for row in values.chunks_exact_mut(width) {
         for value in row.iter_mut() {
@@ -70,5 +77,5 @@ fn exact(parameters: &mut TensorSet, dtype: Dtype, random: &mut ChaCha8Rng) -> O
     let constant = if dtype == Dtype::F64 { 2.0_f64.powi(38) } else { 2.0_f64.powi(15) };
     let mut bias: Vec<f64> = (0..width).map(|_| f64::from(random.random_range(-8_i32..=8)) / 8.0).collect();
     bias[0] = constant;
-    Pinned::pin(parameters, bias)
+    KnownLogits::impose(parameters, bias)
 }

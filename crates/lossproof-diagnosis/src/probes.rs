@@ -1,7 +1,8 @@
 //! Batches designed to tell hypotheses apart: everything that a semantics may depend on (ranks, micro-batches, sequences,
 //! supervised tokens, positions, first labels, padding, documents, empty groups) is there, and no two of it are alike.
 
-use super::model::Call;
+use crate::call::TrainerCall;
+use lossproof_cases::edit::edit_freely;
 use lossproof_spec::{
     Combine, EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Scope, Sequence,
     SequenceFields,
@@ -12,9 +13,9 @@ use rand_chacha::ChaCha8Rng;
 
 /// The parameters that a probe is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum State {
+pub(crate) enum ProbeState {
     /// Known logits, the same at every position.
-    Pinned,
+    KnownLogits,
     /// Known logits with a large constant added, all of them exact in the trainer's dtype.
     Offset,
     /// Parameters at O(1), as a reference has them too.
@@ -23,18 +24,18 @@ pub(super) enum State {
 
 /// One designed experiment: calls of a trainer from fresh, of which the last is judged.
 #[derive(Clone, Debug)]
-pub(super) struct Probe {
-    pub(super) name: &'static str,
-    pub(super) state: State,
-    pub(super) spec: LossSpec,
-    pub(super) batch: GlobalBatch,
-    pub(super) before: Vec<GlobalBatch>,
-    pub(super) upstream: Option<Vec<f64>>,
+pub(crate) struct Probe {
+    pub(crate) name: &'static str,
+    pub(crate) state: ProbeState,
+    pub(crate) spec: LossSpec,
+    pub(crate) batch: GlobalBatch,
+    pub(crate) before: Vec<GlobalBatch>,
+    pub(crate) upstream: Option<Vec<f64>>,
 }
 
 impl Probe {
-    pub(super) fn call<'a>(&'a self, limits: &'a Limits) -> Call<'a> {
-        Call {
+    pub(crate) fn call<'a>(&'a self, limits: &'a Limits) -> TrainerCall<'a> {
+        TrainerCall {
             spec: &self.spec,
             batch: &self.batch,
             limits,
@@ -46,7 +47,7 @@ impl Probe {
 
 /// A sequence to be filled with tokens.
 #[derive(Clone, Copy, Default)]
-struct Draft {
+struct SequenceDraft {
     /// Positions without padding.
     length: usize,
     /// Leading labels that are ignored; 0 leaves the first one given, which nothing is scored against.
@@ -61,7 +62,7 @@ struct Draft {
     ends: bool,
 }
 
-impl Draft {
+impl SequenceDraft {
     /// The draft for a subject whose sequences all have one length, or whose labels cannot be ignored; `None` where what is
     /// special about it is what the subject does not take.
     fn within(self, limits: &Limits) -> Option<Self> {
@@ -75,20 +76,20 @@ impl Draft {
     }
 }
 
-const fn plain(length: usize, prompt: usize) -> Draft {
-    Draft { length, prompt, left: 0, right: 0, document: 0, ends: false }
+const fn plain(length: usize, prompt: usize) -> SequenceDraft {
+    SequenceDraft { length, prompt, left: 0, right: 0, document: 0, ends: false }
 }
 
-/// Tokens for a probe: distinct as long as the vocabulary has any left, the first and the last among the earliest, since
-/// mistakes sit at its ends.
-struct Tokens {
+/// Draws tokens for a probe: distinct as long as the vocabulary has any left, the first and the last among the earliest,
+/// since mistakes sit at its ends.
+struct ProbeTokens {
     left: Vec<u32>,
     vocabulary: u32,
     padding: u32,
     random: ChaCha8Rng,
 }
 
-impl Tokens {
+impl ProbeTokens {
     fn new(vocabulary: usize, seed: u64) -> Self {
         let vocabulary = u32::try_from(vocabulary).unwrap_or(u32::MAX).max(2);
         let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -103,8 +104,8 @@ impl Tokens {
         self.left.pop().unwrap_or_else(|| self.random.random_range(0..self.vocabulary))
     }
 
-    /// `None` where the subject takes no such sequence.
-    fn fill(&mut self, draft: Draft, limits: &Limits) -> Option<Sequence> {
+    /// Fills a sequence with tokens; `None` where the subject takes no such sequence.
+    fn fill(&mut self, draft: SequenceDraft, limits: &Limits) -> Option<Sequence> {
         let draft = draft.within(limits)?;
         let total = draft.left + draft.length + draft.right;
         let mut fields = SequenceFields::default();
@@ -136,13 +137,14 @@ impl Tokens {
     }
 }
 
-type Layout<'a> = &'a [&'a [&'a [Draft]]];
+/// Sequences to be filled with tokens, by rank and micro-batch.
+type BatchDraft<'a> = &'a [&'a [&'a [SequenceDraft]]];
 
 /// A layout as a subject takes it: what is too many ranks becomes micro-batches of one, and what is too many micro-batches
 /// sequences of one.
-fn fitted(layout: Layout<'_>, limits: &Limits) -> Vec<Vec<Vec<Draft>>> {
-    let owned = |micro_batch: &&[Draft]| micro_batch.to_vec();
-    let mut ranks: Vec<Vec<Vec<Draft>>> =
+fn fitted(layout: BatchDraft<'_>, limits: &Limits) -> Vec<Vec<Vec<SequenceDraft>>> {
+    let owned = |micro_batch: &&[SequenceDraft]| micro_batch.to_vec();
+    let mut ranks: Vec<Vec<Vec<SequenceDraft>>> =
         layout.iter().map(|rank| rank.iter().map(owned).collect()).collect();
     if ranks.len() > limits.ranks {
         ranks = vec![ranks.into_iter().flatten().collect()];
@@ -155,7 +157,7 @@ fn fitted(layout: Layout<'_>, limits: &Limits) -> Vec<Vec<Vec<Draft>>> {
     ranks
 }
 
-fn batch(layout: Layout<'_>, tokens: &mut Tokens, limits: &Limits) -> Option<GlobalBatch> {
+fn batch(layout: BatchDraft<'_>, tokens: &mut ProbeTokens, limits: &Limits) -> Option<GlobalBatch> {
     let mut ranks = Vec::new();
     for rank in fitted(layout, limits) {
         let mut micro_batches = Vec::new();
@@ -171,53 +173,55 @@ fn batch(layout: Layout<'_>, tokens: &mut Tokens, limits: &Limits) -> Option<Glo
 
 /// Ranks, micro-batches, sequences, supervised tokens of the batch, of each rank, micro-batch and sequence, labels before the
 /// shift and positions: no two of these numbers that could be taken for each other are equal.
-const RAGGED: Layout<'_> =
+const RAGGED: BatchDraft<'_> =
     &[&[&[plain(7, 0), plain(5, 3)], &[plain(11, 1)]], &[&[plain(4, 0), plain(8, 3), plain(2, 1)]]];
-const PADDED: Layout<'_> = &[&[
-    &[Draft { right: 2, ends: true, ..plain(5, 1) }, Draft { left: 2, ..plain(6, 1) }],
-    &[Draft { right: 1, ..plain(3, 0) }, plain(4, 0)],
+const PADDED: BatchDraft<'_> = &[&[
+    &[SequenceDraft { right: 2, ends: true, ..plain(5, 1) }, SequenceDraft { left: 2, ..plain(6, 1) }],
+    &[SequenceDraft { right: 1, ..plain(3, 0) }, plain(4, 0)],
 ]];
-const PACKED: Layout<'_> = &[&[
-    &[Draft { document: 3, ..plain(7, 1) }],
-    &[plain(5, 0), Draft { document: 2, right: 1, ..plain(5, 0) }],
+const PACKED: BatchDraft<'_> = &[&[
+    &[SequenceDraft { document: 3, ..plain(7, 1) }],
+    &[plain(5, 0), SequenceDraft { document: 2, right: 1, ..plain(5, 0) }],
 ]];
-const EMPTY: Layout<'_> = &[
+const EMPTY: BatchDraft<'_> = &[
     &[&[plain(4, 0), plain(3, 3)], &[plain(5, 5)]],
     &[&[plain(3, 3), plain(2, 2)]],
     &[&[plain(6, 1)], &[plain(2, 0), plain(4, 4)], &[plain(3, 1)]],
 ];
-const EQUAL: Layout<'_> = &[&[&[plain(4, 0), plain(4, 0)], &[plain(4, 0), plain(4, 0)]]];
-const WINDOW: Layout<'_> = &[&[&[plain(4, 0)], &[plain(3, 1)], &[plain(5, 0)]]];
-const SHORT: Layout<'_> = &[&[&[plain(4, 1)], &[plain(2, 0)]]];
-const PLAIN: Layout<'_> = &[&[&[plain(6, 0)]]];
+const EQUAL: BatchDraft<'_> = &[&[&[plain(4, 0), plain(4, 0)], &[plain(4, 0), plain(4, 0)]]];
+const WINDOW: BatchDraft<'_> = &[&[&[plain(4, 0)], &[plain(3, 1)], &[plain(5, 0)]]];
+const SHORT: BatchDraft<'_> = &[&[&[plain(4, 1)], &[plain(2, 0)]]];
+const PLAIN: BatchDraft<'_> = &[&[&[plain(6, 0)]]];
 
-/// Every probe that a trainer with these limits takes. `general` are those whose truth a reference has to say.
-pub(super) fn pool(limits: &Limits, general: bool, upstream: bool) -> Vec<Probe> {
-    let mut probes = Pool { limits, probes: Vec::new() };
-    let states: &[State] = if general { &[State::Pinned, State::General] } else { &[State::Pinned] };
+/// Every probe that a trainer with these limits takes: with `general` those whose truth a reference has to say, too, and with
+/// `upstream` those whose weights come from above.
+pub(crate) fn pool(limits: &Limits, general: bool, upstream: bool) -> Vec<Probe> {
+    let mut probes = ProbePool { limits, probes: Vec::new() };
+    let states: &[ProbeState] =
+        if general { &[ProbeState::KnownLogits, ProbeState::General] } else { &[ProbeState::KnownLogits] };
     for &state in states {
         probes.of_state(state, upstream);
     }
-    probes.add("a large constant on all logits", State::Offset, LossSpec::token_mean(), RAGGED, &[]);
+    probes.add("a large constant on all logits", ProbeState::Offset, LossSpec::token_mean(), RAGGED, &[]);
     probes.probes
 }
 
-struct Pool<'a> {
+struct ProbePool<'a> {
     limits: &'a Limits,
     probes: Vec<Probe>,
 }
 
-impl Pool<'_> {
+impl ProbePool<'_> {
     fn add(
         &mut self,
         name: &'static str,
-        state: State,
+        state: ProbeState,
         spec: LossSpec,
-        layout: Layout<'_>,
-        before: &[Layout<'_>],
+        layout: BatchDraft<'_>,
+        before: &[BatchDraft<'_>],
     ) -> Option<&mut Probe> {
         let seed = self.probes.len() as u64;
-        let mut tokens = Tokens::new(self.limits.vocabulary, seed);
+        let mut tokens = ProbeTokens::new(self.limits.vocabulary, seed);
         let batch = batch(layout, &mut tokens, self.limits)?;
         let before: Option<Vec<_>> =
             before.iter().map(|layout| self::batch(layout, &mut tokens, self.limits)).collect();
@@ -229,7 +233,7 @@ impl Pool<'_> {
         self.probes.last_mut()
     }
 
-    fn of_state(&mut self, state: State, upstream: bool) {
+    fn of_state(&mut self, state: ProbeState, upstream: bool) {
         // The first probe that is off is the first piece of evidence, so the ragged ones come first.
         let per_micro_batch = LossSpec {
             scope: Scope::MicroBatch,
@@ -270,7 +274,7 @@ impl Pool<'_> {
             &[WINDOW],
         );
         self.add("another batch before", state, mean, PLAIN, &[RAGGED]);
-        if state == State::General {
+        if state == ProbeState::General {
             self.repeated_tokens(mean);
         }
         if upstream && let Some(probe) = self.add("weights from above", state, LossSpec::sum(), RAGGED, &[]) {
@@ -281,34 +285,31 @@ impl Pool<'_> {
 
     /// The first and the third token of a sequence are the same, and those of another sequence too.
     fn repeated_tokens(&mut self, spec: LossSpec) {
-        let Some(probe) = self.add("repeated tokens", State::General, spec, RAGGED, &[]) else { return };
+        let Some(probe) = self.add("repeated tokens", ProbeState::General, spec, RAGGED, &[]) else { return };
         probe.batch = probe.batch.map_sequences(|sequence| {
-            let mut fields = SequenceFields::from(sequence.clone());
-            if fields.input_ids.len() > 2 {
-                let first = fields.input_ids[0];
-                (fields.input_ids[2], fields.targets[2]) = (first, first);
-                if fields.labels[2] != IGNORE_INDEX {
-                    fields.labels[2] = i64::from(first);
+            edit_freely(sequence, |fields| {
+                if fields.input_ids.len() > 2 {
+                    let first = fields.input_ids[0];
+                    (fields.input_ids[2], fields.targets[2]) = (first, first);
                 }
-            }
-            Sequence::from_fields(fields).unwrap_or_else(|_| sequence.clone())
+            })
         });
     }
 }
 
 /// Batches for optimizer steps: a long window, a short one.
-pub(super) fn windows(limits: &Limits) -> Vec<GlobalBatch> {
-    let mut tokens = Tokens::new(limits.vocabulary, 77);
+pub(crate) fn windows(limits: &Limits) -> Vec<GlobalBatch> {
+    let mut tokens = ProbeTokens::new(limits.vocabulary, 77);
     let drawn = [WINDOW, SHORT].map(|layout| batch(layout, &mut tokens, limits));
     let both: Option<Vec<_>> = drawn.into_iter().collect();
     both.unwrap_or_default().into_iter().filter(|batch| limits.check(batch).is_ok()).collect()
 }
 
-const CORPUS: Layout<'_> = &[&[&[plain(5, 1), plain(3, 0), plain(6, 2)], &[plain(4, 0)]]];
+const CORPUS: BatchDraft<'_> = &[&[&[plain(5, 1), plain(3, 0), plain(6, 2)], &[plain(4, 0)]]];
 
 /// The batches of a validation, and a batch of training.
-pub(super) fn corpus(limits: &Limits) -> Option<(Vec<MicroBatch>, GlobalBatch)> {
-    let mut tokens = Tokens::new(limits.vocabulary, 78);
+pub(crate) fn corpus(limits: &Limits) -> Option<(Vec<MicroBatch>, GlobalBatch)> {
+    let mut tokens = ProbeTokens::new(limits.vocabulary, 78);
     let (corpus, training) = (batch(CORPUS, &mut tokens, limits)?, batch(PLAIN, &mut tokens, limits)?);
     let fits = limits.check(&corpus).is_ok() && limits.check(&training).is_ok();
     fits.then(|| (corpus.micro_batches().cloned().collect(), training))

@@ -1,56 +1,76 @@
-//! How well a hypothesis fits what was seen, counted.
+//! How well a hypothesis agrees with what was seen, counted.
 
-use super::model::Fit;
+/// How well a measurement agrees with what a hypothesis says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Grade {
+    /// It is what was forecast.
+    Exact,
+    /// It is of the kind that was forecast.
+    Loose,
+    /// It is right where it was to be wrong.
+    Poor,
+    /// The hypothesis cannot have made it.
+    Impossible,
+}
 
-/// Everything seen that a hypothesis speaks of, by how well it fits.
+impl Grade {
+    /// The grade of a forecast that says exactly what is to be seen.
+    pub(crate) fn exact_or_impossible(seen: bool) -> Self {
+        if seen { Self::Exact } else { Self::Impossible }
+    }
+}
+
+/// Everything seen that a hypothesis speaks of, by how well it agrees.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Score {
-    fits: [usize; 4],
+pub(crate) struct Score {
+    grades: [usize; 4],
     /// The first thing that the hypothesis cannot have made.
-    pub(super) first_against: Option<String>,
+    pub(crate) first_against: Option<String>,
 }
 
 impl Score {
-    pub(super) fn add(&mut self, fit: Fit, what: impl FnOnce() -> String) {
-        self.fits[fit as usize] += 1;
-        if fit == Fit::Not && self.first_against.is_none() {
+    /// Counts one thing; `what` says which, where the hypothesis cannot have made it.
+    pub(crate) fn add(&mut self, grade: Grade, what: impl FnOnce() -> String) {
+        self.grades[grade as usize] += 1;
+        if grade == Grade::Impossible && self.first_against.is_none() {
             self.first_against = Some(what());
         }
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.fits.iter_mut().zip(other.fits).for_each(|(own, more)| *own += more);
+    /// Adds what another score has counted.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.grades.iter_mut().zip(other.grades).for_each(|(own, more)| *own += more);
         if self.first_against.is_none() {
             self.first_against.clone_from(&other.first_against);
         }
     }
 
-    /// Whether nothing speaks against it.
-    pub(super) fn possible(&self) -> bool {
+    /// Whether nothing speaks against the hypothesis.
+    pub(crate) fn possible(&self) -> bool {
         self.against() == 0
     }
 
-    /// Things that are as they were predicted.
-    pub(super) fn exact(&self) -> usize {
-        self.fits[Fit::Exactly as usize]
+    /// Things that are as they were forecast.
+    pub(crate) fn exact(&self) -> usize {
+        self.grades[Grade::Exact as usize]
     }
 
-    /// Things that it cannot have made.
-    pub(super) fn against(&self) -> usize {
-        self.fits[Fit::Not as usize]
+    /// Things that the hypothesis cannot have made.
+    pub(crate) fn against(&self) -> usize {
+        self.grades[Grade::Impossible as usize]
     }
 
     /// Everything that was compared.
-    pub(super) fn total(&self) -> usize {
-        self.fits.iter().sum()
+    pub(crate) fn total(&self) -> usize {
+        self.grades.iter().sum()
     }
 
-    /// How much less likely it makes what was seen than a hypothesis that predicts all of it, in nats.
+    /// How much less likely the hypothesis makes what was seen than one that forecasts all of it, in nats.
     ///
-    /// A prediction of numbers to half of the dtype's digits that fails is as good as impossible; one that only says that
+    /// A forecast of numbers to half of the dtype's digits that fails is as good as impossible; one that only says that
     /// something is wrong is weak where it succeeds, and weaker where nothing is.
-    pub(super) fn cost(&self) -> f64 {
-        let [_, loosely, poorly, not] = self.fits.map(|count| count as f64);
-        loosely + 3.0 * poorly + 40.0 * not
+    pub(crate) fn cost(&self) -> f64 {
+        let [_, loose, poor, impossible] = self.grades.map(|count| count as f64);
+        loose + 3.0 * poor + 40.0 * impossible
     }
 }

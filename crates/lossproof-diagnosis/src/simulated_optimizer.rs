@@ -1,12 +1,15 @@
-//! Optimizer steps: what each mistake makes of the gradients that a trainer itself computes.
+//! Optimizer steps as a trainer with a mistake takes them, from the gradients that it computes itself.
 
-use super::oracle::Values;
-use lossproof_numerics::norm;
-use lossproof_spec::{Adam, Decayed, EpsilonPlacement, Optimizer, Rule};
+use crate::named_values::{NamedValues, global_norm};
+use lossproof_laws::names::EMBEDDING;
+use lossproof_numerics::{Updated, norm};
+use lossproof_spec::{Adam, Decayed, Dtype, EpsilonPlacement, Optimizer, Rule};
+use lossproof_subject::ParameterInfo;
+use std::collections::BTreeMap;
 
 /// What is wrong with a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mistake {
+pub(crate) enum StepMistake {
     None,
     ClippedPerMicroBatch,
     SquaredNormCompared,
@@ -31,124 +34,136 @@ pub(super) enum Mistake {
 
 /// What a step was made from.
 #[derive(Clone, Debug)]
-pub(super) struct Window {
+pub(crate) struct StepInputs {
     /// Parameters before the step.
-    pub(super) before: Values,
+    pub(crate) before: NamedValues,
     /// The gradient of the whole window at them.
-    pub(super) gradient: Values,
+    pub(crate) gradient: NamedValues,
     /// What each micro-batch adds to it.
-    pub(super) contributions: Vec<Values>,
+    pub(crate) contributions: Vec<NamedValues>,
     /// Micro-batches of the longest rank.
-    pub(super) micro_batches: u32,
+    pub(crate) micro_batches: u32,
 }
 
-/// What a step shows. `None` is what a hypothesis does not say.
+/// What came of a step. `None` is what a mistake does not say.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shown {
-    pub(super) values: Option<Values>,
-    pub(super) grad_norm: Option<f64>,
-    pub(super) clip_factor: Option<f64>,
-    pub(super) learning_rate: Option<f64>,
-    pub(super) skipped: Option<bool>,
+pub(crate) struct StepOutcome {
+    /// Parameters after the step.
+    pub(crate) values: Option<NamedValues>,
+    pub(crate) grad_norm: Option<f64>,
+    pub(crate) clip_factor: Option<f64>,
+    pub(crate) learning_rate: Option<f64>,
+    pub(crate) skipped: Option<bool>,
 }
 
-/// A trainer's optimizer under a mistake.
-pub(super) struct Simulation<'a> {
-    mistake: Mistake,
+/// The optimizer of a trainer that makes a mistake in its steps.
+pub(crate) struct SimulatedOptimizer<'a> {
+    mistake: StepMistake,
+    /// With the mistake in its rule, where that is where it is.
     optimizer: Optimizer,
     /// The largest finite number of the trainer's dtype.
     largest: f64,
-    dimensions: &'a dyn Fn(&str) -> usize,
+    parameters: &'a [ParameterInfo],
     steps: u32,
     skipped: u32,
     micro_batches: u32,
     longest: u32,
-    first: Values,
-    second: Values,
-    uncleared: Values,
+    /// Optimizer state by parameter.
+    states: BTreeMap<String, Updated>,
+    /// The sum of all gradients so far.
+    uncleared: NamedValues,
 }
 
-fn global_norm(gradient: &Values) -> f64 {
-    norm(gradient.values().flatten())
-}
-
-fn scale(gradient: &mut Values, factor: f64) {
+fn scale(gradient: &mut NamedValues, factor: f64) {
     gradient.values_mut().flatten().for_each(|value| *value *= factor);
 }
 
-fn add(sum: &mut Values, factor: f64, other: &Values) {
+fn add(sum: &mut NamedValues, factor: f64, other: &NamedValues) {
     for (name, values) in other {
         let own = sum.entry(name.clone()).or_insert_with(|| vec![0.0; values.len()]);
         own.iter_mut().zip(values).for_each(|(own, value)| *own += factor * value);
     }
 }
 
-impl<'a> Simulation<'a> {
-    /// `dimensions` says how many dimensions a parameter has: decay groups hang on it.
-    pub(super) fn new(
-        mistake: Mistake,
+/// The rule that runs where this one is declared.
+fn mistaken_rule(mistake: StepMistake, rule: Rule) -> Rule {
+    let mistaken = |adam: Adam| match mistake {
+        StepMistake::DecayGrows => Adam { weight_decay: -adam.weight_decay, ..adam },
+        StepMistake::EverythingDecays => Adam { decayed: Decayed::All, ..adam },
+        _ => adam,
+    };
+    match rule {
+        Rule::Sgd { momentum, weight_decay } if mistake == StepMistake::DecayGrows => {
+            Rule::Sgd { momentum, weight_decay: -weight_decay }
+        }
+        Rule::Sgd { .. } => rule,
+        Rule::AdamW(adam) if mistake != StepMistake::DecayCoupled => Rule::AdamW(mistaken(adam)),
+        Rule::Adam(adam) | Rule::AdamW(adam) => Rule::Adam(mistaken(adam)),
+    }
+}
+
+impl<'a> SimulatedOptimizer<'a> {
+    /// An optimizer that has taken no step, over parameters of a dtype.
+    pub(crate) fn new(
+        mistake: StepMistake,
         optimizer: &Optimizer,
-        largest: f64,
-        dimensions: &'a dyn Fn(&str) -> usize,
+        dtype: Dtype,
+        parameters: &'a [ParameterInfo],
     ) -> Self {
-        let (first, second, uncleared) = (Values::new(), Values::new(), Values::new());
-        let (steps, skipped, micro_batches, longest) = (0, 0, 0, 0);
-        let optimizer = *optimizer;
         Self {
             mistake,
-            optimizer,
-            largest,
-            dimensions,
-            steps,
-            skipped,
-            micro_batches,
-            longest,
-            first,
-            second,
-            uncleared,
+            optimizer: Optimizer { rule: mistaken_rule(mistake, optimizer.rule), ..*optimizer },
+            largest: if dtype == Dtype::F64 { f64::MAX } else { f64::from(f32::MAX) },
+            parameters,
+            steps: 0,
+            skipped: 0,
+            micro_batches: 0,
+            longest: 0,
+            states: BTreeMap::new(),
+            uncleared: NamedValues::new(),
         }
     }
 
-    /// The step made from a window.
-    pub(super) fn step(&mut self, window: &Window) -> Shown {
-        let mut gradient = self.accumulated(window);
+    /// What comes of a step.
+    pub(crate) fn step(&mut self, inputs: &StepInputs) -> StepOutcome {
+        let mut gradient = self.accumulated(inputs);
         let finite = |value: &f64| (value * self.optimizer.loss_scale).abs() <= self.largest;
         let overflows = !gradient.values().flatten().all(finite);
-        let skipped = overflows && self.mistake != Mistake::OverflowNotSkipped;
+        let skipped = overflows && self.mistake != StepMistake::OverflowNotSkipped;
         let learning_rate = self.optimizer.learning_rate_at(match self.mistake {
-            Mistake::OverflowAdvancesSchedule => self.steps + self.skipped,
-            Mistake::SchedulePerMicroBatch => self.micro_batches,
+            StepMistake::OverflowAdvancesSchedule => self.steps + self.skipped,
+            StepMistake::SchedulePerMicroBatch => self.micro_batches,
             _ => self.steps,
         });
         if overflows {
             self.skipped += u32::from(skipped);
             self.steps += u32::from(!skipped);
-            let values = skipped.then(|| window.before.clone());
-            return Shown {
+            let values = skipped.then(|| inputs.before.clone());
+            return StepOutcome {
                 values,
                 learning_rate: Some(learning_rate),
                 skipped: Some(skipped),
-                ..Shown::default()
+                ..StepOutcome::default()
             };
         }
-        let dropped = self.mistake == Mistake::ShortWindowDropped && window.micro_batches < self.longest;
-        self.longest = self.longest.max(window.micro_batches);
+        let dropped = self.mistake == StepMistake::ShortWindowDropped && inputs.micro_batches < self.longest;
+        self.longest = self.longest.max(inputs.micro_batches);
         if dropped {
-            return Shown { values: Some(window.before.clone()), ..Shown::default() };
+            return StepOutcome { values: Some(inputs.before.clone()), ..StepOutcome::default() };
         }
         let (grad_norm, factor) = self.clip(&mut gradient);
         self.steps += 1;
-        let mut values = window.before.clone();
+        let mut values = inputs.before.clone();
         for (name, values) in &mut values {
-            let Some(gradient) = gradient.get(name) else { continue };
+            let Some(gradient) = gradient.get_mut(name).filter(|g| g.len() == values.len()) else { continue };
             self.update(name, values, gradient, learning_rate);
         }
-        self.micro_batches += window.micro_batches;
+        self.micro_batches += inputs.micro_batches;
         let plain = matches!(self.optimizer.rule, Rule::Sgd { weight_decay, .. } if weight_decay <= 0.0);
-        if self.mistake == Mistake::TiedWeightTwice && !plain {
-            values.remove(lossproof_laws::names::EMBEDDING);
+        if self.mistake == StepMistake::TiedWeightTwice && !plain {
+            values.remove(EMBEDDING);
         }
-        Shown {
+        StepOutcome {
             values: Some(values),
             grad_norm: Some(grad_norm),
             clip_factor: Some(factor),
@@ -157,29 +172,30 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn accumulated(&mut self, window: &Window) -> Values {
+    /// The gradient that a step has of its window.
+    fn accumulated(&mut self, inputs: &StepInputs) -> NamedValues {
         match (self.mistake, self.optimizer.clip) {
-            (Mistake::ClippedPerMicroBatch, Some(clip)) => {
-                let mut sum = Values::new();
-                for part in &window.contributions {
+            (StepMistake::ClippedPerMicroBatch, Some(clip)) => {
+                let mut sum = NamedValues::new();
+                for part in &inputs.contributions {
                     add(&mut sum, clip.factor(global_norm(part)), part);
                 }
                 sum
             }
-            (Mistake::NeverCleared, _) => {
-                add(&mut self.uncleared, 1.0, &window.gradient);
+            (StepMistake::NeverCleared, _) => {
+                add(&mut self.uncleared, 1.0, &inputs.gradient);
                 self.uncleared.clone()
             }
-            _ => window.gradient.clone(),
+            _ => inputs.gradient.clone(),
         }
     }
 
     /// Clips, and returns the norm and the factor that are reported.
-    fn clip(&self, gradient: &mut Values) -> (f64, f64) {
+    fn clip(&self, gradient: &mut NamedValues) -> (f64, f64) {
         let loss_scale = self.optimizer.loss_scale;
         let measured = match self.mistake {
-            Mistake::ClippedBeforeUnscale => loss_scale * global_norm(gradient),
-            Mistake::ScaleNotUndone => {
+            StepMistake::ClippedBeforeUnscale => loss_scale * global_norm(gradient),
+            StepMistake::ScaleNotUndone => {
                 scale(gradient, loss_scale);
                 global_norm(gradient)
             }
@@ -187,11 +203,11 @@ impl<'a> Simulation<'a> {
         };
         let Some(clip) = self.optimizer.clip else { return (measured, 1.0) };
         let factor = match self.mistake {
-            Mistake::SquaredNormCompared if measured * measured <= clip.max_norm => 1.0,
-            Mistake::SquaredNormCompared => clip.max_norm / (measured + clip.epsilon),
+            StepMistake::SquaredNormCompared if measured * measured <= clip.max_norm => 1.0,
+            StepMistake::SquaredNormCompared => clip.max_norm / (measured + clip.epsilon),
             _ => clip.factor(measured),
         };
-        if self.mistake == Mistake::ClippedPerTensor {
+        if self.mistake == StepMistake::ClippedPerTensor {
             for values in gradient.values_mut() {
                 let own = clip.factor(norm(&*values));
                 for value in values {
@@ -202,70 +218,80 @@ impl<'a> Simulation<'a> {
             scale(gradient, factor);
         }
         let reported =
-            if self.mistake == Mistake::NormAfterClipping { global_norm(gradient) } else { measured };
+            if self.mistake == StepMistake::NormAfterClipping { global_norm(gradient) } else { measured };
         (reported, factor)
     }
 
-    fn update(&mut self, name: &str, values: &mut [f64], gradient: &[f64], learning_rate: f64) {
-        let zeros = || vec![0.0; values.len()];
-        let mut first = self.first.remove(name).unwrap_or_else(zeros);
-        let mut second = self.second.remove(name).unwrap_or_else(zeros);
-        self.updated(name, values, gradient, learning_rate, (&mut first, &mut second));
-        self.first.insert(name.to_owned(), first);
-        self.second.insert(name.to_owned(), second);
-    }
-
-    fn updated(
-        &self,
-        name: &str,
-        values: &mut [f64],
-        gradient: &[f64],
-        learning_rate: f64,
-        (first, second): (&mut [f64], &mut [f64]),
-    ) {
-        let sign = if self.mistake == Mistake::DecayGrows { -1.0 } else { 1.0 };
+    /// Updates the values of a parameter: by the honest rule, and where the mistake lies in what Adam makes of its moments,
+    /// by that.
+    fn update(&mut self, name: &str, values: &mut [f64], gradient: &mut [f64], learning_rate: f64) {
+        if let Rule::Sgd { momentum, .. } = self.optimizer.rule
+            && self.mistake == StepMistake::MomentumDampened
+            && self.steps == 1
+        {
+            for g in &mut *gradient {
+                *g *= 1.0 - momentum;
+            }
+        }
+        let shape = self.parameters.iter().find(|parameter| parameter.name == name);
+        let shape = shape.map_or(&[][..], |parameter| &parameter.shape);
+        let fresh = || Updated::new(values.to_vec(), shape.to_vec());
+        let state = self.states.entry(name.to_owned()).or_insert_with(fresh);
+        if state.values.len() != values.len() {
+            return;
+        }
+        state.step(&self.optimizer, learning_rate, values, gradient);
         let (adam, decoupled) = match self.optimizer.rule {
-            Rule::Sgd { momentum, weight_decay } => {
-                let start = self.steps == 1;
-                let fresh =
-                    if start && self.mistake == Mistake::MomentumDampened { 1.0 - momentum } else { 1.0 };
-                let kept = if start { 0.0 } else { momentum };
-                for ((value, g), velocity) in values.iter_mut().zip(gradient).zip(first) {
-                    *velocity = kept * *velocity + fresh * g + sign * weight_decay * *value;
-                    *value -= learning_rate * *velocity;
-                }
-                return;
-            }
             Rule::Adam(adam) => (adam, false),
-            Rule::AdamW(adam) => (adam, self.mistake != Mistake::DecayCoupled),
+            Rule::AdamW(adam) => (adam, true),
+            Rule::Sgd { .. } => return values.copy_from_slice(&state.values),
         };
-        let all = self.mistake == Mistake::EverythingDecays || adam.decayed == Decayed::All;
-        let decays = all || (self.dimensions)(name) >= 2;
-        let decay = if decays { sign * adam.weight_decay } else { 0.0 };
-        let (c1, c2) = self.corrections(&adam);
-        for (((value, &g), m), v) in values.iter_mut().zip(gradient).zip(first).zip(second) {
-            let g = if decoupled { g } else { g + decay * *value };
-            if decoupled {
-                *value -= learning_rate * decay * *value;
-            }
-            *m = adam.beta_1 * *m + (1.0 - adam.beta_1) * g;
-            *v = adam.beta_2 * *v + (1.0 - adam.beta_2) * g * g;
-            let denominator = match (self.mistake, adam.epsilon_placement) {
-                (Mistake::EpsilonInsideRoot, _) => (*v / c2 + adam.epsilon).sqrt(),
-                (_, EpsilonPlacement::AfterCorrection) => (*v / c2).sqrt() + adam.epsilon,
-                (_, EpsilonPlacement::BeforeCorrection) => (v.sqrt() + adam.epsilon) / c2.sqrt(),
-            };
-            *value -= learning_rate * (*m / c1) / denominator;
+        let Some(mistaken) = AdamMistake::of(self.mistake, &adam, self.steps) else {
+            return values.copy_from_slice(&state.values);
+        };
+        let decays = decoupled && adam.decayed.includes(shape);
+        let decay = if decays { learning_rate * adam.weight_decay } else { 0.0 };
+        for (value, (first, second)) in values.iter_mut().zip(state.moments()) {
+            *value -= decay * *value;
+            *value -= learning_rate * (first / mistaken.first_correction) / mistaken.denominator(second);
         }
     }
+}
 
-    fn corrections(&self, adam: &Adam) -> (f64, f64) {
-        let number = match self.mistake {
-            Mistake::AdamStartsAtZero => self.steps - 1,
-            Mistake::AdamUncorrected => return (1.0, 1.0),
-            _ => self.steps,
+/// What Adam makes of its moments where that is what is wrong.
+struct AdamMistake {
+    epsilon: f64,
+    epsilon_placement: EpsilonPlacement,
+    /// Whether ε is under the root.
+    inside: bool,
+    first_correction: f64,
+    second_correction: f64,
+}
+
+impl AdamMistake {
+    /// The mistake in step number `step`; `None` where it is another one.
+    fn of(mistake: StepMistake, adam: &Adam, step: u32) -> Option<Self> {
+        let correction = |beta: f64, number: u32| 1.0 - beta.powi(i32::try_from(number).unwrap_or(i32::MAX));
+        let both = |number| (correction(adam.beta_1, number), correction(adam.beta_2, number));
+        let (first_correction, second_correction) = match mistake {
+            StepMistake::AdamStartsAtZero => both(step - 1),
+            StepMistake::AdamUncorrected => (1.0, 1.0),
+            StepMistake::EpsilonInsideRoot => both(step),
+            _ => return None,
         };
-        let power = |beta: f64| beta.powi(i32::try_from(number).unwrap_or(i32::MAX));
-        (1.0 - power(adam.beta_1), 1.0 - power(adam.beta_2))
+        let Adam { epsilon, epsilon_placement, .. } = *adam;
+        let inside = mistake == StepMistake::EpsilonInsideRoot;
+        Some(Self { epsilon, epsilon_placement, inside, first_correction, second_correction })
+    }
+
+    /// What the corrected first moment is divided by, from the second moment before its correction.
+    fn denominator(&self, second: f64) -> f64 {
+        match self.epsilon_placement {
+            _ if self.inside => (second / self.second_correction + self.epsilon).sqrt(),
+            EpsilonPlacement::AfterCorrection => (second / self.second_correction).sqrt() + self.epsilon,
+            EpsilonPlacement::BeforeCorrection => {
+                (second.sqrt() + self.epsilon) / self.second_correction.sqrt()
+            }
+        }
     }
 }

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
 use lossproof_diagnosis::inference::{
-    Choice, Comparison, Counted, Failure, Inference, InferenceError, Measured, MeasuredRatio, explain_ratio,
-    infer, infer_failure,
+    Choice, CountedFrom, EmptyMean, Inference, InferenceError, MeasuredRatio, Measurement, WeightComparison,
+    explain_ratio, infer, infer_empty_mean,
 };
 use lossproof_spec::{
     Counting, EmptyPolicy, GlobalBatch, IGNORE_INDEX, Layout, LossSpec, MicroBatch, Rank, Reduction,
@@ -17,15 +17,15 @@ use proptest::{collection::vec, prelude::*};
 mod common;
 
 /// For every position of a sequence, whether its (unshifted) label is given.
-type Row = Vec<bool>;
+type GivenLabels = Vec<bool>;
 
-fn batch(rows: &[Vec<Vec<Row>>]) -> GlobalBatch {
-    let sequence = |row: &Row| {
+fn batch(rows: &[Vec<Vec<GivenLabels>>]) -> GlobalBatch {
+    let sequence = |row: &GivenLabels| {
         let label = |&given: &bool| if given { 7 } else { IGNORE_INDEX };
         Sequence::new(vec![7; row.len()], row.iter().map(label).collect()).unwrap()
     };
-    let micro_batch = |m: &Vec<Row>| MicroBatch::new(m.iter().map(sequence).collect()).unwrap();
-    let rank = |r: &Vec<Vec<Row>>| Rank::new(r.iter().map(micro_batch).collect()).unwrap();
+    let micro_batch = |m: &Vec<GivenLabels>| MicroBatch::new(m.iter().map(sequence).collect()).unwrap();
+    let rank = |r: &Vec<Vec<GivenLabels>>| Rank::new(r.iter().map(micro_batch).collect()).unwrap();
     GlobalBatch::new(rows.iter().map(rank).collect()).unwrap()
 }
 
@@ -44,8 +44,8 @@ fn weights(spec: &LossSpec, batch: &GlobalBatch) -> Vec<f64> {
     TokenWeights::new(spec, &batch.layout()).unwrap().per_prediction(batch)
 }
 
-fn measured(values: &[f64], error: f64) -> Vec<Measured> {
-    values.iter().map(|&value| Measured { value, error }).collect()
+fn measured(values: &[f64], error: f64) -> Vec<Measurement> {
+    values.iter().map(|&value| Measurement { value, error }).collect()
 }
 
 fn read(values: &[f64], batch: &GlobalBatch) -> Inference {
@@ -53,10 +53,10 @@ fn read(values: &[f64], batch: &GlobalBatch) -> Inference {
 }
 
 fn found(inference: &Inference, spec: &LossSpec) -> bool {
-    inference.fits().iter().any(|fit| fit.class.contains(spec))
+    inference.matches().iter().any(|fit| fit.class.contains(spec))
 }
 
-fn ids(comparison: &Comparison) -> [Vec<&'static str>; 3] {
+fn ids(comparison: &WeightComparison) -> [Vec<&'static str>; 3] {
     let c = &comparison.consequences;
     [&c.violated, &c.satisfied, &c.open].map(|clauses| clauses.iter().map(|clause| clause.id).collect())
 }
@@ -78,13 +78,13 @@ proptest! {
         let Ok(exact) = TokenWeights::new(&spec, &layout) else { return Ok(()) };
         let inference = infer(&batch, &measured(&exact.per_prediction(&batch), 0.0)).unwrap();
         if layout.supervised() == 0 {
-            prop_assert!(inference.fits().is_empty(), "no weight says anything");
+            prop_assert!(inference.matches().is_empty(), "no weight says anything");
             return Ok(());
         }
         prop_assert!(found(&inference, &spec), "{inference}");
         prop_assert!(inference.multiples().is_empty());
         prop_assert_eq!(inference.weight_on_ignored().count() + inference.missing_weight().count(), 0);
-        for other in inference.fits().iter().flat_map(|fit| fit.class.specs()) {
+        for other in inference.matches().iter().flat_map(|fit| fit.class.specs()) {
             prop_assert_eq!(&TokenWeights::new(other, &layout).unwrap(), &exact);
         }
         for other in common::all_specs() {
@@ -109,7 +109,7 @@ proptest! {
         let noisy: Vec<f64> = values.iter().zip(&noise).map(|(value, noise)| value + noise * error).collect();
         let quiet = infer(&batch, &measured(&values, error)).unwrap();
         let loud = infer(&batch, &measured(&noisy, error)).unwrap();
-        prop_assert_eq!(quiet.fits(), loud.fits());
+        prop_assert_eq!(quiet.matches(), loud.matches());
         prop_assert_eq!(quiet.to_string(), loud.to_string());
         prop_assert_eq!(quiet.against(&spec).consequences, loud.against(&spec).consequences);
     }
@@ -119,7 +119,7 @@ proptest! {
         let layout = batch.layout();
         let Ok(exact) = TokenWeights::new(&spec, &layout) else { return Ok(()) };
         let inference = infer(&batch, &measured(&exact.per_prediction(&batch), 0.0)).unwrap();
-        let Some(fit) = inference.fits().first() else { return Ok(()) };
+        let Some(fit) = inference.matches().first() else { return Ok(()) };
         let alternatives = fit.class.alternatives();
         prop_assert_eq!(
             TokenWeights::new(&alternatives[0], &layout).unwrap(),
@@ -148,7 +148,7 @@ proptest! {
         prop_assert!(!inference.against(&spec).agrees);
         let multiple = inference.multiples().iter().find(|multiple| multiple.class.contains(&spec));
         // By chance the scaled weights may be those of another spec.
-        prop_assert!(multiple.is_some() || !inference.fits().is_empty());
+        prop_assert!(multiple.is_some() || !inference.matches().is_empty());
     }
 }
 
@@ -187,7 +187,7 @@ fn semantics_are_named_in_few_words() {
 fn what_a_batch_cannot_tell_apart_is_said() {
     let batch = full(&[&[&[5, 5, 5]]]);
     let inference = read(&weights(&LossSpec::token_mean(), &batch), &batch);
-    let class = &inference.fits()[0].class;
+    let class = &inference.matches()[0].class;
     assert_eq!(
         class.indifferent(),
         [Choice::Scope, Choice::MicroBatches, Choice::Ranks, Choice::Empty],
@@ -218,7 +218,7 @@ fn errors_that_are_too_large_leave_a_choice() {
     let batch = ragged();
     let values = weights(&LossSpec::token_mean(), &batch);
     let coarse = infer(&batch, &measured(&values, 0.012)).unwrap();
-    let specs: Vec<_> = coarse.fits().iter().map(|fit| *fit.representative()).collect();
+    let specs: Vec<_> = coarse.matches().iter().map(|fit| *fit.representative()).collect();
     assert_eq!(specs[0], LossSpec::token_mean());
     assert!(
         specs.contains(&LossSpec { counting: Counting::BeforeShift, ..LossSpec::token_mean() }),
@@ -230,10 +230,10 @@ fn errors_that_are_too_large_leave_a_choice() {
     assert!(["2.2", "2.9"].iter().all(|id| ids(&comparison)[2].contains(id)), "{comparison}");
     // A weight about which nothing is known excludes nothing.
     let mut unknown = measured(&values, 1e-9);
-    unknown[3] = Measured { value: 1e6, error: f64::INFINITY };
+    unknown[3] = Measurement { value: 1e6, error: f64::INFINITY };
     assert_eq!(
-        infer(&batch, &unknown).unwrap().fits(),
-        infer(&batch, &measured(&values, 1e-9)).unwrap().fits()
+        infer(&batch, &unknown).unwrap().matches(),
+        infer(&batch, &measured(&values, 1e-9)).unwrap().matches()
     );
 }
 
@@ -243,7 +243,7 @@ fn a_multiple_of_a_semantics_is_named_with_its_factor() {
     let batch = full(&[&[&[3]], &[&[5]], &[&[7]]]);
     let twice: Vec<f64> = weights(&LossSpec::token_mean(), &batch).iter().map(|w| w / 9.0).collect();
     let inference = read(&twice, &batch);
-    assert!(inference.fits().is_empty());
+    assert!(inference.matches().is_empty());
     let text = inference.to_string();
     assert!(text.starts_with("no known semantics\n"), "{text}");
     assert!(
@@ -269,8 +269,8 @@ fn masks_that_are_not_heeded_are_seen() {
     assert_eq!(all.weight_on_ignored().map(|p| (p.sequence, p.position)).collect::<Vec<_>>(), [(0, 0)]);
     assert_eq!(all.missing_weight().count(), 0);
     assert_eq!(
-        (all.fits()[0].counted, all.fits()[0].representative()),
-        (Counted::Labels, &LossSpec::token_mean())
+        (all.matches()[0].counted, all.matches()[0].representative()),
+        (CountedFrom::Labels, &LossSpec::token_mean())
     );
     let comparison = all.against(&LossSpec::token_mean());
     assert!(!comparison.agrees);
@@ -282,8 +282,8 @@ fn masks_that_are_not_heeded_are_seen() {
     let own = read(&[1.0 / 7.0; 7], &batch);
     // Counting the labels and the first label of the second sequence gives 7 too.
     let readings: Vec<_> =
-        own.fits().iter().map(|fit| (fit.counted, fit.representative().counting)).collect();
-    assert!(readings.contains(&(Counted::Trained, Counting::Supervised)), "{own}");
+        own.matches().iter().map(|fit| (fit.counted, fit.representative().counting)).collect();
+    assert!(readings.contains(&(CountedFrom::Trained, Counting::Supervised)), "{own}");
     let comparison = own.against(&LossSpec::token_mean());
     let [violated, ..] = ids(&comparison);
     assert!(["2.2", "3.1", "3.5"].iter().all(|id| violated.contains(id)), "{comparison}");
@@ -294,8 +294,8 @@ fn masks_that_are_not_heeded_are_seen() {
         sliced.missing_weight().map(|p| (p.sequence, p.position)).collect::<Vec<_>>(),
         [(0, 1), (1, 0)]
     );
-    let fit = &sliced.fits()[0];
-    assert_eq!((fit.counted, fit.representative()), (Counted::Trained, &LossSpec::token_mean()));
+    let fit = &sliced.matches()[0];
+    assert_eq!((fit.counted, fit.representative()), (CountedFrom::Trained, &LossSpec::token_mean()));
     let [violated, ..] = ids(&sliced.against(&LossSpec::token_mean()));
     assert_eq!(violated, ["2.2"]);
 }
@@ -306,7 +306,7 @@ fn weights_that_no_spec_has_are_not_given_one() {
     let mut values = weights(&LossSpec::token_mean(), &batch);
     values[0] *= 1.5;
     let inference = read(&values, &batch);
-    assert!(inference.fits().is_empty() && inference.multiples().is_empty());
+    assert!(inference.matches().is_empty() && inference.multiples().is_empty());
     assert_eq!(inference.uneven_sequences(), [0]);
     let comparison = inference.against(&LossSpec::token_mean());
     let text = comparison.to_string();
@@ -379,8 +379,8 @@ fn empty_groups_reveal_the_policy() {
     assert!(found(&inference, &skipped) && !found(&inference, &naive), "{inference}");
     let [violated, ..] = ids(&inference.against(&naive));
     assert_eq!(violated, ["2.5", "2.13", "4.3"]);
-    for (failure, empty) in [(Failure::Nan, EmptyPolicy::Nan), (Failure::Refused, EmptyPolicy::Error)] {
-        let inference = infer_failure(&batch, failure);
+    for (failure, empty) in [(EmptyMean::Nan, EmptyPolicy::Nan), (EmptyMean::Refused, EmptyPolicy::Error)] {
+        let inference = infer_empty_mean(&batch, failure);
         assert!(found(&inference, &LossSpec { empty, ..naive }), "{inference}");
         assert!(!found(&inference, &naive) && !found(&inference, &LossSpec { empty, ..LossSpec::sum() }));
         assert!(inference.against(&LossSpec { empty, ..naive }).agrees);
@@ -390,9 +390,9 @@ fn empty_groups_reveal_the_policy() {
     // One NaN is all NaN.
     let mut values = weights(&naive, &batch);
     values[0] = f64::NAN;
-    assert_eq!(read(&values, &batch), infer_failure(&batch, Failure::Nan));
+    assert_eq!(read(&values, &batch), infer_empty_mean(&batch, EmptyMean::Nan));
     // No group is empty here, so no policy makes NaN of it.
-    let inference = infer_failure(&ragged(), Failure::Nan);
+    let inference = infer_empty_mean(&ragged(), EmptyMean::Nan);
     assert_eq!(inference.to_string(), "NaN, which no empty policy makes of this batch");
 }
 
@@ -431,7 +431,7 @@ fn ratios_are_explained_from_the_most_to_the_least_specific() {
 
 #[test]
 fn a_fraction_is_recognised_only_where_it_is_no_accident() {
-    let of = |value: f64, error| Measured { value, error }.fraction().map(|fraction| fraction.to_string());
+    let of = |value: f64, error| Measurement { value, error }.fraction().map(|fraction| fraction.to_string());
     assert_eq!(of(0.862_069, 1e-6).as_deref(), Some("25/29"));
     assert_eq!(of(-1.0 / 3.0, 1e-9).as_deref(), Some("-1/3"));
     assert_eq!(of(1.0 / 516_096.0, 0.0).as_deref(), Some("1/516096"));
@@ -444,7 +444,7 @@ fn a_fraction_is_recognised_only_where_it_is_no_accident() {
     for denominator in 2..200_i32 {
         for numerator in 1..denominator {
             let value = f64::from(numerator) / f64::from(denominator);
-            let fraction = Measured { value, error: 1e-9 }.fraction().unwrap();
+            let fraction = Measurement { value, error: 1e-9 }.fraction().unwrap();
             assert!(
                 (fraction.to_f64().unwrap() - value).abs() < 1e-15,
                 "{numerator}/{denominator}: {fraction}"
@@ -462,10 +462,10 @@ fn measurements_that_cannot_be_read_are_refused() {
         assert!(refused.to_string().starts_with("the error bound of weight 0 is "), "{refused}");
     }
     let zero = read(&[0.0; 19], &batch);
-    assert!(zero.fits().is_empty() && zero.missing_weight().count() == 19);
+    assert!(zero.matches().is_empty() && zero.missing_weight().count() == 19);
     assert!(zero.to_string().contains("no weight on supervised positions: 19 (0 of sequence 0"), "{zero}");
     let infinite = read(&[f64::INFINITY; 19], &batch);
-    assert!(infinite.fits().is_empty(), "{infinite}");
+    assert!(infinite.matches().is_empty(), "{infinite}");
 }
 
 #[test]

@@ -1,48 +1,33 @@
 //! The backward pass: what an operator makes of the gradient that reaches it.
 
 use crate::{
-    Family, Fault,
+    Fault, fault,
     honest::Honest,
     names::{EMBEDDING, POSITIONS},
-    tensors::Tensors,
-    trainer::{Differentiated, Trainer},
+    tensors::NamedTensors,
+    trainer::{Differentiated, TrainerParts},
 };
 use lossproof_subject::SubjectError;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-const HONEST: Trainer = Trainer::HONEST;
+const HONEST: TrainerParts = TrainerParts::HONEST;
 
 pub(crate) const FAULTS: &[Fault] = &[
-    Fault {
-        id: "ce-upstream-grad-mean",
-        family: Family::CrossEntropy,
-        what: "the loss kernel takes the gradient that comes from above for one number, the mean of its elements",
-        source: Some("linkedin/Liger-Kernel#1298, #968, #680; ROCm/TransformerEngine#336"),
-        clauses: &["2.11"],
-        trainer: Trainer { upstream: replaced_by_the_mean, ..HONEST },
-    },
-    Fault {
-        id: "ce-upstream-grad-scalar",
-        family: Family::CrossEntropy,
-        what: "the loss kernel scales every row by the first element of the gradient that comes from above",
-        source: Some("linkedin/Liger-Kernel#1298, #968, #680; microsoft/DirectML#740"),
-        clauses: &["2.11"],
-        trainer: Trainer {
+    fault("ce-upstream-grad-mean", TrainerParts { upstream: replaced_by_the_mean, ..HONEST }),
+    fault(
+        "ce-upstream-grad-scalar",
+        TrainerParts {
             upstream: |weights| {
                 let first = weights.first().copied().unwrap_or(0.0);
                 weights.fill(first);
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "tied-embedding-detached",
-        family: Family::Backward,
-        what: "the tied weight is updated from its use as the head alone",
-        source: Some("torch/DEPRECEATED-torch7-distro#156"),
-        clauses: &["6.3", "6.10"],
-        trainer: Trainer {
+    ),
+    fault(
+        "tied-embedding-detached",
+        TrainerParts {
             backward: |honest, of, gradient| {
                 let inputs = inputs(honest, of)?;
                 for (row, input) in &inputs {
@@ -52,14 +37,10 @@ pub(crate) const FAULTS: &[Fault] = &[
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "tied-head-detached",
-        family: Family::Backward,
-        what: "the head is a copy of the embedding with a gradient of its own, which nobody adds",
-        source: Some("paiml/entrenar#314"),
-        clauses: &["1.5", "6.3", "6.10"],
-        trainer: Trainer {
+    ),
+    fault(
+        "tied-head-detached",
+        TrainerParts {
             backward: |honest, of, gradient| {
                 let inputs = inputs(honest, of)?;
                 gradient.of_mut(EMBEDDING).fill(0.0);
@@ -70,14 +51,10 @@ pub(crate) const FAULTS: &[Fault] = &[
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "padding-index-without-gradient",
-        family: Family::Backward,
-        what: "the embedding has the token 0 as its padding index, and the real token 0 gets no gradient",
-        source: None,
-        clauses: &["6.6", "6.10"],
-        trainer: Trainer {
+    ),
+    fault(
+        "padding-index-without-gradient",
+        TrainerParts {
             backward: |honest, _, gradient| {
                 let rows = honest.limits().vocabulary.max(1);
                 let embedding = gradient.of_mut(EMBEDDING);
@@ -87,14 +64,10 @@ pub(crate) const FAULTS: &[Fault] = &[
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "position-rows-misaligned",
-        family: Family::Backward,
-        what: "the gradient of the position embedding lands one row too far",
-        source: None,
-        clauses: &["6.5", "6.10"],
-        trainer: Trainer {
+    ),
+    fault(
+        "position-rows-misaligned",
+        TrainerParts {
             backward: |honest, _, gradient| {
                 let positions = gradient.of_mut(POSITIONS);
                 let columns = positions.len() / honest.limits().positions.max(1);
@@ -103,28 +76,20 @@ pub(crate) const FAULTS: &[Fault] = &[
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "param-init-not-leaf",
-        family: Family::Backward,
-        what: "initialisation leaves the position embedding as the result of an operation, which is never trained",
-        source: Some("tracel-ai/burn#5235"),
-        clauses: &["6.9", "6.10"],
-        trainer: Trainer {
+    ),
+    fault(
+        "param-init-not-leaf",
+        TrainerParts {
             backward: |_, _, gradient| {
                 gradient.of_mut(POSITIONS).fill(0.0);
                 Ok(())
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "concat-gradient-misaligned",
-        family: Family::Backward,
-        what: "the backward of a concatenation forgets to advance: the keys' part gets the queries' gradient",
-        source: Some("tracel-ai/burn#4069"),
-        clauses: &["6.10"],
-        trainer: Trainer {
+    ),
+    fault(
+        "concat-gradient-misaligned",
+        TrainerParts {
             backward: |_, _, gradient| {
                 let width = gradient.of("ln_f.bias").len();
                 for (_, values) in gradient.iter_mut().filter(|(name, _)| name.contains("attn.c_attn")) {
@@ -137,14 +102,10 @@ pub(crate) const FAULTS: &[Fault] = &[
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "scatter-backward-wrong-axis",
-        family: Family::Backward,
-        what: "the backward of a square projection scatters along the other axis: its gradient is transposed",
-        source: Some("tracel-ai/burn#3555, #2777"),
-        clauses: &["6.10"],
-        trainer: Trainer {
+    ),
+    fault(
+        "scatter-backward-wrong-axis",
+        TrainerParts {
             backward: |_, _, gradient| {
                 for (_, values) in
                     gradient.iter_mut().filter(|(name, _)| name.ends_with("attn.c_proj.weight"))
@@ -160,42 +121,30 @@ pub(crate) const FAULTS: &[Fault] = &[
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "backward-factor",
-        family: Family::Backward,
-        what: "a constant of a derivative is wrong in its third digit, and one tensor's gradient with it",
-        source: None,
-        clauses: &["6.10"],
-        trainer: Trainer {
+    ),
+    fault(
+        "backward-factor",
+        TrainerParts {
             backward: |_, _, gradient| {
                 gradient.of_mut("h.0.mlp.c_fc.weight").iter_mut().for_each(|value| *value *= 1.005);
                 Ok(())
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "last-element-lost",
-        family: Family::Backward,
-        what: "a loop over a tensor ends one element early, and its last gradient stays zero",
-        source: None,
-        clauses: &["6.10"],
-        trainer: Trainer {
+    ),
+    fault(
+        "last-element-lost",
+        TrainerParts {
             backward: |_, _, gradient| {
                 gradient.of_mut("h.0.attn.c_proj.bias").iter_mut().rev().take(1).for_each(|last| *last = 0.0);
                 Ok(())
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "recompute-draws-new-dropout",
-        family: Family::Backward,
-        what: "activations are recomputed under another dropout mask, and the gradient is another every time",
-        source: Some("allenai/OLMo-core#828, pytorch/pytorch#190758, openai/guided-diffusion#167"),
-        clauses: &["6.8"],
-        trainer: Trainer {
+    ),
+    fault(
+        "recompute-draws-new-dropout",
+        TrainerParts {
             backward: |honest, _, gradient| {
                 let mut random = ChaCha8Rng::seed_from_u64(honest.memory.passes);
                 for value in gradient.values_mut() {
@@ -206,7 +155,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             },
             ..HONEST
         },
-    },
+    ),
 ];
 
 fn replaced_by_the_mean(weights: &mut [f64]) {
@@ -220,7 +169,7 @@ fn inputs(honest: &mut Honest, of: &Differentiated<'_>) -> Result<Vec<(usize, Ve
     honest.inputs(of.spec, of.batch, &weights)
 }
 
-fn add_row(gradient: &mut Tensors, row: usize, factor: f64, values: &[f64]) {
+fn add_row(gradient: &mut NamedTensors, row: usize, factor: f64, values: &[f64]) {
     let start = row * values.len();
     for (own, value) in gradient.of_mut(EMBEDDING)[start..].iter_mut().zip(values) {
         *own += factor * value;

@@ -2,16 +2,16 @@
 
 use crate::{
     faulty::Faulty,
-    honest::{Honest, Pass, weights},
+    honest::{Honest, PassResult, weights},
     operators,
-    rules::{self, Moments, Update},
-    trainer::Trainer,
+    rules::{self, TensorMoments, TensorUpdate},
+    trainer::TrainerParts,
 };
 use lossproof_spec::{EpsilonPlacement, GlobalBatch, LossSpec};
 use lossproof_subject::{Subject, SubjectError};
 use std::fmt;
 
-const HONEST: Trainer = Trainer::HONEST;
+const HONEST: TrainerParts = TrainerParts::HONEST;
 
 /// A variant of a trainer that is not wrong.
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ pub struct Control {
     pub what: &'static str,
     /// Where it was taken for a bug, or disputed.
     pub source: Option<&'static str>,
-    trainer: Trainer,
+    trainer: TrainerParts,
 }
 
 const CONTROLS: &[Control] = &[
@@ -30,19 +30,19 @@ const CONTROLS: &[Control] = &[
         id: "divided-once-at-the-end",
         what: "the sum is differentiated, and its gradient divided by the normaliser once, after the last micro-batch",
         source: Some("huggingface/transformers#34191"),
-        trainer: Trainer { accumulate: divided_at_the_end, ..HONEST },
+        trainer: TrainerParts { accumulate: divided_at_the_end, ..HONEST },
     },
     Control {
         id: "factor-before-all-reduce",
         what: "each rank multiplies its gradient by the number of ranks, and the all-reduce averages",
         source: Some("NVIDIA/Megatron-LM#673"),
-        trainer: Trainer {
+        trainer: TrainerParts {
             accumulate: |honest, spec, batch| {
                 recombined(honest, spec, batch, |ranks| {
                     let world = ranks.len() as f64;
-                    let rank = |passes: Vec<Pass>| Pass::sum(&passes).scaled(world);
-                    let scaled: Vec<Pass> = ranks.into_iter().map(rank).collect();
-                    Pass::sum(&scaled).scaled(1.0 / world)
+                    let rank = |passes: Vec<PassResult>| PassResult::sum(&passes).scaled(world);
+                    let scaled: Vec<PassResult> = ranks.into_iter().map(rank).collect();
+                    PassResult::sum(&scaled).scaled(1.0 / world)
                 })
             },
             ..HONEST
@@ -52,13 +52,13 @@ const CONTROLS: &[Control] = &[
         id: "factor-after-all-reduce",
         what: "the all-reduce averages, and its result is multiplied by the number of ranks",
         source: Some("NVIDIA/Megatron-LM#673"),
-        trainer: Trainer {
+        trainer: TrainerParts {
             accumulate: |honest, spec, batch| {
                 recombined(honest, spec, batch, |ranks| {
                     let world = ranks.len() as f64;
-                    let rank = |passes: Vec<Pass>| Pass::sum(&passes).scaled(1.0 / world);
-                    let averaged: Vec<Pass> = ranks.into_iter().map(rank).collect();
-                    Pass::sum(&averaged).scaled(world)
+                    let rank = |passes: Vec<PassResult>| PassResult::sum(&passes).scaled(1.0 / world);
+                    let averaged: Vec<PassResult> = ranks.into_iter().map(rank).collect();
+                    PassResult::sum(&averaged).scaled(world)
                 })
             },
             ..HONEST
@@ -68,11 +68,11 @@ const CONTROLS: &[Control] = &[
         id: "micro-batches-in-reverse",
         what: "the last rank and the last micro-batch come first",
         source: None,
-        trainer: Trainer {
+        trainer: TrainerParts {
             accumulate: |honest, spec, batch| {
                 recombined(honest, spec, batch, |ranks| {
-                    let passes: Vec<Pass> = ranks.into_iter().flatten().collect();
-                    Pass::sum(passes.iter().rev())
+                    let passes: Vec<PassResult> = ranks.into_iter().flatten().collect();
+                    PassResult::sum(passes.iter().rev())
                 })
             },
             ..HONEST
@@ -82,7 +82,7 @@ const CONTROLS: &[Control] = &[
         id: "mean-of-nothing-is-nan",
         what: "where the empty policy declares NaN, the gradient is NaN as the loss is",
         source: Some("pytorch/pytorch#70348, #116349"),
-        trainer: Trainer {
+        trainer: TrainerParts {
             accumulate: |honest, spec, batch| {
                 let mut pass = honest.pass(spec, batch)?;
                 if pass.observation.loss.is_nan() {
@@ -97,7 +97,7 @@ const CONTROLS: &[Control] = &[
         id: "adam-epsilon-hat",
         what: "Adam adds ε̂ to the root of a second moment that is not corrected, with ε̂ = ε·√(1 − β₂^k) where ε was declared",
         source: Some("tensorflow/tensorflow#35102, #9047; karpathy/nanochat#304"),
-        trainer: Trainer { update: epsilon_hat, ..HONEST },
+        trainer: TrainerParts { update: epsilon_hat, ..HONEST },
     },
     Control {
         id: "operators-written-out",
@@ -138,7 +138,7 @@ fn divided_at_the_end(
     honest: &mut Honest,
     spec: &LossSpec,
     batch: &GlobalBatch,
-) -> Result<Pass, SubjectError> {
+) -> Result<PassResult, SubjectError> {
     let pass = honest.pass(spec, batch)?;
     let weights = weights(spec, batch).unwrap_or_default();
     let mut weights = weights.into_iter().filter(|&weight| weight > 0.0);
@@ -156,8 +156,8 @@ fn recombined(
     honest: &mut Honest,
     spec: &LossSpec,
     batch: &GlobalBatch,
-    combine: impl Fn(Vec<Vec<Pass>>) -> Pass,
-) -> Result<Pass, SubjectError> {
+    combine: impl Fn(Vec<Vec<PassResult>>) -> PassResult,
+) -> Result<PassResult, SubjectError> {
     let pass = honest.pass(spec, batch)?;
     let contributions = honest.contributions(spec, batch)?;
     Ok(match contributions {
@@ -167,13 +167,13 @@ fn recombined(
 }
 
 /// A pass with another's loss and gradient.
-fn replaced(mut pass: Pass, other: Pass) -> Pass {
+fn replaced(mut pass: PassResult, other: PassResult) -> PassResult {
     pass.observation.loss = other.observation.loss;
     pass.gradient = other.gradient;
     pass
 }
 
-fn epsilon_hat(update: &Update<'_>, values: &mut [f64], gradient: &[f64], moments: &mut Moments) {
+fn epsilon_hat(update: &TensorUpdate<'_>, values: &mut [f64], gradient: &[f64], moments: &mut TensorMoments) {
     rules::with_denominator(update, values, gradient, moments, |adam, second, correction| {
         let hat = match adam.epsilon_placement {
             EpsilonPlacement::AfterCorrection => adam.epsilon * correction.sqrt(),

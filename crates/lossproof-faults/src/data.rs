@@ -1,120 +1,65 @@
 //! The data path: what the trainer makes of a sequence before the model sees it.
 
-use crate::{Family, Fault, trainer::Trainer};
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};
+use crate::{Fault, fault, trainer::TrainerParts};
+use lossproof_cases::edit::{edit_freely, given, relabel};
+use lossproof_spec::{IGNORE_INDEX, Sequence, SequenceFields};
 
-const HONEST: Trainer = Trainer::HONEST;
+const HONEST: TrainerParts = TrainerParts::HONEST;
 
 pub(crate) const FAULTS: &[Fault] = &[
-    Fault {
-        id: "shift-missing",
-        family: Family::Alignment,
-        what: "the loss scores position t against the token at t, so the model learns to copy",
-        source: Some("huggingface/transformers#17987, #27161"),
-        clauses: &["1.1"],
-        trainer: Trainer { sequence: |sequence, _| shifted(sequence, -1), ..HONEST },
-    },
-    Fault {
-        id: "shift-twice",
-        family: Family::Alignment,
-        what: "the caller and the loss both shift, so the target of position t is the token at t + 2",
-        source: Some("huggingface/transformers#37830, #46898, #47394; huggingface/accelerate#3637"),
-        clauses: &["1.1"],
-        trainer: Trainer { sequence: |sequence, _| shifted(sequence, 1), ..HONEST },
-    },
-    Fault {
-        id: "mask-sliced-wrong-side",
-        family: Family::Alignment,
-        what: "the loss mask is sliced [:-1] where the labels are sliced [1:]",
-        source: Some("karpathy/llm.c@8d55c4a"),
-        clauses: &["1.1", "3.5"],
-        trainer: Trainer { sequence: |sequence, _| masked_by_the_token_before(sequence), ..HONEST },
-    },
-    Fault {
-        id: "prompt-mask-one-too-many",
-        family: Family::Alignment,
-        what: "the prompt's mask covers as many shifted labels as the prompt has tokens, and hides the answer's first",
-        source: Some("pytorch/torchtitan#2755"),
-        clauses: &["3.5"],
-        trainer: Trainer { sequence: |sequence, _| first_answer_hidden(sequence), ..HONEST },
-    },
-    Fault {
-        id: "eos-equals-pad-masked",
-        family: Family::Masking,
-        what: "labels are ignored wherever they are the padding's token, the real end of text included",
-        source: Some("huggingface/trl#3200, #6357, #1623, #3091"),
-        clauses: &["3.7"],
-        trainer: Trainer { sequence: |sequence, _| masked_by_the_padding_token(sequence), ..HONEST },
-    },
-    Fault {
-        id: "pad-targets-trained",
-        family: Family::Masking,
-        what: "labels are the input tokens without masking, so padding is seen and trained on",
-        source: Some("open-jarvis/OpenJarvis#521, voidism/DiffCSE#25"),
-        clauses: &["3.2", "3.6"],
-        trainer: Trainer { sequence: |sequence, _| padding_trained(sequence), ..HONEST },
-    },
-    Fault {
-        id: "ignore-index-not-honoured",
-        family: Family::Masking,
-        what: "the ignore index is not handed to the loss kernel, and ignored tokens are trained on",
-        source: Some("flagos-ai/FlagGems#73, linkedin/Liger-Kernel#974"),
-        clauses: &["3.1", "3.4", "3.5"],
-        trainer: Trainer {
-            sequence: |sequence, _| relabelled(sequence, |fields, position| Some(fields.targets[position])),
+    fault("shift-missing", TrainerParts { sequence: |sequence, _| shifted(sequence, -1), ..HONEST }),
+    fault("shift-twice", TrainerParts { sequence: |sequence, _| shifted(sequence, 1), ..HONEST }),
+    fault(
+        "mask-sliced-wrong-side",
+        TrainerParts { sequence: |sequence, _| masked_by_the_token_before(sequence), ..HONEST },
+    ),
+    fault(
+        "prompt-mask-one-too-many",
+        TrainerParts { sequence: |sequence, _| first_answer_hidden(sequence), ..HONEST },
+    ),
+    fault(
+        "eos-equals-pad-masked",
+        TrainerParts { sequence: |sequence, _| masked_by_the_padding_token(sequence), ..HONEST },
+    ),
+    fault(
+        "pad-targets-trained",
+        TrainerParts { sequence: |sequence, _| padding_trained(sequence), ..HONEST },
+    ),
+    fault(
+        "ignore-index-not-honoured",
+        TrainerParts {
+            sequence: |sequence, _| relabel(sequence, |fields, position| Some(fields.targets[position])),
             ..HONEST
         },
-    },
-    Fault {
-        id: "ignore-mask-inverted",
-        family: Family::Masking,
-        what: "the condition of the mask is flipped: real labels are ignored and ignored ones trained on",
-        source: Some("awslabs/sockeye#200, fixed in #203"),
-        clauses: &["3.1", "3.4"],
-        trainer: Trainer {
+    ),
+    fault(
+        "ignore-mask-inverted",
+        TrainerParts {
             sequence: |sequence, _| {
-                relabelled(sequence, |fields, position| {
-                    (fields.labels[position] == IGNORE_INDEX).then_some(fields.targets[position])
+                relabel(sequence, |fields, position| {
+                    (!given(fields.labels[position])).then_some(fields.targets[position])
                 })
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "padding-attended",
-        family: Family::Masking,
-        what: "the attention mask does not reach the model, and real tokens attend to padding",
-        source: None,
-        clauses: &["3.3"],
-        trainer: Trainer { sequence: |sequence, _| edit(sequence, attend_to_padding), ..HONEST },
-    },
-    Fault {
-        id: "packing-cross-contamination",
-        family: Family::Attention,
-        what: "packed documents attend to each other: positions restart, but the mask is not block-diagonal",
-        source: Some(
-            "huggingface/transformers#46634, huggingface/nanoVLM#204, DeepOpt-com/WrinkleFree-Monorepo#53",
-        ),
-        clauses: &["6.7"],
-        trainer: Trainer { sequence: |sequence, _| edit(sequence, join_documents), ..HONEST },
-    },
-    Fault {
-        id: "position-ids-dropped",
-        family: Family::Attention,
-        what: "position ids do not reach the model, which counts 0, 1, 2, … over padding and documents",
-        source: Some("hiyouga/LlamaFactory#7318"),
-        clauses: &["3.3", "6.5", "6.7"],
-        trainer: Trainer { sequence: |sequence, _| edit(sequence, count_positions), ..HONEST },
-    },
-    Fault {
-        id: "last-token-unknown",
-        family: Family::Masking,
-        what: "the vocabulary's size is off by one, and its last token becomes token 0",
-        source: None,
-        clauses: &["6.6"],
-        trainer: Trainer {
+    ),
+    fault(
+        "padding-attended",
+        TrainerParts { sequence: |sequence, _| edit_freely(sequence, attend_to_padding), ..HONEST },
+    ),
+    fault(
+        "packing-cross-contamination",
+        TrainerParts { sequence: |sequence, _| edit_freely(sequence, join_documents), ..HONEST },
+    ),
+    fault(
+        "position-ids-dropped",
+        TrainerParts { sequence: |sequence, _| edit_freely(sequence, count_positions), ..HONEST },
+    ),
+    fault(
+        "last-token-unknown",
+        TrainerParts {
             sequence: |sequence, limits| {
-                edit(sequence, |fields| {
+                edit_freely(sequence, |fields| {
                     let known = |token: &mut u32| {
                         *token = if *token as usize + 1 < limits.vocabulary { *token } else { 0 }
                     };
@@ -123,50 +68,16 @@ pub(crate) const FAULTS: &[Fault] = &[
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "causal-mask-off-by-one",
-        family: Family::Attention,
-        what: "a position sees the token after it, which is the one it has to predict",
-        source: Some("keras-team/keras#23038, huggingface/transformers#48745, facebookresearch/xformers#103"),
-        clauses: &["6.1", "6.2"],
-        trainer: Trainer { sequence: |sequence, _| edit(sequence, see_the_next), ..HONEST },
-    },
+    ),
+    fault(
+        "causal-mask-off-by-one",
+        TrainerParts { sequence: |sequence, _| edit_freely(sequence, see_the_next), ..HONEST },
+    ),
 ];
-
-/// The batch with a label wherever one can be scored.
-pub(crate) fn supervised_everywhere(batch: &GlobalBatch) -> GlobalBatch {
-    batch.map_sequences(|sequence| relabelled(sequence, |fields, position| Some(fields.targets[position])))
-}
-
-/// The sequence with its fields changed. A label that is given is its target; what padding says or is predicted from, no
-/// trainer can score.
-fn edit(sequence: &Sequence, change: impl FnOnce(&mut SequenceFields)) -> Sequence {
-    let mut fields = SequenceFields::from(sequence.clone());
-    change(&mut fields);
-    for position in 0..fields.labels.len() {
-        let padding = |at: usize| fields.segment_ids[at] == 0;
-        if padding(position) || position > 0 && padding(position - 1) {
-            fields.labels[position] = IGNORE_INDEX;
-        } else if fields.labels[position] != IGNORE_INDEX {
-            fields.labels[position] = i64::from(fields.targets[position]);
-        }
-    }
-    Sequence::from_fields(fields).expect("invariant: labels agree with targets and padding")
-}
-
-/// The sequence with other labels but the first, which nothing is scored against: a target, or ignored.
-fn relabelled(sequence: &Sequence, label: impl Fn(&SequenceFields, usize) -> Option<u32>) -> Sequence {
-    edit(sequence, |fields| {
-        let labels = (1..fields.labels.len()).map(|at| label(fields, at).map_or(IGNORE_INDEX, i64::from));
-        let labels: Vec<i64> = labels.collect();
-        fields.labels.splice(1.., labels);
-    })
-}
 
 /// Labels and targets come from `by` positions later; there is none beyond the ends.
 pub(crate) fn shifted(sequence: &Sequence, by: isize) -> Sequence {
-    edit(sequence, |fields| {
+    edit_freely(sequence, |fields| {
         let (labels, targets) = (fields.labels.clone(), fields.targets.clone());
         for position in 1..labels.len() {
             match position.checked_add_signed(by).filter(|&from| from < labels.len()) {
@@ -180,16 +91,16 @@ pub(crate) fn shifted(sequence: &Sequence, by: isize) -> Sequence {
 }
 
 fn masked_by_the_token_before(sequence: &Sequence) -> Sequence {
-    relabelled(sequence, |fields, position| {
-        (fields.labels[position - 1] != IGNORE_INDEX).then_some(fields.targets[position])
+    relabel(sequence, |fields, position| {
+        (given(fields.labels[position - 1])).then_some(fields.targets[position])
     })
 }
 
 fn first_answer_hidden(sequence: &Sequence) -> Sequence {
-    let given = |position: &usize| sequence.labels()[*position] != IGNORE_INDEX;
-    let first = (1..sequence.len()).find(given).filter(|&first| first > 1 || !given(&0));
-    relabelled(sequence, |fields, position| {
-        let label = fields.labels[position] != IGNORE_INDEX && Some(position) != first;
+    let labelled = |position: &usize| given(sequence.labels()[*position]);
+    let first = (1..sequence.len()).find(labelled).filter(|&first| first > 1 || !labelled(&0));
+    relabel(sequence, |fields, position| {
+        let label = given(fields.labels[position]) && Some(position) != first;
         label.then_some(fields.targets[position])
     })
 }
@@ -199,14 +110,14 @@ fn masked_by_the_padding_token(sequence: &Sequence) -> Sequence {
     let Some(padding) = padding.map(|position| sequence.input_ids()[position]) else {
         return sequence.clone();
     };
-    relabelled(sequence, |fields, position| {
+    relabel(sequence, |fields, position| {
         let target = fields.targets[position];
-        (fields.labels[position] != IGNORE_INDEX && target != padding).then_some(target)
+        (given(fields.labels[position]) && target != padding).then_some(target)
     })
 }
 
 fn padding_trained(sequence: &Sequence) -> Sequence {
-    edit(sequence, |fields| {
+    edit_freely(sequence, |fields| {
         for position in 1..fields.labels.len() {
             if fields.segment_ids[position] == 0 {
                 fields.targets[position] = fields.input_ids[position];

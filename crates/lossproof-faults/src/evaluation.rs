@@ -1,19 +1,15 @@
 //! Validation: what is printed of a corpus, and what it leaves behind.
 
-use crate::{Family, Fault, trainer::Trainer};
+use crate::{Fault, fault, trainer::TrainerParts};
 use lossproof_spec::{GlobalBatch, MicroBatch};
 use lossproof_subject::Evaluated;
 
-const HONEST: Trainer = Trainer::HONEST;
+const HONEST: TrainerParts = TrainerParts::HONEST;
 
 pub(crate) const FAULTS: &[Fault] = &[
-    Fault {
-        id: "ppl-average-of-batch-averages",
-        family: Family::Logging,
-        what: "perplexity weights the mean of each batch by its sequences, not by its tokens",
-        source: Some("keras-team/keras-hub#2958, facebookresearch/ParlAI#623, apache/mxnet#5905"),
-        clauses: &["8.1", "8.4", "8.6"],
-        trainer: Trainer {
+    fault(
+        "ppl-average-of-batch-averages",
+        TrainerParts {
             validate: |honest, batches| {
                 let mut printed = honest.validate(batches)?;
                 let (mut total, mut sequences) = (0.0, 0);
@@ -31,14 +27,10 @@ pub(crate) const FAULTS: &[Fault] = &[
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "ppl-mean-of-exp",
-        family: Family::Logging,
-        what: "the losses of the tokens are exponentiated first and averaged then",
-        source: Some("magenta/magenta#239, alexiglad/EBT#3"),
-        clauses: &["8.1"],
-        trainer: Trainer {
+    ),
+    fault(
+        "ppl-mean-of-exp",
+        TrainerParts {
             validate: |honest, batches| {
                 let mut printed = honest.validate(batches)?;
                 let mut total = 0.0;
@@ -52,36 +44,24 @@ pub(crate) const FAULTS: &[Fault] = &[
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "perplexity-wrong-base",
-        family: Family::Logging,
-        what: "perplexity is 2 to the power of a loss in nats",
-        source: None,
-        clauses: &["8.1", "8.3", "8.7"],
-        trainer: Trainer {
+    ),
+    fault(
+        "perplexity-wrong-base",
+        TrainerParts {
             validate: |honest, batches| {
                 let printed = honest.validate(batches)?;
                 Ok(Evaluated { perplexity: printed.loss.exp2(), ..printed })
             },
             ..HONEST
         },
-    },
-    Fault {
-        id: "eval-batch-misweighted",
-        family: Family::Logging,
-        what: "the last, smaller batch is filled with samples from the start, which are scored again",
-        source: Some("huggingface/transformers#41898, #16716; mosaicml/composer#2218"),
-        clauses: &["8.2", "8.4"],
-        trainer: Trainer { validate: |honest, batches| honest.validate(&filled(batches)), ..HONEST },
-    },
-    Fault {
-        id: "val-loss-leaks-into-train-buffer",
-        family: Family::Logging,
-        what: "training adds its loss to a buffer that the validation has added to and not cleared",
-        source: Some("karpathy/llm.c@d2f06ae, NVIDIA/Megatron-LM#6237"),
-        clauses: &["8.5"],
-        trainer: Trainer {
+    ),
+    fault(
+        "eval-batch-misweighted",
+        TrainerParts { validate: |honest, batches| honest.validate(&filled(batches)), ..HONEST },
+    ),
+    fault(
+        "val-loss-leaks-into-train-buffer",
+        TrainerParts {
             validate: |honest, batches| {
                 let printed = honest.validate(batches)?;
                 if printed.tokens > 0 {
@@ -96,7 +76,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             },
             ..HONEST
         },
-    },
+    ),
 ];
 
 /// The batches, the last as large as the first.

@@ -1,12 +1,12 @@
 //! A trainer in which one part is wrong, as a subject.
 
 use crate::{
-    honest::{Honest, Memory, Pass, hand_over, lacking},
-    model::Gpt2,
-    steps::Started,
-    trainer::{Differentiated, Trainer},
+    honest::{Honest, PassResult, TrainerMemory, hand_over, lacking},
+    model::WrittenOutGpt2,
+    rules::TensorMoments,
+    trainer::{Differentiated, StepCounts, TrainerParts},
 };
-use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch};
+use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{
     Evaluated, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo, Subject,
     SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
@@ -15,20 +15,28 @@ use lossproof_subject::{
 /// A trainer over an honest subject.
 pub(crate) struct Faulty {
     pub(crate) honest: Honest,
-    pub(crate) trainer: Trainer,
+    pub(crate) trainer: TrainerParts,
     /// The declared semantics.
     declared: LossSpec,
-    pub(crate) started: Option<Started>,
+    pub(crate) started: Option<RunningOptimizer>,
+}
+
+/// An optimizer that was started.
+pub(crate) struct RunningOptimizer {
+    pub(crate) optimizer: Optimizer,
+    pub(crate) counted: StepCounts,
+    /// Optimizer state by update and parameter, in their order.
+    pub(crate) moments: Vec<Vec<TensorMoments>>,
 }
 
 impl Faulty {
-    pub(crate) fn new(subject: Box<dyn Subject>, trainer: Trainer) -> Self {
+    pub(crate) fn new(subject: Box<dyn Subject>, trainer: TrainerParts) -> Self {
         let subject = match trainer.operators {
-            Some(operators) => Box::new(Gpt2::new(subject, operators)),
+            Some(operators) => Box::new(WrittenOutGpt2::new(subject, operators)),
             None => subject,
         };
         let declared = subject.info().spec;
-        let honest = Honest { subject, logits: trainer.logits, memory: Memory::default() };
+        let honest = Honest { subject, logits: trainer.logits, memory: TrainerMemory::default() };
         Self { honest, trainer, declared, started: None }
     }
 
@@ -44,7 +52,7 @@ impl Faulty {
     }
 
     /// Forward and backward on a batch that was seen.
-    pub(crate) fn pass(&mut self, batch: &GlobalBatch) -> Result<Pass, SubjectError> {
+    pub(crate) fn pass(&mut self, batch: &GlobalBatch) -> Result<PassResult, SubjectError> {
         let spec = self.spec();
         self.honest.limits().check(batch)?;
         self.honest.memory.passes += 1;
@@ -54,14 +62,14 @@ impl Faulty {
         Ok(pass)
     }
 
-    fn backward(&mut self, of: &Differentiated<'_>, pass: &mut Pass) -> Result<(), SubjectError> {
+    fn backward(&mut self, of: &Differentiated<'_>, pass: &mut PassResult) -> Result<(), SubjectError> {
         self.honest.through_logits(&mut pass.gradient);
         (self.trainer.backward)(&mut self.honest, of, &mut pass.gradient)
     }
 
     fn forget(&mut self) {
         self.started = None;
-        self.honest.memory = Memory::default();
+        self.honest.memory = TrainerMemory::default();
     }
 }
 

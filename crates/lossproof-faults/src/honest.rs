@@ -1,6 +1,6 @@
 //! The honest trainer beneath a fault, and what a fault may have it compute.
 
-use crate::{names::POSITIONS, tensors::Tensors};
+use crate::{names::POSITIONS, tensors::NamedTensors};
 use lossproof_spec::{Counting, GlobalBatch, LossSpec, MicroBatch, Prediction, TokenWeights};
 use lossproof_subject::{Evaluated, GradientSink, Limits, Observation, Subject, SubjectError, Unsupported};
 
@@ -12,14 +12,14 @@ pub(crate) struct Honest {
     pub(crate) subject: Box<dyn Subject>,
     /// What the logits are multiplied with before the loss sees them; 1 is honest.
     pub(crate) logits: f64,
-    pub(crate) memory: Memory,
+    pub(crate) memory: TrainerMemory,
 }
 
 /// What outlives a pass in trainers that let it; empty after a reset.
 #[derive(Default)]
-pub(crate) struct Memory {
+pub(crate) struct TrainerMemory {
     /// A gradient of before.
-    pub(crate) gradient: Tensors,
+    pub(crate) gradient: NamedTensors,
     /// Micro-batches of the longest window so far.
     pub(crate) window: usize,
     /// Losses of validations that nobody has cleared.
@@ -30,15 +30,15 @@ pub(crate) struct Memory {
 
 /// What one forward and backward pass gives.
 #[derive(Clone)]
-pub(crate) struct Pass {
+pub(crate) struct PassResult {
     pub(crate) observation: Observation,
-    pub(crate) gradient: Tensors,
+    pub(crate) gradient: NamedTensors,
 }
 
-impl Pass {
+impl PassResult {
     fn nothing() -> Self {
         let observation = Observation { loss: 0.0, token_losses: None, supervised_tokens: None };
-        Self { observation, gradient: Tensors::default() }
+        Self { observation, gradient: NamedTensors::default() }
     }
 
     /// Adds `factor` times another pass.
@@ -75,7 +75,7 @@ impl Honest {
 
     /// Loss and gradient under a loss spec. Wrong counts go through their token weights, so that no honest trainer has to
     /// know them.
-    pub(crate) fn pass(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Pass, SubjectError> {
+    pub(crate) fn pass(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<PassResult, SubjectError> {
         let counted = LossSpec { counting: Counting::Supervised, ..*spec };
         let miscounted = if counted == *spec { None } else { weights(spec, batch) };
         if let Some(weights) = miscounted {
@@ -83,9 +83,9 @@ impl Honest {
         }
         self.configure(&counted)?;
         self.with_logits(|subject| {
-            let mut gradient = Tensors::default();
+            let mut gradient = NamedTensors::default();
             let observation = subject.accumulate(batch, &mut gradient)?;
-            Ok(Pass { observation, gradient })
+            Ok(PassResult { observation, gradient })
         })
     }
 
@@ -95,13 +95,13 @@ impl Honest {
         spec: &LossSpec,
         batch: &GlobalBatch,
         weights: &[f64],
-    ) -> Result<Pass, SubjectError> {
+    ) -> Result<PassResult, SubjectError> {
         self.configure(&LossSpec { counting: Counting::Supervised, ..*spec })?;
         let name = self.subject.info().name;
         self.with_logits(|subject| {
             let upstream =
                 subject.upstream_weights().ok_or_else(|| lacking(&name, "weighting token losses"))?;
-            let mut pass = Pass::nothing();
+            let mut pass = PassResult::nothing();
             pass.observation.loss = upstream.backward(batch, weights, &mut pass.gradient)?;
             Ok(pass)
         })
@@ -112,7 +112,7 @@ impl Honest {
         &mut self,
         spec: &LossSpec,
         batch: &GlobalBatch,
-    ) -> Result<Option<Vec<Vec<Pass>>>, SubjectError> {
+    ) -> Result<Option<Vec<Vec<PassResult>>>, SubjectError> {
         let Some(weights) = weights(spec, batch) else { return Ok(None) };
         let mut rest = weights.as_slice();
         let mut ranks = Vec::new();
@@ -185,7 +185,7 @@ impl Honest {
     }
 
     /// The current parameters.
-    pub(crate) fn parameters(&mut self) -> Result<Tensors, SubjectError> {
+    pub(crate) fn parameters(&mut self) -> Result<NamedTensors, SubjectError> {
         parameters(&mut *self.subject)
     }
 
@@ -217,7 +217,7 @@ impl Honest {
     }
 
     /// The chain rule for what [`with_logits`](Self::with_logits) scales.
-    pub(crate) fn through_logits(&self, gradient: &mut Tensors) {
+    pub(crate) fn through_logits(&self, gradient: &mut NamedTensors) {
         for name in FINAL {
             gradient.of_mut(name).iter_mut().for_each(|value| *value *= self.logits);
         }
@@ -225,10 +225,10 @@ impl Honest {
 }
 
 /// The current parameters of a subject.
-pub(crate) fn parameters(subject: &mut dyn Subject) -> Result<Tensors, SubjectError> {
+pub(crate) fn parameters(subject: &mut dyn Subject) -> Result<NamedTensors, SubjectError> {
     let name = subject.info().name;
     let steps = subject.optimizer_steps().ok_or_else(|| lacking(&name, "reading parameters"))?;
-    let mut parameters = Tensors::default();
+    let mut parameters = NamedTensors::default();
     steps.read(&mut parameters)?;
     Ok(parameters)
 }
@@ -248,7 +248,7 @@ pub(crate) fn lacking(subject: &str, what: &str) -> SubjectError {
 /// Hands tensors to a sink in the order and the shapes of the subject's parameters.
 pub(crate) fn hand_over(
     subject: &dyn Subject,
-    tensors: &Tensors,
+    tensors: &NamedTensors,
     sink: &mut dyn GradientSink,
 ) -> Result<(), SubjectError> {
     let dtype = subject.info().dtype;

@@ -4,7 +4,7 @@ use lossproof_spec::{Adam, EpsilonPlacement, Rule};
 
 /// One update of one tensor.
 #[derive(Clone, Copy)]
-pub(crate) struct Update<'a> {
+pub(crate) struct TensorUpdate<'a> {
     pub(crate) rule: Rule,
     pub(crate) learning_rate: f64,
     /// Number of the optimizer step, from 1.
@@ -15,7 +15,7 @@ pub(crate) struct Update<'a> {
 
 /// Optimizer state of one tensor.
 #[derive(Default)]
-pub(crate) struct Moments {
+pub(crate) struct TensorMoments {
     /// SGD's velocity, Adam's first moment.
     pub(crate) first: Vec<f64>,
     /// Adam's second moment.
@@ -23,7 +23,12 @@ pub(crate) struct Moments {
 }
 
 /// Updates the values of a tensor from its gradient.
-pub(crate) fn update(update: &Update<'_>, values: &mut [f64], gradient: &[f64], moments: &mut Moments) {
+pub(crate) fn update(
+    update: &TensorUpdate<'_>,
+    values: &mut [f64],
+    gradient: &[f64],
+    moments: &mut TensorMoments,
+) {
     with_denominator(update, values, gradient, moments, denominator);
 }
 
@@ -37,10 +42,10 @@ fn denominator(adam: &Adam, second: f64, correction: f64) -> f64 {
 
 /// [`update`] with another denominator of Adam.
 pub(crate) fn with_denominator(
-    update: &Update<'_>,
+    update: &TensorUpdate<'_>,
     values: &mut [f64],
     gradient: &[f64],
-    moments: &mut Moments,
+    moments: &mut TensorMoments,
     denominator: impl Fn(&Adam, f64, f64) -> f64,
 ) {
     moments.first.resize(values.len(), 0.0);
@@ -59,10 +64,10 @@ pub(crate) fn with_denominator(
 }
 
 fn adam_step(
-    update: &Update<'_>,
+    update: &TensorUpdate<'_>,
     adam: &Adam,
     decoupled: bool,
-    (values, gradient, moments): (&mut [f64], &[f64], &mut Moments),
+    (values, gradient, moments): (&mut [f64], &[f64], &mut TensorMoments),
     denominator: impl Fn(&Adam, f64, f64) -> f64,
 ) {
     let decay = if adam.decayed.includes(update.shape) { adam.weight_decay } else { 0.0 };

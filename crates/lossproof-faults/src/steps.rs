@@ -1,22 +1,14 @@
 //! The step of a trainer over an honest subject's gradient: loss scale, clipping, schedule, update.
 
 use crate::{
-    faulty::Faulty,
+    faulty::{Faulty, RunningOptimizer},
     honest::{hand_over, lacking},
-    rules::{Moments, Update},
+    rules::{TensorMoments, TensorUpdate},
     tensors::rounded,
-    trainer::{Counted, Window},
+    trainer::{StepCounts, StepWindow},
 };
 use lossproof_spec::{GlobalBatch, Optimizer};
 use lossproof_subject::{GradientSink, OptimizerSteps, StepReport, Subject, SubjectError, Unsupported};
-
-/// An optimizer that was started.
-pub(crate) struct Started {
-    optimizer: Optimizer,
-    counted: Counted,
-    /// By update and parameter, in their order.
-    moments: Vec<Vec<Moments>>,
-}
 
 impl OptimizerSteps for Faulty {
     fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
@@ -28,7 +20,8 @@ impl OptimizerSteps for Faulty {
             .ok_or_else(|| Unsupported { subject: name, what: "optimizer steps".to_owned() })?
             .start(optimizer)?;
         let optimizer = (self.trainer.optimizer)(*optimizer);
-        self.started = Some(Started { optimizer, counted: Counted::default(), moments: Vec::new() });
+        self.started =
+            Some(RunningOptimizer { optimizer, counted: StepCounts::default(), moments: Vec::new() });
         Ok(())
     }
 
@@ -48,13 +41,17 @@ impl OptimizerSteps for Faulty {
 }
 
 impl Faulty {
-    fn stepped(&mut self, batch: &GlobalBatch, started: &mut Started) -> Result<StepReport, SubjectError> {
+    fn stepped(
+        &mut self,
+        batch: &GlobalBatch,
+        started: &mut RunningOptimizer,
+    ) -> Result<StepReport, SubjectError> {
         let trainer = self.trainer;
         let (optimizer, counted) = (started.optimizer, started.counted);
         let (parameters, dtype) = (self.parameters(), self.info().dtype);
         let (batch, spec) = (self.seen(batch), self.spec());
         let pass = self.pass(&batch)?;
-        let window = Window { spec: &spec, batch: &batch, optimizer: &optimizer };
+        let window = StepWindow { spec: &spec, batch: &batch, optimizer: &optimizer };
         let pass = (trainer.window)(&mut self.honest, &window, pass)?;
 
         let mut gradient = pass.gradient;
@@ -69,13 +66,13 @@ impl Faulty {
             let mut values = self.honest.parameters()?;
             started.moments.resize_with(updates.len(), Vec::new);
             for (gradient, moments) in updates.iter().zip(&mut started.moments) {
-                moments.resize_with(parameters.len(), Moments::default);
+                moments.resize_with(parameters.len(), TensorMoments::default);
                 for (parameter, moments) in parameters.iter().zip(moments) {
                     let gradient = gradient.of(&parameter.name);
                     if gradient.is_empty() {
                         continue;
                     }
-                    let update = Update {
+                    let update = TensorUpdate {
                         rule: optimizer.rule,
                         learning_rate,
                         step: counted.steps + 1,

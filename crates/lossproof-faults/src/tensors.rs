@@ -1,14 +1,15 @@
 //! Named values: a gradient, or parameters.
 
+use lossproof_numerics::norm;
 use lossproof_spec::Dtype;
 use lossproof_subject::{GradientSink, GradientView, SinkError};
 use std::collections::BTreeMap;
 
 /// Values of tensors in f64 and row-major order, by the tensor's name.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tensors(BTreeMap<String, Vec<f64>>);
+pub(crate) struct NamedTensors(BTreeMap<String, Vec<f64>>);
 
-impl Tensors {
+impl NamedTensors {
     /// Tensors of the same names and sizes, all zero.
     pub(crate) fn zeros_alike(&self) -> Self {
         Self(self.0.iter().map(|(name, values)| (name.clone(), vec![0.0; values.len()])).collect())
@@ -60,7 +61,7 @@ impl Tensors {
 
     /// Norm over all tensors.
     pub(crate) fn norm(&self) -> f64 {
-        norm(self.values())
+        norm(self.0.values().flatten())
     }
 
     /// Hands one tensor to a sink in the trainer's own dtype.
@@ -80,11 +81,6 @@ impl Tensors {
     }
 }
 
-/// Euclidean norm.
-pub(crate) fn norm(values: impl IntoIterator<Item = f64>) -> f64 {
-    values.into_iter().map(|value| value * value).sum::<f64>().sqrt()
-}
-
 #[expect(clippy::cast_possible_truncation, reason = "rounding to the trainer's dtype is what is meant")]
 fn single(value: f64) -> f32 {
     value as f32
@@ -95,7 +91,7 @@ pub(crate) fn rounded(value: f64, dtype: Dtype) -> f64 {
     if dtype == Dtype::F64 { value } else { f64::from(single(value)) }
 }
 
-impl GradientSink for Tensors {
+impl GradientSink for NamedTensors {
     fn receive(&mut self, name: &str, shape: &[usize], values: GradientView<'_>) -> Result<(), SinkError> {
         let expected: usize = shape.iter().product();
         if values.len() != expected {

@@ -1,20 +1,21 @@
 //! A trainer, part by part. A fault replaces one part and leaves the others honest.
 
 use crate::{
-    honest::{Honest, Pass, weights},
+    honest::{Honest, PassResult, weights},
     model::Operators,
-    rules::{self, Moments, Update},
-    tensors::{Tensors, norm},
+    rules::{self, TensorMoments, TensorUpdate},
+    tensors::NamedTensors,
 };
+use lossproof_numerics::norm;
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer, Sequence};
 use lossproof_subject::{Evaluated, Limits, ParameterInfo, SubjectError};
 
 /// Gradients to update from.
-pub(crate) type Updates = Result<Vec<Tensors>, SubjectError>;
+pub(crate) type Updates = Result<Vec<NamedTensors>, SubjectError>;
 
 /// The parts of a trainer, in the order in which a step goes through them.
 #[derive(Clone, Copy)]
-pub(crate) struct Trainer {
+pub(crate) struct TrainerParts {
     /// What the data path makes of a sequence; as long as it was.
     pub(crate) sequence: fn(&Sequence, &Limits) -> Sequence,
     /// The loss spec that is computed when this one is declared.
@@ -22,29 +23,29 @@ pub(crate) struct Trainer {
     /// What the logits are multiplied with before the loss sees them; a power of two.
     pub(crate) logits: f64,
     /// Forward and backward over the ranks and micro-batches of a step.
-    pub(crate) accumulate: fn(&mut Honest, &LossSpec, &GlobalBatch) -> Result<Pass, SubjectError>,
+    pub(crate) accumulate: fn(&mut Honest, &LossSpec, &GlobalBatch) -> Result<PassResult, SubjectError>,
     /// The operators of forward and backward; `None` leaves both to the honest subject.
     pub(crate) operators: Option<Operators>,
     /// The weights that the backward pass uses when these come from above.
     pub(crate) upstream: fn(&mut [f64]),
     /// What the backward operators make of the gradient.
-    pub(crate) backward: fn(&mut Honest, &Differentiated<'_>, &mut Tensors) -> Result<(), SubjectError>,
+    pub(crate) backward: fn(&mut Honest, &Differentiated<'_>, &mut NamedTensors) -> Result<(), SubjectError>,
     /// What a validation prints of the batches of a corpus.
     pub(crate) validate: fn(&mut Honest, &[MicroBatch]) -> Result<Evaluated, SubjectError>,
     /// The optimizer that runs when this one is declared.
     pub(crate) optimizer: fn(Optimizer) -> Optimizer,
     /// What a step takes for the gradient of its window.
-    pub(crate) window: fn(&mut Honest, &Window<'_>, Pass) -> Result<Pass, SubjectError>,
+    pub(crate) window: fn(&mut Honest, &StepWindow<'_>, PassResult) -> Result<PassResult, SubjectError>,
     /// Whether a step with this gradient, the loss scale still on it, is skipped.
-    pub(crate) skips: fn(&Honest, &Window<'_>, &Tensors) -> bool,
+    pub(crate) skips: fn(&Honest, &StepWindow<'_>, &NamedTensors) -> bool,
     /// Undoes the loss scale, measures and clips.
-    pub(crate) clip: fn(&Optimizer, &[ParameterInfo], &mut Tensors) -> Clipped,
+    pub(crate) clip: fn(&Optimizer, &[ParameterInfo], &mut NamedTensors) -> Clipped,
     /// The gradients that are updated from one after the other, each with an optimizer state of its own.
-    pub(crate) updates: fn(&mut Honest, &Window<'_>, Tensors, &Clipped) -> Updates,
+    pub(crate) updates: fn(&mut Honest, &StepWindow<'_>, NamedTensors, &Clipped) -> Updates,
     /// The learning rate of the step to come.
-    pub(crate) learning_rate: fn(&Optimizer, Counted) -> f64,
+    pub(crate) learning_rate: fn(&Optimizer, StepCounts) -> f64,
     /// The update of one tensor.
-    pub(crate) update: fn(&Update<'_>, &mut [f64], &[f64], &mut Moments),
+    pub(crate) update: fn(&TensorUpdate<'_>, &mut [f64], &[f64], &mut TensorMoments),
 }
 
 /// A weighted sum of token losses whose gradient was taken.
@@ -63,7 +64,7 @@ impl Differentiated<'_> {
 }
 
 /// What a step accumulates over.
-pub(crate) struct Window<'a> {
+pub(crate) struct StepWindow<'a> {
     pub(crate) spec: &'a LossSpec,
     pub(crate) batch: &'a GlobalBatch,
     pub(crate) optimizer: &'a Optimizer,
@@ -82,7 +83,7 @@ pub(crate) struct Clipped {
 
 /// What was counted before the step to come.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counted {
+pub(crate) struct StepCounts {
     /// Steps taken.
     pub(crate) steps: u32,
     /// Steps skipped.
@@ -91,7 +92,7 @@ pub(crate) struct Counted {
     pub(crate) micro_batches: u32,
 }
 
-impl Trainer {
+impl TrainerParts {
     /// Nothing is wrong with it.
     pub(crate) const HONEST: Self = Self {
         sequence: |sequence, _| sequence.clone(),
@@ -113,7 +114,11 @@ impl Trainer {
 }
 
 /// Undoes the loss scale, measures, and clips by the global norm.
-pub(crate) fn clip(optimizer: &Optimizer, parameters: &[ParameterInfo], gradient: &mut Tensors) -> Clipped {
+pub(crate) fn clip(
+    optimizer: &Optimizer,
+    parameters: &[ParameterInfo],
+    gradient: &mut NamedTensors,
+) -> Clipped {
     unscale(optimizer, gradient);
     let mut clipped = measure(parameters, gradient);
     clipped.factor = optimizer.clip.map_or(1.0, |clip| clip.factor(clipped.grad_norm));
@@ -122,13 +127,13 @@ pub(crate) fn clip(optimizer: &Optimizer, parameters: &[ParameterInfo], gradient
 }
 
 /// Undoes the loss scale: a division, since the inverse of a large power of two may not be a number.
-pub(crate) fn unscale(optimizer: &Optimizer, gradient: &mut Tensors) {
+pub(crate) fn unscale(optimizer: &Optimizer, gradient: &mut NamedTensors) {
     gradient.values_mut().for_each(|value| *value /= optimizer.loss_scale);
 }
 
 /// The norms of a gradient that is not clipped.
-pub(crate) fn measure(parameters: &[ParameterInfo], gradient: &Tensors) -> Clipped {
-    let of = |parameter: &ParameterInfo| norm(gradient.of(&parameter.name).iter().copied());
+pub(crate) fn measure(parameters: &[ParameterInfo], gradient: &NamedTensors) -> Clipped {
+    let of = |parameter: &ParameterInfo| norm(gradient.of(&parameter.name));
     let tensor_norms: Vec<f64> = parameters.iter().map(of).collect();
-    Clipped { grad_norm: norm(tensor_norms.iter().copied()), tensor_norms, factor: 1.0 }
+    Clipped { grad_norm: norm(&tensor_norms), tensor_norms, factor: 1.0 }
 }

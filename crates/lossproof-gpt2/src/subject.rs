@@ -12,8 +12,8 @@ use crate::{
 use dfdx::prelude::{ConstShape, Device as DfdxDevice, Tensor};
 use lossproof_spec::{Counting, GlobalBatch, LossSpec};
 use lossproof_subject::{
-    Device, Evaluation, GradientSink, Limits, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
-    ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
+    Device, Evaluation, GradientSink, Limits, LoadParameters, LogPolicy, Observation, OptimizerSteps,
+    ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
     UpstreamWeights,
 };
 use std::{fmt::Display, sync::Arc};
@@ -88,6 +88,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Subject for Reference<K, E, D> {
             device: self.device,
             spec: self.spec,
             limits: Self::limits(),
+            log_policy: LogPolicy::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use lossproof_numerics::Updated;
 use lossproof_spec::{
     Adam, Clip, Decayed, Dtype, EmptyPolicy, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule,
     Sequence,
@@ -43,63 +44,17 @@ const ADAM: Adam = Adam {
     decayed: Decayed::All,
 };
 
-/// The rules as the papers write them, in f64, for one tensor at a time.
-#[derive(Default)]
-struct ClosedForm {
-    gradients: Vec<BTreeMap<String, Vec<f64>>>,
-}
-
-impl ClosedForm {
-    /// The next values of a parameter, from its present ones and every gradient so far (newest last).
-    fn next(&self, name: &str, shape: &[usize], values: &[f64], optimizer: &Optimizer, lr: f64) -> Vec<f64> {
-        let k = self.gradients.len();
-        let history = |i: usize| self.gradients.iter().map(move |g| g[name][i]);
-        // Σ_j β^(k−1−j)·x_j, written out instead of a recursion.
-        let discounted = |beta: f64, terms: &mut dyn Iterator<Item = f64>| {
-            terms.enumerate().map(|(j, x)| beta.powi(i32::try_from(k - 1 - j).unwrap()) * x).sum::<f64>()
-        };
-        let next = |(i, &value): (usize, &f64)| match optimizer.rule {
-            Rule::Sgd { momentum, .. } => value - lr * discounted(momentum, &mut history(i)),
-            Rule::Adam(a) | Rule::AdamW(a) => {
-                let order = i32::try_from(k).unwrap();
-                let m = (1.0 - a.beta_1) * discounted(a.beta_1, &mut history(i));
-                let v = (1.0 - a.beta_2) * discounted(a.beta_2, &mut history(i).map(|g| g * g));
-                let (c1, c2) = (1.0 - a.beta_1.powi(order), 1.0 - a.beta_2.powi(order));
-                let denominator = match a.epsilon_placement {
-                    EpsilonPlacement::AfterCorrection => (v / c2).sqrt() + a.epsilon,
-                    EpsilonPlacement::BeforeCorrection => (v.sqrt() + a.epsilon) / c2.sqrt(),
-                };
-                let decays = a.decayed == Decayed::All || shape.len() > 1;
-                let decoupled = matches!(optimizer.rule, Rule::AdamW(_)) && decays;
-                let kept = if decoupled { value - lr * a.weight_decay * value } else { value };
-                kept - lr * (m / c1) / denominator
-            }
-        };
-        values.iter().enumerate().map(next).collect()
-    }
-
-    /// Remembers the gradient a step sees, coupled decay included.
-    fn push(&mut self, gradient: &TensorSet, at: &TensorSet, optimizer: &Optimizer, factor: f64) {
-        let coupled = |shape: &[usize]| match optimizer.rule {
-            Rule::Sgd { weight_decay, .. } => weight_decay,
-            Rule::Adam(a) if a.decayed == Decayed::All || shape.len() > 1 => a.weight_decay,
-            _ => 0.0,
-        };
-        let seen = |(name, tensor): (&String, &Tensor)| {
-            let decay = coupled(tensor.shape());
-            let at = at[name].to_f64();
-            let values = tensor.to_f64().iter().zip(&at).map(|(g, x)| factor * g + decay * x).collect();
-            (name.clone(), values)
-        };
-        self.gradients.push(gradient.iter().map(seen).collect());
-    }
-}
+/// What an update may differ by from the closed form, relative to its magnitude: a dozen roundings.
+const ROUNDINGS: f64 = 12.0 * f64::EPSILON;
 
 /// Three steps on changing batches, each compared with the closed form from where the step began.
 fn held_to_the_closed_form(optimizer: &Optimizer) {
     let mut subject = pico(Dtype::F64);
     start(&mut *subject, optimizer);
-    let mut closed = ClosedForm::default();
+    let mut closed = BTreeMap::new();
+    for (name, tensor) in parameters(&mut *subject) {
+        closed.insert(name, Updated::new(tensor.to_f64(), tensor.shape().to_vec()));
+    }
     for k in 0..3 {
         let batch = ragged(k);
         let before = parameters(&mut *subject);
@@ -108,7 +63,6 @@ fn held_to_the_closed_form(optimizer: &Optimizer) {
         let norm = gradient.values().map(squares).sum::<f64>().sqrt();
         let factor = optimizer.clip.map_or(1.0, |clip| (clip.max_norm / (norm + clip.epsilon)).min(1.0));
         let lr = optimizer.learning_rate * (f64::from(k + 1) / f64::from(optimizer.warm_up.max(1))).min(1.0);
-        closed.push(&gradient, &before, optimizer, factor);
 
         let report = step(&mut *subject, &batch).unwrap();
         assert!(!report.skipped);
@@ -122,18 +76,13 @@ fn held_to_the_closed_form(optimizer: &Optimizer) {
         }
         let after = parameters(&mut *subject);
         assert_ne!(after, before, "a step moves the parameters");
-        for (name, tensor) in &before {
-            let expected = closed.next(name, tensor.shape(), &tensor.to_f64(), optimizer, lr);
-            let largest = |i: usize| closed.gradients.iter().map(|g| g[name][i].abs()).fold(0.0, f64::max);
-            for (i, expected) in expected.into_iter().enumerate() {
-                // The moving averages cancel at worst down to the rounding of their largest term. Under Adam that term
-                // divided by the denominator is at most √(c₂/(1−β₂)) ≤ √3 in three steps, times 1/c₁ ≤ 10; a dozen
-                // roundings of it, and two of the parameter. Under SGD the term itself is rounded.
-                let term = if matches!(optimizer.rule, Rule::Sgd { .. }) { largest(i) } else { 18.0 };
-                let bound = f64::EPSILON * (2.0 * expected.abs() + 12.0 * lr * term);
+        for (name, closed) in &mut closed {
+            let seen: Vec<f64> = gradient[name].to_f64().iter().map(|g| factor * g).collect();
+            closed.step(optimizer, lr, &before[name].to_f64(), &seen);
+            for (i, (expected, magnitude)) in closed.values.iter().zip(&closed.magnitudes).enumerate() {
                 let actual = after[name].get(i);
                 assert!(
-                    (actual - expected).abs() <= bound,
+                    (actual - expected).abs() <= ROUNDINGS * magnitude,
                     "step {k}, {name}[{i}]: {actual} is not {expected}"
                 );
             }

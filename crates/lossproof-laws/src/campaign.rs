@@ -242,6 +242,21 @@ impl Campaign {
         Ok(tally.into_inner().report(law, &facts, found, self.control))
     }
 
+    /// Tries a law on one case alone, which nothing is drawn for: the case of a declared failure.
+    pub fn replay(&self, law: &'static Law, subject: &mut dyn Subject, case: &Case) -> Tried {
+        let mut subject = match Checked::watched(subject, self.watchdog.clone()) {
+            Ok(subject) => subject,
+            Err(breach) => {
+                let told = Err(Ended::Failed(breach.into()));
+                return Tried { comparisons: Comparisons::default(), told };
+            }
+        };
+        let mut facts = Facts { cases: self.cases as usize, ..Facts::of(&subject) };
+        facts.noise = noise(&mut subject, case, &facts).unwrap_or(0.0);
+        subject.take_breach();
+        attempt(law, &mut subject, case, &facts).0
+    }
+
     /// What a subject's card lacks for a law, if it does, without computing anything: a capability, or every spec and optimizer
     /// that the law's cases ask for.
     pub fn unsupported(&self, law: &'static Law, subject: &mut dyn Subject) -> Option<String> {
@@ -360,6 +375,12 @@ fn write(directory: &Path, law: &Law, failure: &Failure) -> Result<PathBuf, Case
 }
 
 impl Report {
+    /// Of a law that a subject's card rules out.
+    #[must_use]
+    pub fn unsupported(law: &'static Law, what: String) -> Self {
+        Self::undecided(law, Verdict::Unsupported, what, 0.0)
+    }
+
     fn undecided(law: &'static Law, verdict: Verdict, reason: String, noise: f64) -> Self {
         Self {
             law,

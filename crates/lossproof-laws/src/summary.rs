@@ -89,12 +89,18 @@ impl Summary {
         Verdict::ALL.iter().filter(decided).map(|&verdict| self.count(verdict)).sum()
     }
 
+    /// Laws that passed, or failed as expected.
+    #[must_use]
+    pub fn passed(&self) -> usize {
+        self.count(Verdict::Pass) + self.count(Verdict::ExpectedFailure)
+    }
+
     /// Whether something passed, or failed as declared, and nothing is red.
     #[must_use]
     pub fn is_green(&self) -> bool {
         let red =
             Verdict::ALL.iter().filter(|verdict| verdict.is_red()).any(|&verdict| self.count(verdict) > 0);
-        !red && self.count(Verdict::Pass) + self.count(Verdict::ExpectedFailure) > 0
+        !red && self.passed() > 0
     }
 
     /// What a green certifies, in one sentence.

@@ -3,16 +3,26 @@
 use lossproof_spec::{Adam, EpsilonPlacement, Optimizer, Rule};
 
 /// One parameter under an optimizer.
+///
+/// `d` is the gradient with what the rule adds to it, `g + λ·θ` under coupled decay. Where the two cancel, a rounding
+/// error of `d` is one unit round-off of `D = |g| + |λ·θ|`, and the same happens to the moments over the steps.
 #[derive(Clone, Debug)]
 pub struct Updated {
     /// Its values after the steps so far.
     pub values: Vec<f64>,
-    /// What rounding of a value is relative to: the value, and the update with all terms of its sums positive.
+    /// What rounding of each value is relative to. With `M` and `V` the moments of `D` instead of `d`, it is
+    /// `|θ| + lr·M` under SGD. Under Adam it is `|θ| + lr·(M + |m|·√(V/v))/c₁/denominator`: an error of `v` is at most a
+    /// unit round-off of `2·√(v·V)`, by Cauchy and Schwarz.
     pub magnitudes: Vec<f64>,
     shape: Vec<usize>,
+    /// The velocity, or `m`.
     first: Vec<f64>,
+    /// `M`.
     first_magnitude: Vec<f64>,
+    /// `v`.
     second: Vec<f64>,
+    /// `V`.
+    second_magnitude: Vec<f64>,
     steps: u32,
 }
 
@@ -21,8 +31,16 @@ impl Updated {
     #[must_use]
     pub fn new(values: Vec<f64>, shape: Vec<usize>) -> Self {
         let zeros = vec![0.0; values.len()];
-        let (first, first_magnitude, second) = (zeros.clone(), zeros.clone(), zeros);
-        Self { magnitudes: values.clone(), values, shape, first, first_magnitude, second, steps: 0 }
+        Self {
+            magnitudes: values.iter().map(|value| value.abs()).collect(),
+            values,
+            shape,
+            first: zeros.clone(),
+            first_magnitude: zeros.clone(),
+            second: zeros.clone(),
+            second_magnitude: zeros,
+            steps: 0,
+        }
     }
 
     /// Of each element, the velocity of SGD or Adam's first moment, and Adam's second moment; both before any correction.
@@ -69,6 +87,8 @@ impl Updated {
             self.first[i] = adam.beta_1 * self.first[i] + (1.0 - adam.beta_1) * g;
             self.first_magnitude[i] = adam.beta_1 * self.first_magnitude[i] + (1.0 - adam.beta_1) * size;
             self.second[i] = adam.beta_2 * self.second[i] + (1.0 - adam.beta_2) * g * g;
+            self.second_magnitude[i] =
+                adam.beta_2 * self.second_magnitude[i] + (1.0 - adam.beta_2) * size * size;
             let root = self.second[i].sqrt();
             let denominator = match adam.epsilon_placement {
                 EpsilonPlacement::AfterCorrection => root / c2.sqrt() + adam.epsilon,
@@ -79,7 +99,110 @@ impl Updated {
                 if moment.abs() > 0.0 { learning_rate * moment / c1 / denominator } else { 0.0 }
             };
             self.values[i] = start - per(self.first[i]);
-            self.magnitudes[i] = value.abs() + per(self.first_magnitude[i]);
+            let cancelled =
+                if self.second[i] > 0.0 { self.second_magnitude[i] / self.second[i] } else { 1.0 };
+            let size = self.first_magnitude[i] + self.first[i].abs() * cancelled.sqrt();
+            self.magnitudes[i] = value.abs() + per(size);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Numbers by hand, from the formulas of the papers.
+
+    use super::*;
+    use approx::assert_relative_eq;
+    use lossproof_spec::Decayed;
+
+    /// β₁ = ½, β₂ = ¾, ε = ½. With a gradient of 2 and then of −2 the corrected first moment is 2 and then
+    /// (½·1 − ½·2)/(1 − ¼) = −2/3, and the corrected second 4 and then (¾·1 + ¼·4)/(1 − 9/16) = 4.
+    const NUMBERS: Adam = Adam {
+        beta_1: 0.5,
+        beta_2: 0.75,
+        epsilon: 0.5,
+        epsilon_placement: EpsilonPlacement::AfterCorrection,
+        weight_decay: 0.0,
+        decayed: Decayed::All,
+    };
+
+    /// The parameter 1 after steps with these gradients, at the learning rate ½.
+    fn steps(rule: Rule, shape: &[usize], gradients: &[f64]) -> Vec<f64> {
+        let optimizer = Optimizer { rule, ..Optimizer::sgd(0.5) };
+        let mut updated = Updated::new(vec![1.0], shape.to_vec());
+        let mut seen = Vec::new();
+        for gradient in gradients {
+            let before = updated.values.clone();
+            updated.step(&optimizer, 0.5, &before, &[*gradient]);
+            seen.push(updated.values[0]);
+        }
+        seen
+    }
+
+    #[test]
+    fn sgd_adds_its_decay_to_the_gradient_and_gathers_velocity() {
+        // v = 2 + ½·1 = 5/2, then ½·5/2 − 1 + ½·(−¼) = 1/8.
+        let rule = Rule::Sgd { momentum: 0.5, weight_decay: 0.5 };
+        let seen = steps(rule, &[1], &[2.0, -1.0]);
+        assert_relative_eq!(seen[0], 1.0 - 0.5 * 2.5);
+        assert_relative_eq!(seen[1], -0.25 - 0.5 * 0.125);
+    }
+
+    #[test]
+    fn adam_corrects_both_moments() {
+        // 1 − ½·2/(2 + ½), then + ½·(2/3)/(2 + ½).
+        let seen = steps(Rule::Adam(NUMBERS), &[1], &[2.0, -2.0]);
+        assert_relative_eq!(seen[0], 0.6, max_relative = 1e-15);
+        assert_relative_eq!(seen[1], 11.0 / 15.0, max_relative = 1e-15);
+    }
+
+    #[test]
+    fn epsilon_before_the_correction_is_corrected_too() {
+        // (√1 + ½)/√¼ = 3, then (√(7/4) + ½)/√(7/16) = 2 + 2/√7.
+        let before = Adam { epsilon_placement: EpsilonPlacement::BeforeCorrection, ..NUMBERS };
+        let seen = steps(Rule::Adam(before), &[1], &[2.0, -2.0]);
+        assert_relative_eq!(seen[0], 2.0 / 3.0, max_relative = 1e-15);
+        let second = 2.0 / 3.0 + 1.0 / (3.0 * (2.0 + 2.0 / 7.0_f64.sqrt()));
+        assert_relative_eq!(seen[1], second, max_relative = 1e-15);
+    }
+
+    #[test]
+    fn adam_couples_its_decay_and_adamw_does_not() {
+        // g + λ·θ = 1 + 1·1 = 2, then −2.6 + 1·0.6 = −2.
+        let coupled = Adam { weight_decay: 1.0, ..NUMBERS };
+        let seen = steps(Rule::Adam(coupled), &[1], &[1.0, -2.6]);
+        assert_relative_eq!(seen[0], 0.6, max_relative = 1e-15);
+        assert_relative_eq!(seen[1], 11.0 / 15.0, max_relative = 1e-15);
+        // (1 − ½·½)·1 − 0.4, then (1 − ½·½)·0.35 + 2/15.
+        let decoupled = Adam { weight_decay: 0.5, ..NUMBERS };
+        let seen = steps(Rule::AdamW(decoupled), &[1], &[2.0, -2.0]);
+        assert_relative_eq!(seen[0], 0.35, max_relative = 1e-15);
+        assert_relative_eq!(seen[1], 0.2625 + 2.0 / 15.0, max_relative = 1e-15);
+    }
+
+    #[test]
+    fn only_what_is_declared_decays() {
+        let matrices = Adam { weight_decay: 0.5, decayed: Decayed::Matrices, ..NUMBERS };
+        let rule = Rule::AdamW(matrices);
+        assert_relative_eq!(steps(rule, &[1], &[2.0])[0], 0.6, max_relative = 1e-15);
+        assert_relative_eq!(steps(rule, &[1, 1], &[2.0])[0], 0.35, max_relative = 1e-15);
+    }
+
+    #[test]
+    fn nothing_over_nothing_is_no_update() {
+        let rule = Rule::Adam(Adam { epsilon: 0.0, ..NUMBERS });
+        assert_relative_eq!(steps(rule, &[1], &[0.0])[0], 1.0);
+    }
+
+    #[test]
+    fn magnitudes_grow_where_the_decay_cancels_the_gradient() {
+        let optimizer =
+            Optimizer { rule: Rule::Adam(Adam { weight_decay: 1.0, ..NUMBERS }), ..Optimizer::sgd(0.5) };
+        // From θ and g, d = 2 with D = 2 and with D = 4: M is half of D, and V a quarter of its square.
+        for ([value, gradient], sizes) in [([1.0, 1.0], 1.0 + 1.0), ([-1.0, 3.0], 2.0 + 2.0)] {
+            let mut updated = Updated::new(vec![value], vec![1]);
+            updated.step(&optimizer, 0.5, &[value], &[gradient]);
+            assert_relative_eq!(updated.magnitudes[0], 1.0 + 0.5 * sizes / 0.5 / 2.5);
         }
     }
 }

@@ -6,9 +6,9 @@ use crate::{
 };
 use lossproof_spec::{Counting, Dtype, GlobalBatch, LossSpec, Sequence};
 use lossproof_subject::{
-    Device, Evaluation, GradientSink, GradientView, Limits, LoadParameters, Observation, OptimizerSteps,
-    ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
-    UpstreamWeights,
+    Device, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, Observation,
+    OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet,
+    TokenLosses, Unsupported, UpstreamWeights,
 };
 use tch::{Kind, TchError, Tensor, kind::Element};
 
@@ -140,6 +140,7 @@ impl Subject for Torch {
             device: self.device,
             spec: self.spec,
             limits: self.limits(),
+            log_policy: LogPolicy::default(),
         }
     }
 

@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[macro_export]
 macro_rules! assert_trace {
     ($name:expr, $trace:expr, $tolerance:expr $(,)?) => {{
-        let (trace, guard) = (&$trace, $crate::trace::Guard::new($tolerance));
-        guard.settings().bind(|| $crate::trace::insta::assert_snapshot!($name, trace.to_json_lines()));
+        let (trace, guard) = (&$trace, $crate::Guard::new($tolerance));
+        guard.settings().bind(|| $crate::insta::assert_snapshot!($name, trace.to_json_lines()));
     }};
     ($trace:expr, $tolerance:expr $(,)?) => {{
-        let (trace, guard) = (&$trace, $crate::trace::Guard::new($tolerance));
-        guard.settings().bind(|| $crate::trace::insta::assert_snapshot!(trace.to_json_lines()));
+        let (trace, guard) = (&$trace, $crate::Guard::new($tolerance));
+        guard.settings().bind(|| $crate::insta::assert_snapshot!(trace.to_json_lines()));
     }};
 }
 

@@ -5,6 +5,9 @@
 //! [`verify`], [`trace`] and, with the default feature `diagnosis`, [`diagnosis`].
 
 mod conformance;
+mod options;
+mod outcome;
+mod watched;
 
 pub use conformance::Conformance;
 pub use lossproof_cases as cases;

@@ -82,7 +82,14 @@ const ARROWS: [(&str, May); 17] = [
     (
         "lossproof-faults",
         May::Only {
-            always: &["lossproof-spec", "lossproof-subject", "lossproof-gpt2", "lossproof-diagnosis"],
+            always: &[
+                "lossproof-spec",
+                "lossproof-subject",
+                "lossproof-numerics",
+                "lossproof-cases",
+                "lossproof-gpt2",
+                "lossproof-diagnosis",
+            ],
             in_tests: &[],
         },
     ),

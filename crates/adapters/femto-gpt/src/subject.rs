@@ -9,8 +9,8 @@ use crate::{
 use femto_gpt::tensor::Tensor;
 use lossproof_spec::{Counting, Dtype, GlobalBatch, LossSpec, Reduction, Sequence};
 use lossproof_subject::{
-    Device, GradientSink, GradientView, Limits, LoadParameters, Observation, ParameterInfo, Subject,
-    SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
+    Device, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, Observation, ParameterInfo,
+    Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
 };
 
 pub(crate) struct FemtoGpt {
@@ -98,6 +98,7 @@ impl Subject for FemtoGpt {
             device: Device::Cpu,
             spec: self.spec,
             limits: self.limits(),
+            log_policy: LogPolicy::default(),
         }
     }
 

@@ -23,10 +23,11 @@ pub(super) struct Sound {
     pub(super) alarms: Vec<String>,
 }
 
-type Trainer = (String, &'static str, Box<dyn Fn() -> miette::Result<Box<dyn Subject>> + Send + Sync>);
+/// A trainer without a fault: its name, what is different from the reference, and how to make it.
+type SoundTrainer = (String, &'static str, Box<dyn Fn() -> miette::Result<Box<dyn Subject>> + Send + Sync>);
 
-fn trainers() -> Vec<Trainer> {
-    let mut trainers: Vec<Trainer> = vec![
+fn trainers() -> Vec<SoundTrainer> {
+    let mut trainers: Vec<SoundTrainer> = vec![
         ("reference".to_owned(), "the reference itself, on dfdx", Box::new(reference)),
         ("libtorch".to_owned(), "the independent implementation", Box::new(libtorch)),
     ];
@@ -44,7 +45,7 @@ pub(super) fn sound(campaign: &Campaign, batches: u32) -> miette::Result<Vec<Sou
     let trainers = trainers();
     let each = u32::try_from(trainers.len() * LAWS.len()).unwrap_or(u32::MAX);
     let campaign = Campaign { cases: batches.div_ceil(each), ..campaign.clone() };
-    let one = |(name, what, make): &Trainer| -> miette::Result<Sound> {
+    let one = |(name, what, make): &SoundTrainer| -> miette::Result<Sound> {
         let mut subject = make()?;
         let mut sound =
             Sound { name: name.clone(), what, batches: 0, closest: 0.0, unchecked: 0, alarms: Vec::new() };

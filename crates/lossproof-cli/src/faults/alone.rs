@@ -2,11 +2,11 @@
 
 use super::{libtorch, reference};
 use lossproof_faults::Fault;
-use lossproof_numerics::{directional_bound, rademacher, sweep};
+use lossproof_numerics::{directional_bound, norm, rademacher, sweep};
 use lossproof_spec::{
     Adam, Clip, Decayed, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Optimizer, Rank, Rule, Sequence,
 };
-use lossproof_subject::{Collect, Subject, SubjectError, TensorSet, probe_initial};
+use lossproof_subject::{Collect, Subject, SubjectError, Tensor, TensorSet, Unsupported, probe_initial};
 use miette::IntoDiagnostic;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -123,10 +123,8 @@ impl Baselines {
                 Ok::<_, SubjectError>(vec![accumulate(subject, &spec, batch)?.0])
             })?;
             set(subject, name, &values)?;
-            let found: Vec<f64> =
-                gradient.get(name).map(lossproof_subject::Tensor::to_f64).unwrap_or_default();
+            let found: Vec<f64> = gradient.get(name).map(Tensor::to_f64).unwrap_or_default();
             let inner: f64 = found.iter().zip(&direction).map(|(g, d)| g * d).sum();
-            let norm = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
             let bound = directional_bound(inner, norm(&found), norm(&direction), values.len());
             let plateau = sweep.contract(&[1.0]);
             let apart = (inner - plateau.value).abs();
@@ -140,10 +138,6 @@ impl Baselines {
     /// The losses of a short training, as a log prints them.
     fn trained(&self, subject: &mut dyn Subject) -> Result<Vec<String>, SubjectError> {
         load(subject, &self.parameters)?;
-        let failed = |error: lossproof_subject::Unsupported| SubjectError::Failed {
-            subject: error.subject.clone(),
-            message: error.to_string(),
-        };
         subject.configure(&LossSpec::token_mean()).map_err(failed)?;
         let adam = Adam {
             beta_1: 0.9,
@@ -172,19 +166,17 @@ impl Baselines {
     }
 }
 
-fn alike((loss, gradient): &(f64, TensorSet), (l, g): &(f64, TensorSet)) -> bool {
-    let norm = |set: &TensorSet| {
-        set.values().flat_map(lossproof_subject::Tensor::to_f64).map(|v| v * v).sum::<f64>().sqrt()
-    };
-    let total = norm(g);
-    let close = |(name, tensor): (&String, &lossproof_subject::Tensor)| {
+/// Whether a loss and its gradient are those of another trainer, each tensor to a share of the whole gradient.
+fn alike((loss, gradient): &(f64, TensorSet), (due_loss, due): &(f64, TensorSet)) -> bool {
+    let total = norm(due.values().flat_map(Tensor::to_f64).collect::<Vec<_>>().iter());
+    let close = |(name, tensor): (&String, &Tensor)| {
         gradient.get(name).is_some_and(|found| {
-            let apart =
-                found.to_f64().iter().zip(tensor.to_f64()).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-            apart <= APART * total
+            let pairs = found.to_f64().into_iter().zip(tensor.to_f64());
+            let apart: Vec<f64> = pairs.map(|(a, b)| a - b).collect();
+            norm(&apart) <= APART * total
         })
     };
-    (loss - l).abs() <= APART * l.abs() && g.iter().all(close)
+    (loss - due_loss).abs() <= APART * due_loss.abs() && due.iter().all(close)
 }
 
 fn load(subject: &mut dyn Subject, parameters: &TensorSet) -> Result<(), SubjectError> {
@@ -201,12 +193,13 @@ fn accumulate(
     spec: &LossSpec,
     batch: &GlobalBatch,
 ) -> Result<(f64, TensorSet), SubjectError> {
-    let failed = |error: lossproof_subject::Unsupported| SubjectError::Failed {
-        subject: error.subject.clone(),
-        message: error.to_string(),
-    };
     subject.configure(spec).map_err(failed)?;
     let mut sink = Collect::default();
     let observation = subject.accumulate(batch, &mut sink)?;
     Ok((observation.loss, sink.into_tensors()))
+}
+
+/// What a trainer does not have, as a failure: here it is needed.
+fn failed(error: Unsupported) -> SubjectError {
+    SubjectError::Failed { message: error.to_string(), subject: error.subject }
 }

@@ -20,7 +20,7 @@ pub(super) struct Kill {
 }
 
 /// What became of a fault.
-pub(super) struct Row {
+pub(super) struct FaultResult {
     pub(super) fault: &'static Fault,
     /// The laws that fail under it, those of the clauses that it violates first; one where the search ends with the first.
     pub(super) kills: Vec<Kill>,
@@ -30,7 +30,7 @@ pub(super) struct Row {
     pub(super) alone: Alone,
 }
 
-impl Row {
+impl FaultResult {
     /// Whether a law of a MUST clause fails.
     pub(super) fn is_killed(&self) -> bool {
         killed_by_must(&self.kills)
@@ -38,7 +38,7 @@ impl Row {
 
     /// Where the fault stands among the candidates of its diagnosis.
     pub(super) fn place(&self) -> Option<usize> {
-        self.diagnosis.place(self.fault.id)
+        self.diagnosis.place(self.fault.bug.id)
     }
 }
 
@@ -50,17 +50,26 @@ fn killed_by_must(kills: &[Kill]) -> bool {
 ///
 /// # Errors
 /// When a trainer cannot be made or the reference fails.
-pub(super) fn rows(faults: &[&'static Fault], campaign: &Campaign, full: bool) -> miette::Result<Vec<Row>> {
+pub(super) fn results(
+    faults: &[&'static Fault],
+    campaign: &Campaign,
+    full: bool,
+) -> miette::Result<Vec<FaultResult>> {
     let baselines = Baselines::new()?;
-    faults.par_iter().map(|fault| row(fault, campaign, full, &baselines)).collect()
+    faults.par_iter().map(|fault| result(fault, campaign, full, &baselines)).collect()
 }
 
-fn row(fault: &'static Fault, campaign: &Campaign, full: bool, baselines: &Baselines) -> miette::Result<Row> {
+fn result(
+    fault: &'static Fault,
+    campaign: &Campaign,
+    full: bool,
+    baselines: &Baselines,
+) -> miette::Result<FaultResult> {
     let mut subject = fault.inject(reference()?);
     // The laws of clauses that the fault violates first, of those the ones that no trainer may break.
     let place = |law: &&Law| {
         let must = law.clauses().any(|clause| clause.level == Level::Must);
-        (!law.clauses().any(|clause| fault.clauses.contains(&clause.id)), !must)
+        (!law.clauses().any(|clause| fault.bug.clauses.contains(&clause.id)), !must)
     };
     let mut laws: Vec<&'static Law> = LAWS.iter().collect();
     laws.sort_by_key(place);
@@ -82,5 +91,5 @@ fn row(fault: &'static Fault, campaign: &Campaign, full: bool, baselines: &Basel
     let mut truth = reference()?;
     let diagnosis = Diagnosis::of(&mut *fault.inject(reference()?), Some(&mut *truth)).into_diagnostic()?;
     let alone = baselines.of(fault)?;
-    Ok(Row { fault, kills, seconds, diagnosis, alone })
+    Ok(FaultResult { fault, kills, seconds, diagnosis, alone })
 }

@@ -7,7 +7,7 @@ mod render;
 
 use crate::{exit::Exit, output, subjects};
 use lossproof_cases::strategies::Size;
-use lossproof_diagnosis::Plan;
+use lossproof_diagnosis::ProbePlan;
 use lossproof_faults::Fault;
 use lossproof_gpt2::Config;
 use lossproof_laws::Campaign;
@@ -28,7 +28,7 @@ use std::{
 pub(crate) struct Args {
     /// Only this fault, by its id; with what the diagnosis says. Can be given more than once.
     #[arg(long, value_name = "ID")]
-    only: Vec<String>,
+    fault: Vec<String>,
     /// Hold each fault to every law instead of stopping at the first kill.
     #[arg(long)]
     full: bool,
@@ -40,13 +40,13 @@ pub(crate) struct Args {
     seed: u64,
     /// Instead of faults, hold trainers without one (the controls, the reference, libtorch) to every law on this many random
     /// batches in total, or a few more: as many for each trainer and law.
-    #[arg(long, value_name = "N", conflicts_with_all = ["only", "full"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["fault", "full"])]
     alarms: Option<u32>,
     /// Also write the report as JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Also write the table into this Markdown file, between its marks.
-    #[arg(long, value_name = "FILE", conflicts_with = "only")]
+    #[arg(long, value_name = "FILE", conflicts_with = "fault")]
     write: Option<PathBuf>,
 }
 
@@ -65,11 +65,19 @@ fn libtorch() -> miette::Result<Box<dyn Subject>> {
 /// When an argument or a file is unusable.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let size = Size { ranks: 1..=3, micro_batches: 1..=3, sequences: 1..=3, positions: 1..=12 };
-    let campaign =
-        Campaign { cases: args.cases, seed: args.seed, size, shrink: false, files: None, examiner: None };
+    let campaign = Campaign {
+        cases: args.cases,
+        seed: args.seed,
+        size,
+        shrink: false,
+        control: false,
+        ..Campaign::default()
+    };
     // Before minutes are spent on what could not be written.
     let name = if args.alarms.is_some() { "alarms" } else { "faults" };
-    let region = args.write.as_deref().map(|path| Region::find(path, name)).transpose()?;
+    let region = args.write.as_deref().map(|path| MarkedRegion::find(path, name)).transpose()?;
+    output::check_writable(args.json.as_deref())?;
+    let faults = selected(&args.fault)?;
     if let Some(batches) = args.alarms {
         let found = alarms::sound(&campaign, batches)?;
         output::print(&render::alarms(&found))?;
@@ -82,12 +90,11 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         let quiet = found.iter().all(|sound| sound.alarms.is_empty());
         return Ok(if quiet { Exit::Conforms } else { Exit::Deviates });
     }
-    let faults = selected(&args.only)?;
-    let rows = matrix::rows(&faults, &campaign, args.full)?;
+    let rows = matrix::results(&faults, &campaign, args.full)?;
     let subject = &mut *reference()?;
     let upstream = subject.upstream_weights().is_some();
-    let plan = Plan::new(&subject.parameters(), &subject.info().limits, Dtype::F64, upstream);
-    output::print(&render::text(&rows, &plan, args.full, !args.only.is_empty()))?;
+    let plan = ProbePlan::new(&subject.parameters(), &subject.info().limits, Dtype::F64, upstream);
+    output::print(&render::text(&rows, &plan, args.full, !args.fault.is_empty()))?;
     if let Some(region) = region {
         region.write(&render::markdown(&rows, &plan))?;
     }
@@ -105,7 +112,7 @@ fn selected(ids: &[String]) -> miette::Result<Vec<&'static Fault>> {
     }
     let named = |id: &String| {
         Fault::named(id).ok_or_else(|| {
-            let known: Vec<_> = Fault::all().map(|fault| fault.id).collect();
+            let known: Vec<_> = Fault::all().map(|fault| fault.bug.id).collect();
             miette::miette!(help = format!("the faults are {}", known.join(", ")), "there is no fault `{id}`")
         })
     };
@@ -113,13 +120,13 @@ fn selected(ids: &[String]) -> miette::Result<Vec<&'static Fault>> {
 }
 
 /// What stands between `<!-- name -->` and `<!-- /name -->` in a file.
-struct Region<'a> {
+struct MarkedRegion<'a> {
     path: &'a Path,
     before: String,
     after: String,
 }
 
-impl<'a> Region<'a> {
+impl<'a> MarkedRegion<'a> {
     /// # Errors
     /// When the file cannot be read, or has no such marks.
     fn find(path: &'a Path, name: &str) -> miette::Result<Self> {
@@ -150,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_fault_that_does_not_exist_is_named() {
-        assert_eq!(selected(&["shift-twice".to_owned()]).unwrap()[0].id, "shift-twice");
+        assert_eq!(selected(&["shift-twice".to_owned()]).unwrap()[0].bug.id, "shift-twice");
         let error = selected(&["shift-thrice".to_owned()]).unwrap_err().to_string();
         assert_eq!(error, "there is no fault `shift-thrice`");
     }
@@ -159,9 +166,9 @@ mod tests {
     fn only_what_is_between_the_marks_is_replaced() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "a\n<!-- x -->\nold\n<!-- /x -->\nb\n").unwrap();
-        Region::find(file.path(), "x").unwrap().write("new\n").unwrap();
+        MarkedRegion::find(file.path(), "x").unwrap().write("new\n").unwrap();
         assert_eq!(fs::read_to_string(file.path()).unwrap(), "a\n<!-- x -->\nnew\n<!-- /x -->\nb\n");
-        let error = Region::find(file.path(), "y").err().map(|error| error.to_string());
+        let error = MarkedRegion::find(file.path(), "y").err().map(|error| error.to_string());
         assert!(error.is_some_and(|error| error.contains("no region for y")));
     }
 }

@@ -1,9 +1,9 @@
 //! The matrix as a person reads it, as Markdown and as JSON.
 
-use super::{alarms::Sound, alone::Alone, matrix::Row};
+use super::{alarms::Sound, alone::Alone, matrix::FaultResult};
 use crate::table::{Align, Table};
-use lossproof_diagnosis::Plan;
-use lossproof_faults::{Control, OMITTED};
+use lossproof_diagnosis::{Bug, ProbePlan};
+use lossproof_faults::Control;
 use lossproof_laws::{Campaign, LAWS};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -25,13 +25,13 @@ fn mark(seen: bool) -> &'static str {
 }
 
 /// What the diagnosis names first, and where the fault stands where that is another one.
-fn named(row: &Row) -> String {
-    let alike: Vec<_> = row.diagnosis.first().into_iter().map(|hypothesis| hypothesis.id).collect();
+fn named(row: &FaultResult) -> String {
+    let alike: Vec<_> = row.diagnosis.first().into_iter().map(|bug| bug.id).collect();
     match row.place() {
         Some(0) if alike.len() == 1 => "itself".to_owned(),
         Some(0) => format!(
             "itself or {}",
-            alike.iter().filter(|id| **id != row.fault.id).copied().collect::<Vec<_>>().join(", ")
+            alike.iter().filter(|id| **id != row.fault.bug.id).copied().collect::<Vec<_>>().join(", ")
         ),
         Some(place) => format!("{}. after {}", place + 1, alike.join(", ")),
         None if row.diagnosis.sound => "nothing wrong".to_owned(),
@@ -39,11 +39,11 @@ fn named(row: &Row) -> String {
     }
 }
 
-fn killed_by(row: &Row) -> String {
+fn killed_by(row: &FaultResult) -> String {
     row.kills.first().map_or_else(|| "NOTHING".to_owned(), |kill| kill.law.id().to_owned())
 }
 
-struct Sums {
+struct Totals {
     faults: usize,
     killed: usize,
     first: usize,
@@ -55,18 +55,18 @@ fn seen(alone: &Alone) -> [bool; 4] {
     [alone.gradient_check, alone.plain_libtorch, alone.ragged_libtorch, alone.trace]
 }
 
-fn sums(rows: &[Row]) -> Sums {
-    let count = |what: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| what(row)).count();
-    Sums {
+fn totals(rows: &[FaultResult]) -> Totals {
+    let count = |what: &dyn Fn(&FaultResult) -> bool| rows.iter().filter(|row| what(row)).count();
+    Totals {
         faults: rows.len(),
-        killed: count(&Row::is_killed),
+        killed: count(&FaultResult::is_killed),
         first: count(&|row| row.place() == Some(0)),
         within_three: count(&|row| row.place().is_some_and(|place| place < 3)),
         alone: [0, 1, 2, 3].map(|column| count(&|row| seen(&row.alone)[column])),
     }
 }
 
-pub(super) fn text(rows: &[Row], plan: &Plan, full: bool, told: bool) -> String {
+pub(super) fn text(rows: &[FaultResult], plan: &ProbePlan, full: bool, told: bool) -> String {
     let mut columns = vec![
         ("fault", Align::Left),
         ("killed by", Align::Left),
@@ -83,7 +83,7 @@ pub(super) fn text(rows: &[Row], plan: &Plan, full: bool, told: bool) -> String 
     }
     let mut table = Table::new(columns);
     for row in rows {
-        let mut cells = vec![row.fault.id.to_owned(), killed_by(row)];
+        let mut cells = vec![row.fault.bug.id.to_owned(), killed_by(row)];
         cells.push(row.kills.first().map_or_else(String::new, |kill| kill.cases.to_string()));
         cells.push(if row.seconds.is_finite() { format!("{:.0}", 1e3 * row.seconds) } else { String::new() });
         if full {
@@ -95,70 +95,70 @@ pub(super) fn text(rows: &[Row], plan: &Plan, full: bool, told: bool) -> String 
     }
     let mut text = table.render();
     for row in rows.iter().filter(|_| told) {
-        let _ = writeln!(text, "\n{}: {}\n{}", row.fault.id, row.fault.what, row.diagnosis);
+        let _ = writeln!(text, "\n{}: {}\n{}", row.fault.bug.id, row.fault.bug.what, row.diagnosis);
     }
     if !told {
-        let _ = write!(text, "\n{}\n{LEGEND}\n{plan}\n", summary(&sums(rows)));
+        let _ = write!(text, "\n{}\n{LEGEND}\n{plan}\n", summary(&totals(rows)));
     }
     text
 }
 
-fn summary(sums: &Sums) -> String {
-    let [fd, plain, ragged, trace] = sums.alone;
-    let share = |count: usize| format!("{count} of {}", sums.faults);
+fn summary(totals: &Totals) -> String {
+    let [fd, plain, ragged, trace] = totals.alone;
+    let share = |count: usize| format!("{count} of {}", totals.faults);
     format!(
         "killed by a MUST law: {}; named first: {} ({:.0} %), within the first three: {}\n\
          alone: a gradient check {fd}, libtorch on a plain batch {plain}, libtorch on a ragged batch {ragged}, a loss trace {trace}\n",
-        share(sums.killed),
-        share(sums.first),
-        100.0 * sums.first as f64 / sums.faults.max(1) as f64,
-        share(sums.within_three),
+        share(totals.killed),
+        share(totals.first),
+        100.0 * totals.first as f64 / totals.faults.max(1) as f64,
+        share(totals.within_three),
     )
 }
 
 /// The tables of docs/bugs.md, without anything that differs from one run to the next.
-pub(super) fn markdown(rows: &[Row], plan: &Plan) -> String {
+pub(super) fn markdown(rows: &[FaultResult], plan: &ProbePlan) -> String {
     let mut text = String::from(
         "\n| bug | what is wrong | seen in | violates | killed by | laws | named | fd | plain | ragged | trace |\n\
          |---|---|---|---|---|---:|---|---|---|---|---|\n",
     );
     for row in rows {
-        let fault = row.fault;
+        let bug = row.fault.bug;
         let marks = seen(&row.alone).map(mark).join(" | ");
         let _ = writeln!(
             text,
             "| `{}` | {} | {} | {} | `{}` | {} | {} | {marks} |",
-            fault.id,
-            fault.what,
-            fault.source.unwrap_or("no shipped instance known"),
-            fault.clauses.join(", "),
+            bug.id,
+            bug.what,
+            bug.source.unwrap_or("no shipped instance known"),
+            bug.clauses.join(", "),
             killed_by(row),
             row.kills.len(),
             named(row),
         );
     }
-    let _ = write!(text, "\n```text\n{}\n{LEGEND}\n{plan}\n```\n", summary(&sums(rows)));
-    text += "\nBugs of the list that are not re-created:\n\n";
-    for omitted in OMITTED {
-        let _ = writeln!(text, "- `{}`: {}", omitted.id, omitted.why);
+    let _ = write!(text, "\n```text\n{}\n{LEGEND}\n{plan}\n```\n", summary(&totals(rows)));
+    text += "\nBugs of the catalogue that are not re-created:\n\n";
+    for (bug, why) in Bug::all().filter_map(|bug| Some((bug, bug.omitted?))) {
+        let _ = writeln!(text, "- `{}` ({}): {}", bug.id, bug.what, why);
     }
     text.push('\n');
     text
 }
 
-pub(super) fn json(rows: &[Row], campaign: &Campaign) -> Value {
-    let row = |row: &Row| {
+pub(super) fn json(rows: &[FaultResult], campaign: &Campaign) -> Value {
+    let row = |row: &FaultResult| {
         let [gradient_check, plain_libtorch, ragged_libtorch, trace] = seen(&row.alone);
         json!({
-            "fault": row.fault.id,
-            "family": row.fault.family.to_string(),
-            "clauses": row.fault.clauses,
-            "source": row.fault.source,
+            "fault": row.fault.bug.id,
+            "family": row.fault.bug.family.to_string(),
+            "clauses": row.fault.bug.clauses,
+            "source": row.fault.bug.source,
             "killed": row.is_killed(),
             "kills": row.kills.iter().map(|k| json!({ "law": k.law.id(), "cases": k.cases })).collect::<Vec<_>>(),
             "seconds": row.seconds.is_finite().then_some(row.seconds),
             "candidates": row.diagnosis.candidates.iter().map(|candidate| json!({
-                "id": candidate.hypothesis.id,
+                "id": candidate.bug.id,
                 "likelihood": candidate.likelihood,
                 "predicted": candidate.predicted,
             })).collect::<Vec<_>>(),

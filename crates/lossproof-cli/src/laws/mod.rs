@@ -84,6 +84,8 @@ struct Found {
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     subjects::check_device(args.device)?;
     let laws = selected(&args.law)?;
+    // Before minutes are spent on what could not be written.
+    output::check_writable(args.json.as_deref())?;
     let campaign = Campaign {
         cases: args.cases.unwrap_or(if args.config == Config::Pico { 256 } else { 16 }),
         seed: args.seed,
@@ -118,7 +120,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     if let Some(path) = &args.json {
         output::write_json(path, &render::json(args.config, &campaign, &all))?;
     }
-    Ok(exit(all.iter().flat_map(|found| &found.reports)))
+    Ok(exit(&all))
 }
 
 impl Args {
@@ -144,13 +146,17 @@ fn selected(ids: &[String]) -> miette::Result<Vec<&'static Law>> {
     ids.iter().map(named).collect()
 }
 
-fn exit<'a>(reports: impl Iterator<Item = &'a Report>) -> Exit {
+/// Whether all is in order. Where nothing passed, nothing was checked.
+fn exit(all: &[Found]) -> Exit {
     let mut exit = Exit::Conforms;
-    for report in reports {
-        match report.verdict {
-            Verdict::Pass | Verdict::Unsupported => {}
-            Verdict::Fail | Verdict::Errored => return Exit::Deviates,
-            Verdict::Unchecked => exit = Exit::Unchecked,
+    for found in all {
+        let has =
+            |verdicts: &[Verdict]| found.reports.iter().any(|report| verdicts.contains(&report.verdict));
+        if has(&[Verdict::Fail, Verdict::Errored, Verdict::ExpectedFailure, Verdict::UnexpectedPass]) {
+            return Exit::Deviates;
+        }
+        if has(&[Verdict::Unchecked]) || !has(&[Verdict::Pass]) {
+            exit = Exit::Unchecked;
         }
     }
     exit

@@ -3,7 +3,7 @@
 use super::Found;
 use crate::table::{Align, Table};
 use lossproof_gpt2::Config;
-use lossproof_laws::{Campaign, Report, Verdict};
+use lossproof_laws::{Campaign, Report, Summary, Verdict};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -23,7 +23,9 @@ pub(super) fn text(config: Config, campaign: &Campaign, all: &[Found]) -> String
         for report in found.reports.iter().filter(|report| report.failure.is_some()) {
             let _ = write!(text, "\n{report}\n");
         }
-        let count = |verdict| found.reports.iter().filter(|report| report.verdict == verdict).count();
+        let summary =
+            Summary::new(&found.subject, found.reports.iter().map(|report| (report, report.verdict)));
+        let count = |verdict| summary.count(verdict);
         let cases: usize = found.reports.iter().map(|report| report.cases).sum();
         let _ = writeln!(
             text,
@@ -35,6 +37,10 @@ pub(super) fn text(config: Config, campaign: &Campaign, all: &[Found]) -> String
             found.seconds,
             cases as f64 / found.seconds,
         );
+        if summary.passed() > 0 {
+            let _ = writeln!(text, "certified: {}", summary.certifies());
+        }
+        let _ = writeln!(text, "not covered: {}", summary.not_covered.join("; "));
     }
     text.push('\n');
     text + LEGEND
@@ -62,10 +68,14 @@ fn table(reports: &[Report]) -> String {
             clauses.join(", "),
             report.law.id().to_owned(),
             report.cases.to_string(),
-            report.told.to_string(),
+            report.telling.to_string(),
             worst,
             bound,
-            if report.cases > 0 { number(report.power) } else { String::new() },
+            match report.power {
+                Some(power) => number(power),
+                None if report.cases > 0 => "none".to_owned(),
+                None => String::new(),
+            },
             format!("{}{reason}", report.verdict),
         ]);
     }
@@ -83,7 +93,7 @@ pub(super) fn json(config: Config, campaign: &Campaign, all: &[Found]) -> Value 
             "clauses": report.law.clauses().map(|clause| clause.id).collect::<Vec<_>>(),
             "verdict": report.verdict.to_string().to_lowercase(),
             "cases": report.cases,
-            "telling": report.told,
+            "telling": report.telling,
             "compared": report.compared,
             "worst": report.worst.as_ref().map(|w| json!({ "at": w.at, "error": w.error, "bound": w.bound })),
             "power": report.power,

@@ -1,64 +1,118 @@
-//! What the README shows is what the command prints.
+//! What README.md and the pages in docs/ show is what the commands print, and every command on them can be given as it
+//! stands there.
 #![cfg(all(feature = "reference", feature = "torch"))]
 
-use std::process::Command;
+mod commands;
+mod pages;
+mod shown;
 
-const README: &str = include_str!("../../../README.md");
+use commands::arguments_of_lossproof;
+use lossproof_spec::CLAUSES;
+use pages::{Page, pages, root};
+use std::{collections::BTreeMap, process::Command};
 
-/// The text block that follows a marker comment.
-fn block(marker: &str) -> &'static str {
-    let after = README.split_once(&format!("<!-- {marker}:")).expect("the marker").1;
-    let fenced = after.split_once("```text\n").expect("a text block").1;
-    fenced.split_once("```").expect("its end").0
-}
+/// What marks name that this test keeps true.
+const HERE: &str = "crates/lossproof-cli/tests/readme";
 
+/// Runs the command; what it printed and its exit code.
 fn lossproof(arguments: &[&str]) -> (String, Option<i32>) {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_lossproof")).args(arguments).output().expect("the command runs");
+    let output = Command::new(env!("CARGO_BIN_EXE_lossproof"))
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("the command runs");
     (String::from_utf8(output.stdout).expect("UTF-8"), output.status.code())
 }
 
-/// Measured numbers differ from processor to processor, and with their width the spaces beside them: each run of digits and
-/// what belongs to a number becomes `#`, each run of spaces one.
-fn without_numbers(text: &str) -> Vec<String> {
-    let normalise = |line: &str| {
-        let words = line.split_whitespace().map(|word| {
-            let measured = word.starts_with(|c: char| c.is_ascii_digit());
-            if measured && word.parse::<f64>().is_ok() { "#" } else { word }
-        });
-        words.collect::<Vec<_>>().join(" ")
-    };
-    text.lines().map(normalise).collect()
+fn page(path: &str) -> Page {
+    pages().into_iter().find(|page| page.path == path).expect("the page")
+}
+
+/// A text as one line: prose wraps anywhere.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn the_explanation_is_printed_to_the_letter() {
-    let (printed, code) = lossproof(&["explain", "--sequences", "8192", "--length", "64"]);
-    assert_eq!(code, Some(0));
-    let shown = block("explain").split_once('\n').expect("the command line").1;
-    assert_eq!(printed, shown);
+fn every_block_is_what_its_command_prints() {
+    let mut printed: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for page in pages() {
+        for block in page.blocks().iter().filter(|block| block.mark.is_some_and(|mark| mark.keeper == HERE)) {
+            let place = format!("{}:{}", page.path, block.line);
+            let (command, lines) = block.lines.split_first().expect("a command in the first line");
+            let command = command.strip_prefix("$ ").unwrap_or_else(|| panic!("{place}: no `$ ` in front"));
+            let arguments =
+                arguments_of_lossproof(command).unwrap_or_else(|| panic!("{place}: `{command}` is not ours"));
+            let printed = printed.entry(arguments).or_insert_with_key(|arguments| {
+                let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+                let (printed, code) = lossproof(&arguments);
+                assert_eq!(code, Some(0), "{place}: {command}\n{printed}");
+                printed
+            });
+            if let Err(difference) = shown::compare(lines, printed) {
+                wrong.push(format!("{place}: {command}\n{difference}"));
+            }
+            compared += 1;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(compared >= 6, "{compared} blocks were found: is the mark another one?");
 }
 
 #[test]
-fn the_verification_is_printed_but_for_its_numbers() {
-    let (printed, code) = lossproof(&["verify"]);
-    assert_eq!(code, Some(0), "{printed}");
-    assert_eq!(without_numbers(&printed), without_numbers(block("verify")));
+fn whoever_keeps_a_block_true_exists() {
+    for page in pages() {
+        for mark in page.marks() {
+            assert!(root().join(mark.keeper).exists(), "{}: {} keeps {}", page.path, mark.keeper, mark.name);
+        }
+    }
 }
 
 #[test]
-fn the_laws_are_printed_but_for_their_numbers() {
-    let laws = ["token-mean", "naive-deviation", "packing", "weight-tying", "adam-scale"];
-    let chosen = laws.iter().flat_map(|law| ["--law", law]);
-    let arguments: Vec<_> = ["laws", "--subject", "reference"].into_iter().chain(chosen).collect();
-    let (printed, code) = lossproof(&arguments);
-    assert_eq!(code, Some(0), "{printed}");
-    assert_eq!(without_numbers(&printed), without_numbers(block("laws")));
+fn links_lead_to_files() {
+    for page in pages() {
+        for link in page.links() {
+            assert!(page.folder().join(link).exists(), "{}: there is no {link}", page.path);
+        }
+    }
+}
+
+/// The first three cells of the table of findings in a page: number, package and defect.
+fn findings(page: &Page) -> Vec<String> {
+    let rows = page.text.lines().filter(|line| line.starts_with("| [W"));
+    rows.map(|row| row.split(" | ").take(3).collect::<Vec<_>>().join(" | ").trim_end_matches(" |").to_owned())
+        .collect()
 }
 
 #[test]
-fn a_bug_is_named_but_for_the_time_it_took() {
-    let (printed, code) = lossproof(&["faults", "--only", "counted-before-shift"]);
-    assert_eq!(code, Some(0), "{printed}");
-    assert_eq!(without_numbers(&printed), without_numbers(block("faults")));
+fn the_readme_lists_what_the_page_on_bugs_lists() {
+    let listed = findings(&page("docs/bugs.md"));
+    let here: Vec<_> = listed.iter().map(|row| row.replacen("](#", "](docs/bugs.md#", 1)).collect();
+    assert_eq!(findings(&page("README.md")), here);
+    assert!(here.len() >= 11);
+}
+
+#[test]
+fn the_readme_counts_clauses_and_bugs_as_they_are() {
+    let readme = unwrapped(&page("README.md").text);
+    let holds = |sentence: String| assert!(readme.contains(&sentence), "the README does not say: {sentence}");
+
+    let executed = CLAUSES.iter().filter(|clause| clause.law.is_some()).count();
+    holds(format!("execute {executed} of the {} clauses", CLAUSES.len()));
+
+    // The table is held to the command by tests/bugs.rs.
+    let bugs = page("docs/bugs.md").text;
+    let rows: Vec<_> = bugs.lines().filter(|line| line.starts_with("| `") && line.ends_with('|')).collect();
+    let (_, rest) = bugs.split_once("killed by a MUST law: ").expect("how many are killed");
+    let (killed, rest) = rest.split_once("; named first: ").expect("how many are named");
+    let (named, _) = rest.split_once(" (").expect("how many are named");
+    let catalogue: Vec<_> = rows.iter().filter(|row| row.matches(" | ").count() == 10).collect();
+    let all = catalogue.len();
+    let seen = catalogue.iter().filter(|row| !row.contains("no shipped instance known")).count();
+    assert_eq!(killed, format!("{all} of {all}"), "the README says that all are killed");
+    let made = all - seen;
+    holds(format!("{all} bugs, {seen} of them seen in real trainers and {made} that are as easily made"));
+    holds(format!("{named} are named first. This is an in-sample number"));
 }

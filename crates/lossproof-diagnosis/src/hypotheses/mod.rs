@@ -1,5 +1,7 @@
-//! What may be wrong with a trainer: one hypothesis for every known bug, each a [`Model`] that predicts what is measured.
+//! What may be wrong with a trainer: one hypothesis for every bug that is re-created, each with a model of a trainer that
+//! forecasts what is measured.
 
+mod accumulation;
 mod data;
 mod evaluation;
 mod kernels;
@@ -7,33 +9,31 @@ mod operators;
 mod step;
 mod weights;
 
-use super::model::Model;
+use crate::{
+    catalogue::Bug,
+    trainer_model::{TrainerModel, Weighing},
+};
 use std::fmt;
 
 /// A known bug, and what a trainer that has it computes.
 #[derive(Clone, Copy)]
 pub struct Hypothesis {
-    /// Names it, as `lossproof-faults` does.
-    pub id: &'static str,
-    /// What is wrong.
-    pub what: &'static str,
-    /// Where it was seen; `None` where no shipped instance is known.
-    pub seen_in: Option<&'static str>,
-    /// What to change.
-    pub remedy: &'static str,
-    pub(super) model: Model,
+    /// The bug.
+    pub bug: &'static Bug,
+    pub(crate) model: TrainerModel,
 }
 
 impl fmt::Debug for Hypothesis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Hypothesis").field(&self.id).finish()
+        f.debug_tuple("Hypothesis").field(&self.bug.id).finish()
     }
 }
 
-/// By where in a trainer the mistake sits.
-const HYPOTHESES: [&[Hypothesis]; 6] = [
+/// The hypotheses, by where in a trainer the mistake sits.
+const HYPOTHESES: [&[Hypothesis]; 7] = [
     data::HYPOTHESES,
     weights::HYPOTHESES,
+    accumulation::HYPOTHESES,
     kernels::HYPOTHESES,
     operators::HYPOTHESES,
     step::HYPOTHESES,
@@ -46,23 +46,36 @@ impl Hypothesis {
         HYPOTHESES.into_iter().flatten()
     }
 
-    /// The hypothesis with this id.
+    /// The hypothesis of the bug with this id.
     #[must_use]
     pub fn named(id: &str) -> Option<&'static Self> {
-        Self::all().find(|hypothesis| hypothesis.id == id)
+        Self::all().find(|hypothesis| hypothesis.bug.id == id)
     }
 }
 
-/// A hypothesis: id, what is wrong, where it was seen, the remedy, and the parts of the model that are not honest.
-macro_rules! hypothesis {
-    ($id:literal, $what:literal, $seen_in:expr, $remedy:literal, { $($part:ident: $value:expr),* $(,)? }) => {
-        $crate::hypotheses::Hypothesis {
-            id: $id,
-            what: $what,
-            seen_in: $seen_in,
-            remedy: $remedy,
-            model: $crate::model::Model { $($part: $value,)* ..$crate::model::Model::HONEST },
-        }
-    };
+/// A trainer without a mistake: what the models of hypotheses differ from.
+const HONEST: TrainerModel = TrainerModel::HONEST;
+
+/// The hypothesis of a bug of the catalogue.
+const fn hypothesis(id: &str, model: TrainerModel) -> Hypothesis {
+    Hypothesis { bug: Bug::recreated(id), model }
 }
-use hypothesis;
+
+/// The hypothesis of a bug of the catalogue that lies in what is weighed alone.
+const fn weighs(id: &str, gradient: Weighing) -> Hypothesis {
+    hypothesis(id, TrainerModel { gradient, ..HONEST })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_bug_that_is_recreated_has_one_hypothesis() {
+        let hypotheses: BTreeSet<_> = Hypothesis::all().map(|hypothesis| hypothesis.bug.id).collect();
+        assert_eq!(hypotheses.len(), Hypothesis::all().count());
+        let recreated = Bug::all().filter(|bug| bug.omitted.is_none()).map(|bug| bug.id);
+        assert_eq!(recreated.collect::<BTreeSet<_>>(), hypotheses);
+    }
+}

@@ -5,7 +5,7 @@
 //! Clauses that compare several steps, several reductions of one trainer, or losses with gradients are not here: no single
 //! weight vector decides them.
 
-use super::hypotheses::{Outcome, numberless, outcome};
+use super::spec_classes::{SpecOutcome, numberless, outcome};
 use lossproof_spec::{
     CLAUSES, Clause, Combine, Counting, Fraction, Layout, LossSpec, Reduction, Scope, SequenceShape,
     TokenWeights,
@@ -25,7 +25,7 @@ pub struct Consequences {
 }
 
 /// What a clause is decided by.
-pub(super) struct Evidence<'a> {
+pub(super) struct WeightEvidence<'a> {
     pub(super) layout: &'a Layout,
     pub(super) declared: &'a LossSpec,
     /// Whether the weights may be the declared ones, token by token.
@@ -52,16 +52,16 @@ impl From<bool> for Kept {
 }
 
 /// Whether a loss spec keeps a clause on a layout, when another was declared.
-type Test = fn(&LossSpec, &LossSpec, &Layout) -> Kept;
+type ClauseTest = fn(&LossSpec, &LossSpec, &Layout) -> Kept;
 
 /// How a clause is decided.
 enum Decided {
     /// It says what the declared semantics weighs.
     Weights(fn() -> LossSpec),
     /// It says that ignored positions have no part in the loss, which the test completes.
-    Mask(Test),
+    Mask(ClauseTest),
     /// By the semantics found.
-    Semantics(Test),
+    Semantics(ClauseTest),
 }
 
 const DECIDED: &[(&str, Decided)] = &[
@@ -91,7 +91,7 @@ const DECIDED: &[(&str, Decided)] = &[
 ];
 
 impl Consequences {
-    pub(super) fn of(evidence: &Evidence<'_>) -> Self {
+    pub(super) fn of(evidence: &WeightEvidence<'_>) -> Self {
         let mut consequences = Self::default();
         for (id, decided) in DECIDED {
             let clause = CLAUSES.iter().find(|clause| clause.id == *id).expect("invariant: a clause that is");
@@ -114,7 +114,7 @@ enum Answer {
     NotConcerned,
 }
 
-impl Evidence<'_> {
+impl WeightEvidence<'_> {
     fn decide(&self, decided: &Decided) -> Answer {
         match decided {
             Decided::Weights(preset) => match (is(self.declared, &preset()), self.as_declared) {
@@ -138,7 +138,7 @@ impl Evidence<'_> {
     }
 
     /// A clause that the declared semantics itself does not keep on this layout is none of its consequences.
-    fn by_semantics(&self, test: Test) -> Answer {
+    fn by_semantics(&self, test: ClauseTest) -> Answer {
         if test(self.declared, self.declared, self.layout) != Kept::Yes {
             return Answer::NotConcerned;
         }
@@ -321,7 +321,7 @@ fn weighs(spec: &LossSpec, layout: &Layout, groups: &Groups, factor: &Fraction) 
     let regrouped = groups.iter().map(|rank| rank.iter().map(shapes).collect()).collect();
     let Ok(regrouped) = Layout::new(regrouped) else { return false };
     let spec = numberless(spec);
-    let (before, after): (Outcome, Outcome) = (outcome(&spec, layout), outcome(&spec, &regrouped));
+    let (before, after): (SpecOutcome, SpecOutcome) = (outcome(&spec, layout), outcome(&spec, &regrouped));
     let same = |before: &TokenWeights, after: &TokenWeights| {
         let origins = groups.iter().flatten().flatten().map(|(index, _)| *index);
         origins

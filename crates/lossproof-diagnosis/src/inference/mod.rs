@@ -5,7 +5,7 @@
 //! answer is the list of those that have, and what the batch leaves undecided.
 //!
 //! ```
-//! use lossproof_diagnosis::inference::{Measured, infer};
+//! use lossproof_diagnosis::inference::{Measurement, infer};
 //! use lossproof_spec::{GlobalBatch, MicroBatch, Rank, Sequence};
 //!
 //! // Two sequences of 4 and 2 tokens make 3 and 1 predictions, in one micro-batch each.
@@ -14,7 +14,7 @@
 //! let second = MicroBatch::new(vec![sequence(vec![9, 4])?])?;
 //! let batch = GlobalBatch::new(vec![Rank::new(vec![first, second])?])?;
 //!
-//! let measured = [0.166_67, 0.166_66, 0.166_67, 0.500_01].map(|value| Measured { value, error: 1e-4 });
+//! let measured = [0.166_67, 0.166_66, 0.166_67, 0.500_01].map(|value| Measurement { value, error: 1e-4 });
 //! let inference = infer(&batch, &measured)?;
 //! let found = inference.to_string();
 //! assert!(found.starts_with("per-sequence mean over the global batch: supervised tokens weigh from 0.1667 = 1/6"));
@@ -23,30 +23,30 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod comparison;
 mod consequences;
-mod hypotheses;
 mod ratio;
+mod spec_classes;
+mod weight_comparison;
 mod words;
 
-pub use comparison::{Comparison, MeasuredRatio};
 pub use consequences::Consequences;
-pub use hypotheses::{Choice, Class};
 pub use ratio::{NamedRatio, explain_ratio, named_ratios};
+pub use spec_classes::{Choice, SpecClass};
+pub use weight_comparison::{MeasuredRatio, WeightComparison};
 
-use hypotheses::classes;
 use lossproof_spec::{GlobalBatch, Layout, Prediction, SequenceShape, to_f64};
+use spec_classes::classes;
 
 /// A number and how far the truth may be from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Measured {
+pub struct Measurement {
     /// The number.
     pub value: f64,
     /// Bound of its error, not negative; infinite when nothing is known. Rounding to f64 need not be in it.
     pub error: f64,
 }
 
-impl Measured {
+impl Measurement {
     fn low(&self) -> f64 {
         self.value - self.reach()
     }
@@ -56,9 +56,9 @@ impl Measured {
     }
 }
 
-/// What a trainer does instead of giving a gradient.
+/// What a trainer gives instead of a gradient where a mean was taken over nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum EmptyMean {
     /// Loss and gradient are NaN.
     Nan,
     /// It refuses the batch.
@@ -67,7 +67,7 @@ pub enum Failure {
 
 /// Whose tokens a normaliser was counted from, where the trained positions are not the supervised ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counted {
+pub enum CountedFrom {
     /// From the labels of the batch.
     Labels,
     /// From the positions that were trained.
@@ -76,22 +76,22 @@ pub enum Counted {
 
 /// Semantics that have the measured weights.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fit {
+pub struct SemanticsMatch {
     /// Loss specs with these weights.
-    pub class: Class,
+    pub class: SpecClass,
     /// What they were counted from.
-    pub counted: Counted,
+    pub counted: CountedFrom,
 }
 
 /// Semantics of which the measured weights are a multiple.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Multiple {
+pub struct SemanticsMultiple {
     /// Loss specs with weights in the right proportions.
-    pub class: Class,
+    pub class: SpecClass,
     /// What they were counted from.
-    pub counted: Counted,
+    pub counted: CountedFrom,
     /// The measured weights divided by theirs.
-    pub factor: Measured,
+    pub factor: Measurement,
     /// What the factor is on this layout, as [`explain_ratio`] says it.
     pub explained: Option<String>,
 }
@@ -101,16 +101,16 @@ pub struct Multiple {
 pub struct Inference {
     layout: Layout,
     readings: Vec<Reading>,
-    failure: Option<Failure>,
-    fits: Vec<Fit>,
-    multiples: Vec<Multiple>,
+    empty_mean: Option<EmptyMean>,
+    matches: Vec<SemanticsMatch>,
+    multiples: Vec<SemanticsMultiple>,
 }
 
 /// One prediction and what was found about it.
 #[derive(Clone, Debug, PartialEq)]
 struct Reading {
     prediction: Prediction,
-    measured: Measured,
+    measured: Measurement,
     /// Whether it has a weight. Where the error is too large to tell, as the label says.
     trained: bool,
 }
@@ -127,11 +127,11 @@ enum Span {
 }
 
 /// Reads the semantics off `measured`, one weight per prediction in the order of [`GlobalBatch::predictions`], ignored ones
-/// included. A weight that is NaN means that the whole gradient is: [`infer_failure`] of [`Failure::Nan`].
+/// included. A weight that is NaN means that the whole gradient is: [`infer_empty_mean`] of [`EmptyMean::Nan`].
 ///
 /// # Errors
 /// When there is another number of weights than of predictions, or an error bound is negative or NaN.
-pub fn infer(batch: &GlobalBatch, measured: &[Measured]) -> Result<Inference, InferenceError> {
+pub fn infer(batch: &GlobalBatch, measured: &[Measurement]) -> Result<Inference, InferenceError> {
     let predictions: Vec<Prediction> = batch.predictions().collect();
     if predictions.len() != measured.len() {
         return Err(InferenceError::Number { found: measured.len(), expected: predictions.len() });
@@ -140,30 +140,30 @@ pub fn infer(batch: &GlobalBatch, measured: &[Measured]) -> Result<Inference, In
         return Err(InferenceError::Bound { index, error: bad.error });
     }
     if measured.iter().any(|m| m.value.is_nan()) {
-        return Ok(infer_failure(batch, Failure::Nan));
+        return Ok(infer_empty_mean(batch, EmptyMean::Nan));
     }
     let layout = batch.layout();
     let least = least_weight(&layout);
-    let reading = |(prediction, &measured): (Prediction, &Measured)| {
+    let reading = |(prediction, &measured): (Prediction, &Measurement)| {
         let near_zero = measured.value.abs() <= measured.error;
         let trained =
             if near_zero && measured.error >= least / 2.0 { prediction.supervised } else { !near_zero };
         Reading { prediction, measured, trained }
     };
     let readings = predictions.into_iter().zip(measured).map(reading).collect();
-    let mut inference = Inference { layout, readings, failure: None, fits: vec![], multiples: vec![] };
+    let mut inference = Inference { layout, readings, empty_mean: None, matches: vec![], multiples: vec![] };
     inference.read();
     Ok(inference)
 }
 
 /// Reads the semantics off a trainer that gives no weights, because a mean was taken over nothing.
 #[must_use]
-pub fn infer_failure(batch: &GlobalBatch, failure: Failure) -> Inference {
+pub fn infer_empty_mean(batch: &GlobalBatch, empty_mean: EmptyMean) -> Inference {
     let layout = batch.layout();
-    let outcome = Err(failure == Failure::Nan);
-    let fits = classes(&layout).into_iter().filter(|class| class.outcome == outcome);
-    let fits = fits.map(|class| Fit { class, counted: Counted::Labels }).collect();
-    Inference { layout, readings: vec![], failure: Some(failure), fits, multiples: vec![] }
+    let outcome = Err(empty_mean == EmptyMean::Nan);
+    let classes = classes(&layout).into_iter().filter(|class| class.outcome == outcome);
+    let matches = classes.map(|class| SemanticsMatch { class, counted: CountedFrom::Labels }).collect();
+    Inference { layout, readings: vec![], empty_mean: Some(empty_mean), matches, multiples: vec![] }
 }
 
 /// No spec gives a token of any layout with these sequences less, whatever is supervised: `1/(R·K·n·L)`.
@@ -181,26 +181,26 @@ impl Inference {
         if spans.contains(&Span::Uneven) || spans.iter().all(|span| *span == Span::Untrained) {
             return;
         }
-        let mut readings = vec![(Counted::Labels, self.layout.clone())];
+        let mut readings = vec![(CountedFrom::Labels, self.layout.clone())];
         if self.readings.iter().any(|reading| reading.trained != reading.prediction.supervised) {
-            readings.push((Counted::Trained, self.trained_layout()));
+            readings.push((CountedFrom::Trained, self.trained_layout()));
         }
         let named = named_ratios(&self.layout);
-        let mut multiples: Vec<(usize, Multiple)> = Vec::new();
+        let mut multiples: Vec<(usize, SemanticsMultiple)> = Vec::new();
         for (counted, layout) in readings {
             for class in classes(&layout) {
                 let Some(factor) = class.factor(&spans) else { continue };
-                if class.fits(&spans) {
-                    self.fits.push(Fit { class, counted });
+                if class.has(&spans) {
+                    self.matches.push(SemanticsMatch { class, counted });
                     continue;
                 }
                 let name = ratio::name_of(&named, &factor);
                 let (place, explained) =
                     name.map_or((usize::MAX, None), |(place, words)| (place, Some(words)));
-                multiples.push((place, Multiple { class, counted, factor, explained }));
+                multiples.push((place, SemanticsMultiple { class, counted, factor, explained }));
             }
         }
-        if self.fits.is_empty() {
+        if self.matches.is_empty() {
             multiples.sort_by_key(|(place, _)| *place);
             self.multiples = multiples.into_iter().map(|(_, multiple)| multiple).collect();
         }
@@ -243,14 +243,14 @@ impl Inference {
     /// All semantics with these weights, the plainest first. Several mean that they differ by less than the errors: a
     /// better measurement tells them apart, while the members of each cannot be told apart on this batch at all.
     #[must_use]
-    pub fn fits(&self) -> &[Fit] {
-        &self.fits
+    pub fn matches(&self) -> &[SemanticsMatch] {
+        &self.matches
     }
 
     /// Semantics of which these weights are a multiple, those with an explained factor first. Empty when there are
-    /// [fits](Self::fits).
+    /// [matches](Self::matches).
     #[must_use]
-    pub fn multiples(&self) -> &[Multiple] {
+    pub fn multiples(&self) -> &[SemanticsMultiple] {
         &self.multiples
     }
 
@@ -278,7 +278,7 @@ impl Inference {
     }
 }
 
-impl Fit {
+impl SemanticsMatch {
     /// The member to call it by.
     #[must_use]
     pub fn representative(&self) -> &lossproof_spec::LossSpec {
@@ -286,9 +286,12 @@ impl Fit {
     }
 }
 
-impl Class {
+impl SpecClass {
     /// Its weights beside what was measured, for the sequences that are trained.
-    fn beside<'a>(&'a self, spans: &'a [Span]) -> Option<impl Iterator<Item = (f64, f64, f64)> + 'a> {
+    fn trained_weights<'a>(
+        &'a self,
+        spans: &'a [Span],
+    ) -> Option<impl Iterator<Item = (f64, f64, f64)> + 'a> {
         let pairs = self.weights()?.sequences().zip(spans);
         Some(pairs.filter_map(|((weight, _), span)| match span {
             Span::Between(low, high) => Some((to_f64(weight), *low, *high)),
@@ -296,21 +299,23 @@ impl Class {
         }))
     }
 
-    fn fits(&self, spans: &[Span]) -> bool {
-        self.beside(spans)
+    /// Whether its weights are within what was measured.
+    fn has(&self, spans: &[Span]) -> bool {
+        self.trained_weights(spans)
             .is_some_and(|mut pairs| pairs.all(|(weight, low, high)| low <= weight && weight <= high))
     }
 
     /// What all its weights were multiplied by, if it is one number.
-    fn factor(&self, spans: &[Span]) -> Option<Measured> {
+    fn factor(&self, spans: &[Span]) -> Option<Measurement> {
         let (mut least, mut most) = (f64::NEG_INFINITY, f64::INFINITY);
-        for (weight, low, high) in self.beside(spans)? {
+        for (weight, low, high) in self.trained_weights(spans)? {
             if weight == 0.0 {
                 return None;
             }
             (least, most) = (least.max(low / weight), most.min(high / weight));
         }
-        (least <= most).then(|| Measured { value: f64::midpoint(least, most), error: (most - least) / 2.0 })
+        (least <= most)
+            .then(|| Measurement { value: f64::midpoint(least, most), error: (most - least) / 2.0 })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a factor equals on a layout: `0.8621 = 25/29`, supervised tokens over labels before the shift.
 
-use super::Measured;
+use super::Measurement;
 use lossproof_spec::{Fraction, Layout, SequenceShape, to_f64};
 use num_bigint::BigInt;
 use num_traits::{One, Zero};
@@ -16,7 +16,7 @@ pub struct NamedRatio {
 }
 
 /// Something of a layout that a trainer may count, rightly or wrongly.
-struct Quantity {
+struct LayoutQuantity {
     name: &'static str,
     count: usize,
 }
@@ -25,7 +25,7 @@ struct Quantity {
 /// counts rarely equals something else by accident, one over the number of ranks often does.
 #[must_use]
 pub fn named_ratios(layout: &Layout) -> Vec<NamedRatio> {
-    let quantity = |name, count| Quantity { name, count };
+    let quantity = |name, count| LayoutQuantity { name, count };
     let supervised = quantity("supervised", layout.supervised());
     let predictions = quantity("all positions", layout.predictions());
     let first_labels = layout.sequences().filter(|s| s.first_label).count();
@@ -49,7 +49,7 @@ pub fn named_ratios(layout: &Layout) -> Vec<NamedRatio> {
         layout.ranks().iter().filter(|rank| rank.iter().any(|m| has_tokens(m))).count(),
     );
 
-    let mut named = Named::default();
+    let mut named = NamedRatios::default();
     for other in [&before_shift, &predictions, &padded_apart, &padded, &tokens] {
         named.quotient(&supervised, other);
     }
@@ -85,11 +85,11 @@ fn padded_positions<'a>(groups: impl IntoIterator<Item = Vec<&'a SequenceShape>>
 }
 
 #[derive(Default)]
-struct Named {
+struct NamedRatios {
     ratios: Vec<NamedRatio>,
 }
 
-impl Named {
+impl NamedRatios {
     fn push(&mut self, fraction: Fraction, words: String) {
         if !fraction.is_one() && !fraction.is_zero() {
             self.ratios.push(NamedRatio { fraction, words });
@@ -97,7 +97,7 @@ impl Named {
     }
 
     /// `one / other`, and its inverse.
-    fn quotient(&mut self, one: &Quantity, other: &Quantity) {
+    fn quotient(&mut self, one: &LayoutQuantity, other: &LayoutQuantity) {
         for (above, below) in [(one, other), (other, one)] {
             if below.count > 0 {
                 let fraction = Fraction::new(above.count.into(), below.count.into());
@@ -108,7 +108,7 @@ impl Named {
     }
 
     /// `1/count^power`, and its inverse.
-    fn power(&mut self, symbol: &str, quantity: &Quantity, what: &str, power: u32) {
+    fn power(&mut self, symbol: &str, quantity: &LayoutQuantity, what: &str, power: u32) {
         if quantity.count == 0 {
             return;
         }
@@ -127,14 +127,14 @@ impl Named {
 /// it may be one.
 #[must_use]
 pub fn explain_ratio(layout: &Layout, value: f64, error: f64) -> Option<String> {
-    name_of(&named_ratios(layout), &Measured { value, error }).map(|(_, words)| words)
+    name_of(&named_ratios(layout), &Measurement { value, error }).map(|(_, words)| words)
 }
 
 /// Names of a factor that are said at most: more would not be read.
 const MOST_NAMES: usize = 3;
 
 /// The first of `ratios` that `factor` may be, by its index, and all it is called.
-pub(super) fn name_of(ratios: &[NamedRatio], factor: &Measured) -> Option<(usize, String)> {
+pub(super) fn name_of(ratios: &[NamedRatio], factor: &Measurement) -> Option<(usize, String)> {
     if factor.is(&Fraction::one()) {
         return None;
     }
@@ -148,7 +148,7 @@ pub(super) fn name_of(ratios: &[NamedRatio], factor: &Measured) -> Option<(usize
 }
 
 /// A measured number with the fraction that it is, where that is beyond doubt: `0.8621 = 25/29`, or `0.8621`.
-pub(super) fn number(measured: &Measured) -> String {
+pub(super) fn number(measured: &Measurement) -> String {
     match measured.fraction() {
         Some(fraction) => exact(measured.value, &fraction),
         None => decimal(measured.value),
@@ -191,7 +191,7 @@ fn simplest(low: f64, high: f64) -> Option<(i64, i64)> {
 /// 0.3 q² in a unit interval, so an interval of ±e holds 0.6·q²·e of them by accident.
 const ACCIDENTS: f64 = 1e-3;
 
-impl Measured {
+impl Measurement {
     /// The fraction this number is, when a fraction as simple as that is unlikely (one in a thousand) to lie within the
     /// error by accident. Counts are small, so weights are such fractions.
     #[must_use]

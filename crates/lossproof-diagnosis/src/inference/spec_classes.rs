@@ -140,34 +140,34 @@ pub(super) fn canonical(spec: &LossSpec) -> LossSpec {
 }
 
 /// What a spec makes of a layout: weights, or a mean over nothing.
-pub(super) type Outcome = Result<TokenWeights, bool>;
+pub(super) type SpecOutcome = Result<TokenWeights, bool>;
 
 /// The outcome of `spec`; the error tells NaN (true) from a refusal (false).
-pub(super) fn outcome(spec: &LossSpec, layout: &Layout) -> Outcome {
+pub(super) fn outcome(spec: &LossSpec, layout: &Layout) -> SpecOutcome {
     TokenWeights::new(spec, layout).map_err(|EmptyGroup { nan, .. }| nan)
 }
 
 /// Loss specs with the same token weights on one layout: no measurement on it tells them apart. Never empty.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Class {
+pub struct SpecClass {
     specs: Vec<LossSpec>,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: SpecOutcome,
 }
 
 /// All loss specs in classes, the plainest first in each and among them.
-pub(super) fn classes(layout: &Layout) -> Vec<Class> {
-    let mut classes: Vec<Class> = Vec::new();
+pub(super) fn classes(layout: &Layout) -> Vec<SpecClass> {
+    let mut classes: Vec<SpecClass> = Vec::new();
     for spec in all_specs() {
         let outcome = outcome(&spec, layout);
         match classes.iter_mut().find(|class| class.outcome == outcome) {
             Some(class) => class.specs.push(spec),
-            None => classes.push(Class { specs: vec![spec], outcome }),
+            None => classes.push(SpecClass { specs: vec![spec], outcome }),
         }
     }
     classes
 }
 
-impl Class {
+impl SpecClass {
     /// All its members, the plainest first.
     #[must_use]
     pub fn specs(&self) -> &[LossSpec] {
@@ -219,7 +219,7 @@ impl Class {
 }
 
 /// The semantics by name: `per-token mean over the global batch`.
-impl fmt::Display for Class {
+impl fmt::Display for SpecClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&words(self.representative()))
     }

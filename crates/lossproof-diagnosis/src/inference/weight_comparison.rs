@@ -1,16 +1,16 @@
 //! What was measured against what was declared.
 
 use super::{
-    Failure, Inference, Measured, Span,
-    consequences::{Consequences, Evidence},
+    EmptyMean, Inference, Measurement, Span,
+    consequences::{Consequences, WeightEvidence},
     explain_ratio,
-    hypotheses::outcome,
+    spec_classes::outcome,
 };
 use lossproof_spec::{LossSpec, to_f64};
 
 /// How a trainer's weights compare with those of the semantics it declares.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Comparison {
+pub struct WeightComparison {
     /// What was declared.
     pub declared: LossSpec,
     /// Whether the weights may be those, within the errors.
@@ -31,36 +31,37 @@ pub enum MeasuredRatio {
     /// One factor for all.
     Uniform {
         /// The factor.
-        factor: Measured,
+        factor: Measurement,
         /// What it is on this layout, as [`explain_ratio`] says it.
         explained: Option<String>,
     },
     /// Different factors for different tokens.
     Varies {
         /// The smallest.
-        least: Measured,
+        least: Measurement,
         /// The largest.
-        most: Measured,
+        most: Measurement,
     },
 }
 
 impl Inference {
     /// Holds what was measured to the semantics that a trainer declares.
     #[must_use]
-    pub fn against(&self, declared: &LossSpec) -> Comparison {
+    pub fn against(&self, declared: &LossSpec) -> WeightComparison {
         let agrees = self.agrees(declared);
-        let found: Vec<LossSpec> = self.fits.iter().flat_map(|fit| fit.class.specs()).copied().collect();
-        let consequences = Consequences::of(&Evidence {
+        let found: Vec<LossSpec> =
+            self.matches.iter().flat_map(|found| found.class.specs()).copied().collect();
+        let consequences = Consequences::of(&WeightEvidence {
             layout: &self.layout,
             declared,
             as_declared: agrees,
             ignored_weigh: self.weight_on_ignored().next().is_some(),
             found: &found,
         });
-        let found = self.fits.first().map(ToString::to_string);
+        let found = self.matches.first().map(ToString::to_string);
         let found = found.or_else(|| self.multiples.first().map(ToString::to_string));
         let found = found.map(|found| found + &self.mask_in_words());
-        Comparison { declared: *declared, agrees, ratio: self.ratio(declared), consequences, found }
+        WeightComparison { declared: *declared, agrees, ratio: self.ratio(declared), consequences, found }
     }
 
     /// Where the mask is not the labels': `, with weight on 1 ignored position`.
@@ -76,8 +77,8 @@ impl Inference {
 
     fn agrees(&self, declared: &LossSpec) -> bool {
         let as_labelled = self.readings.iter().all(|r| r.trained == r.prediction.supervised);
-        match (outcome(declared, &self.layout), self.failure) {
-            (Err(nan), Some(failure)) => nan == (failure == Failure::Nan),
+        match (outcome(declared, &self.layout), self.empty_mean) {
+            (Err(nan), Some(empty_mean)) => nan == (empty_mean == EmptyMean::Nan),
             (Ok(weights), None) => {
                 let spans = self.spans();
                 let mut pairs = weights.sequences().zip(&spans);
@@ -99,7 +100,7 @@ impl Inference {
             self.readings.iter().filter(|r| r.prediction.supervised && r.measured.error.is_finite());
         let mut factors = supervised.map(|reading| {
             let weight = to_f64(weights.of_sequence(reading.prediction.sequence));
-            Measured { value: reading.measured.value / weight, error: reading.measured.reach() / weight }
+            Measurement { value: reading.measured.value / weight, error: reading.measured.reach() / weight }
         });
         let Some(first) = factors.next() else { return MeasuredRatio::Nothing };
         let (mut least, mut most) = (first, first);
@@ -116,7 +117,7 @@ impl Inference {
         if low > high {
             return MeasuredRatio::Varies { least, most };
         }
-        let factor = Measured { value: f64::midpoint(low, high), error: (high - low) / 2.0 };
+        let factor = Measurement { value: f64::midpoint(low, high), error: (high - low) / 2.0 };
         let explained = explain_ratio(&self.layout, factor.value, factor.error);
         MeasuredRatio::Uniform { factor, explained }
     }

@@ -1,9 +1,9 @@
 //! Inferences and comparisons as sentences.
 
 use super::{
-    Comparison, Counted, Failure, Fit, Inference, MeasuredRatio, Multiple,
-    hypotheses::words,
+    CountedFrom, EmptyMean, Inference, MeasuredRatio, SemanticsMatch, SemanticsMultiple, WeightComparison,
     ratio::{decimal, exact, number},
+    spec_classes::words,
 };
 use lossproof_spec::{Clause, Prediction, TokenWeights, to_f64};
 use std::fmt;
@@ -11,22 +11,22 @@ use std::fmt;
 /// Positions or sequences that are named one by one; more are counted.
 const NAMED: usize = 4;
 
-fn counted(counted: Counted) -> &'static str {
+fn counted(counted: CountedFrom) -> &'static str {
     match counted {
-        Counted::Labels => "",
-        Counted::Trained => ", counted from the positions that are trained",
+        CountedFrom::Labels => "",
+        CountedFrom::Trained => ", counted from the positions that are trained",
     }
 }
 
 /// `per-token mean over the global batch`.
-impl fmt::Display for Fit {
+impl fmt::Display for SemanticsMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.class, counted(self.counted))
     }
 }
 
 /// `1/2 of the per-token mean over the global batch: 0.5000 = 1/2 = 1/R (2 ranks)`.
-impl fmt::Display for Multiple {
+impl fmt::Display for SemanticsMultiple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let factor = match self.factor.fraction() {
             Some(fraction) => fraction.to_string(),
@@ -58,12 +58,12 @@ fn weighs(weights: &TokenWeights) -> String {
 /// What is found, then what stays undecided, line by line.
 impl fmt::Display for Inference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.fits[..], self.failure) {
+        match (&self.matches[..], self.empty_mean) {
             ([], None) => f.write_str("no known semantics")?,
-            ([], Some(failure)) => {
-                let what = match failure {
-                    Failure::Nan => "NaN",
-                    Failure::Refused => "an error",
+            ([], Some(empty_mean)) => {
+                let what = match empty_mean {
+                    EmptyMean::Nan => "NaN",
+                    EmptyMean::Refused => "an error",
                 };
                 write!(f, "{what}, which no empty policy makes of this batch")?;
             }
@@ -73,9 +73,9 @@ impl fmt::Display for Inference {
                     write!(f, ": {}", weighs(weights))?;
                 }
                 confused(f, first)?;
-                for fit in rest {
-                    write!(f, "\n  or, within the errors: {fit}")?;
-                    confused(f, fit)?;
+                for other in rest {
+                    write!(f, "\n  or, within the errors: {other}")?;
+                    confused(f, other)?;
                 }
             }
         }
@@ -98,9 +98,9 @@ impl fmt::Display for Inference {
     }
 }
 
-/// What the batch cannot tell from `fit`.
-fn confused(f: &mut fmt::Formatter<'_>, fit: &Fit) -> fmt::Result {
-    let alternatives = fit.class.alternatives();
+/// What the batch cannot tell from semantics that match.
+fn confused(f: &mut fmt::Formatter<'_>, found: &SemanticsMatch) -> fmt::Result {
+    let alternatives = found.class.alternatives();
     if let [_, others @ ..] = &alternatives[..]
         && !others.is_empty()
     {
@@ -110,7 +110,7 @@ fn confused(f: &mut fmt::Formatter<'_>, fit: &Fit) -> fmt::Result {
             write!(f, "; and {} more", others.len() - NAMED)?;
         }
     }
-    let indifferent: Vec<_> = fit.class.indifferent().iter().map(ToString::to_string).collect();
+    let indifferent: Vec<_> = found.class.indifferent().iter().map(ToString::to_string).collect();
     if !indifferent.is_empty() {
         write!(f, "\n  no difference on this batch: {}", indifferent.join(", "))?;
     }
@@ -133,7 +133,7 @@ fn positions(
 }
 
 /// `not X, hence not Y`: what is not computed, what is instead, and the clauses that follow.
-impl fmt::Display for Comparison {
+impl fmt::Display for WeightComparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let declared = words(&self.declared);
         if self.agrees {

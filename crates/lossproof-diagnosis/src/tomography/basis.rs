@@ -1,6 +1,9 @@
 //! The gradients a weight vector refers to: one per unknown.
 
-use super::{Precision, TomographyError, precision::accumulated};
+use super::{
+    Precision, TomographyError,
+    precision::{accumulated, checked},
+};
 use lossproof_numerics::Equations;
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Prediction, Sequence, SequenceFields};
 use lossproof_subject::{Collect, Subject, Tensor, TensorSet};
@@ -12,15 +15,15 @@ use std::{collections::BTreeSet, ops::Range};
 /// columns of a fused attention projection (`h.0.attn.c_attn.weight[key]`).
 #[derive(Clone, Debug)]
 pub struct Basis {
-    columns: Vec<Column>,
-    parts: Vec<Part>,
+    columns: Vec<BasisColumn>,
+    parts: Vec<TensorPart>,
     /// Bound on the relative error of a factor that all columns have in common.
     common_error: f64,
     undetermined: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
-struct Column {
+struct BasisColumn {
     name: String,
     /// Bound on its error, relative to its norm in each parameter.
     error: f64,
@@ -30,7 +33,7 @@ struct Column {
 
 /// Some columns of a parameter, seen as rows of its last dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct TensorPart {
     pub(super) name: String,
     pub(super) parameter: String,
     shape: Vec<usize>,
@@ -40,7 +43,7 @@ pub(super) struct Part {
 /// The names of the parts of a fused projection.
 const FUSED: [&str; 3] = ["query", "key", "value"];
 
-impl Part {
+impl TensorPart {
     fn of(parameter: &str, tensor: &Tensor) -> Vec<Self> {
         let shape = tensor.shape().to_vec();
         let width = shape.last().copied().unwrap_or(1);
@@ -87,10 +90,11 @@ impl Basis {
             Self { columns: Vec::new(), parts: Vec::new(), common_error: 0.0, undetermined: Vec::new() };
         for (name, gradient) in gradients {
             if basis.columns.is_empty() {
-                basis.parts = gradient.iter().flat_map(|(name, tensor)| Part::of(name, tensor)).collect();
+                basis.parts =
+                    gradient.iter().flat_map(|(name, tensor)| TensorPart::of(name, tensor)).collect();
             }
             let values = basis.gather(&name, &gradient)?;
-            basis.columns.push(Column { name, error, values });
+            basis.columns.push(BasisColumn { name, error, values });
         }
         if basis.columns.is_empty() || basis.parts.is_empty() {
             return Err(TomographyError::Nothing { what: "unknown", remedy: "give at least one gradient" });
@@ -113,14 +117,15 @@ impl Basis {
         spec: &LossSpec,
         batch: &GlobalBatch,
     ) -> Result<Self, TomographyError> {
+        let mut reference = checked(reference)?;
         let token_loss =
             LossSpec { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss, ..LossSpec::sum() };
         reference.configure(&token_loss)?;
-        let precision = Precision::of(reference, batch, 0.0);
+        let precision = Precision::of(&reference, batch, 0.0);
         let (singles, padding) = singles(batch);
         let mut gradients = Vec::new();
         for Single { name, prediction, sequence } in singles {
-            gradients.push((name, one_token(reference, prediction, sequence)?));
+            gradients.push((name, one_token(&mut reference, prediction, sequence)?));
         }
         let basis = Self::new(gradients, precision.gradient)?;
         Ok(basis.leaving_open(padding))
@@ -156,7 +161,7 @@ impl Basis {
         self.columns.iter().map(|column| column.error).collect()
     }
 
-    pub(super) fn parts(&self) -> &[Part] {
+    pub(super) fn parts(&self) -> &[TensorPart] {
         &self.parts
     }
 
@@ -190,7 +195,7 @@ impl Basis {
             let (parameter, shape) = (name.clone(), tensor.shape().to_vec());
             return Err(TomographyError::Tensor { of: "the basis".to_owned(), parameter, shape });
         }
-        let values = |part: &Part| {
+        let values = |part: &TensorPart| {
             let tensor = gradient.get(&part.parameter).filter(|tensor| tensor.shape() == part.shape);
             let tensor = tensor.ok_or_else(|| TomographyError::Tensor {
                 of: of.to_owned(),

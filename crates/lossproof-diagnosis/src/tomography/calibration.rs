@@ -3,7 +3,7 @@
 use super::{
     Basis, Precision, TomographyError,
     basis::{singles, supervising},
-    precision::accumulated,
+    precision::{accumulated, checked},
 };
 use lossproof_numerics::{norm, sweep};
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};
@@ -60,6 +60,7 @@ impl Basis {
         batch: &GlobalBatch,
         precision: &Precision,
     ) -> Result<Self, TomographyError> {
+        let subject = &mut checked(subject)?;
         let info = subject.info();
         if !info.limits.ignore_index {
             return Err(TomographyError::Lacks {

@@ -18,6 +18,7 @@
 
 mod basis;
 mod calibration;
+mod part_equations;
 pub(crate) mod precision;
 mod recover;
 mod regions;
@@ -25,17 +26,19 @@ mod reported;
 mod robust;
 mod sgd;
 mod swaps;
+mod tomogram;
 #[cfg(test)]
 mod toy;
 mod words;
 
 pub use basis::{Basis, prediction_name};
 pub use precision::{Observed, Precision};
-pub use recover::{Source, Tomogram, Unexplained, Weight, WeightGroup, recover};
+pub use recover::recover;
 pub use regions::{Region, recover_by_region};
 pub use reported::{Differing, Disagreement, ReportedLosses, disagreement};
 pub use sgd::{GradientsFromSgd, SgdTrainer};
 pub use swaps::label_swaps;
+pub use tomogram::{Tomogram, Unexplained, Weight, WeightGroup, WeightSource};
 
 use lossproof_numerics::LeastSquaresError;
 use lossproof_spec::BatchError;

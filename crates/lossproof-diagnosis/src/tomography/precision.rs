@@ -4,7 +4,7 @@ use super::TomographyError;
 use lossproof_laws::{distance, error_model};
 use lossproof_numerics::ErrorModel;
 use lossproof_spec::{Dtype, GlobalBatch};
-use lossproof_subject::{Collect, Observation, Subject, TensorSet};
+use lossproof_subject::{Checked, Collect, Observation, Subject, SubjectError, TensorSet};
 
 /// How exact the numbers of a subject are on a batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,6 +47,7 @@ impl Observed {
     /// # Errors
     /// When the subject fails.
     pub fn of(subject: &mut dyn Subject, batch: &GlobalBatch) -> Result<Self, TomographyError> {
+        let subject = &mut checked(subject)?;
         let mut once = || {
             subject.reset()?;
             accumulated(subject, batch)
@@ -59,7 +60,13 @@ impl Observed {
     }
 }
 
-/// One accumulation, collected.
+/// A subject behind which the form of no answer needs to be doubted. Wrong numbers are let through: what they mean for weights
+/// is said where the weights are recovered.
+pub(super) fn checked<'a>(subject: &'a mut (dyn Subject + 'a)) -> Result<Checked<'a>, TomographyError> {
+    Ok(Checked::new(subject).map_err(SubjectError::from)?.with_wrong_numbers())
+}
+
+/// The observation and the gradient of one accumulation.
 pub(super) fn accumulated(
     subject: &mut dyn Subject,
     batch: &GlobalBatch,
@@ -67,4 +74,21 @@ pub(super) fn accumulated(
     let mut sink = Collect::default();
     let observation = subject.accumulate(batch, &mut sink)?;
     Ok((observation, sink.into_tensors()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tomography::toy::{self, Toy};
+    use lossproof_subject::Breach;
+
+    #[test]
+    fn a_subject_that_panics_is_an_error_and_not_the_end() {
+        let batch = toy::batch([5, 3, 4, 3], |_, _| false);
+        let mut toy = Toy::new();
+        toy.initial.clear();
+        let error = Observed::of(&mut toy, &batch).unwrap_err();
+        let breach = matches!(error, TomographyError::Subject(SubjectError::Breach(Breach::Panicked { .. })));
+        assert!(breach, "{error:?}");
+    }
 }

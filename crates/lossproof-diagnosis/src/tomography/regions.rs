@@ -1,6 +1,8 @@
 //! The weights that each region of the gradient shows for itself.
 
-use super::{Basis, Precision, Tomogram, TomographyError, recover::Fit};
+use super::{
+    Basis, Precision, Tomogram, TomographyError, part_equations::PartEquations, recover::recover_from,
+};
 use lossproof_subject::TensorSet;
 use std::collections::BTreeMap;
 
@@ -32,7 +34,7 @@ pub fn recover_by_region(
     gradient: &TensorSet,
     precision: &Precision,
 ) -> Result<Vec<Region>, TomographyError> {
-    let fit = Fit::new(basis, gradient, precision)?;
+    let all = PartEquations::new(basis, gradient, precision)?;
     let mut left: Vec<usize> = (0..basis.parts().len()).collect();
     let levels: [fn(&str) -> String; 3] = [str::to_owned, in_all_layers, kind];
     let last = levels.len() - 1;
@@ -44,7 +46,7 @@ pub fn recover_by_region(
         }
         left.clear();
         for (name, parts) in named {
-            let equations: usize = parts.iter().map(|&part| fit.equations[part].equations()).sum();
+            let equations: usize = parts.iter().map(|&part| all.of_part[part].equations()).sum();
             if equations < EQUATIONS_PER_UNKNOWN * basis.len() && level < last {
                 left.extend(parts);
                 continue;
@@ -52,7 +54,7 @@ pub fn recover_by_region(
             let mut parameters: Vec<_> =
                 parts.iter().map(|&part| basis.parts()[part].parameter.clone()).collect();
             parameters.dedup();
-            regions.push(Region { name, parameters, tomogram: fit.recover(&parts)? });
+            regions.push(Region { name, parameters, tomogram: recover_from(&all, &parts)? });
         }
         left.sort_unstable();
     }

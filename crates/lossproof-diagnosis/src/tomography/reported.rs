@@ -3,7 +3,8 @@
 use super::{
     Precision, Tomogram, TomographyError, Unexplained,
     basis::singles,
-    recover::{Source, weights},
+    precision::checked,
+    tomogram::{WeightSource, weights},
 };
 use lossproof_numerics::{Equations, Perturbation};
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};
@@ -16,12 +17,12 @@ use std::fmt;
 #[derive(Clone, Debug)]
 pub struct ReportedLosses {
     names: Vec<String>,
-    probes: Vec<Probe>,
+    probes: Vec<ReportedProbe>,
     precision: Precision,
 }
 
 #[derive(Clone, Debug)]
-struct Probe {
+struct ReportedProbe {
     token_losses: Vec<f64>,
     reported: f64,
 }
@@ -40,12 +41,14 @@ impl ReportedLosses {
     /// When the subject fails, or nobody evaluates token losses.
     pub fn of(
         subject: &mut dyn Subject,
-        mut evaluator: Option<&mut dyn Subject>,
+        evaluator: Option<&mut dyn Subject>,
         batch: &GlobalBatch,
         precision: &Precision,
         count: usize,
         seed: u64,
     ) -> Result<Self, TomographyError> {
+        let subject = &mut checked(subject)?;
+        let mut evaluator = evaluator.map(|evaluator| checked(evaluator)).transpose()?;
         let (singles, _) = singles(batch);
         let known: Vec<(usize, usize)> =
             singles.iter().map(|single| (single.prediction.sequence, single.prediction.position)).collect();
@@ -54,7 +57,7 @@ impl ReportedLosses {
             format!("prediction {index}: sequence {sequence}, position {position}")
         };
         let names: Vec<_> = known.iter().enumerate().map(name).collect();
-        let evaluated = evaluator.as_deref().map_or(0.0, |other| Precision::of(other, batch, 0.0).loss);
+        let evaluated = evaluator.as_ref().map_or(0.0, |other| Precision::of(other, batch, 0.0).loss);
         let precision = Precision { loss: precision.loss.max(evaluated), ..*precision };
         let vocabulary = u32::try_from(subject.info().limits.vocabulary).unwrap_or(u32::MAX);
         let random = &mut ChaCha8Rng::seed_from_u64(seed);
@@ -64,11 +67,11 @@ impl ReportedLosses {
             let probe = with_random_tokens(batch, vocabulary, random)?;
             let reported = subject.accumulate(&probe, &mut Discard)?.loss;
             let all = match &mut evaluator {
-                Some(evaluator) => evaluate(&mut **evaluator, &probe)?,
+                Some(evaluator) => evaluate(evaluator, &probe)?,
                 None => evaluate(subject, &probe)?,
             };
             let of = probe.predictions().zip(all).filter(|(p, _)| known.contains(&(p.sequence, p.position)));
-            probes.push(Probe { token_losses: of.map(|(_, loss)| loss).collect(), reported });
+            probes.push(ReportedProbe { token_losses: of.map(|(_, loss)| loss).collect(), reported });
         }
         Ok(Self { names, probes, precision })
     }
@@ -116,7 +119,7 @@ impl ReportedLosses {
                 .to_owned(),
         ];
         Ok(Tomogram {
-            source: Source::ReportedLoss,
+            source: WeightSource::ReportedLoss,
             equations: self.probes.len(),
             residual,
             bound,

@@ -2,7 +2,7 @@
 
 use super::{
     TomographyError,
-    recover::{Fit, Misfit},
+    part_equations::{Misfit, PartEquations},
 };
 use lossproof_numerics::{Equations, Perturbation, Solution};
 
@@ -17,38 +17,38 @@ const EQUATIONS_PER_UNKNOWN: usize = 2;
 ///
 /// Least absolute deviation over parts, `min_w Σ_p ρ_p` with `ρ_p = ‖r_p‖/s_p` and `s_p` the Frobenius norm of the basis over
 /// the parameter, by iteratively reweighted least squares (Weiszfeld 1937): each round solves `min_w Σ_p ‖r_p‖²/(s_p²·ρ_p)`
-/// with the ρ of the round before, no smaller than what rounding explains. Then the parts with the largest `‖r_p‖` over its bound leave one by one, until least squares over the
-/// rest explains all of the rest.
+/// with the ρ of the round before, no smaller than what rounding explains. Then the parts with the largest `‖r_p‖` over its
+/// bound leave one by one, until least squares over the rest explains all of the rest.
 ///
 /// That finds wrong parts which are outweighed in every direction of the weights: `‖A_wrong·d‖/s` summed over them is less than
 /// over the others. Where they are not, nothing is claimed.
 pub(super) fn majority(
-    fit: &Fit<'_>,
+    all: &PartEquations<'_>,
     parts: &[usize],
     start: &Solution,
 ) -> Result<Option<(Vec<usize>, Solution)>, TomographyError> {
     let unknowns = start.values.len();
-    let sizes: Vec<f64> = parts.iter().map(|&part| fit.size(part)).collect();
-    let mut misfits = fit.misfits(parts, &start.values);
+    let sizes: Vec<f64> = parts.iter().map(|&part| all.size(part)).collect();
+    let mut misfits = all.misfits(parts, &start.values);
     for _ in 0..ROUNDS {
         let sized = misfits.iter().zip(&sizes).filter(|(misfit, size)| **size > 0.0 && misfit.bound > 0.0);
-        let weighed = sized.map(|(misfit, &size)| (factor(misfit, size), &fit.equations[misfit.part]));
+        let weighed = sized.map(|(misfit, &size)| (factor(misfit, size), &all.of_part[misfit.part]));
         let solution = Equations::stack(unknowns, weighed)?
             .solve(&Perturbation { columns: &vec![0.0; unknowns], right: 0.0 })?;
-        misfits = fit.misfits(parts, &solution.values);
+        misfits = all.misfits(parts, &solution.values);
     }
     let mut candidates: Vec<usize> =
         misfits.iter().filter(|misfit| plausible(misfit)).map(|misfit| misfit.part).collect();
     loop {
-        let equations: usize = candidates.iter().map(|&part| fit.equations[part].equations()).sum();
+        let equations: usize = candidates.iter().map(|&part| all.of_part[part].equations()).sum();
         if 2 * candidates.len() <= parts.len() || equations < EQUATIONS_PER_UNKNOWN * unknowns {
             return Ok(None);
         }
-        let solution = fit.solve(&candidates, 0.0)?;
+        let solution = all.solve(&candidates, 0.0)?;
         if !same_members(&solution, start) {
             return Ok(None);
         }
-        let misfits = fit.misfits(&candidates, &solution.values);
+        let misfits = all.misfits(&candidates, &solution.values);
         let worst = misfits.iter().enumerate().filter(|(_, misfit)| !misfit.explained());
         let excess = |misfit: &Misfit| misfit.residual / misfit.bound;
         match worst.max_by(|(_, a), (_, b)| excess(a).total_cmp(&excess(b))) {

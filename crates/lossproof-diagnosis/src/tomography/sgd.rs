@@ -1,7 +1,7 @@
 //! A subject from a trainer that shows nothing but its parameters before and after a plain SGD step.
 
 use lossproof_numerics::norm;
-use lossproof_spec::{GlobalBatch, LossSpec};
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
 use lossproof_subject::{
     Collect, GradientSink, GradientView, LoadParameters, Observation, ParameterInfo, Subject, SubjectError,
     SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, Unsupported,
@@ -54,10 +54,11 @@ pub trait SgdTrainer {
 ///
 /// # Precision
 /// In the trainer's dtype with unit round-off u the new parameter is `θ' = (θ − lr·g·(1 + δ₁))·(1 + δ₂)`, `|δ_i| ≤ u`; the
-/// difference `θ − θ'` and the division are exact or as good (f64 arithmetic, lr a power of two). So each element of g has an
-/// error of at most `u·(|g| + |θ'|/lr) ≤ u·(2|g| + |θ|/lr)` to first order. With a learning rate of ordinary size the second
-/// term swallows the gradient, so the learning rate is to be as large as the range of the dtype lets it: with `lr·‖g‖ ≥ ‖θ‖`
-/// for each tensor the error is at most `3u·‖g‖`, below what a backward pass has anyway. A step with a tensor that moved by
+/// difference `θ − θ'` and the division are exact or as good (f64 arithmetic, lr a power of two), and the gradient is rounded
+/// to the trainer's dtype once more. So each element of g has an error of at most `u·(2|g| + |θ'|/lr) ≤ u·(3|g| + |θ|/lr)` to
+/// first order. With a learning rate of ordinary size the second term swallows the gradient, so the learning rate is to be as
+/// large as the range of the dtype lets it: with `lr·‖g‖ ≥ ‖θ‖` for each tensor the error is at most `4u·‖g‖`, below what a
+/// backward pass has anyway. A step with a tensor that moved by
 /// less than its norm is refused. One that did not move at all has `lr·|g| ≤ u·|θ|` in each element, so `‖g‖ ≤ u·‖θ‖/lr`: its
 /// gradient counts as zero where the largest gradient norm of any tensor is at least `‖θ‖/lr`, since u times that norm is
 /// then all that is lost, and the step is refused where it is not. A batch without supervised tokens may move nothing.
@@ -143,6 +144,11 @@ fn read(trainer: &mut impl SgdTrainer) -> Result<TensorSet, SubjectError> {
     Ok(sink.into_tensors())
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "rounding to the trainer's dtype is what is meant")]
+fn single(value: f64) -> f32 {
+    value as f32
+}
+
 fn parameter(name: &str, problem: String) -> SubjectError {
     SubjectError::Parameter { name: name.to_owned(), problem }
 }
@@ -189,9 +195,15 @@ impl<T: SgdTrainer> Subject for GradientsFromSgd<T> {
         }
         self.check(&moves, batch.layout().supervised() > 0)?;
         let rate = self.trainer.learning_rate();
+        let double = self.trainer.info().dtype == Dtype::F64;
         for Move { parameter: ParameterInfo { name, shape, .. }, moved, .. } in moves {
             let gradient: Vec<f64> = moved.into_iter().map(|value| value / rate).collect();
-            gradients.receive(&name, &shape, GradientView::F64(&gradient))?;
+            if double {
+                gradients.receive(&name, &shape, GradientView::F64(&gradient))?;
+            } else {
+                let rounded: Vec<f32> = gradient.into_iter().map(single).collect();
+                gradients.receive(&name, &shape, GradientView::F32(&rounded))?;
+            }
         }
         Ok(observation)
     }
@@ -229,9 +241,9 @@ mod tests {
     use crate::tomography::toy::{self, Toy};
 
     /// Takes the toy's gradient steps.
-    struct Steps(Toy, f64);
+    struct ToySteps(Toy, f64);
 
-    impl SgdTrainer for Steps {
+    impl SgdTrainer for ToySteps {
         fn info(&self) -> SubjectInfo {
             self.0.info()
         }
@@ -280,7 +292,7 @@ mod tests {
         let batch = toy::batch([5, 3, 4, 3], |_, _| false);
         let mut expected = Collect::default();
         let logged = Toy::new().accumulate(&batch, &mut expected).unwrap();
-        let mut subject = GradientsFromSgd::new(Steps(Toy::new(), 2.0_f64.powi(40))).unwrap();
+        let mut subject = GradientsFromSgd::new(ToySteps(Toy::new(), 2.0_f64.powi(40))).unwrap();
         for _ in 0..2 {
             let mut sink = Collect::default();
             assert_eq!(subject.accumulate(&batch, &mut sink).unwrap(), logged);
@@ -296,10 +308,10 @@ mod tests {
     fn learning_rates_that_lose_the_gradient_are_refused() {
         let batch = toy::batch([5, 3, 4, 3], |_, _| false);
         for rate in [3.0, 0.1, 0.0, -2.0, f64::INFINITY] {
-            assert!(GradientsFromSgd::new(Steps(Toy::new(), rate)).is_err(), "{rate}");
+            assert!(GradientsFromSgd::new(ToySteps(Toy::new(), rate)).is_err(), "{rate}");
         }
         for exponent in [-3, -60, -1000] {
-            let mut subject = GradientsFromSgd::new(Steps(Toy::new(), 2.0_f64.powi(exponent))).unwrap();
+            let mut subject = GradientsFromSgd::new(ToySteps(Toy::new(), 2.0_f64.powi(exponent))).unwrap();
             let error = subject.accumulate(&batch, &mut Collect::default()).unwrap_err();
             assert!(error.to_string().contains("lost to rounding"), "2^{exponent}: {error}");
         }
@@ -308,7 +320,7 @@ mod tests {
     #[test]
     fn a_batch_that_supervises_nothing_moves_nothing() {
         let toy = Toy { spec: LossSpec::sum(), ..Toy::new() };
-        let mut subject = GradientsFromSgd::new(Steps(toy, 2.0_f64.powi(40))).unwrap();
+        let mut subject = GradientsFromSgd::new(ToySteps(toy, 2.0_f64.powi(40))).unwrap();
         let mut sink = Collect::default();
         subject.accumulate(&toy::batch([5, 3, 4, 3], |_, _| true), &mut sink).unwrap();
         let gradient = sink.into_tensors();
@@ -319,7 +331,7 @@ mod tests {
     fn a_tensor_without_gradient_is_told_from_one_that_is_lost() {
         let batch = toy::batch([5, 3, 4, 3], |_, _| false);
         let toy = Toy { broken: Some(("first", 0.0)), ..Toy::new() };
-        let mut subject = GradientsFromSgd::new(Steps(toy, 2.0_f64.powi(40))).unwrap();
+        let mut subject = GradientsFromSgd::new(ToySteps(toy, 2.0_f64.powi(40))).unwrap();
         let mut sink = Collect::default();
         subject.accumulate(&batch, &mut sink).unwrap();
         assert!(norm(&sink.into_tensors()["first"].to_f64()) <= 0.0);

@@ -3,9 +3,10 @@
 use super::{
     Basis, Precision, Tomogram, TomographyError, Unexplained, Weight, WeightGroup,
     calibration::{Factor, Lone, gradient_factor, loss_factor, relabelled, undetermined},
-    precision::accumulated,
+    precision::{accumulated, checked},
     prediction_name,
-    recover::{Source, recover_above},
+    recover::recover_above,
+    tomogram::WeightSource,
 };
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Prediction, Sequence, SequenceFields};
 use lossproof_subject::{Subject, Tensor, TensorSet, TensorValues};
@@ -33,6 +34,7 @@ pub fn label_swaps(
     batch: &GlobalBatch,
     precision: &Precision,
 ) -> Result<Tomogram, TomographyError> {
+    let subject = &mut checked(subject)?;
     let info = subject.info();
     let vocabulary = u32::try_from(info.limits.vocabulary).unwrap_or(u32::MAX);
     let supervised: Vec<(usize, Prediction)> =
@@ -241,7 +243,7 @@ fn assemble(ratios: Vec<(String, Option<Factor>, Tomogram)>, undetermined: Vec<S
         part.share = part.residual * part.residual / whole;
     }
     unexplained.sort_by(|a, b| b.share.total_cmp(&a.share));
-    let source = Source::Gradient;
+    let source = WeightSource::Gradient;
     Tomogram {
         source,
         weights,

@@ -5,8 +5,9 @@ use lossproof_spec::{
     Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Prediction, Rank, Sequence, TokenWeights,
 };
 use lossproof_subject::{
-    Device, GradientSink, GradientView, Limits, LoadParameters, Observation, ParameterInfo, Subject,
-    SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, Unsupported, probe_initial,
+    Device, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, Observation, ParameterInfo,
+    Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, Unsupported,
+    probe_initial,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -86,6 +87,7 @@ impl Subject for Toy {
             device: Device::Cpu,
             spec: self.spec,
             limits: self.limits,
+            log_policy: LogPolicy::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A tomogram in words.
 
-use super::{Source, Tomogram, Unexplained, Weight, WeightGroup};
+use super::{Tomogram, Unexplained, Weight, WeightGroup, WeightSource};
 use std::fmt;
 
 impl Tomogram {
@@ -33,8 +33,10 @@ impl Tomogram {
         };
         let carriers = format!("no weights explain {}{others}", part(first));
         Some(match self.source {
-            Source::Gradient => format!("backward fault, or other token losses than supposed: {carriers}"),
-            Source::ReportedLoss => {
+            WeightSource::Gradient => {
+                format!("backward fault, or other token losses than supposed: {carriers}")
+            }
+            WeightSource::ReportedLoss => {
                 format!("the reported loss is no weighted sum of these token losses: {carriers}")
             }
         })

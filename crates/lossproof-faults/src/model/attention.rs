@@ -1,7 +1,7 @@
 //! Masked multi-head attention between the fused projection and the output's.
 
 use super::{
-    Rows,
+    PaddedRows,
     operators::{add, dot, softmax},
     transformer::Transformer,
 };
@@ -45,20 +45,20 @@ impl Places {
 }
 
 impl Transformer<'_> {
-    fn places(&self, rows: &Rows) -> Places {
+    fn places(&self, rows: &PaddedRows) -> Places {
         let columns = self.shape.width;
         Places { width: rows.width, columns, size: columns / self.shape.heads }
     }
 
     /// Every query of every head and row, in the order of the weights.
-    fn queries(&self, rows: &Rows) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+    fn queries(&self, rows: &PaddedRows) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
         let (count, heads, width) = (rows.count, self.shape.heads, rows.width);
         (0..count).flat_map(move |row| {
             (0..heads).flat_map(move |head| (0..width).map(move |query| (row, head, query)))
         })
     }
 
-    pub(super) fn attention(&self, rows: &Rows, fused: Vec<f64>) -> Attention {
+    pub(super) fn attention(&self, rows: &PaddedRows, fused: Vec<f64>) -> Attention {
         let places = self.places(rows);
         let scale = 1.0 / (places.size as f64).sqrt();
         let mut weights = Vec::new();
@@ -81,7 +81,12 @@ impl Transformer<'_> {
     }
 
     /// The gradient of queries, keys and values, `[count·width, 3·C]`.
-    pub(super) fn attention_backward(&self, rows: &Rows, kept: &Attention, upstream: &[f64]) -> Vec<f64> {
+    pub(super) fn attention_backward(
+        &self,
+        rows: &PaddedRows,
+        kept: &Attention,
+        upstream: &[f64],
+    ) -> Vec<f64> {
         let places = self.places(rows);
         let scale = 1.0 / (places.size as f64).sqrt();
         let mut gradient = vec![0.0; kept.fused.len()];

@@ -4,7 +4,7 @@ use super::{
     operators::{GainAndBias, Normed, add, dot},
     transformer::Transformer,
 };
-use crate::tensors::Tensors;
+use crate::tensors::NamedTensors;
 
 /// ε under the root of every layer norm.
 const EPSILON: f64 = 1e-5;
@@ -46,7 +46,7 @@ impl Transformer<'_> {
         name: &str,
         x: &[f64],
         upstream: &[f64],
-        gradient: &mut Tensors,
+        gradient: &mut NamedTensors,
     ) -> Vec<f64> {
         let parameters = self.parameters.of(&weight(name));
         let of_bias = gradient.of_mut(&bias(name));
@@ -87,7 +87,7 @@ impl Transformer<'_> {
         name: &str,
         kept: &LayerNorm,
         mut upstream: Vec<f64>,
-        gradient: &mut Tensors,
+        gradient: &mut NamedTensors,
     ) -> Vec<f64> {
         let gain = self.parameters.of(&weight(name));
         let mut sums = GainAndBias { gain: vec![0.0; gain.len()], bias: vec![0.0; gain.len()] };

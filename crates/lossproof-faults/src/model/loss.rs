@@ -1,11 +1,12 @@
 //! From hidden states to a weighted sum of token losses and its gradient.
 
 use super::{
-    Rows,
+    PaddedRows,
     operators::{Target, add, dot},
-    transformer::{Forward, Transformer},
+    passes::Forward,
+    transformer::Transformer,
 };
-use crate::{names::EMBEDDING, tensors::Tensors};
+use crate::{names::EMBEDDING, tensors::NamedTensors};
 use lossproof_spec::{GlobalBatch, LossSpec, Prediction};
 
 /// `Σ_t u_t·ℓ_t` and its gradient.
@@ -13,7 +14,7 @@ pub(super) struct Weighted {
     pub(super) loss: f64,
     /// Of each supervised token, in order.
     pub(super) token_losses: Vec<f64>,
-    pub(super) gradient: Tensors,
+    pub(super) gradient: NamedTensors,
 }
 
 impl Transformer<'_> {
@@ -22,7 +23,7 @@ impl Transformer<'_> {
         let mut losses = Vec::new();
         for micro_batch in batch.micro_batches() {
             let own = GlobalBatch::of_micro_batch(micro_batch.clone());
-            let forward = self.forward(Rows::new(micro_batch));
+            let forward = self.forward(PaddedRows::new(micro_batch));
             let loss = |p: Prediction| self.score(&forward, p, 0.0, 0.0).0;
             losses.extend(own.predictions().map(loss));
         }
@@ -43,7 +44,7 @@ impl Transformer<'_> {
             if supervised.peek().is_none() {
                 continue;
             }
-            let forward = self.forward(Rows::new(micro_batch));
+            let forward = self.forward(PaddedRows::new(micro_batch));
             let mut of_hidden = vec![0.0; forward.hidden().len()];
             let (table, columns) = (self.parameters.of(EMBEDDING), self.shape.width);
             let of_table = sum.gradient.of_mut(EMBEDDING);

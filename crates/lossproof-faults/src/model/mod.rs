@@ -7,15 +7,16 @@ mod attention;
 mod layers;
 mod loss;
 pub(crate) mod operators;
+mod passes;
 mod rows;
 mod transformer;
 
 pub(crate) use operators::Operators;
-pub(crate) use rows::Rows;
+pub(crate) use rows::PaddedRows;
 
 use crate::{
     honest::{hand_over, lacking, parameters},
-    tensors::Tensors,
+    tensors::NamedTensors,
 };
 use loss::Weighted;
 use lossproof_gpt2::{Config, ModelShape};
@@ -30,14 +31,14 @@ use transformer::Transformer;
 ///
 /// Steps are taken by whoever wraps it: its [`OptimizerSteps`] are the honest subject's, for reading parameters and for
 /// saying which optimizers there are.
-pub(crate) struct Gpt2 {
+pub(crate) struct WrittenOutGpt2 {
     honest: Box<dyn Subject>,
     operators: Operators,
     /// `None` where the honest subject's parameters are those of no known configuration.
     shape: Option<ModelShape>,
 }
 
-impl Gpt2 {
+impl WrittenOutGpt2 {
     pub(crate) fn new(honest: Box<dyn Subject>, operators: Operators) -> Self {
         let found: Vec<_> = honest.parameters().into_iter().map(|p| (p.name, p.shape)).collect();
         // The number of heads is no parameter's shape; it is that of the configuration with these shapes.
@@ -59,7 +60,7 @@ impl Gpt2 {
         self.compute(|model| model.weighted(batch, &info.spec, weights))
     }
 
-    fn hand_over(&self, gradient: &Tensors, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
+    fn hand_over(&self, gradient: &NamedTensors, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
         hand_over(&*self.honest, gradient, sink)
     }
 }
@@ -78,7 +79,7 @@ fn weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<(Vec<f64>, bool), Sub
     Ok((weights.per_prediction(batch), nan))
 }
 
-impl Subject for Gpt2 {
+impl Subject for WrittenOutGpt2 {
     fn info(&self) -> SubjectInfo {
         self.honest.info()
     }
@@ -131,7 +132,7 @@ impl Subject for Gpt2 {
     }
 }
 
-impl Evaluation for Gpt2 {
+impl Evaluation for WrittenOutGpt2 {
     fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, SubjectError> {
         let mut total = CompensatedSum::default();
         let mut tokens = 0;
@@ -147,14 +148,14 @@ impl Evaluation for Gpt2 {
     }
 }
 
-impl TokenLosses for Gpt2 {
+impl TokenLosses for WrittenOutGpt2 {
     fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError> {
         self.honest.info().limits.check(batch)?;
         self.compute(|model| model.evaluate(batch))
     }
 }
 
-impl UpstreamWeights for Gpt2 {
+impl UpstreamWeights for WrittenOutGpt2 {
     fn backward(
         &mut self,
         batch: &GlobalBatch,

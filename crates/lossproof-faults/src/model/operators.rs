@@ -1,13 +1,13 @@
 //! The operators of the model, each a function that a fault replaces, and how they are right.
 
-use super::Rows;
+use super::PaddedRows;
 use std::f64::consts::PI;
 
 /// The operators in which a model can be wrong.
 #[derive(Clone, Copy)]
 pub(crate) struct Operators {
     /// Whether, in a row, a query sees a key.
-    pub(crate) sees: fn(&Rows, usize, usize, usize) -> bool,
+    pub(crate) sees: fn(&PaddedRows, usize, usize, usize) -> bool,
     /// From a softmax and its gradient, that of what went in, in place.
     pub(crate) softmax_backward: fn(&[f64], &mut [f64]),
     /// From the gradient of a layer norm's output, that of its input, in place; those of gain and bias are added.
@@ -67,7 +67,7 @@ impl Operators {
 }
 
 /// A query sees its own document up to itself. Padding sees itself, so that no row of the softmax is empty.
-fn sees(rows: &Rows, row: usize, query: usize, key: usize) -> bool {
+fn sees(rows: &PaddedRows, row: usize, query: usize, key: usize) -> bool {
     let document = rows.document(row, query);
     key == query || key < query && document != 0 && document == rows.document(row, key)
 }

@@ -3,7 +3,7 @@
 use lossproof_spec::{MicroBatch, Sequence};
 
 /// Sequences padded on the right to the longest of them, flattened row by row.
-pub(crate) struct Rows {
+pub(crate) struct PaddedRows {
     /// Number of sequences.
     pub(crate) count: usize,
     /// Positions per row, padding included.
@@ -16,7 +16,7 @@ pub(crate) struct Rows {
     documents: Vec<u32>,
 }
 
-impl Rows {
+impl PaddedRows {
     pub(crate) fn new(micro_batch: &MicroBatch) -> Self {
         let sequences = micro_batch.sequences();
         let width = sequences.iter().map(Sequence::len).max().unwrap_or(0);

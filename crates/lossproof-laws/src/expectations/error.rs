@@ -68,7 +68,9 @@ pub enum ContentFault {
         law: &'static str,
     },
     /// A declared failure without a reason.
-    #[error("`{law}` is declared to fail for no reason: write a reason, such as the issue that reports the defect")]
+    #[error(
+        "`{law}` is declared to fail for no reason: write a reason, such as the issue that reports the defect"
+    )]
     NoReason {
         /// The law.
         law: &'static str,
@@ -82,7 +84,9 @@ pub enum ContentFault {
         reason: String,
     },
     /// A declared error whose message is empty, which every error contains.
-    #[error("`error` of `{law}` is empty: write a part of the error's message, or delete it if the law is broken")]
+    #[error(
+        "`error` of `{law}` is empty: write a part of the error's message, or delete it if the law is broken"
+    )]
     NoError {
         /// The law.
         law: &'static str,

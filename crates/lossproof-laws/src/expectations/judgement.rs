@@ -1,54 +1,8 @@
 //! One law's outcome, held to what was expected of it.
 
-use super::{DeclaredFailure, FILE, SubjectExpectations};
 use super::outcome::{Draw, Outcome, Replay};
+use super::{DeclaredFailure, FILE, SubjectExpectations};
 use crate::Verdict;
-use std::fmt;
-
-/// A verdict beside what was expected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JudgedVerdict {
-    /// The law is kept, and nothing else was expected.
-    Pass,
-    /// The law is broken, and that was not declared.
-    Fail,
-    /// The law is broken on the case of its declaration.
-    ExpectedFailure,
-    /// The law is kept though its failure is declared, or decides though it is not pinned.
-    UnexpectedPass,
-    /// The trainer lacks something the law needs.
-    Unsupported,
-    /// Nothing was decided.
-    Unchecked,
-    /// The trainer failed where it should not.
-    Errored,
-}
-
-impl From<Verdict> for JudgedVerdict {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Pass => Self::Pass,
-            Verdict::Fail => Self::Fail,
-            Verdict::Unsupported => Self::Unsupported,
-            Verdict::Unchecked => Self::Unchecked,
-            Verdict::Errored => Self::Errored,
-        }
-    }
-}
-
-impl fmt::Display for JudgedVerdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Pass => "pass",
-            Self::Fail => "FAIL",
-            Self::ExpectedFailure => "expected failure",
-            Self::UnexpectedPass => "UNEXPECTED PASS",
-            Self::Unsupported => "unsupported",
-            Self::Unchecked => "UNCHECKED",
-            Self::Errored => "ERRORED",
-        })
-    }
-}
 
 /// What becomes of the test of a law.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +19,7 @@ pub enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// The verdict.
-    pub verdict: JudgedVerdict,
+    pub verdict: Verdict,
     /// What becomes of the test.
     pub standing: Standing,
     /// Why, with the remedy where it is red. `None` where the verdict says it all.
@@ -75,17 +29,17 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    fn new(verdict: JudgedVerdict, standing: Standing, reason: Option<String>) -> Self {
+    fn new(verdict: Verdict, standing: Standing, reason: Option<String>) -> Self {
         Self { verdict, standing, reason, warning: None }
     }
 
-    fn red(verdict: JudgedVerdict, reason: String) -> Self {
+    fn red(verdict: Verdict, reason: String) -> Self {
         Self::new(verdict, Standing::Red, Some(reason))
     }
 
     /// What a pin demands: red, with `reason`, on the cases it was made for. On others `verdict` stands as it does without the
     /// pin, with a warning.
-    fn pinned(outcome: &Outcome, red: JudgedVerdict, otherwise: Self, reason: String) -> Self {
+    fn pinned(outcome: &Outcome, red: Verdict, otherwise: Self, reason: String) -> Self {
         match outcome.draw {
             Draw::Own => Self::red(red, reason),
             Draw::Other => Self { warning: Some(reason), ..otherwise },
@@ -113,7 +67,7 @@ pub fn judge(expected: Option<&SubjectExpectations>, outcome: &Outcome) -> Judge
     if let Some(declared) = expected.declared(outcome.law) {
         return of_declared(declared, outcome);
     }
-    let verdict = outcome.verdict.into();
+    let verdict = outcome.verdict;
     let pinned = expected.pins(outcome.law);
     match outcome.verdict {
         Verdict::Pass if pinned => Judgement::new(verdict, Standing::Green, None),
@@ -122,7 +76,7 @@ pub fn judge(expected: Option<&SubjectExpectations>, outcome: &Outcome) -> Judge
             let reason = format!(
                 "decides and is not pinned: add it to `decides` in {FILE}, or run LOSSPROOF_EXPECT=write cargo test"
             );
-            Judgement::pinned(outcome, JudgedVerdict::UnexpectedPass, green, reason)
+            Judgement::pinned(outcome, Verdict::UnexpectedPass, green, reason)
         }
         Verdict::Unsupported | Verdict::Unchecked => {
             let ignored = Judgement::new(verdict, Standing::Ignored, outcome.why.clone());
@@ -135,13 +89,15 @@ pub fn judge(expected: Option<&SubjectExpectations>, outcome: &Outcome) -> Judge
             );
             Judgement::pinned(outcome, verdict, ignored, reason)
         }
-        Verdict::Fail | Verdict::Errored => Judgement::new(verdict, Standing::Red, outcome.why.clone()),
+        Verdict::Fail | Verdict::Errored | Verdict::ExpectedFailure | Verdict::UnexpectedPass => {
+            Judgement::new(verdict, Standing::Red, outcome.why.clone())
+        }
     }
 }
 
 /// Where nothing is expected of the subject.
 fn unlisted(outcome: &Outcome) -> Judgement {
-    let verdict = outcome.verdict.into();
+    let verdict = outcome.verdict;
     match outcome.verdict {
         Verdict::Pass => Judgement::new(verdict, Standing::Green, None),
         Verdict::Unsupported => Judgement::new(verdict, Standing::Ignored, outcome.why.clone()),
@@ -152,7 +108,9 @@ fn unlisted(outcome: &Outcome) -> Judgement {
             );
             Judgement::red(verdict, reason)
         }
-        Verdict::Fail | Verdict::Errored => Judgement::new(verdict, Standing::Red, outcome.why.clone()),
+        Verdict::Fail | Verdict::Errored | Verdict::ExpectedFailure | Verdict::UnexpectedPass => {
+            Judgement::new(verdict, Standing::Red, outcome.why.clone())
+        }
     }
 }
 
@@ -164,10 +122,10 @@ fn of_declared(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
             // A trainer that fails with an error elsewhere has a defect that nobody declared.
             if outcome.verdict == Verdict::Errored && declared.error.is_none() {
                 let reason = format!("is broken on {file} as declared, and on another case {}", why(outcome));
-                return Judgement::red(JudgedVerdict::Errored, reason);
+                return Judgement::red(Verdict::Errored, reason);
             }
             let reason = format!("{} ({file})", declared.reason);
-            return Judgement::new(JudgedVerdict::ExpectedFailure, Standing::Green, Some(reason));
+            return Judgement::new(Verdict::ExpectedFailure, Standing::Green, Some(reason));
         }
         Some(Replay::Passes) => return of_kept(declared, outcome),
         Some(Replay::Fails) => {
@@ -176,25 +134,27 @@ fn of_declared(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
                 "declared to make the trainer fail with \"{error}\", and the law is broken on {file} instead: delete \
                  `error` in {FILE} if that is what is known"
             );
-            return Judgement::red(JudgedVerdict::Fail, reason);
+            return Judgement::red(Verdict::Fail, reason);
         }
         Some(Replay::Errors(found)) => {
             let reason = match &declared.error {
-                Some(expected) => format!("the error on {file} is not the declared \"{expected}\", but: {found}"),
+                Some(expected) => {
+                    format!("the error on {file} is not the declared \"{expected}\", but: {found}")
+                }
                 None => format!(
                     "declared to be broken on {file}, and there the trainer fails instead: {found}; if that is what is \
                      known, give the declaration in {FILE} a part of this message as `error`"
                 ),
             };
-            return Judgement::red(JudgedVerdict::Errored, reason);
+            return Judgement::red(Verdict::Errored, reason);
         }
         Some(Replay::Untried(why)) => why.as_str(),
         None => why(outcome),
     };
     let verdict = match outcome.verdict {
         // What the law is on other cases must not look like the answer.
-        Verdict::Pass => JudgedVerdict::Unchecked,
-        found => found.into(),
+        Verdict::Pass => Verdict::Unchecked,
+        found => found,
     };
     let reason = format!(
         "declared to fail, and its case {file} could not be tried: {untried}; name a case that can, or delete the \
@@ -212,9 +172,9 @@ fn of_kept(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
                 "no longer fails on {file}: the declaration in {FILE} can be deleted, and so can its reason, \"{}\"",
                 declared.reason
             );
-            Judgement::red(JudgedVerdict::UnexpectedPass, reason)
+            Judgement::red(Verdict::UnexpectedPass, reason)
         }
-        Verdict::Fail => {
+        Verdict::Fail | Verdict::ExpectedFailure | Verdict::UnexpectedPass => {
             let another = match &outcome.case {
                 Some(case) => format!("on another, {}", case.display()),
                 None => "on another".to_owned(),
@@ -224,11 +184,11 @@ fn of_kept(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
                  declare that case in {FILE}",
                 declared.reason
             );
-            Judgement::red(JudgedVerdict::Fail, reason)
+            Judgement::red(Verdict::Fail, reason)
         }
         Verdict::Errored => {
             let reason = format!("no longer fails on {file}, and on another case {}", why(outcome));
-            Judgement::red(JudgedVerdict::Errored, reason)
+            Judgement::red(Verdict::Errored, reason)
         }
     }
 }
@@ -242,4 +202,53 @@ fn why(outcome: &Outcome) -> &str {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::expectations::Expectations;
+    use std::fs;
+
+    const CASE: &str = include_str!("../../../../fixtures/cases/loss-scaling/8f37e983d25eecfd.json");
+
+    /// What a file expects that pins `sum` and declares that `loss-scaling` fails.
+    fn expected() -> Expectations {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("case.json"), CASE).unwrap();
+        let path = folder.path().join(FILE);
+        let text = "[subject.mine]\ndecides = [\"sum\"]\n[[subject.mine.fails]]\nlaw = \"loss-scaling\"\n\
+                    reason = \"issue 7\"\ncase = \"case.json\"\n";
+        fs::write(&path, text).unwrap();
+        Expectations::read(&path).unwrap().unwrap()
+    }
+
+    fn judged(law: &'static str, verdict: Verdict, replay: Option<Replay>, draw: Draw) -> Judgement {
+        let outcome = Outcome { law, verdict, why: None, case: None, replay, draw };
+        judge(expected().of("mine"), &outcome)
+    }
+
+    #[test]
+    fn what_is_pinned_must_decide_and_what_decides_must_be_pinned() {
+        let standing = |law, verdict, draw| judged(law, verdict, None, draw).standing;
+        assert_eq!(standing("sum", Verdict::Pass, Draw::Own), Standing::Green);
+        for undecided in [Verdict::Unsupported, Verdict::Unchecked] {
+            assert_eq!(standing("sum", undecided, Draw::Own), Standing::Red);
+            assert_eq!(standing("counting", undecided, Draw::Own), Standing::Ignored);
+            // Luck may decide otherwise on other cases.
+            assert_eq!(standing("sum", undecided, Draw::Other), Standing::Ignored);
+            assert!(judged("sum", undecided, None, Draw::Other).warning.is_some());
+        }
+        assert_eq!(judged("counting", Verdict::Pass, None, Draw::Own).verdict, Verdict::UnexpectedPass);
+        assert_eq!(standing("counting", Verdict::Fail, Draw::Own), Standing::Red);
+    }
+
+    #[test]
+    fn a_declared_failure_is_green_only_on_its_own_case() {
+        let judged = |verdict, replay| judged("loss-scaling", verdict, Some(replay), Draw::Own);
+        let known = judged(Verdict::Fail, Replay::Fails);
+        assert_eq!((known.verdict, known.standing), (Verdict::ExpectedFailure, Standing::Green));
+        let mended = judged(Verdict::Pass, Replay::Passes);
+        assert_eq!((mended.verdict, mended.standing), (Verdict::UnexpectedPass, Standing::Red));
+        assert_eq!(judged(Verdict::Fail, Replay::Passes).standing, Standing::Red);
+        assert_eq!(judged(Verdict::Errored, Replay::Errors("other".to_owned())).standing, Standing::Red);
+        assert_eq!(judged(Verdict::Pass, Replay::Untried("no".to_owned())).standing, Standing::Red);
+    }
+}

@@ -35,7 +35,7 @@ mod judgement;
 mod outcome;
 mod read;
 
-pub use draft::{Draft, Undrafted, draft};
+pub use draft::Draft;
 pub use error::{ContentFault, ExpectationsError};
 pub use judgement::{Judgement, Standing, judge};
 pub use outcome::{Draw, Outcome, Replay};
@@ -97,7 +97,7 @@ impl Expectations {
         read::read(path, read::Reasons::Drafted)
     }
 
-    /// Drafts the expectations at `path` from outcomes of a run, each with the name of its subject, as [`draft`] does. The
+    /// Drafts the expectations at `path` from outcomes of a run, each with the name of its subject, with reasons left to be written. The
     /// file is replaced atomically, and runs that write at the same time wait for one another.
     ///
     /// # Errors

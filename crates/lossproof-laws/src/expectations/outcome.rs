@@ -38,7 +38,9 @@ impl Replay {
         } else if tried.tells() {
             Self::Passes
         } else {
-            Self::Untried("the law has nothing to compare on it, or the trainer does not take its batch".to_owned())
+            Self::Untried(
+                "the law has nothing to compare on it, or the trainer does not take its batch".to_owned(),
+            )
         }
     }
 }
@@ -100,7 +102,7 @@ mod tests {
             pair: None,
             ratio: None,
         });
-        check
+        comparisons
     }
 
     fn crash() -> SubjectError {
@@ -109,10 +111,10 @@ mod tests {
 
     #[test]
     fn a_replay_is_what_the_law_found() {
-        let broken = Tried { check: violated(), told: Ok(true) };
+        let broken = Tried { comparisons: violated(), told: Ok(true) };
         assert_eq!(Replay::of(&broken), Replay::Fails);
         // What was computed before the trainer failed is wrong already.
-        let both = Tried { check: violated(), told: Err(crash().into()) };
+        let both = Tried { comparisons: violated(), told: Err(crash().into()) };
         assert_eq!(Replay::of(&both), Replay::Fails);
         let crashed = Tried { comparisons: Comparisons::default(), told: Err(crash().into()) };
         assert!(matches!(Replay::of(&crashed), Replay::Errors(said) if said.contains("out of memory")));

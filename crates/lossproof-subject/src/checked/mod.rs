@@ -26,6 +26,8 @@ pub struct Checked<'a> {
     parameters: Vec<ParameterInfo>,
     offered: Offered,
     watchdog: Watchdog,
+    /// Whether an answer is withheld whose numbers alone are a breach.
+    withholds: bool,
     breach: Option<Breach>,
 }
 
@@ -69,7 +71,20 @@ impl<'a> Checked<'a> {
             optimizer_steps: inner.optimizer_steps().is_some(),
             evaluation: inner.evaluation().is_some(),
         })?;
-        Ok(Self { inner, info, parameters, offered, watchdog, breach: None })
+        Ok(Self { inner, info, parameters, offered, watchdog, withholds: true, breach: None })
+    }
+
+    /// Hands answers on whose numbers alone are a breach: those that are not finite, and those with another number of reported
+    /// token losses than of supervised tokens. To whoever asks what is wrong with a subject they say something; the breach is
+    /// kept all the same.
+    #[must_use]
+    pub fn with_wrong_numbers(self) -> Self {
+        Self { withholds: false, ..self }
+    }
+
+    /// The subject that is checked, for those who check it themselves.
+    pub fn inner(&mut self) -> &mut (dyn Subject + 'a) {
+        self.inner
     }
 
     /// The first breach since the last call of this function.
@@ -81,6 +96,12 @@ impl<'a> Checked<'a> {
     fn breached(&mut self, breach: Breach) -> Breach {
         self.breach.get_or_insert_with(|| breach.clone());
         breach
+    }
+
+    /// Keeps a breach that lies in the numbers of an answer, and hands it on where such an answer is withheld.
+    fn wrong_numbers(&mut self, breach: Breach) -> Result<(), Breach> {
+        let breach = self.breached(breach);
+        if self.withholds { Err(breach) } else { Ok(()) }
     }
 
     /// Carries out a call: no panic and no hang gets through.
@@ -110,19 +131,23 @@ impl<'a> Checked<'a> {
         finite: bool,
         run: impl FnOnce(&mut (dyn Subject + 'a), &mut dyn GradientSink) -> Result<T, SubjectError>,
     ) -> Result<T, SubjectError> {
-        let mut sink = CheckedSink::new(sink, call, &self.parameters, self.info.dtype, finite);
+        let mut sink =
+            CheckedSink::new(sink, call, &self.parameters, self.info.dtype, finite, self.withholds);
         let inner = &mut *self.inner;
         let answer = guarded(&self.watchdog, &self.info.name, call, || run(inner, &mut sink));
         let succeeded = matches!(answer, Ok(Ok(_)));
-        let breach = sink.finish(succeeded);
+        let (breach, not_finite) = sink.finish(succeeded);
         let answer = answer.map_err(|panicked| self.breached(panicked))?;
         if let Some(breach) = breach {
             return Err(self.breached(breach).into());
         }
+        if let Some(not_finite) = not_finite {
+            self.wrong_numbers(not_finite)?;
+        }
         self.accepted(call, answer)
     }
 
-    /// Whether every group of a batch has weights under the spec in force, so that every number must be finite.
+    /// Whether every number must be finite, because every group of a batch has weights under the spec in force.
     fn weighs(&self, batch: &GlobalBatch) -> bool {
         TokenWeights::new(&self.info.spec, &batch.layout()).is_ok()
     }
@@ -139,10 +164,10 @@ impl<'a> Checked<'a> {
         let expected = batch.layout().supervised();
         if let Some(found) = found.filter(|&found| found != expected) {
             let what = "reported token losses, one for each supervised token";
-            return Err(self.breached(Breach::Count { call, what, found, expected }));
+            self.wrong_numbers(Breach::Count { call, what, found, expected })?;
         }
         if finite && !of.loss.is_finite() {
-            return Err(self.breached(Breach::NotFinite { call, what: "a loss".to_owned() }));
+            self.wrong_numbers(Breach::NotFinite { call, what: "a loss".to_owned() })?;
         }
         Ok(())
     }
@@ -284,8 +309,10 @@ impl TokenLosses for Checked<'_> {
             return Err(self.breached(Breach::Count { call, what, found, expected }).into());
         }
         if let Some(index) = losses.iter().position(|loss| !loss.is_finite()) {
-            let what = format!("a token loss (prediction {index})");
-            return Err(self.breached(Breach::NotFinite { call, what }).into());
+            self.wrong_numbers(Breach::NotFinite {
+                call,
+                what: format!("a token loss (prediction {index})"),
+            })?;
         }
         Ok(losses)
     }
@@ -309,7 +336,7 @@ impl UpstreamWeights for Checked<'_> {
             subject.upstream_weights().ok_or(lacking)?.backward(batch, weights, sink)
         })?;
         if finite && !loss.is_finite() {
-            return Err(self.breached(Breach::NotFinite { call, what: "a weighted loss".to_owned() }).into());
+            self.wrong_numbers(Breach::NotFinite { call, what: "a weighted loss".to_owned() })?;
         }
         Ok(loss)
     }

@@ -11,11 +11,14 @@ pub(super) struct CheckedSink<'a> {
     dtype: Dtype,
     /// Whether every value must be finite.
     finite: bool,
+    /// Whether values that must be finite and are not are refused.
+    withholds: bool,
     received: Vec<bool>,
     /// The parameter whose turn it is.
     next: usize,
     out_of_order: Option<Breach>,
     breach: Option<Breach>,
+    not_finite: Option<Breach>,
 }
 
 impl<'a> CheckedSink<'a> {
@@ -25,19 +28,33 @@ impl<'a> CheckedSink<'a> {
         parameters: &'a [ParameterInfo],
         dtype: Dtype,
         finite: bool,
+        withholds: bool,
     ) -> Self {
-        let received = vec![false; parameters.len()];
-        Self { inner, call, parameters, dtype, finite, received, next: 0, out_of_order: None, breach: None }
+        Self {
+            inner,
+            call,
+            parameters,
+            dtype,
+            finite,
+            withholds,
+            received: vec![false; parameters.len()],
+            next: 0,
+            out_of_order: None,
+            breach: None,
+            not_finite: None,
+        }
     }
 
-    /// The first breach, after a call that `succeeded`: only then every parameter must have come.
-    pub(super) fn finish(self, succeeded: bool) -> Option<Breach> {
+    /// The first breach, after a call that `succeeded` (only then every parameter must have come), and the first value that
+    /// must be finite and is not.
+    pub(super) fn finish(self, succeeded: bool) -> (Option<Breach>, Option<Breach>) {
         let missing = || {
             let index = self.received.iter().position(|received| !received)?;
             let name = self.parameters[index].name.clone();
             Some(Breach::MissingTensor { call: self.call, name })
         };
-        self.breach.or_else(|| if succeeded { missing() } else { None }).or(self.out_of_order)
+        let missing = if succeeded { missing() } else { None };
+        (self.breach.or(missing).or(self.out_of_order), self.not_finite)
     }
 
     fn look(&mut self, name: &str, shape: &[usize], values: &GradientView<'_>) -> Result<(), Breach> {
@@ -71,7 +88,10 @@ impl<'a> CheckedSink<'a> {
         if (found == Dtype::F64) != (self.dtype == Dtype::F64) {
             return Err(Breach::TensorDtype { call, name: named(), found, expected: self.dtype });
         }
-        if finite { Ok(()) } else { Err(Breach::NotFinite { call, what: format!("a value of `{name}`") }) }
+        if !finite {
+            self.not_finite.get_or_insert(Breach::NotFinite { call, what: format!("a value of `{name}`") });
+        }
+        Ok(())
     }
 }
 
@@ -79,6 +99,9 @@ impl GradientSink for CheckedSink<'_> {
     fn receive(&mut self, name: &str, shape: &[usize], values: GradientView<'_>) -> Result<(), SinkError> {
         if let Err(breach) = self.look(name, shape, &values) {
             self.breach.get_or_insert(breach);
+            return Err(SinkError::Unknown { name: name.to_owned() });
+        }
+        if self.withholds && self.not_finite.is_some() {
             return Err(SinkError::Unknown { name: name.to_owned() });
         }
         self.inner.receive(name, shape, values)

@@ -4,63 +4,19 @@ use crate::{
     steps::{ADAM, batch, pico, read, start, step, three, with},
     support::{BOUND, accumulate, assert_close, norm},
 };
+use lossproof_numerics::Updated;
 use lossproof_spec::{Adam, Clip, Decayed, GlobalBatch, LossSpec, Optimizer, Rule};
 use std::collections::BTreeMap;
-
-/// What a rule remembers of one parameter's element: the velocity, or the two moments. `size` is that of the first made of
-/// magnitudes, and `size_2` of the second: what a rounding error of either is relative to.
-#[derive(Clone, Copy, Default)]
-struct Memory {
-    first: f64,
-    second: f64,
-    size: f64,
-    size_2: f64,
-}
-
-/// One element after step `k` (from 1) and what it may differ by.
-fn closed_form(
-    rule: &Rule,
-    [theta, g]: [f64; 2],
-    [rate, k]: [f64; 2],
-    decays: bool,
-    memory: &mut Memory,
-) -> (f64, f64) {
-    let adam = |numbers: &Adam, coupled: f64, memory: &mut Memory| {
-        let (d, size) = (g + coupled * theta, g.abs() + (coupled * theta).abs());
-        let Adam { beta_1: b, beta_2: c, epsilon, .. } = *numbers;
-        memory.first = b * memory.first + (1.0 - b) * d;
-        memory.second = c * memory.second + (1.0 - c) * d * d;
-        memory.size = b * memory.size + (1.0 - b) * size;
-        memory.size_2 = c * memory.size_2 + (1.0 - c) * size * size;
-        let root = (memory.second / (1.0 - c.powf(k))).sqrt() + epsilon;
-        let corrected = 1.0 - b.powf(k);
-        let cancelled = if memory.second > 0.0 { memory.size_2 / memory.second } else { 1.0 };
-        let error = memory.size / corrected / root * (1.0 + cancelled);
-        (memory.first / corrected / root, error)
-    };
-    let (decayed, (update, size)) = match rule {
-        Rule::Sgd { momentum, weight_decay } => {
-            memory.first = momentum * memory.first + g + weight_decay * theta;
-            memory.size = momentum * memory.size + g.abs() + (weight_decay * theta).abs();
-            (theta, (memory.first, memory.size))
-        }
-        Rule::Adam(numbers) => {
-            (theta, adam(numbers, if decays { numbers.weight_decay } else { 0.0 }, memory))
-        }
-        Rule::AdamW(numbers) => {
-            let lambda = if decays { numbers.weight_decay } else { 0.0 };
-            (theta - rate * lambda * theta, adam(numbers, 0.0, memory))
-        }
-    };
-    (decayed - rate * update, BOUND * (theta.abs() + rate * size))
-}
 
 /// Takes `batches.len()` steps, each held to the closed form from the parameters before it. Returns the clip factors.
 fn hold(optimizer: &Optimizer, batches: &[GlobalBatch]) -> Vec<f64> {
     let mut subject = pico();
     let spec = LossSpec::sequence_mean();
     let names: Vec<String> = subject.parameters().into_iter().map(|info| info.name).collect();
-    let mut memories: BTreeMap<String, Vec<Memory>> = BTreeMap::new();
+    let mut closed = BTreeMap::new();
+    for (name, tensor) in read(&mut subject) {
+        closed.insert(name, Updated::new(tensor.to_f64(), tensor.shape().to_vec()));
+    }
     start(&mut subject, optimizer);
     let mut factors = Vec::new();
     for (batch, k) in batches.iter().zip(1_u32..) {
@@ -83,25 +39,12 @@ fn hold(optimizer: &Optimizer, batches: &[GlobalBatch]) -> Vec<f64> {
         factors.push(factor);
 
         let (mut moved, mut all) = (0, 0);
-        for name in &names {
-            let shape = before[name].shape();
+        for (name, closed) in &mut closed {
             let (theta, after) = (before[name].to_f64(), after[name].to_f64());
-            let memory = memories.entry(name.clone()).or_insert_with(|| vec![Memory::default(); theta.len()]);
-            let decays = match optimizer.rule {
-                Rule::Sgd { .. } => true,
-                Rule::Adam(numbers) | Rule::AdamW(numbers) => {
-                    numbers.decayed == Decayed::All || shape.len() == 2
-                }
-            };
-            for (index, g) in gradient[name].to_f64().into_iter().enumerate() {
-                let (expected, bound) = closed_form(
-                    &optimizer.rule,
-                    [theta[index], factor * g],
-                    [rate, f64::from(k)],
-                    decays,
-                    &mut memory[index],
-                );
-                let error = (after[index] - expected).abs();
+            let seen: Vec<f64> = gradient[name].to_f64().iter().map(|g| factor * g).collect();
+            closed.step(optimizer, rate, &theta, &seen);
+            for (index, (expected, magnitude)) in closed.values.iter().zip(&closed.magnitudes).enumerate() {
+                let (error, bound) = ((after[index] - expected).abs(), BOUND * magnitude);
                 assert!(error <= bound, "step {k}, {name}[{index}]: off by {error:.2e}, bound {bound:.2e}");
                 moved += usize::from((after[index] - theta[index]).abs() > 1e3 * bound);
                 all += 1;

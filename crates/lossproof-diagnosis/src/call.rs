@@ -1,0 +1,59 @@
+//! One call of a trainer, and the weighted sums of token losses that it differentiates or reports.
+
+use lossproof_numerics::CrossEntropy;
+use lossproof_spec::{Counting, GlobalBatch, LossSpec, TokenWeights};
+use lossproof_subject::Limits;
+
+/// What a trainer is asked for in one call.
+#[derive(Clone, Copy)]
+pub(crate) struct TrainerCall<'a> {
+    pub(crate) spec: &'a LossSpec,
+    pub(crate) batch: &'a GlobalBatch,
+    pub(crate) limits: &'a Limits,
+    /// What it was called with since its last reset, the oldest first.
+    pub(crate) before: &'a [GlobalBatch],
+    /// The weight of every prediction, where it comes from above and not from the spec.
+    pub(crate) upstream: Option<&'a [f64]>,
+}
+
+/// `Σ_t w_t·ℓ_t` on a batch, `weights` holding `w_t` for every prediction.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Term {
+    pub(crate) batch: GlobalBatch,
+    pub(crate) weights: Vec<f64>,
+    /// ε of the token loss.
+    pub(crate) label_smoothing: f64,
+    /// ζ of the token loss.
+    pub(crate) z_loss: f64,
+}
+
+impl Term {
+    /// The token loss that is weighed.
+    pub(crate) fn token_loss(&self) -> CrossEntropy {
+        CrossEntropy { label_smoothing: self.label_smoothing, z_loss: self.z_loss }
+    }
+}
+
+/// The weight of every prediction: that of the calculus, or that from above. `None` where the mean of nothing leaves none.
+pub(crate) fn weights(spec: &LossSpec, call: &TrainerCall<'_>) -> Option<Vec<f64>> {
+    if let Some(upstream) = call.upstream {
+        let supervised = call.batch.predictions().map(|p| f64::from(u8::from(p.supervised)));
+        return Some(upstream.iter().zip(supervised).map(|(u, s)| u * s).collect());
+    }
+    TokenWeights::new(spec, &call.batch.layout()).ok().map(|weights| weights.per_prediction(call.batch))
+}
+
+/// A sum over the batch of a call with the token loss of a spec.
+pub(crate) fn term(call: &TrainerCall<'_>, spec: &LossSpec, weights: Vec<f64>) -> Term {
+    Term { batch: call.batch.clone(), weights, label_smoothing: spec.label_smoothing, z_loss: spec.z_loss }
+}
+
+/// The one sum that a spec makes of the batch of a call.
+pub(crate) fn under(spec: &LossSpec, call: &TrainerCall<'_>) -> Option<Vec<Term>> {
+    Some(vec![term(call, spec, weights(spec, call)?)])
+}
+
+/// The sum that an honest trainer differentiates and reports.
+pub(crate) fn honest_terms(call: &TrainerCall<'_>) -> Option<Vec<Term>> {
+    under(&LossSpec { counting: Counting::Supervised, ..*call.spec }, call)
+}

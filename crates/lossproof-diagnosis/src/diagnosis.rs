@@ -1,0 +1,241 @@
+//! What is wrong with a subject: the known bugs that forecast everything that was seen of it, and the evidence.
+
+use crate::{
+    call::honest_terms, catalogue::Bug, evidence, examination::Examination, hypotheses::Hypothesis,
+    probe_parameters::ProbeParameters, score::Score, scorer::Scorer, trainer_model::TrainerModel,
+};
+use lossproof_spec::Dtype;
+use lossproof_subject::{Breach, Checked, ParameterInfo, Subject, SubjectError};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// What is wrong with a subject, as far as can be said.
+#[derive(Clone, Debug)]
+pub struct Diagnosis {
+    /// The known bugs that would show everything that was seen, the likeliest first.
+    pub candidates: Vec<Candidate>,
+    /// Where there is no candidate: the known bug that comes nearest, and what speaks against it.
+    pub nearest: Option<(&'static Bug, String)>,
+    /// What is seen that should not be, in words.
+    pub evidence: Vec<String>,
+    /// Whether everything seen is as it should be.
+    pub sound: bool,
+    /// Losses, gradients of parameters and steps that were looked at.
+    pub examined: usize,
+    /// What could not be looked at, and why.
+    pub unseen: Vec<String>,
+}
+
+/// A known bug that a subject may have.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The bug.
+    pub bug: &'static Bug,
+    /// How likely it is among the candidates and a bug that nobody knows, each as likely as any other beforehand.
+    pub likelihood: f64,
+    /// How many of the things seen it predicts to their numbers.
+    pub predicted: usize,
+}
+
+/// Parameters of a model that is examined, at most. Two gradients are kept of each of some sixty probes in f64: a quarter of a
+/// gigabyte then.
+const LARGEST: usize = 1 << 18;
+
+/// Candidates of which none is likelier than another count as one: nothing that was looked at tells them apart.
+const INDISTINCT: f64 = 1e-9;
+
+/// What a bug that nobody knows costs for each thing that is wrong, in nats: it may have made anything, so it is less likely than
+/// a hypothesis that said that this would be wrong, and likelier than one that said that much else would be.
+const UNKNOWN: f64 = 2.0;
+
+/// Candidates that are less likely than this are not printed.
+const WORTH_A_LINE: f64 = 0.01;
+
+impl Diagnosis {
+    /// Examines a subject, through [`Checked`]: what it does that no subject may is evidence. A reference with the same parameters is taken to be right; without one only what a model with known
+    /// logits shows can be judged: labels, weights, token losses, attention and steps.
+    ///
+    /// Afterwards the subject (and the reference) has the parameters of the probes, to which [`Subject::reset`] returns it, and
+    /// another loss spec and optimizer in force: load and configure again what is to be trained.
+    ///
+    /// # Errors
+    /// When the reference fails. What the subject fails with is in the evidence.
+    pub fn of<'r>(
+        subject: &mut dyn Subject,
+        reference: Option<&'r mut (dyn Subject + 'r)>,
+    ) -> Result<Self, SubjectError> {
+        let mut subject = match Checked::new(subject) {
+            Ok(subject) => subject.with_wrong_numbers(),
+            Err(breach) => return Ok(Self::of_breach(&breach)),
+        };
+        let infos = subject.parameters();
+        let elements = infos.iter().map(elements).fold(0, usize::saturating_add);
+        if elements > LARGEST {
+            return Ok(Self::of_nothing(format!(
+                "anything: a diagnosis is for models of up to {LARGEST} parameters"
+            )));
+        }
+        let dtype = subject.info().dtype;
+        if !matches!(dtype, Dtype::F32 | Dtype::F64) {
+            return Ok(Self::of_nothing(format!(
+                "anything: half of the digits of {dtype} tell nothing apart"
+            )));
+        }
+        let parameters = ProbeParameters::new(&infos, dtype);
+        let given = reference.is_some();
+        let mut reference = reference.map(Checked::new).transpose()?;
+        let reference =
+            reference.as_mut().filter(|reference| shapes(&reference.parameters()) == shapes(&infos));
+        let mut seen = Examination::of(&mut subject, &parameters, reference.is_some());
+        if given && reference.is_none() {
+            seen.unseen.push("what the reference says: it has other parameters".to_owned());
+        }
+        let breach = subject.take_breach();
+        let reference = reference.map(|reference| &mut *reference as &mut dyn Subject);
+        let mut scorer = Scorer::new(&seen, &parameters, reference)?;
+        let honest = scorer.score(&TrainerModel::HONEST)?;
+        let scored = scores(&mut scorer)?;
+        let sound = honest.total() > 0 && honest.cost() <= 0.0 && seen.errors.is_empty() && breach.is_none();
+        let mut evidence = seen.errors.clone();
+        if !sound {
+            evidence.extend(evidence::statements(&seen, &parameters, &scorer.honest));
+        }
+        if let Some(breach) = breach.map(|breach| breach.to_string())
+            && !evidence.iter().any(|line| line.contains(&breach))
+        {
+            evidence.push(breach);
+        }
+        let nearest = nearest(&scored, honest.cost());
+        let candidates =
+            if sound { Vec::new() } else { candidates(scored, UNKNOWN * honest.against() as f64) };
+        let nearest = nearest.filter(|_| candidates.is_empty() && !sound);
+        let examined = honest.total();
+        let unseen = seen.unseen.clone();
+        Ok(Self { candidates, nearest, evidence, sound, examined, unseen })
+    }
+
+    /// A subject that cannot even say what it is.
+    fn of_breach(breach: &Breach) -> Self {
+        let evidence = vec![breach.to_string()];
+        Self { evidence, unseen: Vec::new(), ..Self::of_nothing(String::new()) }
+    }
+
+    fn of_nothing(unseen: String) -> Self {
+        let (candidates, evidence) = (Vec::new(), Vec::new());
+        Self { candidates, nearest: None, evidence, sound: false, examined: 0, unseen: vec![unseen] }
+    }
+
+    /// Examines a subject by what a model with known logits shows.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the invariant holds")]
+    pub fn alone(subject: &mut dyn Subject) -> Self {
+        Self::of(subject, None).expect("invariant: closed forms do not fail, and there is no reference")
+    }
+
+    /// Where a bug stands among the candidates, from 0; those that are as likely as the first count as one.
+    #[must_use]
+    pub fn place(&self, id: &str) -> Option<usize> {
+        let at = self.candidates.iter().position(|candidate| candidate.bug.id == id)?;
+        Some((at + 1).saturating_sub(self.first().len()))
+    }
+
+    /// The candidates that are as likely as the first: what was looked at does not tell them apart.
+    #[must_use]
+    pub fn first(&self) -> Vec<&'static Bug> {
+        let likeliest = self.candidates.first().map_or(0.0, |candidate| candidate.likelihood);
+        let alike = self.candidates.iter().filter(|c| likeliest - c.likelihood <= INDISTINCT);
+        alike.map(|candidate| candidate.bug).collect()
+    }
+}
+
+/// Elements of a parameter.
+fn elements(parameter: &ParameterInfo) -> usize {
+    parameter.shape.iter().copied().fold(1, usize::saturating_mul)
+}
+
+/// The bug of every hypothesis with its score, the cheapest first.
+fn scores(scorer: &mut Scorer<'_, '_>) -> Result<Vec<(&'static Bug, Score)>, SubjectError> {
+    let mut scored = Vec::new();
+    for Hypothesis { bug, model } in Hypothesis::all() {
+        scored.push((*bug, scorer.score(model)?));
+        if model.loss.is_none() {
+            // The same mistake in a trainer that logs the right loss all the same.
+            let logged = TrainerModel { loss: Some(honest_terms), ..*model };
+            scored.push((*bug, scorer.score(&logged)?));
+        }
+    }
+    scored.sort_by(|(_, a), (_, b)| a.cost().total_cmp(&b.cost()));
+    let mut known = BTreeSet::new();
+    scored.retain(|(bug, _)| known.insert(bug.id));
+    Ok(scored)
+}
+
+/// The bugs that nothing speaks against, the likeliest first, `unknown` being the cost of a bug that nobody knows.
+fn candidates(scored: Vec<(&'static Bug, Score)>, unknown: f64) -> Vec<Candidate> {
+    let possible: Vec<_> =
+        scored.into_iter().filter(|(_, score)| score.possible() && score.cost() < unknown).collect();
+    let least = possible.first().map_or(unknown, |(_, score)| score.cost());
+    let weight = |cost: f64| (least - cost).exp();
+    let total = weight(unknown) + possible.iter().map(|(_, score)| weight(score.cost())).sum::<f64>();
+    let candidate = |(bug, score): (&'static Bug, Score)| Candidate {
+        bug,
+        likelihood: weight(score.cost()) / total,
+        predicted: score.exact(),
+    };
+    possible.into_iter().map(candidate).collect()
+}
+
+/// Names and shapes, in whatever order a subject has them.
+fn shapes(parameters: &[ParameterInfo]) -> BTreeMap<String, Vec<usize>> {
+    parameters.iter().map(|parameter| (parameter.name.clone(), parameter.shape.clone())).collect()
+}
+
+/// The bug that comes nearest, if it is nearer than no bug at all, and what it cannot have made.
+fn nearest(scored: &[(&'static Bug, Score)], honest: f64) -> Option<(&'static Bug, String)> {
+    let (bug, score) = scored.first().filter(|(_, score)| score.cost() < honest)?;
+    Some((*bug, score.first_against.clone()?))
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.sound {
+            write!(
+                f,
+                "of {} losses, gradients and steps on designed probes none is wrong by half of its digits",
+                self.examined
+            )?;
+        }
+        for (index, line) in self.evidence.iter().enumerate() {
+            write!(f, "{}{line}", if index == 0 { "seen: " } else { "\n      " })?;
+        }
+        if !self.sound && self.candidates.is_empty() && self.examined > 0 {
+            write!(f, "\nno known bug shows all of this")?;
+            if let Some((bug, against)) = &self.nearest {
+                write!(f, "\nnearest is {}: {}; it does not explain {against}", bug.id, bug.what)?;
+            }
+        }
+        let alike = self.first().len();
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let bug = candidate.bug;
+            if index < alike {
+                let or =
+                    if index == 0 { "looks like" } else { "or, alike in everything that was looked at," };
+                write!(f, "\n{or} {}: {}", bug.id, bug.what)?;
+                if let Some(source) = bug.source {
+                    write!(f, "\n  seen in {source}")?;
+                }
+                write!(f, "\n  remedy: {}", bug.remedy)?;
+            } else if candidate.likelihood >= WORTH_A_LINE {
+                write!(f, "\nless likely ({:.2}): {}", candidate.likelihood, bug.id)?;
+            }
+        }
+        let nothing_yet = !self.sound && self.evidence.is_empty() && self.examined == 0;
+        for (index, what) in self.unseen.iter().enumerate() {
+            let line = if nothing_yet && index == 0 { "" } else { "\n" };
+            write!(f, "{line}not looked at: {what}")?;
+        }
+        Ok(())
+    }
+}

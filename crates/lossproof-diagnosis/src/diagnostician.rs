@@ -1,0 +1,52 @@
+//! Diagnoses subjects on demand, with a reference or without: what a campaign of laws asks about a subject that broke one.
+
+use crate::diagnosis::Diagnosis;
+use lossproof_laws::Examiner;
+use lossproof_subject::{Subject, SubjectError};
+use std::{fmt, sync::Arc};
+
+/// Makes a reference with the parameters of the subjects that are diagnosed.
+type MakeReference = dyn Fn() -> Result<Box<dyn Subject>, SubjectError> + Send + Sync;
+
+/// Diagnoses subjects by the known bugs, with a reference or without.
+#[derive(Clone, Default)]
+pub struct Diagnostician {
+    reference: Option<Arc<MakeReference>>,
+}
+
+impl Diagnostician {
+    /// With a reference that is taken to be right, for subjects with its parameters.
+    #[must_use]
+    pub fn with_reference(
+        make: impl Fn() -> Result<Box<dyn Subject>, SubjectError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { reference: Some(Arc::new(make)) }
+    }
+
+    /// What a subject looks like; without the reference where that fails, which is said among what was not looked at. The
+    /// subject is left as [`Diagnosis::of`] leaves it.
+    #[must_use]
+    pub fn diagnose(&self, subject: &mut dyn Subject) -> Diagnosis {
+        let Some(make) = &self.reference else { return Diagnosis::alone(subject) };
+        match make().and_then(|mut reference| Diagnosis::of(subject, Some(&mut *reference))) {
+            Ok(diagnosis) => diagnosis,
+            Err(error) => {
+                let mut diagnosis = Diagnosis::alone(subject);
+                diagnosis.unseen.push(format!("what the reference says: {error}"));
+                diagnosis
+            }
+        }
+    }
+}
+
+impl Examiner for Diagnostician {
+    fn examine(&self, subject: &mut dyn Subject) -> String {
+        self.diagnose(subject).to_string()
+    }
+}
+
+impl fmt::Debug for Diagnostician {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Diagnostician").field("reference", &self.reference.is_some()).finish()
+    }
+}

@@ -1,0 +1,18 @@
+//! Values of tensors by name: parameters and gradients, in f64.
+
+use lossproof_numerics::norm;
+use lossproof_subject::TensorSet;
+use std::collections::BTreeMap;
+
+/// Values of tensors in row-major order, by the tensor's name.
+pub(crate) type NamedValues = BTreeMap<String, Vec<f64>>;
+
+/// The values of a set of tensors.
+pub(crate) fn named_values(set: &TensorSet) -> NamedValues {
+    set.iter().map(|(name, tensor)| (name.clone(), tensor.to_f64())).collect()
+}
+
+/// The norm over all tensors.
+pub(crate) fn global_norm(values: &NamedValues) -> f64 {
+    norm(values.values().flatten())
+}

@@ -1,0 +1,72 @@
+//! The floor under every green: what no expectation can pin away.
+
+use crate::Campaign;
+use lossproof_cases::strategies;
+use lossproof_spec::{GlobalBatch, TokenWeights};
+use lossproof_subject::{Checked, Collect, GradientSink, Subject, SubjectError, Tensor};
+use proptest::{
+    strategy::{Strategy, ValueTree},
+    test_runner::TestRunner,
+};
+
+/// Batches that are drawn before it is said that none has anything to show.
+const DRAWN: usize = 64;
+
+/// One sequence alone, under the semantics on the subject's own card, has a loss and a gradient that are more than nothing, and
+/// has them again when asked again.
+///
+/// # Errors
+/// What is not so, in words.
+pub fn floor(campaign: &Campaign, subject: &mut dyn Subject) -> Result<(), String> {
+    let mut subject =
+        Checked::watched(subject, campaign.watchdog.clone()).map_err(|breach| breach.to_string())?;
+    let info = subject.info();
+    subject.reset().map_err(|error| error.to_string())?;
+    subject
+        .configure(&info.spec)
+        .map_err(|refused| format!("the spec on its own card is refused: {refused}"))?;
+    let strategy = strategies::case(&info.limits, campaign.size.clone());
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..DRAWN {
+        let case = strategy.new_tree(&mut runner).map_err(|reason| reason.to_string())?.current();
+        let Some(sequence) = case.batch.sequences().find(|sequence| sequence.supervised() > 0) else {
+            continue;
+        };
+        let alone = GlobalBatch::single(sequence.clone());
+        let weighs = TokenWeights::new(&info.spec, &alone.layout()).is_ok();
+        if !weighs || info.limits.check(&alone).is_err() {
+            continue;
+        }
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let mut sink = Collect::default();
+            let observation = answer(&mut subject, &alone, &mut sink).map_err(|error| error.to_string())?;
+            answers.push((observation, sink.into_tensors()));
+        }
+        let (loss, gradient) = &answers[0];
+        let largest =
+            gradient.values().flat_map(Tensor::to_f64).fold(0.0, |largest: f64, g| largest.max(g.abs()));
+        if loss.abs() <= 0.0 {
+            return Err("one sequence alone has a loss of exactly zero".to_owned());
+        }
+        if largest <= 0.0 {
+            return Err("one sequence alone has a gradient of exactly zero in every parameter".to_owned());
+        }
+        return Ok(());
+    }
+    Err(format!(
+        "of {DRAWN} batches none has a sequence that the subject takes alone with a supervised token"
+    ))
+}
+
+fn answer(
+    subject: &mut Checked<'_>,
+    batch: &GlobalBatch,
+    sink: &mut dyn GradientSink,
+) -> Result<f64, SubjectError> {
+    let answer = subject.accumulate(batch, sink).map(|observation| observation.loss);
+    match subject.take_breach() {
+        Some(breach) => Err(breach.into()),
+        None => answer,
+    }
+}

@@ -1,0 +1,70 @@
+//! What the tests of a run decided, gathered for its last lines.
+
+use lossproof_laws::{Law, Report, Summary, Verdict, expectations::Outcome};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What one test decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    pub(crate) subject: String,
+    pub(crate) report: Report,
+    /// The verdict after expectations.
+    pub(crate) verdict: Verdict,
+    pub(crate) outcome: Outcome,
+}
+
+/// What all tests decided so far. Tests run on many threads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcomes {
+    decided: Arc<Mutex<Vec<Decided>>>,
+    ruled_out: Arc<Mutex<Vec<(String, Report)>>>,
+}
+
+impl Outcomes {
+    pub(crate) fn add(&self, decided: Decided) {
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner).push(decided);
+    }
+
+    /// Notes that a subject's card rules a law out.
+    pub(crate) fn ruled_out(&self, subject: &str, law: &'static Law, what: &str) {
+        let report = Report::unsupported(law, what.to_owned());
+        self.ruled_out.lock().unwrap_or_else(PoisonError::into_inner).push((subject.to_owned(), report));
+    }
+
+    /// Prints what is certified of each subject that a law ran on. Whether every one of them is green.
+    pub(crate) fn tell(&self, subjects: &[&str]) -> bool {
+        let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        let ruled_out = self.ruled_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut green = true;
+        for subject in subjects {
+            let own: Vec<&Decided> = decided.iter().filter(|decided| decided.subject == *subject).collect();
+            let none: Vec<&Report> =
+                ruled_out.iter().filter(|(of, _)| of == subject).map(|(_, report)| report).collect();
+            if own.is_empty() && none.is_empty() {
+                continue;
+            }
+            let ran = own.iter().map(|decided| (&decided.report, decided.verdict));
+            let summary =
+                Summary::new(subject, ran.chain(none.iter().map(|report| (*report, report.verdict))));
+            eprintln!("{summary}");
+            // Where no law of this subject was selected there is nothing to be green.
+            if !own.is_empty() && !summary.is_green() {
+                green = false;
+                if summary.passed() == 0 {
+                    eprintln!("error: nothing passed for {subject}, so nothing is certified");
+                }
+            }
+            if own.is_empty() && decided.is_empty() {
+                eprintln!("error: no law could be tried on {subject}: its card rules out what each needs");
+                green = false;
+            }
+        }
+        green
+    }
+
+    /// The outcomes, for a draft of the expectations.
+    pub(crate) fn drafted(&self) -> Vec<(String, Outcome)> {
+        let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        decided.iter().map(|decided| (decided.subject.clone(), decided.outcome.clone())).collect()
+    }
+}
