@@ -9,6 +9,8 @@ pub(crate) struct TensorUpdate<'a> {
     pub(crate) learning_rate: f64,
     /// Number of the optimizer step, from 1.
     pub(crate) step: u32,
+    /// Steps that were skipped before it.
+    pub(crate) skipped: u32,
     /// Of the tensor.
     pub(crate) shape: &'a [usize],
 }

@@ -76,6 +76,7 @@ impl Faulty {
                         rule: optimizer.rule,
                         learning_rate,
                         step: counted.steps + 1,
+                        skipped: counted.skipped,
                         shape: &parameter.shape,
                     };
                     let values = values.of_mut(&parameter.name);

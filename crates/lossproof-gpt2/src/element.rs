@@ -1,6 +1,6 @@
 //! The element types the reference computes in.
 
-use crate::kernels::Exponential;
+use crate::exponential::Exponential;
 use dfdx::shapes::Dtype as DfdxDtype;
 use lossproof_spec::Dtype;
 use lossproof_subject::GradientView;

@@ -1,11 +1,6 @@
 //! Validation: the spec's perplexity of the model's token losses.
 
-use crate::{
-    Element,
-    config::Gpt2Config,
-    kernels::Kernels,
-    subject::{Reference, failed},
-};
+use crate::{Element, config::Gpt2Config, failure::failed, kernels::Kernels, subject::Reference};
 use lossproof_spec::{GlobalBatch, MicroBatch, Perplexity};
 use lossproof_subject::{Evaluated, Evaluation, SubjectError, TokenLosses};
 

@@ -3,9 +3,9 @@
 use crate::{
     Element,
     accumulate::Accumulated,
+    failure::failed,
     kernels::Kernels,
     named::{Visitor, fuse},
-    subject::failed,
 };
 use dfdx::prelude::{ConstShape, Device, HasShape, Shape, Tensor};
 use lossproof_subject::{GradientSink, SubjectError};

@@ -56,12 +56,15 @@
 )]
 
 mod accumulate;
+mod affine;
 mod attention;
 pub mod checkpoint;
 pub mod config;
 mod door;
 mod element;
 mod evaluation;
+mod exponential;
+mod failure;
 mod hand_over;
 mod initial;
 mod kernels;
@@ -70,6 +73,7 @@ mod model;
 mod named;
 mod optimizer;
 mod rows;
+mod started;
 mod step;
 mod subject;
 mod upstream;

@@ -1,7 +1,9 @@
 //! GPT-2 as Radford et al. (2019) and Hugging Face's `GPT2LMHeadModel` define it: token and position embeddings, pre-norm
 //! blocks, tanh GELU, a final layer norm and a head tied to the token embedding.
 
-use crate::{Element, attention::attention, config::Gpt2Config, kernels::Kernels, rows::Rows};
+use crate::{
+    Element, affine::affine, attention::attention, config::Gpt2Config, kernels::Kernels, rows::Rows,
+};
 use dfdx::prelude::*;
 
 /// The parameters of GPT-2 and its forward pass. Weights are `[in, out]` (Hugging Face's `Conv1D`).
@@ -140,13 +142,4 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Block<K, E, D> {
         let inner = D::gelu(affine(normed, &self.fc_weight, &self.fc_bias)?)?;
         affine(inner, &self.out_weight, &self.out_bias)?.try_add(residual)
     }
-}
-
-/// `x·W + b`, the bias added to every row.
-pub(crate) fn affine<I: Dim, O: Dim, E: Element, D: Kernels<E>, T: Tape<E, D>>(
-    x: Tensor<(usize, I), E, D, T>,
-    weight: &Tensor<(I, O), E, D>,
-    bias: &Tensor<(O,), E, D>,
-) -> Result<Tensor<(usize, O), E, D, T>, D::Err> {
-    D::add_bias(x.try_matmul(weight.clone())?, bias)
 }

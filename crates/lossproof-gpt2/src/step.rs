@@ -4,26 +4,19 @@ use crate::{
     Element,
     accumulate::Accumulated,
     config::Gpt2Config,
+    failure::{NAME, failed},
     hand_over::{HandOver, Parameters, Source},
     kernels::Kernels,
     named::Visitor,
     optimizer::{Moments, Update},
-    subject::{NAME, Reference, failed},
+    started::Started,
+    subject::Reference,
 };
 use dfdx::prelude::{ConstShape, HasShape, Tensor};
 use lossproof_spec::{CompensatedSum, GlobalBatch, Optimizer, Rule};
 use lossproof_subject::{
     GradientSink, GradientView, OptimizerSteps, SinkError, StepReport, SubjectError, Unsupported,
 };
-
-/// An optimizer that was started.
-pub(crate) struct Started<E> {
-    optimizer: Optimizer,
-    /// Steps taken; skipped ones do not count.
-    steps: u32,
-    /// By tensor, in the model's order.
-    moments: Vec<Moments<E>>,
-}
 
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> OptimizerSteps for Reference<K, E, D> {
     fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {

@@ -4,10 +4,11 @@ use crate::{
     Element, Gpt2, ModelShape,
     accumulate::{Accumulated, Failure, never},
     config::Gpt2Config,
+    failure::{NAME, failed},
     hand_over::{HandOver, last_dimension},
     kernels::Kernels,
     named::{Visitor, split},
-    step::Started,
+    started::Started,
 };
 use dfdx::prelude::{ConstShape, Device as DfdxDevice, Tensor};
 use lossproof_spec::{Counting, GlobalBatch, LossSpec};
@@ -16,10 +17,7 @@ use lossproof_subject::{
     ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
     UpstreamWeights,
 };
-use std::{fmt::Display, sync::Arc};
-
-/// Name of the reference in reports.
-pub(crate) const NAME: &str = "reference";
+use std::sync::Arc;
 
 /// The reference trainer for one configuration, element type and device.
 pub(crate) struct Reference<K: Gpt2Config, E: Element, D: DfdxDevice<E>> {
@@ -72,10 +70,6 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
         };
         Ok((accumulated, observation))
     }
-}
-
-pub(crate) fn failed(error: impl Display) -> SubjectError {
-    SubjectError::Failed { subject: NAME.to_owned(), message: error.to_string() }
 }
 
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> Subject for Reference<K, E, D> {

@@ -1,10 +1,11 @@
 //! A law on many random cases: replay what failed before, search, shrink, report.
 
 use crate::{
-    Comparisons, Control, Examiner, FACT, Law, Tried, Verdict, Violation, Worst,
-    control::{Taped, caught},
+    Comparisons, Examiner, FACT, Failure, Law, Report, Tried, Verdict, Violation,
+    control::Taped,
     distance,
     dry_run::CardOnly,
+    tally::Tally,
     tape::{Recorder, Tape},
     trial::{Ended, Facts, Trial},
 };
@@ -19,10 +20,7 @@ use proptest::{
 };
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
-    rc::Rc,
     sync::Arc,
 };
 
@@ -63,89 +61,6 @@ impl Default for Campaign {
             watchdog: Watchdog::default(),
             control: true,
         }
-    }
-}
-
-/// What a campaign found of one law.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// The law.
-    pub law: &'static Law,
-    /// The verdict.
-    pub verdict: Verdict,
-    /// Cases tried before the first failure, replayed ones included.
-    pub cases: usize,
-    /// Those that could have told a violation.
-    pub telling: usize,
-    /// Numbers and tensors compared.
-    pub compared: usize,
-    /// The comparison closest to its bound.
-    pub worst: Option<Worst>,
-    /// The smallest relative error of anything compared that some case was certain to catch; `None` where nothing is certified
-    /// by degree.
-    pub power: Option<f64>,
-    /// What two identical calls differed by, relative to the gradient.
-    pub noise: f64,
-    /// The smallest case that fails, and how.
-    pub failure: Option<Failure>,
-    /// Why the law was not decided, where it was not.
-    pub reason: Option<String>,
-}
-
-/// A case that breaks a law.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// The case, shrunk.
-    pub case: Case,
-    /// The comparisons outside their bounds, the worst first.
-    pub violations: Vec<Violation>,
-    /// The error of a subject that failed.
-    pub error: Option<String>,
-    /// Where the case was written, or replayed from.
-    pub file: Option<PathBuf>,
-    /// Why it could not be written, where it was to be.
-    pub unwritten: Option<String>,
-    /// What the subject looks like, where an examiner was asked.
-    pub diagnosis: Option<String>,
-}
-
-/// Adds up trials.
-#[derive(Default)]
-struct Tally {
-    comparisons: Comparisons,
-    cases: usize,
-    telling: usize,
-    unsupported: Option<String>,
-    /// The case that certified each unit best.
-    strongest: BTreeMap<String, Rc<Taped>>,
-}
-
-impl Tally {
-    fn add(&mut self, tried: Tried, taped: Taped) {
-        self.cases += 1;
-        self.telling += usize::from(tried.tells());
-        if let Some(what) = tried.unsupported() {
-            self.unsupported = Some(what.to_owned());
-        }
-        let taped = Rc::new(taped);
-        for (name, unit) in tried.comparisons.units() {
-            let former = self.comparisons.unit(name).map_or(f64::INFINITY, |unit| unit.power);
-            // A fact is no matter of degree: any telling case is as strong as another.
-            let stronger = unit.power < former || !self.strongest.contains_key(name);
-            if unit.power.is_finite() && stronger && (tried.tells() || unit.control == Control::Factor) {
-                self.strongest.insert(name.to_owned(), Rc::clone(&taped));
-            }
-        }
-        self.comparisons.merge(tried.comparisons);
-    }
-
-    /// The first unit that a change of an answer leaves unmoved.
-    fn uncaught(&self, law: &Law, facts: &Facts) -> Option<String> {
-        let uncaught = self.comparisons.units().find(|(name, unit)| {
-            let taped = self.strongest.get(*name);
-            unit.power.is_finite() && !taped.is_some_and(|taped| caught(law, name, *unit, taped, facts))
-        });
-        uncaught.map(|(name, _)| name.to_owned())
     }
 }
 
@@ -372,129 +287,4 @@ fn write(directory: &Path, law: &Law, failure: &Failure) -> Result<PathBuf, Case
         (None, None) => "it did not fail when tried again".to_owned(),
     };
     CaseFile { law: law.id().to_owned(), found, case: failure.case.clone() }.write(directory)
-}
-
-impl Report {
-    /// Of a law that a subject's card rules out.
-    #[must_use]
-    pub fn unsupported(law: &'static Law, what: String) -> Self {
-        Self::undecided(law, Verdict::Unsupported, what, 0.0)
-    }
-
-    fn undecided(law: &'static Law, verdict: Verdict, reason: String, noise: f64) -> Self {
-        Self {
-            law,
-            verdict,
-            cases: 0,
-            telling: 0,
-            compared: 0,
-            worst: None,
-            power: None,
-            noise,
-            failure: None,
-            reason: Some(reason),
-        }
-    }
-}
-
-impl Tally {
-    fn report(self, law: &'static Law, facts: &Facts, failure: Option<Failure>, control: bool) -> Report {
-        let (verdict, reason) = match &failure {
-            Some(Failure { error: Some(error), violations, .. }) if violations.is_empty() => {
-                (Verdict::Errored, Some(error.clone()))
-            }
-            Some(_) => (Verdict::Fail, None),
-            None => self.undisputed(law, facts, control),
-        };
-        let Self { comparisons, cases, telling, .. } = self;
-        let (compared, power) = (comparisons.compared(), comparisons.power());
-        let worst = comparisons.worst().cloned();
-        Report { law, verdict, cases, telling, compared, worst, power, noise: facts.noise, failure, reason }
-    }
-
-    /// The verdict where no case broke the law, and what would make it another where it is no pass.
-    fn undisputed(&self, law: &Law, facts: &Facts, control: bool) -> (Verdict, Option<String>) {
-        let unchecked = |reason: String| (Verdict::Unchecked, Some(reason));
-        if self.comparisons.compared() == 0 {
-            return match &self.unsupported {
-                Some(what) => (Verdict::Unsupported, Some(what.clone())),
-                None => unchecked(
-                    "nothing was compared: the law's case never came up within the limits; more cases (--cases) or wider \
-                     limits would decide it"
-                        .to_owned(),
-                ),
-            };
-        }
-        if self.telling == 0 {
-            return unchecked(
-                "no case could have told a violation; more cases (--cases) or wider limits (several ranks, micro-batches, \
-                 sequences of unequal length) would decide it"
-                    .to_owned(),
-            );
-        }
-        if let Some(what) = self.comparisons.uncertified() {
-            return unchecked(format!(
-                "the effect of {what} lies below its bound in every case; parameters at which it receives a gradient, or \
-                 more cases (--cases), would decide it"
-            ));
-        }
-        if control && let Some(what) = self.uncaught(law, facts) {
-            return unchecked(format!(
-                "the negative control was missed: an answer with {what} changed by more than the law's power passes too"
-            ));
-        }
-        (Verdict::Pass, None)
-    }
-}
-
-/// One line for what passed, everything there is to know about what did not.
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.law.id(), self.verdict)?;
-        if let Some(reason) = &self.reason {
-            write!(f, ": {reason}")?;
-        }
-        if self.cases > 0 {
-            write!(f, "; {} cases, {} telling, {} comparisons", self.cases, self.telling, self.compared)?;
-        }
-        if let (Some(worst), None) = (&self.worst, &self.failure) {
-            write!(f, "; worst {:.1e} of {:.1e} ({})", worst.error, worst.bound, worst.at)?;
-            match self.power {
-                Some(power) => write!(f, "; power {power:.1e}")?,
-                None => write!(f, "; power none")?,
-            }
-        }
-        for clause in self.law.clauses().filter(|_| self.failure.is_some()) {
-            write!(f, "\n{} {}", clause.id, clause.sentence)?;
-        }
-        if let Some(failure) = &self.failure {
-            write!(f, "\n{failure}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "smallest failing case: {}", self.case)?;
-        if let Some(error) = &self.error {
-            write!(f, "\nthe subject failed: {error}")?;
-        }
-        if let Some(violation) = self.violations.first() {
-            write!(f, "\n{violation}")?;
-        }
-        if self.violations.len() > 1 {
-            write!(f, "\n({} more comparisons fail)", self.violations.len() - 1)?;
-        }
-        if let Some(file) = &self.file {
-            write!(f, "\ncase file: {}", file.display())?;
-        }
-        if let Some(error) = &self.unwritten {
-            write!(f, "\nno case file: {error}")?;
-        }
-        if let Some(diagnosis) = &self.diagnosis {
-            write!(f, "\n{diagnosis}")?;
-        }
-        Ok(())
-    }
 }

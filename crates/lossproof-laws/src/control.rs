@@ -2,7 +2,9 @@
 
 use crate::{
     Control, Law, Unit,
-    tape::{Change, NUMBERS, Playback, Tape},
+    change::{Change, NUMBERS},
+    playback::Playback,
+    tape::Tape,
     trial::Facts,
 };
 use lossproof_cases::Case;

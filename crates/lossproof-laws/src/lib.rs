@@ -7,6 +7,7 @@
 
 pub mod blocks;
 mod campaign;
+mod change;
 mod clauses;
 mod compare;
 mod comparisons;
@@ -17,20 +18,24 @@ pub mod expectations;
 mod floor;
 mod known_logits;
 pub mod names;
+mod playback;
 mod precision;
+mod report;
 mod second_look;
 mod sketch;
 mod summary;
+mod tally;
 mod tape;
 mod trial;
 mod verdict;
 
-pub use campaign::{Campaign, Failure, Report};
+pub use campaign::Campaign;
 pub use comparisons::{Comparisons, Control, FACT, Unit, Violation, Worst};
 pub use examiner::Examiner;
 pub use floor::floor;
 pub use known_logits::{KnownGradient, KnownLogits};
 pub use precision::{distance, error_model};
+pub use report::{Failure, Report};
 pub use sketch::{BlockSketch, Projections, Sketch};
 pub use summary::Summary;
 pub use verdict::Verdict;

@@ -39,6 +39,7 @@ mod model;
 mod objective;
 mod padded;
 mod parameters;
+mod started;
 mod steps;
 mod subject;
 mod threads;

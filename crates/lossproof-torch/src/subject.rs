@@ -2,7 +2,7 @@
 
 use crate::{
     Failure, Gpt2Config, NAME, model::Model, objective, padded::Padded, parameters::Parameters,
-    steps::Started, threads::OneThread, unsupported,
+    started::Started, threads::OneThread, unsupported,
 };
 use lossproof_spec::{Counting, Dtype, GlobalBatch, LossSpec, Sequence};
 use lossproof_subject::{

@@ -1,6 +1,6 @@
 //! Who is wrong: from the rows that failed to the side and the part of it.
 
-use super::report::{Row, Statement, Verdict};
+use super::statement::{Row, Statement, Verdict};
 use serde::Serialize;
 use std::fmt;
 

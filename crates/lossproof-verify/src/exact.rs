@@ -7,9 +7,9 @@ use super::{
     derivative::{Directions, compare as compare_derivatives, differentiate},
     describe,
     evidence::{Evidence, loader},
-    report::{BoundFrom, Row, Statement},
     row::RowBuilder,
     semantics::{self, Semantics},
+    statement::{BoundFrom, Row, Statement},
     third,
 };
 use lossproof_laws::blocks::{self, Blocks, Expected};

@@ -3,9 +3,9 @@
 use super::{
     Progress, VerifyError,
     evidence::{evaluator, loader},
-    report::{BoundFrom, Row, Statement},
     row::RowBuilder,
     semantics::Semantics,
+    statement::{BoundFrom, Row, Statement},
 };
 use lossproof_numerics::{Rademacher, Slope, Sweep, sweep};
 use lossproof_spec::{CompensatedSum, GlobalBatch};

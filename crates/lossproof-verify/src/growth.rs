@@ -14,7 +14,7 @@ pub(super) const GROWTH: f64 = 1.0;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Growth {
     /// The largest distance of any block under any semantics, divided by the expected rounding error.
-    #[serde(serialize_with = "super::report::finite_or_text")]
+    #[serde(serialize_with = "crate::json::finite_or_text")]
     pub measured: f64,
     /// The block and the semantics.
     pub at: String,

@@ -2,10 +2,10 @@
 
 use super::{
     growth::GROWTH,
-    report::{BoundFrom, Row, Statement},
     row::RowBuilder,
     semantics::Semantics,
     side::Side,
+    statement::{BoundFrom, Row, Statement},
     truth::Truth,
 };
 use lossproof_laws::{

@@ -1,6 +1,6 @@
 //! Building a row from comparisons, with its power and its negative control.
 
-use super::report::{BoundFrom, Comparison, Row, Statement, Verdict};
+use super::statement::{BoundFrom, Comparison, Row, Statement, Verdict};
 use lossproof_numerics::{Strength, closeness, exceeds};
 
 /// A row in the making.

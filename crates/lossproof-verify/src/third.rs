@@ -3,8 +3,8 @@
 use super::{
     Progress, ThirdForward, VerifyError, blockwise,
     evidence::{self, evaluator, loader},
-    report::{BoundFrom, Row, Statement},
     row::RowBuilder,
+    statement::{BoundFrom, Row, Statement},
 };
 use lossproof_cases::Recorded;
 use lossproof_laws::blocks::{self, Blocks};

@@ -4,9 +4,9 @@ use super::{
     Progress, VerifyError, describe,
     evidence::evaluator,
     global::{self, Derivative},
-    report::Row,
     semantics::Semantics,
     sequences::Sequences,
+    statement::Row,
 };
 use lossproof_laws::blocks::Blocks;
 use lossproof_spec::GlobalBatch;

@@ -61,8 +61,9 @@ fn printed(page: &Page) -> Vec<Printed> {
 pub(crate) fn arguments_of_lossproof(command: &str) -> Option<Vec<String>> {
     let words: Vec<_> = command.split_whitespace().collect();
     let arguments = match words[..] {
-        ["lossproof", ref arguments @ ..] | ["cargo", "run", "--", ref arguments @ ..] => arguments.to_vec(),
-        ["cargo", "run", "--features", _, "--", ref arguments @ ..] => arguments.to_vec(),
+        ["lossproof", ref arguments @ ..]
+        | ["cargo", "run", "--", ref arguments @ ..]
+        | ["cargo", "run", "--features", _, "--", ref arguments @ ..] => arguments.to_vec(),
         ["cargo", "xtask", "verify", ref arguments @ ..] => [&["verify"], arguments].concat(),
         _ => return None,
     };
@@ -130,7 +131,7 @@ impl Workspace {
             ["cargo", "xtask", task, ref arguments @ ..] => self.task(task, arguments)?,
             ["cargo", "run", ref options @ ..] => self.program(options)?,
             ["cargo", subcommand @ ("test" | "bench"), ref options @ ..] => {
-                self.select(subcommand, options)?
+                self.select(subcommand, options)?;
             }
             ["cargo", subcommand, ..] if OTHERS.contains(&subcommand) => {}
             ["lossproof", ..] => {}

@@ -16,7 +16,7 @@ pub struct Wrapped<S> {
 
 /// Wraps a subject into hooks that begin with this state.
 #[must_use]
-pub fn wrap<S: Send + 'static>(inner: Box<dyn Subject>, state: S, hooks: Hooks<S>) -> Box<dyn Subject> {
+pub fn wrap<S: 'static>(inner: Box<dyn Subject>, state: S, hooks: Hooks<S>) -> Box<dyn Subject> {
     Box::new(Wrapped { inner, state, hooks })
 }
 
@@ -36,7 +36,7 @@ impl<S> Wrapped<S> {
     }
 }
 
-impl<S: Send + 'static> Subject for Wrapped<S> {
+impl<S: 'static> Subject for Wrapped<S> {
     fn info(&self) -> SubjectInfo {
         (self.hooks.info)(&self.state, self.inner.info())
     }
@@ -94,7 +94,7 @@ impl<S: Send + 'static> Subject for Wrapped<S> {
     }
 }
 
-impl<S: Send + 'static> LoadParameters for Wrapped<S> {
+impl<S: 'static> LoadParameters for Wrapped<S> {
     fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
         (self.hooks.load)(&mut self.state, &mut *self.inner, parameters)
     }
@@ -104,7 +104,7 @@ impl<S: Send + 'static> LoadParameters for Wrapped<S> {
     }
 }
 
-impl<S: Send + 'static> TokenLosses for Wrapped<S> {
+impl<S: 'static> TokenLosses for Wrapped<S> {
     fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError> {
         let batch = self.seen(batch);
         let mut losses = (self.hooks.evaluate)(&mut self.state, &mut *self.inner, &batch)?;
@@ -113,7 +113,7 @@ impl<S: Send + 'static> TokenLosses for Wrapped<S> {
     }
 }
 
-impl<S: Send + 'static> UpstreamWeights for Wrapped<S> {
+impl<S: 'static> UpstreamWeights for Wrapped<S> {
     fn backward(
         &mut self,
         batch: &GlobalBatch,
@@ -129,7 +129,7 @@ impl<S: Send + 'static> UpstreamWeights for Wrapped<S> {
     }
 }
 
-impl<S: Send + 'static> OptimizerSteps for Wrapped<S> {
+impl<S: 'static> OptimizerSteps for Wrapped<S> {
     fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
         (self.hooks.start)(&mut self.state, &mut *self.inner, optimizer)
     }
@@ -149,7 +149,7 @@ impl<S: Send + 'static> OptimizerSteps for Wrapped<S> {
     }
 }
 
-impl<S: Send + 'static> Evaluation for Wrapped<S> {
+impl<S: 'static> Evaluation for Wrapped<S> {
     fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, SubjectError> {
         let mut seen = Vec::new();
         for batch in batches {

@@ -6,9 +6,6 @@ use super::{
 };
 use crate::tensors::NamedTensors;
 
-/// ε under the root of every layer norm.
-const EPSILON: f64 = 1e-5;
-
 /// What a layer norm keeps for its backward.
 pub(super) struct LayerNorm {
     pub(super) output: Vec<f64>,
@@ -70,7 +67,7 @@ impl Transformer<'_> {
             let columns = row.len() as f64;
             let mean = row.iter().sum::<f64>() / columns;
             let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / columns;
-            let inverse = 1.0 / (variance + EPSILON).sqrt();
+            let inverse = (self.operators.inverse_deviation)(variance);
             for ((x, gain), bias) in row.iter().zip(gain).zip(bias) {
                 let normed = (x - mean) * inverse;
                 kept.normed.push(normed);

@@ -3,6 +3,9 @@
 use super::PaddedRows;
 use std::f64::consts::PI;
 
+/// ε of every layer norm, which belongs under the root.
+pub(crate) const EPSILON: f64 = 1e-5;
+
 /// The operators in which a model can be wrong.
 #[derive(Clone, Copy)]
 pub(crate) struct Operators {
@@ -10,6 +13,8 @@ pub(crate) struct Operators {
     pub(crate) sees: fn(&PaddedRows, usize, usize, usize) -> bool,
     /// From a softmax and its gradient, that of what went in, in place.
     pub(crate) softmax_backward: fn(&[f64], &mut [f64]),
+    /// What a layer norm multiplies a row with, from its variance.
+    pub(crate) inverse_deviation: fn(f64) -> f64,
     /// From the gradient of a layer norm's output, that of its input, in place; those of gain and bias are added.
     pub(crate) layer_norm_backward: fn(&Normed<'_>, &mut [f64], &mut GainAndBias),
     /// The derivative of the activation.
@@ -48,6 +53,7 @@ impl Operators {
     pub(crate) const HONEST: Self = Self {
         sees,
         softmax_backward,
+        inverse_deviation: |variance| 1.0 / (variance + EPSILON).sqrt(),
         layer_norm_backward: |row, gradient, sums| {
             gain_and_bias(row, gradient, sums);
             let (mean, along) = means(row, gradient);

@@ -7,11 +7,8 @@
 #[cfg(test)]
 mod agreement;
 mod composed;
-mod exponential;
 mod host;
 mod slices;
-
-pub(crate) use exponential::Exponential;
 
 use crate::Element;
 use dfdx::prelude::*;

@@ -1,0 +1,128 @@
+//! What a negative control changes in an answer.
+
+use crate::tape::{Answer, Tape};
+use lossproof_numerics::Block;
+use lossproof_subject::{Observation, ParameterInfo, Tensor, TensorSet, TensorValues};
+
+/// A change of one answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// A block of the gradient is multiplied.
+    Block(Block, f64),
+    /// A tensor, of a gradient or of the parameters after a step, is multiplied.
+    Tensor(String, f64),
+    /// One of the numbers of an answer, in the order of [`NUMBERS`], is multiplied.
+    Number(usize, f64),
+    /// Everything is another: each value becomes 1.5 times itself plus a thousandth, what was skipped was not.
+    Everything,
+    /// Everything is zero.
+    Nothing,
+    /// The answer is that other one, of the same kind.
+    Like(usize),
+}
+
+/// The kinds of numbers that an answer can have beside tensors: the loss, token losses, the norm of the gradient, the norms of the
+/// tensors, the clip factor, the learning rate, the perplexity, the number of tokens.
+pub(crate) const NUMBERS: usize = 8;
+
+impl Change {
+    pub(crate) fn of(&self, answer: &mut Answer, tape: &Tape) {
+        match (self, answer) {
+            (Self::Block(block, factor), Answer::Gradient(_, tensors) | Answer::Weighted(_, tensors)) => {
+                change(tensors, &block.parameter, |values| {
+                    for index in block.indices() {
+                        values[index] *= factor;
+                    }
+                });
+            }
+            (
+                Self::Tensor(name, factor),
+                Answer::Gradient(_, tensors) | Answer::Weighted(_, tensors) | Answer::Parameters(tensors),
+            ) => {
+                change(tensors, name, |values| {
+                    for value in values {
+                        *value *= factor;
+                    }
+                });
+            }
+            (Self::Number(kind, factor), answer) => number(answer, *kind, |value| value * factor),
+            (Self::Everything, answer) => {
+                let other = |value: f64| if value.is_finite() { 1.5 * value + 1e-3 } else { 0.0 };
+                everything(answer, tape, other);
+            }
+            (Self::Nothing, answer) => everything(answer, tape, |_| 0.0),
+            _ => {}
+        }
+    }
+}
+
+fn change(tensors: &mut TensorSet, name: &str, change: impl FnOnce(&mut [f64])) {
+    let Some(tensor) = tensors.get(name) else { return };
+    let (shape, mut values) = (tensor.shape().to_vec(), tensor.to_f64());
+    change(&mut values);
+    if let Ok(tensor) = Tensor::new(shape, TensorValues::F64(values)) {
+        tensors.insert(name.to_owned(), tensor);
+    }
+}
+
+/// Changes the numbers of one kind in an answer.
+fn number(answer: &mut Answer, kind: usize, change: impl Fn(f64) -> f64) {
+    let all = |values: &mut Vec<f64>| {
+        for value in values {
+            *value = change(*value);
+        }
+    };
+    // A count changes by one whole token.
+    let count = |tokens: &mut usize| *tokens += 1;
+    match (answer, kind) {
+        (Answer::Gradient(observation, _), 0) => observation.loss = change(observation.loss),
+        (Answer::Gradient(Observation { token_losses: Some(losses), .. }, _), 1) => all(losses),
+        (Answer::Gradient(Observation { supervised_tokens: Some(tokens), .. }, _), 7) => count(tokens),
+        (Answer::Weighted(loss, _), 0) => *loss = change(*loss),
+        (Answer::Losses(losses), 1) => all(losses),
+        (Answer::Stepped(report), kind) => match kind {
+            0 => report.observation.loss = change(report.observation.loss),
+            1 => report.observation.token_losses.iter_mut().for_each(all),
+            2 => report.grad_norm = change(report.grad_norm),
+            3 => all(&mut report.tensor_norms),
+            4 => report.clip_factor = change(report.clip_factor),
+            5 => report.learning_rate = change(report.learning_rate),
+            7 => report.observation.supervised_tokens.iter_mut().for_each(count),
+            _ => {}
+        },
+        (Answer::Validated(evaluated), 0) => evaluated.loss = change(evaluated.loss),
+        (Answer::Validated(evaluated), 6) => evaluated.perplexity = change(evaluated.perplexity),
+        (Answer::Validated(evaluated), 7) => count(&mut evaluated.tokens),
+        _ => {}
+    }
+}
+
+/// Changes every value of an answer, and what it says besides.
+fn everything(answer: &mut Answer, tape: &Tape, other: impl Fn(f64) -> f64) {
+    if let Answer::Empty(_) = answer {
+        let zero = |parameter: &ParameterInfo| {
+            let values = TensorValues::F64(vec![0.0; parameter.shape.iter().product()]);
+            Some((parameter.name.clone(), Tensor::new(parameter.shape.clone(), values).ok()?))
+        };
+        let observation = Observation { loss: 0.0, token_losses: None, supervised_tokens: None };
+        *answer = Answer::Gradient(observation, tape.parameters.iter().filter_map(zero).collect());
+        return;
+    }
+    for kind in 0..NUMBERS {
+        number(answer, kind, &other);
+    }
+    if let Answer::Stepped(report) = answer {
+        report.skipped = !report.skipped;
+    }
+    if let Answer::Gradient(_, tensors) | Answer::Weighted(_, tensors) | Answer::Parameters(tensors) = answer
+    {
+        let names: Vec<String> = tensors.keys().cloned().collect();
+        for name in names {
+            change(tensors, &name, |values| {
+                for value in values {
+                    *value = other(*value);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Trials, added up to a verdict.
+
+use crate::{
+    Comparisons, Control, Failure, Law, Report, Tried, Verdict,
+    control::{Taped, caught},
+    trial::Facts,
+};
+use std::{collections::BTreeMap, rc::Rc};
+
+/// Adds up trials.
+#[derive(Default)]
+pub(crate) struct Tally {
+    comparisons: Comparisons,
+    pub(crate) cases: usize,
+    telling: usize,
+    unsupported: Option<String>,
+    /// The case that certified each unit best.
+    strongest: BTreeMap<String, Rc<Taped>>,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, tried: Tried, taped: Taped) {
+        self.cases += 1;
+        self.telling += usize::from(tried.tells());
+        if let Some(what) = tried.unsupported() {
+            self.unsupported = Some(what.to_owned());
+        }
+        let taped = Rc::new(taped);
+        for (name, unit) in tried.comparisons.units() {
+            let former = self.comparisons.unit(name).map_or(f64::INFINITY, |unit| unit.power);
+            // A fact is no matter of degree: any telling case is as strong as another.
+            let stronger = unit.power < former || !self.strongest.contains_key(name);
+            if unit.power.is_finite() && stronger && (tried.tells() || unit.control == Control::Factor) {
+                self.strongest.insert(name.to_owned(), Rc::clone(&taped));
+            }
+        }
+        self.comparisons.merge(tried.comparisons);
+    }
+
+    /// The first unit that a change of an answer leaves unmoved.
+    fn uncaught(&self, law: &Law, facts: &Facts) -> Option<String> {
+        let uncaught = self.comparisons.units().find(|(name, unit)| {
+            let taped = self.strongest.get(*name);
+            unit.power.is_finite() && !taped.is_some_and(|taped| caught(law, name, *unit, taped, facts))
+        });
+        uncaught.map(|(name, _)| name.to_owned())
+    }
+}
+
+impl Tally {
+    pub(crate) fn report(
+        self,
+        law: &'static Law,
+        facts: &Facts,
+        failure: Option<Failure>,
+        control: bool,
+    ) -> Report {
+        let (verdict, reason) = match &failure {
+            Some(Failure { error: Some(error), violations, .. }) if violations.is_empty() => {
+                (Verdict::Errored, Some(error.clone()))
+            }
+            Some(_) => (Verdict::Fail, None),
+            None => self.undisputed(law, facts, control),
+        };
+        let Self { comparisons, cases, telling, .. } = self;
+        let (compared, power) = (comparisons.compared(), comparisons.power());
+        let worst = comparisons.worst().cloned();
+        Report { law, verdict, cases, telling, compared, worst, power, noise: facts.noise, failure, reason }
+    }
+
+    /// The verdict where no case broke the law, and what would make it another where it is no pass.
+    fn undisputed(&self, law: &Law, facts: &Facts, control: bool) -> (Verdict, Option<String>) {
+        let unchecked = |reason: String| (Verdict::Unchecked, Some(reason));
+        if self.comparisons.compared() == 0 {
+            return match &self.unsupported {
+                Some(what) => (Verdict::Unsupported, Some(what.clone())),
+                None => unchecked(
+                    "nothing was compared: the law's case never came up within the limits; more cases (--cases) or wider \
+                     limits would decide it"
+                        .to_owned(),
+                ),
+            };
+        }
+        if self.telling == 0 {
+            return unchecked(
+                "no case could have told a violation; more cases (--cases) or wider limits (several ranks, micro-batches, \
+                 sequences of unequal length) would decide it"
+                    .to_owned(),
+            );
+        }
+        if let Some(what) = self.comparisons.uncertified() {
+            return unchecked(format!(
+                "the effect of {what} lies below its bound in every case; parameters at which it receives a gradient, or \
+                 more cases (--cases), would decide it"
+            ));
+        }
+        if control && let Some(what) = self.uncaught(law, facts) {
+            return unchecked(format!(
+                "the negative control was missed: an answer with {what} changed by more than the law's power passes too"
+            ));
+        }
+        (Verdict::Pass, None)
+    }
+}
