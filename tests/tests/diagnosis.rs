@@ -1,7 +1,7 @@
 //! Every known bug is named, and trainers without one are not taken for one that has.
 
 use lossproof_diagnosis::{Diagnosis, Diagnostician, Hypothesis, ProbePlan};
-use lossproof_faults::{Control, Fault};
+use lossproof_faults::{Control, Fault, hostile::Hostile};
 use lossproof_gpt2::Config;
 use lossproof_laws::Examiner;
 use lossproof_laws::{Campaign, Law, Verdict};
@@ -153,7 +153,8 @@ fn the_failure_of_a_law_carries_the_diagnosis() {
     assert!(report.to_string().contains("looks like concat-gradient-misaligned"), "{report}");
 }
 
-/// The planned probes separate every two hypotheses that known logits can separate, by far more than rounding.
+/// The planned probes separate every two hypotheses that known logits can separate, by far more than
+/// rounding.
 #[test]
 fn the_plan_separates_what_can_be_separated() {
     let mut subject = honest();
@@ -300,4 +301,22 @@ fn a_breach_is_evidence_in_words() {
     assert_eq!(candidates(&diagnosis).first(), Some(&"all-ignored-nan"), "{diagnosis}");
     let breach = "`accumulate` answers a loss that is not finite on a batch with weights";
     assert!(diagnosis.evidence.iter().any(|line| line == breach), "{diagnosis}");
+}
+
+/// A diagnosis comes to an end whatever the subject does, unless a call never returns.
+#[test]
+fn no_hostile_subject_ends_a_diagnosis() {
+    let subjects: Vec<_> = Hostile::all()
+        .filter(|hostile| hostile.config == Config::Pico && !hostile.id.starts_with("hangs"))
+        .collect();
+    subjects.par_iter().for_each(|hostile| {
+        let mut subject = hostile.make(ours(hostile.config, hostile.dtype));
+        let diagnosis = examined(&mut *subject);
+        // No probe sets a single parameter.
+        if hostile.id.starts_with("panics") && hostile.id != "panics-in-set" {
+            assert!(!diagnosis.sound && diagnosis.evidence.iter().any(|line| line.contains("panicked")));
+        }
+        assert!(!diagnosis.to_string().is_empty(), "{}", hostile.id);
+    });
+    assert!(subjects.len() > 40, "{} hostile subjects", subjects.len());
 }

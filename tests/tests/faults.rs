@@ -1,4 +1,5 @@
-//! Every law can fail: which of them each deliberate break turns red is a snapshot, and none stays green under all.
+//! Every law can fail: which of them each deliberate break turns red is a snapshot, and none stays green
+//! under all.
 
 use lossproof_cases::strategies::Size;
 use lossproof_faults::{Fault, without_fault};
@@ -10,7 +11,8 @@ use lossproof_tests::ours;
 use rayon::prelude::*;
 use std::{collections::BTreeSet, fmt::Write};
 
-/// Few and small cases: a fault that hides from this many random batches would hide from a trainer's own tests too.
+/// Few and small cases: a fault that hides from this many random batches would hide from a trainer's own
+/// tests too.
 fn campaign() -> Campaign {
     let size = Size { ranks: 1..=3, micro_batches: 1..=3, sequences: 1..=3, positions: 1..=12 };
     Campaign { cases: 24, size, shrink: false, examiner: None, ..Campaign::default() }

@@ -1,4 +1,5 @@
-//! Tomography of both implementations and of faulty trainers: the weights that the gradient, and the reported loss, show.
+//! Tomography of both implementations and of faulty trainers: the weights that the gradient, and the reported
+//! loss, show.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "seconds, conditions and residuals are shown, not asserted")]
 
@@ -36,7 +37,8 @@ fn batch_of(ranks: Vec<Vec<Vec<Sequence>>>) -> GlobalBatch {
     GlobalBatch::new(ranks.into_iter().map(rank).collect()).unwrap()
 }
 
-/// 44 predictions over two ranks of two and three micro-batches, no two groups with the same number of supervised tokens.
+/// 44 predictions over two ranks of two and three micro-batches, no two groups with the same number of
+/// supervised tokens.
 fn ragged() -> GlobalBatch {
     let random = &mut ChaCha8Rng::seed_from_u64(44);
     batch_of(vec![

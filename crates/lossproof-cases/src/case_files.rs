@@ -111,12 +111,9 @@ impl CaseFile {
         // The folder of an unknown law that was reported last: one report tells of all its files.
         let mut unknown = None;
         for path in json_files(directory)? {
-            let folder = match law_folder(directory, &path) {
-                Some(folder) => folder,
-                None => {
-                    stale.push(StaleCaseFile::Misplaced { path });
-                    continue;
-                }
+            let Some(folder) = law_folder(directory, &path) else {
+                stale.push(StaleCaseFile::Misplaced { path });
+                continue;
             };
             let law = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if !laws.contains(&law.as_str()) {

@@ -8,7 +8,11 @@ pub fn regroup(batch: &GlobalBatch, mut change: impl FnMut(&MicroBatch) -> Vec<S
     assemble(ranks.collect())
 }
 
-/// A batch from sequences by rank and micro-batch; no group may be empty.
+/// A batch from sequences by rank and micro-batch.
+///
+/// # Panics
+/// When a group is empty.
+#[must_use]
 pub fn assemble(ranks: Vec<Vec<Vec<Sequence>>>) -> GlobalBatch {
     let micro_batch = |m| MicroBatch::new(m).expect("invariant: a micro-batch has sequences");
     let rank = |r: Vec<_>| {
@@ -18,12 +22,16 @@ pub fn assemble(ranks: Vec<Vec<Vec<Sequence>>>) -> GlobalBatch {
 }
 
 /// Sequences by rank and micro-batch.
+#[must_use]
 pub fn disassemble(batch: &GlobalBatch) -> Vec<Vec<Vec<Sequence>>> {
     let rank = |rank: &Rank| rank.micro_batches().iter().map(|m| m.sequences().to_vec()).collect();
     batch.ranks().iter().map(rank).collect()
 }
 
 /// The sequence with its fields changed; `change` must keep them consistent.
+///
+/// # Panics
+/// When the change leaves fields that contradict each other.
 pub fn edit(sequence: &Sequence, change: impl FnOnce(&mut SequenceFields)) -> Sequence {
     let mut fields = SequenceFields::from(sequence.clone());
     change(&mut fields);
@@ -35,6 +43,9 @@ pub fn edit(sequence: &Sequence, change: impl FnOnce(&mut SequenceFields)) -> Se
 ///
 /// # Panics
 /// When `change` leaves fields of different lengths.
+///
+/// # Panics
+/// When the change leaves fields that contradict each other.
 pub fn edit_freely(sequence: &Sequence, change: impl FnOnce(&mut SequenceFields)) -> Sequence {
     edit(sequence, |fields| {
         change(fields);
@@ -73,11 +84,13 @@ pub fn supervised_everywhere(batch: &GlobalBatch) -> GlobalBatch {
 }
 
 /// Whether a label is one that is not ignored.
+#[must_use]
 pub fn given(label: i64) -> bool {
     label != IGNORE_INDEX
 }
 
 /// Whether a sequence is one document without padding, its positions counted from zero.
+#[must_use]
 pub fn plain(sequence: &Sequence) -> bool {
     sequence.segment_ids().iter().all(|&id| id == 1)
         && sequence.position_ids().iter().zip(0..).all(|(&id, position): (_, u32)| id == position)
@@ -85,6 +98,7 @@ pub fn plain(sequence: &Sequence) -> bool {
 
 /// A token or position id from an index.
 #[expect(clippy::cast_possible_truncation, reason = "vocabularies and positions are counted in u32")]
+#[must_use]
 pub fn id(index: usize) -> u32 {
     index as u32
 }

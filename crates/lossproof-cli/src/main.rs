@@ -5,6 +5,8 @@ mod explain;
 #[cfg(all(feature = "reference", feature = "torch"))]
 mod faults;
 #[cfg(all(feature = "reference", feature = "torch"))]
+mod hostile;
+#[cfg(all(feature = "reference", feature = "torch"))]
 mod laws;
 mod number;
 mod output;
@@ -32,6 +34,8 @@ enum Command {
     #[cfg(all(feature = "reference", feature = "torch"))]
     Faults(faults::Args),
     #[cfg(all(feature = "reference", feature = "torch"))]
+    Hostile(hostile::Args),
+    #[cfg(all(feature = "reference", feature = "torch"))]
     Laws(laws::Args),
     #[cfg(all(feature = "reference", feature = "torch"))]
     Verify(verify::Args),
@@ -44,6 +48,8 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Faults(args) => faults::run(&args),
+        #[cfg(all(feature = "reference", feature = "torch"))]
+        Command::Hostile(args) => hostile::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Laws(args) => laws::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]

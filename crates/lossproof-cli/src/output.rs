@@ -38,8 +38,8 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> miette::Result<()> {
     write().into_diagnostic().wrap_err_with(|| format!("could not write {}", path.display()))
 }
 
-/// Finds out whether a file could be written, before the work whose report it is to hold: another file is made beside it and
-/// removed again. Without a file there is nothing to find out.
+/// Finds out whether a file could be written, before the work whose report it is to hold: another file is
+/// made beside it and removed again. Without a file there is nothing to find out.
 ///
 /// # Errors
 /// When it could not.

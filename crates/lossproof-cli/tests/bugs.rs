@@ -17,7 +17,8 @@ fn region<'a>(text: &'a str, name: &str) -> &'a str {
     after.split_once(&format!("<!-- /{name} -->")).expect("its end").0
 }
 
-/// Every fault is killed, nine of ten are named first and all within the first three: the command ends with 0 only then.
+/// Every fault is killed, nine of ten are named first and all within the first three: the command ends with 0
+/// only then.
 #[test]
 fn the_catalogue_is_what_the_command_says() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -27,8 +27,8 @@ pub(crate) fn loss_anomaly(
     (!same).then(words)
 }
 
-/// The parameters whose gradient is not the honest one on some probe, `honest` holding what an honest trainer gives by
-/// probe.
+/// The parameters whose gradient is not the honest one on some probe, `honest` holding what an honest trainer
+/// gives by probe.
 pub(crate) fn gradient_anomalies(seen: &Examination, honest: &[Option<LossAndGradient>]) -> Vec<String> {
     let differs = |name: &str| {
         seen.results.iter().zip(honest).any(|(result, honest)| {

@@ -57,8 +57,8 @@ pub(crate) fn sequences(limits: &Limits) -> Vec<Sequence> {
     [plain, Sequence::from_fields(fields)].into_iter().flatten().collect()
 }
 
-/// Which inputs each token loss of a sequence depends on; `None` where some are no numbers, or they are not one for each
-/// prediction.
+/// Which inputs each token loss of a sequence depends on; `None` where some are no numbers, or they are not
+/// one for each prediction.
 ///
 /// # Errors
 /// When the subject fails.
@@ -76,7 +76,8 @@ pub(crate) fn dependence(
     if before.len() + 1 != sequence.len() || before.iter().any(|loss| !loss.is_finite()) {
         return Ok(None);
     }
-    // A loss that depends on an input moves by far more than rounding; one that does not moves by rounding at most.
+    // A loss that depends on an input moves by far more than rounding; one that does not moves by rounding at
+    // most.
     let moved = 256.0 * dtype.unit_roundoff();
     let mut by_input: Vec<Vec<bool>> = Vec::new();
     for input in 0..sequence.len() {

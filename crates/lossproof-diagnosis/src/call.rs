@@ -34,7 +34,8 @@ impl Term {
     }
 }
 
-/// The weight of every prediction: that of the calculus, or that from above. `None` where the mean of nothing leaves none.
+/// The weight of every prediction: that of the calculus, or that from above. `None` where the mean of nothing
+/// leaves none.
 pub(crate) fn weights(spec: &LossSpec, call: &TrainerCall<'_>) -> Option<Vec<f64>> {
     if let Some(upstream) = call.upstream {
         let supervised = call.batch.predictions().map(|p| f64::from(u8::from(p.supervised)));

@@ -1,4 +1,5 @@
-//! What is wrong with a subject: the known bugs that forecast everything that was seen of it, and the evidence.
+//! What is wrong with a subject: the known bugs that forecast everything that was seen of it, and the
+//! evidence.
 
 use crate::{
     call::honest_terms, catalogue::Bug, evidence, examination::Examination, hypotheses::Hypothesis,
@@ -33,32 +34,37 @@ pub struct Diagnosis {
 pub struct Candidate {
     /// The bug.
     pub bug: &'static Bug,
-    /// How likely it is among the candidates and a bug that nobody knows, each as likely as any other beforehand.
+    /// How likely it is among the candidates and a bug that nobody knows, each as likely as any other
+    /// beforehand.
     pub likelihood: f64,
     /// How many of the things seen it predicts to their numbers.
     pub predicted: usize,
 }
 
-/// Parameters of a model that is examined, at most. Two gradients are kept of each of some sixty probes in f64: a quarter of a
-/// gigabyte then.
+/// Parameters of a model that is examined, at most. Two gradients are kept of each of some sixty probes in
+/// f64: a quarter of a gigabyte then.
 const LARGEST: usize = 1 << 18;
 
-/// Candidates of which none is likelier than another count as one: nothing that was looked at tells them apart.
+/// Candidates of which none is likelier than another count as one: nothing that was looked at tells them
+/// apart.
 const INDISTINCT: f64 = 1e-9;
 
-/// What a bug that nobody knows costs for each thing that is wrong, in nats: it may have made anything, so it is less likely than
-/// a hypothesis that said that this would be wrong, and likelier than one that said that much else would be.
+/// What a bug that nobody knows costs for each thing that is wrong, in nats: it may have made anything, so it
+/// is less likely than a hypothesis that said that this would be wrong, and likelier than one that said that
+/// much else would be.
 const UNKNOWN: f64 = 2.0;
 
 /// Candidates that are less likely than this are not printed.
 const WORTH_A_LINE: f64 = 0.01;
 
 impl Diagnosis {
-    /// Examines a subject, through [`Checked`]: what it does that no subject may is evidence. A reference with the same parameters is taken to be right; without one only what a model with known
-    /// logits shows can be judged: labels, weights, token losses, attention and steps.
+    /// Examines a subject, through [`Checked`]: what it does that no subject may is evidence. A reference
+    /// with the same parameters is taken to be right; without one only what a model with known logits shows
+    /// can be judged: labels, weights, token losses, attention and steps.
     ///
-    /// Afterwards the subject (and the reference) has the parameters of the probes, to which [`Subject::reset`] returns it, and
-    /// another loss spec and optimizer in force: load and configure again what is to be trained.
+    /// Afterwards the subject (and the reference) has the parameters of the probes, to which
+    /// [`Subject::reset`] returns it, and another loss spec and optimizer in force: load and configure again
+    /// what is to be trained.
     ///
     /// # Errors
     /// When the reference fails. What the subject fails with is in the evidence.
@@ -172,7 +178,8 @@ fn scores(scorer: &mut Scorer<'_, '_>) -> Result<Vec<(&'static Bug, Score)>, Sub
     Ok(scored)
 }
 
-/// The bugs that nothing speaks against, the likeliest first, `unknown` being the cost of a bug that nobody knows.
+/// The bugs that nothing speaks against, the likeliest first, `unknown` being the cost of a bug that nobody
+/// knows.
 fn candidates(scored: Vec<(&'static Bug, Score)>, unknown: f64) -> Vec<Candidate> {
     let possible: Vec<_> =
         scored.into_iter().filter(|(_, score)| score.possible() && score.cost() < unknown).collect();

@@ -1,4 +1,5 @@
-//! Diagnoses subjects on demand, with a reference or without: what a campaign of laws asks about a subject that broke one.
+//! Diagnoses subjects on demand, with a reference or without: what a campaign of laws asks about a subject
+//! that broke one.
 
 use crate::diagnosis::Diagnosis;
 use lossproof_laws::Examiner;
@@ -23,8 +24,8 @@ impl Diagnostician {
         Self { reference: Some(Arc::new(make)) }
     }
 
-    /// What a subject looks like; without the reference where that fails, which is said among what was not looked at. The
-    /// subject is left as [`Diagnosis::of`] leaves it.
+    /// What a subject looks like; without the reference where that fails, which is said among what was not
+    /// looked at. The subject is left as [`Diagnosis::of`] leaves it.
     #[must_use]
     pub fn diagnose(&self, subject: &mut dyn Subject) -> Diagnosis {
         let Some(make) = &self.reference else { return Diagnosis::alone(subject) };

@@ -88,8 +88,8 @@ fn label_weights(known: &KnownLogits, result: &ProbeResult) -> Option<Vec<f64>> 
     all.is_finite().then(|| by_logit.iter().zip(&probabilities).map(|(g, p)| all * p - g).collect())
 }
 
-/// What the weights of a probe with known logits are, in words, where they are not what they should be. `right` says that the
-/// reported loss is what it should be.
+/// What the weights of a probe with known logits are, in words, where they are not what they should be.
+/// `right` says that the reported loss is what it should be.
 fn weights_anomaly(result: &ProbeResult, known: &KnownLogits, tolerance: f64, right: bool) -> Option<String> {
     let probe = &result.probe;
     let plain = probe.spec.label_smoothing <= 0.0 && probe.spec.z_loss <= 0.0;

@@ -25,8 +25,8 @@ impl GradientComparison<'_> {
         self.half_digits.grade(self.measured, expected)
     }
 
-    /// How well the gradient agrees with a loss that is no number. The gradient may be one: that of libtorch's mean over
-    /// nothing is.
+    /// How well the gradient agrees with a loss that is no number. The gradient may be one: that of
+    /// libtorch's mean over nothing is.
     pub(crate) fn grade_no_number(&self) -> Grade {
         if self.measured.iter().any(|value| value.is_nan()) { Grade::Exact } else { Grade::Loose }
     }

@@ -1,4 +1,5 @@
-//! Comparisons to half of a dtype's digits: hypotheses that forecast numbers closer than that are not told apart.
+//! Comparisons to half of a dtype's digits: hypotheses that forecast numbers closer than that are not told
+//! apart.
 
 use crate::score::Grade;
 use lossproof_numerics::norm;
@@ -104,8 +105,8 @@ impl HalfDigits {
     }
 }
 
-/// What two numbers may differ by, relative to their scale: half of the dtype's digits. Rounding at the sizes that are
-/// examined is far below it (`docs/tolerances.md`), and what a hypothesis changes far above.
+/// What two numbers may differ by, relative to their scale: half of the dtype's digits. Rounding at the sizes
+/// that are examined is far below it (`docs/tolerances.md`), and what a hypothesis changes far above.
 pub(crate) fn tolerance(dtype: Dtype) -> f64 {
     dtype.unit_roundoff().sqrt()
 }

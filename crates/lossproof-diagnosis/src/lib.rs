@@ -1,9 +1,10 @@
 //! Names the bug: what a trainer is seen to do on designed probes, and the known bugs that would do the same.
 //!
-//! A hypothesis is a model of a trainer with one mistake. It forecasts every loss, every gradient and every step of an
-//! examination: which labels are scored, what each token loss weighs, what the operators make of the gradient. The truth
-//! that forecasts are computed with is the closed form of a model with known logits, and, where there is one, a reference
-//! with the same parameters. Hypotheses that forecast what was measured are ranked by likelihood.
+//! A hypothesis is a model of a trainer with one mistake. It forecasts every loss, every gradient and every
+//! step of an examination: which labels are scored, what each token loss weighs, what the operators make of
+//! the gradient. The truth that forecasts are computed with is the closed form of a model with known logits,
+//! and, where there is one, a reference with the same parameters. Hypotheses that forecast what was measured
+//! are ranked by likelihood.
 
 mod anomalies;
 mod attention;

@@ -1,4 +1,5 @@
-//! Which probes tell hypotheses apart, and by how much: from the forecasts alone, before anything is measured.
+//! Which probes tell hypotheses apart, and by how much: from the forecasts alone, before anything is
+//! measured.
 
 use crate::{
     call::TrainerCall,
@@ -21,14 +22,14 @@ use std::fmt;
 pub struct ProbePlan {
     /// The probes, the one that separates most first.
     pub probes: Vec<PlannedProbe>,
-    /// The two hypotheses that are hardest to tell apart of those that can be, and by how much their forecasts differ on
-    /// the probe that tells them apart best, relative to the larger; hypotheses that differ by less than half of the dtype's
-    /// digits are taken for the same.
+    /// The two hypotheses that are hardest to tell apart of those that can be, and by how much their
+    /// forecasts differ on the probe that tells them apart best, relative to the larger; hypotheses that
+    /// differ by less than half of the dtype's digits are taken for the same.
     pub closest: Option<(&'static Bug, &'static Bug, f64)>,
     /// Hypotheses that forecast the same on every probe: no diagnosis by weights tells them apart.
     pub classes: Vec<Vec<&'static Bug>>,
-    /// Hypotheses that forecast what an honest trainer does on every probe with known logits: what they have wrong is attention,
-    /// backward operators, steps or validation, and other experiments show it.
+    /// Hypotheses that forecast what an honest trainer does on every probe with known logits: what they have
+    /// wrong is attention, backward operators, steps or validation, and other experiments show it.
     pub elsewhere: Vec<&'static Bug>,
 }
 
@@ -65,7 +66,8 @@ fn distance(one: &ProbeForecast, other: &ProbeForecast) -> f64 {
     }
 }
 
-/// What a model forecasts of a probe; `None` where the logits are not known, or a number is not that of a loss.
+/// What a model forecasts of a probe; `None` where the logits are not known, or a number is not that of a
+/// loss.
 fn forecast(
     parameters: &ProbeParameters,
     probe: &Probe,
@@ -136,7 +138,8 @@ impl ProbeForecasts {
 }
 
 impl ProbePlan {
-    /// Plans probes for a model with these parameters and limits; `upstream` says that weights can be given from above.
+    /// Plans probes for a model with these parameters and limits; `upstream` says that weights can be given
+    /// from above.
     #[must_use]
     pub fn new(parameters: &[ParameterInfo], limits: &Limits, dtype: Dtype, upstream: bool) -> Self {
         let parameters = ProbeParameters::new(parameters, dtype);

@@ -59,8 +59,8 @@ impl ProbeParameters {
     }
 }
 
-/// Known logits that are multiples of 2⁻⁸ below 2⁵, and a constant so large that half of the dtype's digits are left for
-/// them: their sum is exact, and a logarithm of their exponentials is not.
+/// Known logits that are multiples of 2⁻⁸ below 2⁵, and a constant so large that half of the dtype's digits
+/// are left for them: their sum is exact, and a logarithm of their exponentials is not.
 fn impose_offset(parameters: &mut TensorSet, dtype: Dtype, random: &mut ChaCha8Rng) -> Option<KnownLogits> {
     let embedding = parameters.get(EMBEDDING)?;
     let width = embedding.shape().last().copied().filter(|&width| width > 0)?;

@@ -1,5 +1,6 @@
-//! Batches designed to tell hypotheses apart: everything that a semantics may depend on (ranks, micro-batches, sequences,
-//! supervised tokens, positions, first labels, padding, documents, empty groups) is there, and no two of it are alike.
+//! Batches designed to tell hypotheses apart: everything that a semantics may depend on (ranks,
+//! micro-batches, sequences, supervised tokens, positions, first labels, padding, documents, empty groups) is
+//! there, and no two of it are alike.
 
 use crate::call::TrainerCall;
 use lossproof_cases::edit::edit_freely;
@@ -63,8 +64,8 @@ struct SequenceDraft {
 }
 
 impl SequenceDraft {
-    /// The draft for a subject whose sequences all have one length, or whose labels cannot be ignored; `None` where what is
-    /// special about it is what the subject does not take.
+    /// The draft for a subject whose sequences all have one length, or whose labels cannot be ignored; `None`
+    /// where what is special about it is what the subject does not take.
     fn within(self, limits: &Limits) -> Option<Self> {
         let special = self.left + self.right + self.document > 0;
         if special && (limits.fixed_length || !limits.segments || !limits.ignore_index) {
@@ -80,8 +81,8 @@ const fn plain(length: usize, prompt: usize) -> SequenceDraft {
     SequenceDraft { length, prompt, left: 0, right: 0, document: 0, ends: false }
 }
 
-/// Draws tokens for a probe: distinct as long as the vocabulary has any left, the first and the last among the earliest,
-/// since mistakes sit at its ends.
+/// Draws tokens for a probe: distinct as long as the vocabulary has any left, the first and the last among
+/// the earliest, since mistakes sit at its ends.
 struct ProbeTokens {
     left: Vec<u32>,
     vocabulary: u32,
@@ -140,8 +141,8 @@ impl ProbeTokens {
 /// Sequences to be filled with tokens, by rank and micro-batch.
 type BatchDraft<'a> = &'a [&'a [&'a [SequenceDraft]]];
 
-/// A layout as a subject takes it: what is too many ranks becomes micro-batches of one, and what is too many micro-batches
-/// sequences of one.
+/// A layout as a subject takes it: what is too many ranks becomes micro-batches of one, and what is too many
+/// micro-batches sequences of one.
 fn fitted(layout: BatchDraft<'_>, limits: &Limits) -> Vec<Vec<Vec<SequenceDraft>>> {
     let owned = |micro_batch: &&[SequenceDraft]| micro_batch.to_vec();
     let mut ranks: Vec<Vec<Vec<SequenceDraft>>> =
@@ -171,8 +172,9 @@ fn batch(layout: BatchDraft<'_>, tokens: &mut ProbeTokens, limits: &Limits) -> O
     GlobalBatch::new(ranks).ok()
 }
 
-/// Ranks, micro-batches, sequences, supervised tokens of the batch, of each rank, micro-batch and sequence, labels before the
-/// shift and positions: no two of these numbers that could be taken for each other are equal.
+/// Ranks, micro-batches, sequences, supervised tokens of the batch, of each rank, micro-batch and sequence,
+/// labels before the shift and positions: no two of these numbers that could be taken for each other are
+/// equal.
 const RAGGED: BatchDraft<'_> =
     &[&[&[plain(7, 0), plain(5, 3)], &[plain(11, 1)]], &[&[plain(4, 0), plain(8, 3), plain(2, 1)]]];
 const PADDED: BatchDraft<'_> = &[&[
@@ -193,8 +195,8 @@ const WINDOW: BatchDraft<'_> = &[&[&[plain(4, 0)], &[plain(3, 1)], &[plain(5, 0)
 const SHORT: BatchDraft<'_> = &[&[&[plain(4, 1)], &[plain(2, 0)]]];
 const PLAIN: BatchDraft<'_> = &[&[&[plain(6, 0)]]];
 
-/// Every probe that a trainer with these limits takes: with `general` those whose truth a reference has to say, too, and with
-/// `upstream` those whose weights come from above.
+/// Every probe that a trainer with these limits takes: with `general` those whose truth a reference has to
+/// say, too, and with `upstream` those whose weights come from above.
 pub(crate) fn pool(limits: &Limits, general: bool, upstream: bool) -> Vec<Probe> {
     let mut probes = ProbePool { limits, probes: Vec::new() };
     let states: &[ProbeState] =

@@ -67,8 +67,8 @@ impl Score {
 
     /// How much less likely the hypothesis makes what was seen than one that forecasts all of it, in nats.
     ///
-    /// A forecast of numbers to half of the dtype's digits that fails is as good as impossible; one that only says that
-    /// something is wrong is weak where it succeeds, and weaker where nothing is.
+    /// A forecast of numbers to half of the dtype's digits that fails is as good as impossible; one that only
+    /// says that something is wrong is weak where it succeeds, and weaker where nothing is.
     pub(crate) fn cost(&self) -> f64 {
         let [_, loose, poor, impossible] = self.grades.map(|count| count as f64);
         loose + 3.0 * poor + 40.0 * impossible

@@ -222,8 +222,8 @@ impl<'a> SimulatedOptimizer<'a> {
         (reported, factor)
     }
 
-    /// Updates the values of a parameter: by the honest rule, and where the mistake lies in what Adam makes of its moments,
-    /// by that.
+    /// Updates the values of a parameter: by the honest rule, and where the mistake lies in what Adam makes
+    /// of its moments, by that.
     fn update(&mut self, name: &str, values: &mut [f64], gradient: &mut [f64], learning_rate: f64) {
         if let Rule::Sgd { momentum, .. } = self.optimizer.rule
             && self.mistake == StepMistake::MomentumDampened

@@ -1,4 +1,5 @@
-//! A trainer as a hypothesis models it: which token losses it weighs with what, and where it leaves the honest way.
+//! A trainer as a hypothesis models it: which token losses it weighs with what, and where it leaves the
+//! honest way.
 
 use crate::{
     call::{Term, TrainerCall, honest_terms},
@@ -26,7 +27,8 @@ type TokenPart = (f64, Vec<f64>);
 /// What computes a token's part of the loss; `None` where the numbers are not those of a loss.
 pub(crate) type TokenKernel = fn(&ScoredToken<'_>) -> Option<TokenPart>;
 
-/// What a trainer differentiates or reports on a batch that it saw; `None` where the mean of nothing leaves no number.
+/// What a trainer differentiates or reports on a batch that it saw; `None` where the mean of nothing leaves
+/// no number.
 pub(crate) type Weighing = fn(&TrainerCall<'_>) -> Option<Vec<Term>>;
 
 /// A change of a parameter's gradient: its name and shape, its values, and those of the call before.
@@ -56,7 +58,8 @@ pub(crate) enum BackwardEffect {
 }
 
 impl BackwardEffect {
-    /// How well a parameter's gradient agrees with this effect, `otherwise` being the gradient weighed otherwise.
+    /// How well a parameter's gradient agrees with this effect, `otherwise` being the gradient weighed
+    /// otherwise.
     pub(crate) fn grade(&self, comparison: &GradientComparison<'_>, otherwise: Option<&[f64]>) -> Grade {
         if comparison.measured.len() != comparison.honest.len() {
             return Grade::Impossible;
@@ -94,7 +97,8 @@ pub(crate) struct TrainerModel {
     pub(crate) backward: BackwardEffect,
     /// Whether the token loss at a position depends on an input; `None` where the hypothesis does not say.
     pub(crate) attends: fn(&Sequence, usize, usize) -> Option<bool>,
-    /// On which micro-batches nobody can say what the trainer computes: its token losses there are not an honest one's.
+    /// On which micro-batches nobody can say what the trainer computes: its token losses there are not an
+    /// honest one's.
     pub(crate) unsaid: fn(&MicroBatch) -> bool,
     /// What is wrong with its step.
     pub(crate) step: StepMistake,

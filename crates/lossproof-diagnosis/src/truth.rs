@@ -1,5 +1,5 @@
-//! What a weighted sum of token losses and its gradient truly are: in closed form where the logits are known, or as a
-//! reference with the same parameters computes them.
+//! What a weighted sum of token losses and its gradient truly are: in closed form where the logits are known,
+//! or as a reference with the same parameters computes them.
 
 use crate::{
     call::Term,
@@ -54,8 +54,8 @@ pub(crate) fn in_closed_form(
     Some(LossAndGradient { loss, gradient })
 }
 
-/// `Σ` of the terms and its gradient as another trainer with the same parameters computes them, which is taken to be right;
-/// `None` where it cannot say.
+/// `Σ` of the terms and its gradient as another trainer with the same parameters computes them, which is
+/// taken to be right; `None` where it cannot say.
 ///
 /// # Errors
 /// When it fails.

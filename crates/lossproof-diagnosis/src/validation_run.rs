@@ -16,8 +16,8 @@ pub(crate) struct ValidationRun {
     pub(crate) after: f64,
 }
 
-/// Runs a validation over a corpus of two batches, the second smaller; `None` where the subject has no validation or no
-/// token losses.
+/// Runs a validation over a corpus of two batches, the second smaller; `None` where the subject has no
+/// validation or no token losses.
 ///
 /// # Errors
 /// When the subject fails.

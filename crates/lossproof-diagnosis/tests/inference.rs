@@ -1,4 +1,5 @@
-//! From weights back to semantics: every loss spec is found from its own weights, and nothing that differs is.
+//! From weights back to semantics: every loss spec is found from its own weights, and nothing that differs
+//! is.
 
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
@@ -350,7 +351,8 @@ fn not_x_hence_not_y() {
     // A count that is declared is no mistake.
     assert_eq!(compare(before_shift, before_shift)[0], [""; 0]);
 
-    // With two ranks of two micro-batches it is one or the other that was averaged; with three ranks it is clear.
+    // With two ranks of two micro-batches it is one or the other that was averaged; with three ranks it is
+    // clear.
     let [violated, _, open] = compare(LossSpec::averaging_not_undone(), mean);
     assert_eq!((violated, open.contains(&"2.8")), (vec!["2.2", "5.2"], true));
     let batch = full(&[&[&[4, 2], &[6]], &[&[3], &[10]], &[&[5], &[5]]]);

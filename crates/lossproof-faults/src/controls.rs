@@ -119,8 +119,8 @@ impl Control {
         Self::all().find(|control| control.id == id)
     }
 
-    /// An honest subject in this variant. It has the capabilities of the honest one; what it needs of that is as with
-    /// [`Fault::inject`](crate::Fault::inject).
+    /// An honest subject in this variant. It has the capabilities of the honest one; what it needs of that is
+    /// as with [`Fault::inject`](crate::Fault::inject).
     #[must_use]
     pub fn inject(&self, honest: Box<dyn Subject>) -> Box<dyn Subject> {
         Box::new(Faulty::new(honest, self.trainer))
@@ -151,7 +151,8 @@ fn divided_at_the_end(
     Ok(replaced(pass, sum.scaled(factor)))
 }
 
-/// The pass with what the contributions of ranks and micro-batches are combined to. The mean of nothing is the honest pass's.
+/// The pass with what the contributions of ranks and micro-batches are combined to. The mean of nothing is
+/// the honest pass's.
 fn recombined(
     honest: &mut Honest,
     spec: &LossSpec,

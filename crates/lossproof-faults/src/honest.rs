@@ -54,7 +54,7 @@ impl PassResult {
         sum
     }
 
-    /// This pass, loss and gradient multiplied.
+    /// The pass with its loss and its gradient multiplied.
     pub(crate) fn scaled(mut self, factor: f64) -> Self {
         self.observation.loss *= factor;
         self.gradient.scale(factor);
@@ -73,8 +73,8 @@ impl Honest {
         self.subject.info().limits
     }
 
-    /// Loss and gradient under a loss spec. Wrong counts go through their token weights, so that no honest trainer has to
-    /// know them.
+    /// Loss and gradient under a loss spec. Wrong counts go through their token weights, so that no honest
+    /// trainer has to know them.
     pub(crate) fn pass(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<PassResult, SubjectError> {
         let counted = LossSpec { counting: Counting::Supervised, ..*spec };
         let miscounted = if counted == *spec { None } else { weights(spec, batch) };
@@ -128,11 +128,12 @@ impl Honest {
         Ok(Some(ranks))
     }
 
-    /// What the gradient of the embedding's rows has from the tokens' use as inputs, `upstream` holding the weight of every
-    /// prediction: by sequence, document and position, the row it belongs to and the gradient of the embedded input.
+    /// What the gradient of the embedding's rows has from the tokens' use as inputs, `upstream` holding the
+    /// weight of every prediction: by sequence, document and position, the row it belongs to and the gradient
+    /// of the embedded input.
     ///
-    /// The input of a position is its token's row plus its position's, so the two have the same gradient; and one document
-    /// alone has every position once.
+    /// The input of a position is its token's row plus its position's, so the two have the same gradient; and
+    /// one document alone has every position once.
     pub(crate) fn inputs(
         &mut self,
         spec: &LossSpec,

@@ -1,4 +1,5 @@
-//! Deliberate breaks: bugs that real trainers had, each re-created in one part of an otherwise honest trainer.
+//! Deliberate breaks: bugs that real trainers had, each re-created in one part of an otherwise honest
+//! trainer.
 //!
 //! ```no_run
 //! # fn honest() -> Box<dyn lossproof_subject::Subject> { unimplemented!() }
@@ -9,21 +10,24 @@
 //!
 //! # How to add a fault
 //!
-//! A trainer is a row of parts, functions that its data, its loss and its step go through: `TrainerParts` lists them in
-//! order. `TrainerParts::HONEST` has nothing wrong, and a fault is `HONEST` with one part replaced. So:
+//! A trainer is a row of parts, functions that its data, its loss and its step go through: `TrainerParts`
+//! lists them in order. `TrainerParts::HONEST` has nothing wrong, and a fault is `HONEST` with one part
+//! replaced. So:
 //!
-//! 1. Add the bug to the catalogue ([`lossproof_diagnosis::catalogue`]): an id in the words of the bug, its family, what is
-//!    wrong in one phrase, where it was seen, the clauses of `docs/SPEC.md` that it violates, and its remedy.
-//! 2. Find the part that is wrong in the bug, and with it the module: `data`, `loss`, `accumulation`, `backward`,
-//!    `operators`, `step`, `evaluation`. Add the id and the part to that module's `FAULTS`:
+//! 1. Add the bug to the catalogue ([`lossproof_diagnosis::catalogue`]): an id in the words of the bug, its
+//!    family, what is wrong in one phrase, where it was seen, the clauses of `docs/SPEC.md` that it violates,
+//!    and its remedy.
+//! 2. Find the part that is wrong in the bug, and with it the module: `data`, `loss`, `accumulation`,
+//!    `backward`, `operators`, `step`, `evaluation`. Add the id and the part to that module's `FAULTS`:
 //!    `fault("overflow-not-skipped", TrainerParts { skips: |_, _, _| false, ..HONEST })`.
-//! 3. What a part may ask of the honest trainer stands in `Honest`: a pass under another loss spec, the gradient of any
-//!    weighted sum of token losses, what each micro-batch contributes, and a memory that lasts until the next reset. What
-//!    is wrong in the middle of forward or backward replaces one of `Operators`, those of a small GPT-2 in `model`.
-//! 4. Add a hypothesis to `lossproof-diagnosis`, by which a diagnosis recognises the bug. It models what a trainer with the
-//!    bug computes and shares no code with the part that makes the mistake.
-//! 5. Run `cargo test -p lossproof-tests --test faults`. It fails until some law of a declared clause turns red under the
-//!    fault, and it shows which laws do.
+//! 3. What a part may ask of the honest trainer stands in `Honest`: a pass under another loss spec, the
+//!    gradient of any weighted sum of token losses, what each micro-batch contributes, and a memory that
+//!    lasts until the next reset. What is wrong in the middle of forward or backward replaces one of
+//!    `Operators`, those of a small GPT-2 in `model`.
+//! 4. Add a hypothesis to `lossproof-diagnosis`, by which a diagnosis recognises the bug. It models what a
+//!    trainer with the bug computes and shares no code with the part that makes the mistake.
+//! 5. Run `cargo test -p lossproof-tests --test faults`. It fails until some law of a declared clause turns
+//!    red under the fault, and it shows which laws do.
 
 mod accumulation;
 mod backward;
@@ -60,8 +64,8 @@ pub struct Fault {
     trainer: TrainerParts,
 }
 
-/// The fault that makes a trainer have the bug with this id. In a constant, an id that the catalogue does not have does not
-/// compile.
+/// The fault that makes a trainer have the bug with this id. In a constant, an id that the catalogue does not
+/// have does not compile.
 const fn fault(id: &str, trainer: TrainerParts) -> Fault {
     Fault { bug: Bug::recreated(id), trainer }
 }
@@ -92,17 +96,18 @@ impl Fault {
     /// An honest subject with this fault.
     ///
     /// It has the capabilities of the honest one. Some faults need of it that it weights token losses
-    /// ([`Subject::upstream_weights`]) or loads and reads parameters; where it cannot, computing fails with an error that
-    /// says so. Those in an operator compute forward and backward themselves, in f64 from the honest subject's parameters,
-    /// which must be those of one of [`lossproof_gpt2::Config`]'s. Gradients are held in f64 on the way: this is for small
-    /// models.
+    /// ([`Subject::upstream_weights`]) or loads and reads parameters; where it cannot, computing fails with
+    /// an error that says so. Those in an operator compute forward and backward themselves, in f64 from the
+    /// honest subject's parameters, which must be those of one of [`lossproof_gpt2::Config`]'s. Gradients are
+    /// held in f64 on the way: this is for small models.
     #[must_use]
     pub fn inject(&self, honest: Box<dyn Subject>) -> Box<dyn Subject> {
         Box::new(Faulty::new(honest, self.trainer))
     }
 }
 
-/// The trainer that faults are injected into, with none: every law must hold for it as for the honest subject itself.
+/// The trainer that faults are injected into, with none: every law must hold for it as for the honest subject
+/// itself.
 #[must_use]
 pub fn without_fault(honest: Box<dyn Subject>) -> Box<dyn Subject> {
     Box::new(Faulty::new(honest, TrainerParts::HONEST))

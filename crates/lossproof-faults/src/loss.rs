@@ -124,7 +124,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         "smoothing-over-other-classes",
         TrainerParts {
             spec: |spec, limits| {
-                // ε/(V − 1) for each other class and 1 − ε for the label: what ε·V/(V − 1) shared among all gives.
+                // ε/(V − 1) for each other class and 1 − ε for the label: what ε·V/(V − 1) shared among all
+                // gives.
                 let classes = limits.vocabulary as f64;
                 let label_smoothing = spec.label_smoothing * classes / (classes - 1.0);
                 LossSpec { label_smoothing, ..*spec }

@@ -153,7 +153,8 @@ fn unless_nothing(rows: &PaddedRows, key: usize, allowed: impl Fn(usize) -> bool
     allowed(key) || !(0..rows.width).any(allowed)
 }
 
-/// The variance's share of the gradient is divided by the deviation once too often: `1/(2σ²)` is `1/(2σ)` over σ.
+/// The variance's share of the gradient is divided by the deviation once too often: `1/(2σ²)` is `1/(2σ)`
+/// over σ.
 fn through_the_wrong_root(row: &Normed<'_>, gradient: &mut [f64], sums: &mut GainAndBias) {
     gain_and_bias(row, gradient, sums);
     let (mean, along) = means(row, gradient);
@@ -162,8 +163,8 @@ fn through_the_wrong_root(row: &Normed<'_>, gradient: &mut [f64], sums: &mut Gai
     }
 }
 
-/// Two losses of the same logits: the label's (with the z-loss), and the uniform part. The backward of the first leaves its
-/// gradient where the backward of the second expects the logits.
+/// Two losses of the same logits: the label's (with the z-loss), and the uniform part. The backward of the
+/// first leaves its gradient where the backward of the second expects the logits.
 fn into_the_logits(logits: &[f64], target: &Target) -> (f64, Vec<f64>) {
     let (loss, mut gradient) = cross_entropy(logits, target);
     let uniform = |factor: f64, gradient: &mut [f64], softmax: &[f64]| {

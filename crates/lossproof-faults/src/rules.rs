@@ -11,7 +11,7 @@ pub(crate) struct TensorUpdate<'a> {
     pub(crate) step: u32,
     /// Steps that were skipped before it.
     pub(crate) skipped: u32,
-    /// Of the tensor.
+    /// Shape of the tensor.
     pub(crate) shape: &'a [usize],
 }
 

@@ -25,7 +25,7 @@ impl NamedTensors {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The same, to be changed.
+    /// The values of one tensor, to be changed; none where the model has no such tensor.
     pub(crate) fn of_mut(&mut self, name: &str) -> &mut [f64] {
         self.0.get_mut(name).map_or(&mut [], Vec::as_mut_slice)
     }
@@ -55,6 +55,7 @@ impl NamedTensors {
         }
     }
 
+    /// Multiplies all values.
     pub(crate) fn scale(&mut self, factor: f64) {
         self.values_mut().for_each(|value| *value *= factor);
     }

@@ -75,7 +75,7 @@ pub(crate) struct StepWindow<'a> {
 pub(crate) struct Clipped {
     /// Norm before clipping.
     pub(crate) grad_norm: f64,
-    /// The same of each parameter, in their order.
+    /// Norm of each parameter's gradient before clipping, in the order of the parameters.
     pub(crate) tensor_norms: Vec<f64>,
     /// What the gradient was multiplied with.
     pub(crate) factor: f64,

@@ -76,10 +76,11 @@ fn number(answer: &mut Answer, kind: usize, change: impl Fn(f64) -> f64) {
     let count = |tokens: &mut usize| *tokens += 1;
     match (answer, kind) {
         (Answer::Gradient(observation, _), 0) => observation.loss = change(observation.loss),
-        (Answer::Gradient(Observation { token_losses: Some(losses), .. }, _), 1) => all(losses),
+        (Answer::Gradient(Observation { token_losses: Some(losses), .. }, _) | Answer::Losses(losses), 1) => {
+            all(losses);
+        }
         (Answer::Gradient(Observation { supervised_tokens: Some(tokens), .. }, _), 7) => count(tokens),
         (Answer::Weighted(loss, _), 0) => *loss = change(*loss),
-        (Answer::Losses(losses), 1) => all(losses),
         (Answer::Stepped(report), kind) => match kind {
             0 => report.observation.loss = change(report.observation.loss),
             1 => report.observation.token_losses.iter_mut().for_each(all),

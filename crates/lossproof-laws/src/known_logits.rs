@@ -4,11 +4,12 @@ use crate::names::{BIAS, EMBEDDING, GAIN, head_of_its_own};
 use lossproof_spec::CompensatedSum;
 use lossproof_subject::{Tensor, TensorSet, TensorValues};
 
-/// The logits of a GPT-2 whose final gain is zero: every hidden state is the final bias b then, so at every position the
-/// logits are `z = E·b`, the embedding E being the head.
+/// The logits of a GPT-2 whose final gain is zero: every hidden state is the final bias b then, so at every
+/// position the logits are `z = E·b`, the embedding E being the head.
 ///
-/// Nothing gets through a gain of zero, so of all parameters only E, b and the gain itself have a gradient: with `∂L/∂z`
-/// summed over positions that of E is `∂L/∂z ⊗ b`, and that of b is `Eᵀ·∂L/∂z`. No subject has to expose its logits for that.
+/// Nothing gets through a gain of zero, so of all parameters only E, b and the gain itself have a gradient:
+/// with `∂L/∂z` summed over positions that of E is `∂L/∂z ⊗ b`, and that of b is `Eᵀ·∂L/∂z`. No subject has
+/// to expose its logits for that.
 #[derive(Clone, Debug)]
 pub struct KnownLogits {
     bias: Vec<f64>,
@@ -27,8 +28,8 @@ pub struct KnownGradient {
 }
 
 impl KnownLogits {
-    /// Replaces the final gain of `parameters` by zero and their final bias by this one. `None` where they are not those of a
-    /// GPT-2 whose head is the embedding, or the bias has another width.
+    /// Replaces the final gain of `parameters` by zero and their final bias by this one. `None` where they
+    /// are not those of a GPT-2 whose head is the embedding, or the bias has another width.
     pub fn impose(parameters: &mut TensorSet, bias: Vec<f64>) -> Option<Self> {
         // A head of its own has logits of its own.
         if head_of_its_own(parameters.keys()) {

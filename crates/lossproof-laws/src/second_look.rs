@@ -71,14 +71,16 @@ impl Trial<'_> {
         });
         let of_half = self.gradient(&sum, &chosen).ok()?;
         let bound = self.gradient_bound(&origin.batch);
+        let with_keys = |norms: &[f64]| -> Vec<f64> {
+            let own = blocks.iter().zip(norms);
+            own.map(|(block, &own)| own.max(of_keys(block, blocks, norms))).collect()
+        };
+        let (norms, unweighed) = (with_keys(&norms), with_keys(&unweighed));
         let adds_up = blocks.iter().enumerate().all(|(index, block)| {
             whole.is(&of.gradient, block, bound * norms[index])
                 && half.is(&of_half.gradient, block, bound * unweighed[index])
         });
-        if !adds_up {
-            return None;
-        }
-        Some(blocks.iter().zip(&norms).map(|(block, &own)| own.max(of_keys(block, blocks, &norms))).collect())
+        adds_up.then_some(norms)
     }
 }
 

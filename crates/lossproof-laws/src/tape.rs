@@ -70,9 +70,9 @@ impl Tape {
 
     /// The block of this name among the tensors of an answer.
     pub(crate) fn block(&self, answer: usize, name: &str) -> Option<Block> {
-        let batch = match &self.answers[answer].0 {
-            Question::Accumulate(_, batch) | Question::Backward(_, batch, _) => batch,
-            _ => return None,
+        let (Question::Accumulate(_, batch) | Question::Backward(_, batch, _)) = &self.answers[answer].0
+        else {
+            return None;
         };
         let blocks = blocks::Blocks::new(batch, &self.parameters);
         blocks.all().iter().find(|block| blocks::name(block) == name).cloned()
@@ -144,7 +144,7 @@ impl<'a> Recorder<'a> {
         match &answer {
             Ok(value) => self.tape.answers.push((question, put(value))),
             Err(SubjectError::EmptyGroup(empty)) => {
-                self.tape.answers.push((question, Answer::Empty(empty.clone())));
+                self.tape.answers.push((question, Answer::Empty(*empty)));
             }
             // The case ends here, and with it the tape.
             Err(_) => {}

@@ -188,7 +188,7 @@ pub const CLAUSES: &[Clause] = &[
     must(
         "4.7",
         "reported-loss",
-        "The loss a trainer reports for a step MUST be the one whose gradient it takes.",
+        "The loss a trainer reports for a step MUST be the one whose gradient it takes, or the one of the log policy that it declares.",
     ),
     must(
         "5.1",

@@ -128,7 +128,7 @@ impl Conformance {
             return ExitCode::SUCCESS;
         }
         let names: Vec<&str> = self.subjects.iter().map(|(name, ..)| name.as_str()).collect();
-        let mut green = outcomes.tell(&names);
+        let mut green = outcomes.tell(&names, whole);
         if whole && let Some(expectations) = &expectations {
             for error in expectations.untested(&names) {
                 eprintln!("error: {error}");

@@ -31,8 +31,9 @@ impl Outcomes {
         self.ruled_out.lock().unwrap_or_else(PoisonError::into_inner).push((subject.to_owned(), report));
     }
 
-    /// Prints what is certified of each subject that a law ran on. Whether every one of them is green.
-    pub(crate) fn tell(&self, subjects: &[&str]) -> bool {
+    /// Prints what is certified of each subject that a law ran on, or of all where the run is whole. Whether every one of them is
+    /// green.
+    pub(crate) fn tell(&self, subjects: &[&str], whole: bool) -> bool {
         let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
         let ruled_out = self.ruled_out.lock().unwrap_or_else(PoisonError::into_inner);
         let mut green = true;
@@ -40,23 +41,18 @@ impl Outcomes {
             let own: Vec<&Decided> = decided.iter().filter(|decided| decided.subject == *subject).collect();
             let none: Vec<&Report> =
                 ruled_out.iter().filter(|(of, _)| of == subject).map(|(_, report)| report).collect();
-            if own.is_empty() && none.is_empty() {
+            if own.is_empty() && !whole {
                 continue;
             }
             let ran = own.iter().map(|decided| (&decided.report, decided.verdict));
             let summary =
                 Summary::new(subject, ran.chain(none.iter().map(|report| (*report, report.verdict))));
             eprintln!("{summary}");
-            // Where no law of this subject was selected there is nothing to be green.
-            if !own.is_empty() && !summary.is_green() {
+            if !summary.is_green() {
                 green = false;
-                if summary.passed() == 0 {
-                    eprintln!("error: nothing passed for {subject}, so nothing is certified");
-                }
             }
-            if own.is_empty() && decided.is_empty() {
-                eprintln!("error: no law could be tried on {subject}: its card rules out what each needs");
-                green = false;
+            if summary.passed() == 0 {
+                eprintln!("error: nothing passed for {subject}, so nothing is certified");
             }
         }
         green

@@ -17,7 +17,8 @@ pub(super) struct Sound {
     pub(super) batches: usize,
     /// The largest error of any comparison, as a share of its bound.
     pub(super) closest: f64,
-    /// Laws that compared nothing, or could not have told a violation of everything they compared: few batches leave some.
+    /// Laws that compared nothing, or could not have told a violation of everything they compared: few
+    /// batches leave some.
     pub(super) unchecked: usize,
     /// False alarms.
     pub(super) alarms: Vec<String>,

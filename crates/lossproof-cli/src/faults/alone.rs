@@ -16,7 +16,8 @@ use rand_chacha::ChaCha8Rng;
 pub(super) struct Alone {
     /// Gradient and finite differences of the reported loss disagree, on a plain batch or a ragged one.
     pub(super) gradient_check: bool,
-    /// Loss or gradient differ from libtorch's on a plain batch: equal lengths, nothing masked, one micro-batch, the mean.
+    /// Loss or gradient differ from libtorch's on a plain batch: equal lengths, nothing masked, one
+    /// micro-batch, the mean.
     pub(super) plain_libtorch: bool,
     /// They differ on a ragged batch, under any reduction.
     pub(super) ragged_libtorch: bool,
@@ -27,7 +28,8 @@ pub(super) struct Alone {
 /// Steps of the trace: what a smoke test trains.
 const STEPS: usize = 20;
 
-/// What the gradients of two f64 implementations may differ by: far above their rounding, far below any bug's effect.
+/// What the gradients of two f64 implementations may differ by: far above their rounding, far below any bug's
+/// effect.
 const APART: f64 = 1e-9;
 
 /// The batches, and what libtorch and an honest trainer make of them.
@@ -110,7 +112,8 @@ impl Baselines {
         Ok(Alone { gradient_check, plain_libtorch, ragged_libtorch, trace })
     }
 
-    /// Whether the gradient is not that of the loss that is reported, along a random direction of each parameter.
+    /// Whether the gradient is not that of the loss that is reported, along a random direction of each
+    /// parameter.
     fn disagrees(&self, subject: &mut dyn Subject, batch: &GlobalBatch) -> Result<bool, SubjectError> {
         let spec = LossSpec::token_mean();
         let (_, gradient) = accumulate(subject, &spec, batch)?;
@@ -166,7 +169,8 @@ impl Baselines {
     }
 }
 
-/// Whether a loss and its gradient are those of another trainer, each tensor to a share of the whole gradient.
+/// Whether a loss and its gradient are those of another trainer, each tensor to a share of the whole
+/// gradient.
 fn alike((loss, gradient): &(f64, TensorSet), (due_loss, due): &(f64, TensorSet)) -> bool {
     let total = norm(due.values().flat_map(Tensor::to_f64).collect::<Vec<_>>().iter());
     let close = |(name, tensor): (&String, &Tensor)| {

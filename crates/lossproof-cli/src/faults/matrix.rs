@@ -22,7 +22,8 @@ pub(super) struct Kill {
 /// What became of a fault.
 pub(super) struct FaultResult {
     pub(super) fault: &'static Fault,
-    /// The laws that fail under it, those of the clauses that it violates first; one where the search ends with the first.
+    /// The laws that fail under it, those of the clauses that it violates first; one where the search ends
+    /// with the first.
     pub(super) kills: Vec<Kill>,
     /// Seconds until the first.
     pub(super) seconds: f64,

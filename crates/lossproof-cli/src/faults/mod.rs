@@ -1,4 +1,5 @@
-//! `lossproof faults`: every known bug, injected into the reference trainer, and what of the suite finds and names it.
+//! `lossproof faults`: every known bug, injected into the reference trainer, and what of the suite finds and
+//! names it.
 
 mod alarms;
 mod alone;
@@ -19,11 +20,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Inject every known bug into the reference trainer and show which law kills it, what it is diagnosed as, and what a gradient
-/// check, a comparison with libtorch or a loss trace alone would have seen.
+/// Inject every known bug into the reference trainer and show which law kills it, what it is diagnosed as,
+/// and what a gradient check, a comparison with libtorch or a loss trace alone would have seen.
 ///
-/// Ends with 0 when every fault is killed, all are named within the first three and nine of ten first, with 1 otherwise. With
-/// `--alarms`, 1 means a false alarm.
+/// Ends with 0 when every fault is killed, all are named within the first three and nine of ten first, with 1
+/// otherwise. With `--alarms`, 1 means a false alarm.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only this fault, by its id; with what the diagnosis says. Can be given more than once.
@@ -38,8 +39,8 @@ pub(crate) struct Args {
     /// Fixes every random choice.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Instead of faults, hold trainers without one (the controls, the reference, libtorch) to every law on this many random
-    /// batches in total, or a few more: as many for each trainer and law.
+    /// Instead of faults, hold trainers without one (the controls, the reference, libtorch) to every law on
+    /// this many random batches in total, or a few more: as many for each trainer and law.
     #[arg(long, value_name = "N", conflicts_with_all = ["fault", "full"])]
     alarms: Option<u32>,
     /// Also write the report as JSON to this file.

@@ -43,7 +43,7 @@ fn killed_by(row: &FaultResult) -> String {
     row.kills.first().map_or_else(|| "NOTHING".to_owned(), |kill| kill.law.id().to_owned())
 }
 
-struct Totals {
+struct MatrixTotals {
     faults: usize,
     killed: usize,
     first: usize,
@@ -55,9 +55,9 @@ fn seen(alone: &Alone) -> [bool; 4] {
     [alone.gradient_check, alone.plain_libtorch, alone.ragged_libtorch, alone.trace]
 }
 
-fn totals(rows: &[FaultResult]) -> Totals {
+fn totals(rows: &[FaultResult]) -> MatrixTotals {
     let count = |what: &dyn Fn(&FaultResult) -> bool| rows.iter().filter(|row| what(row)).count();
-    Totals {
+    MatrixTotals {
         faults: rows.len(),
         killed: count(&FaultResult::is_killed),
         first: count(&|row| row.place() == Some(0)),
@@ -103,7 +103,7 @@ pub(super) fn text(rows: &[FaultResult], plan: &ProbePlan, full: bool, told: boo
     text
 }
 
-fn summary(totals: &Totals) -> String {
+fn summary(totals: &MatrixTotals) -> String {
     let [fd, plain, ragged, trace] = totals.alone;
     let share = |count: usize| format!("{count} of {}", totals.faults);
     format!(
@@ -114,6 +114,10 @@ fn summary(totals: &Totals) -> String {
         100.0 * totals.first as f64 / totals.faults.max(1) as f64,
         share(totals.within_three),
     )
+}
+
+fn seen_in(bug: &Bug) -> &'static str {
+    bug.source.unwrap_or("no shipped instance known")
 }
 
 /// The tables of docs/bugs.md, without anything that differs from one run to the next.
@@ -130,7 +134,7 @@ pub(super) fn markdown(rows: &[FaultResult], plan: &ProbePlan) -> String {
             "| `{}` | {} | {} | {} | `{}` | {} | {} | {marks} |",
             bug.id,
             bug.what,
-            bug.source.unwrap_or("no shipped instance known"),
+            seen_in(bug),
             bug.clauses.join(", "),
             killed_by(row),
             row.kills.len(),
@@ -138,9 +142,9 @@ pub(super) fn markdown(rows: &[FaultResult], plan: &ProbePlan) -> String {
         );
     }
     let _ = write!(text, "\n```text\n{}\n{LEGEND}\n{plan}\n```\n", summary(&totals(rows)));
-    text += "\nBugs of the catalogue that are not re-created:\n\n";
+    text += "\nBugs of the catalogue that are not re-created:\n\n| bug | what is wrong | seen in | why not |\n|---|---|---|---|\n";
     for (bug, why) in Bug::all().filter_map(|bug| Some((bug, bug.omitted?))) {
-        let _ = writeln!(text, "- `{}` ({}): {}", bug.id, bug.what, why);
+        let _ = writeln!(text, "| `{}` | {} | {} | {why} |", bug.id, bug.what, seen_in(bug));
     }
     text.push('\n');
     text

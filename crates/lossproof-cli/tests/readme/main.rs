@@ -7,9 +7,10 @@ mod pages;
 mod shown;
 
 use commands::arguments_of_lossproof;
+use lossproof_laws::expectations::{Expectations, FILE};
 use lossproof_spec::CLAUSES;
-use pages::{Page, pages, root};
-use std::{collections::BTreeMap, process::Command};
+use pages::{Block, Page, pages, root};
+use std::{collections::BTreeMap, fs, process::Command};
 
 /// What marks name that this test keeps true.
 const HERE: &str = "crates/lossproof-cli/tests/readme";
@@ -39,7 +40,8 @@ fn every_block_is_what_its_command_prints() {
     let mut wrong = Vec::new();
     let mut compared = 0;
     for page in pages() {
-        for block in page.blocks().iter().filter(|block| block.mark.is_some_and(|mark| mark.keeper == HERE)) {
+        let marked = |block: &&Block<'_>| block.mark.is_some_and(|mark| mark.keeper == HERE);
+        for block in page.blocks().iter().filter(marked).filter(|block| block.language == "text") {
             let place = format!("{}:{}", page.path, block.line);
             let (command, lines) = block.lines.split_first().expect("a command in the first line");
             let command = command.strip_prefix("$ ").unwrap_or_else(|| panic!("{place}: no `$ ` in front"));
@@ -77,6 +79,27 @@ fn links_lead_to_files() {
             assert!(page.folder().join(link).exists(), "{}: there is no {link}", page.path);
         }
     }
+}
+
+#[test]
+fn the_expectations_on_the_page_can_be_read() {
+    let page = page("docs/laws.md");
+    let blocks = page.blocks();
+    let block = blocks.iter().find(|block| block.mark.is_some_and(|mark| mark.name == "expectations"));
+    let lines = &block.expect("the file").lines;
+    let case =
+        lines.iter().find_map(|line| line.strip_prefix("case = \"")?.strip_suffix('"')).expect("a case");
+
+    let package = tempfile::tempdir().expect("a folder");
+    let copy = package.path().join(case);
+    fs::create_dir_all(copy.parent().expect("a folder")).expect("folders");
+    fs::copy(root().join(case), copy).expect("the case");
+    let path = package.path().join(FILE);
+    fs::write(&path, lines.join("\n")).expect("the file");
+    let expectations = Expectations::read(&path).expect("what is expected").expect("the file");
+    let trainer = expectations.of("my trainer").expect("the trainer");
+    assert!(trainer.pins("duplication") && trainer.pins("order-invariance") && !trainer.pins("loss-scaling"));
+    assert!(trainer.declared("loss-scaling").is_some());
 }
 
 /// The first three cells of the table of findings in a page: number, package and defect.

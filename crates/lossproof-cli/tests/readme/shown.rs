@@ -36,8 +36,9 @@ impl Word<'_> {
     }
 }
 
-/// A number in scientific notation.
+/// A number in scientific notation, at the end of a clause, too.
 fn scientific(word: &str) -> Option<f64> {
+    let word = word.trim_end_matches([',', ';', '.']);
     let number = word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('e');
     if number { word.parse().ok() } else { None }
 }
@@ -130,6 +131,7 @@ gpt2-nano, 35 744 parameters
   libtorch   ∇                 6.2e-12   1.0e-9  plateau    1.0e-9  pass
 took 3.5 s, peak memory 0.15 GiB
 5 passed; 1280 cases in 3.0 s, 420 per second
+certified: 5 laws hold to a relative error of 3.7e-14, without an anchor
 ";
 
     fn shown(changes: &[(&str, &str)]) -> Result<(), String> {
@@ -150,6 +152,7 @@ took 3.5 s, peak memory 0.15 GiB
             ("      0  4.6e-14", "1.1e-15  4.6e-14"),
             ("6.2e-12", "2.0e-12"),
             ("1.3e-13", "1.2e-13"),
+            ("3.7e-14,", "2.9e-14,"),
         ] {
             assert_eq!(shown(&[change]), Ok(()), "{change:?}");
         }
@@ -164,6 +167,7 @@ took 3.5 s, peak memory 0.15 GiB
             ("6.2e-12", "7.2e-11"),
             ("1.0e-9  plateau", "1.0e-6  plateau"),
             ("1.3e-13", "2.3e-12"),
+            ("3.7e-14,", "3.7e-12,"),
             ("5 passed", "6 passed"),
             ("1280 cases", "128 cases"),
             ("pass\nt", "fail\nt"),

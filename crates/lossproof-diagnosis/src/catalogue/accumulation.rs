@@ -9,8 +9,8 @@ pub(super) const BUGS: &[Bug] = &[
         family: Family::Accumulation,
         what: "each micro-batch is averaged over its own tokens, and the averages are averaged",
         source: Some(
-            "huggingface/transformers#34191 (merged fix), unslothai/unsloth#1134 (merged; only its title was \
-             read), meta-pytorch/torchtune#1875 (merged), huggingface/trl#2175 (original report), \
+            "huggingface/transformers#34191 (merged fix), unslothai/unsloth#1134 (merged; only its title \
+             was read), meta-pytorch/torchtune#1875 (merged), huggingface/trl#2175 (original report), \
              allenai/open-instruct#1736 (closed, for #1728)",
         ),
         clauses: &["2.2", "4.1"],
@@ -58,8 +58,8 @@ pub(super) const BUGS: &[Bug] = &[
         family: Family::Accumulation,
         what: "the mean over tokens is hard-wired, whatever reduction was asked for",
         source: Some(
-            "OpenNMT/OpenNMT-py#526 (merged); beside it NVIDIA-NeMo/Speech#8343 (a dispute whether to divide \
-             by samples or tokens) and huggingface/trl#3138 (three normalisers compared)",
+            "OpenNMT/OpenNMT-py#526 (merged); beside it NVIDIA-NeMo/Speech#8343 (a dispute whether to \
+             divide by samples or tokens) and huggingface/trl#3138 (three normalisers compared)",
         ),
         clauses: &["2.1", "2.3", "2.4", "2.10"],
         remedy: "pass the reduction that was asked for to every path",
@@ -89,8 +89,8 @@ pub(super) const BUGS: &[Bug] = &[
         what: "each rank divides by its own tokens, and gradients are averaged over ranks",
         source: Some(
             "pytorch/torchtitan#2206 (merged), huggingface/transformers#34242 (closed), \
-             PrimeIntellect-ai/prime-rl#2562 (merged), NVIDIA/Megatron-LM#7452 (open, reported with the help \
-             of an AI: a prediction head gives 14/3 where the global value is 4)",
+             PrimeIntellect-ai/prime-rl#2562 (merged), NVIDIA/Megatron-LM#7452 (open, reported with the \
+             help of an AI: a prediction head gives 14/3 where the global value is 4)",
         ),
         clauses: &["2.2", "5.2"],
         remedy: "all-reduce the number of tokens before dividing",
@@ -101,9 +101,9 @@ pub(super) const BUGS: &[Bug] = &[
         family: Family::Accumulation,
         what: "the tokens of all ranks are counted, and the all-reduce averages over ranks nevertheless",
         source: Some(
-            "meta-pytorch/torchtune#2172 (merged), #2687 @137eec3d0 (degree of data parallelism for the world \
-             size; diff read), NVIDIA-NeMo/Automodel#3830 (sequence classification, status not seen; factors \
-             of 8, 4 and 1 in a table), NVIDIA/Megatron-LM#906 and @3bdcbbbe5d (factor of context \
+            "meta-pytorch/torchtune#2172 (merged), #2687 @137eec3d0 (degree of data parallelism for the \
+             world size; diff read), NVIDIA-NeMo/Automodel#3830 (sequence classification, status not seen; \
+             factors of 8, 4 and 1 in a table), NVIDIA/Megatron-LM#906 and @3bdcbbbe5d (factor of context \
              parallelism; diff read)",
         ),
         clauses: &["2.2", "5.1", "5.5"],
@@ -148,8 +148,8 @@ pub(super) const BUGS: &[Bug] = &[
         what: "a window that is shorter than usual is divided by the usual number of micro-batches",
         source: Some(
             "huggingface/transformers#38872 (closed, for #38837; logs show the loss fall from 0.998 to \
-             0.499), Lightning-AI/pytorch-lightning#19987 (open), modelscope/ms-swift#10084 (merged; its test \
-             compares with the batch in one piece)",
+             0.499), Lightning-AI/pytorch-lightning#19987 (open), modelscope/ms-swift#10084 (merged; its \
+             test compares with the batch in one piece)",
         ),
         clauses: &["4.4"],
         remedy: "divide by the micro-batches that the window has",
@@ -218,8 +218,8 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         id: "zero-grad-sparse-rows",
         family: Family::Accumulation,
-        what: "only what is written again is cleared: an element without a gradient keeps that of the window \
-               before",
+        what: "only what is written again is cleared: an element without a gradient keeps that of the \
+               window before",
         source: Some("paiml/entrenar#257 (Rust; merged), karpathy/llm.c#548 @54ec686"),
         clauses: &["4.5"],
         remedy: "clear the whole gradient before each window",

@@ -9,8 +9,8 @@ pub(super) const BUGS: &[Bug] = &[
         what: "the layer norm's kernel stores its gradient where others add, and keeps that of the last \
                micro-batch",
         source: Some(
-            "karpathy/llm.c#408 @dd8c9f5 (gain of the layer norm; diff read), huggingface/candle#3507 (open; \
-             upsampling overwrites), paiml/entrenar#257 (an accumulator that is not initialised), \
+            "karpathy/llm.c#408 @dd8c9f5 (gain of the layer norm; diff read), huggingface/candle#3507 \
+             (open; upsampling overwrites), paiml/entrenar#257 (an accumulator that is not initialised), \
              karpathy/llm.c#548 @54ec686 (gradients left from before the first step)",
         ),
         clauses: &["2.1", "2.2", "4.1", "4.2"],
@@ -56,8 +56,8 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         id: "param-init-not-leaf",
         family: Family::Backward,
-        what: "initialisation leaves the position embedding as the result of an operation, and nobody trains \
-               it",
+        what: "initialisation leaves the position embedding as the result of an operation, and nobody \
+               trains it",
         source: Some("tracel-ai/burn#5235 @5694fef2b (Rust, an example; diff read)"),
         clauses: &["6.9", "6.10"],
         remedy: "make the parameter a leaf again after editing it: detach and require its gradient",
@@ -77,8 +77,8 @@ pub(super) const BUGS: &[Bug] = &[
         family: Family::Backward,
         what: "the backward of a square projection scatters along the other axis: its gradient is transposed",
         source: Some(
-            "tracel-ai/burn#3555 @89cebcf42 (Rust; diff read); alike #2777 @e7aed0d10 (repeat_dim summed the \
-             whole axis; diff read)",
+            "tracel-ai/burn#3555 @89cebcf42 (Rust; diff read); alike #2777 @e7aed0d10 (repeat_dim summed \
+             the whole axis; diff read)",
         ),
         clauses: &["6.10"],
         remedy: "keep the axis of the forward for the backward",
@@ -118,8 +118,8 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         id: "softmax-backward-diagonal-only",
         family: Family::Backward,
-        what: "the backward of attention's softmax is y·(1 − y)·g, as if its elements did not depend on each \
-               other",
+        what: "the backward of attention's softmax is y·(1 − y)·g, as if its elements did not depend on \
+               each other",
         source: None,
         clauses: &["6.10"],
         remedy: "dx = y·(g − Σ g·y), as in huggingface/candle#3724",
@@ -181,8 +181,8 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         id: "gqa-kv-grad-not-summed",
         family: Family::Backward,
-        what: "query heads share keys and values, and the backward pass does not add the gradients of a group \
-               of them",
+        what: "query heads share keys and values, and the backward pass does not add the gradients of a \
+               group of them",
         source: Some(
             "marin-community/levanter#449 (merged; there it ended in an error), \
              fla-org/flash-linear-attention#384 (review by a bot: it is silent)",
@@ -202,7 +202,8 @@ pub(super) const BUGS: &[Bug] = &[
         clauses: &[],
         remedy: "divide what is kept by 1 − p",
         omitted: Some(
-            "it needs training and evaluation as modes of a model with dropout, which no clause speaks of yet",
+            "it needs training and evaluation as modes of a model with dropout, which no clause speaks of \
+             yet",
         ),
     },
 ];

@@ -69,8 +69,8 @@ pub(super) const BUGS: &[Bug] = &[
         what: "the head ends in a softmax, and the loss takes its probabilities for logits",
         source: Some(
             "tflearn/tflearn#562 (merged), ariecattan/SciCo#2 (in validation alone; fixed), \
-             ooples/AiDotNet#1187 and #1191 (a language model that stops learning; it also reports 1/V of the \
-             loss)",
+             ooples/AiDotNet#1187 and #1191 (a language model that stops learning; it also reports 1/V of \
+             the loss)",
         ),
         clauses: &["1.2", "1.5"],
         remedy: "hand raw logits to the loss",
@@ -105,8 +105,8 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         id: "logits-flag-ignored",
         family: Family::CrossEntropy,
-        what: "inputs declared to be probabilities are taken for logits: their logarithm is that of a softmax \
-               of them",
+        what: "inputs declared to be probabilities are taken for logits: their logarithm is that of a \
+               softmax of them",
         source: Some("tracel-ai/burn#4829 @a8ab5b3b3 (Rust; diff read, whose test has 1.3542 for 0.8817)"),
         clauses: &[],
         remedy: "take the logarithm of what is declared to be a probability, and a log-softmax of logits \

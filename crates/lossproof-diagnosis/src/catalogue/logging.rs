@@ -9,8 +9,8 @@ pub(super) const BUGS: &[Bug] = &[
         what: "the loss that is logged is the mean of the micro-batches' means, whatever is trained on",
         source: Some(
             "allenai/allennlp#4706 (merged), Lightning-AI/pytorch-lightning#2569 (fixed), \
-             huggingface/transformers#35204 (too large), BottleCapAI/NoCap-Test#2 (merged; about 32 times too \
-             small)",
+             huggingface/transformers#35204 (too large), BottleCapAI/NoCap-Test#2 (merged; about 32 times \
+             too small)",
         ),
         clauses: &["4.7"],
         remedy: "report the window's sum of token losses over its tokens",
@@ -30,8 +30,8 @@ pub(super) const BUGS: &[Bug] = &[
         family: Family::Logging,
         what: "perplexity weights the mean of each batch by its sequences, not by its tokens",
         source: Some(
-            "keras-team/keras-hub#2958 (merged); alike facebookresearch/ParlAI#623 (merged; a table of how it \
-             drifts with the batch size) and apache/mxnet#5905 (merged)",
+            "keras-team/keras-hub#2958 (merged); alike facebookresearch/ParlAI#623 (merged; a table of how \
+             it drifts with the batch size) and apache/mxnet#5905 (merged)",
         ),
         clauses: &["8.1", "8.4", "8.6"],
         remedy: "exponentiate the sum of all token losses over their number",
@@ -74,8 +74,8 @@ pub(super) const BUGS: &[Bug] = &[
         family: Family::Logging,
         what: "training adds its loss to a buffer that the validation has added to and not cleared",
         source: Some(
-            "karpathy/llm.c@d2f06ae after @8b36c2f (both diffs read); alike NVIDIA/Megatron-LM#6237 (counted \
-             twice after resuming)",
+            "karpathy/llm.c@d2f06ae after @8b36c2f (both diffs read); alike NVIDIA/Megatron-LM#6237 \
+             (counted twice after resuming)",
         ),
         clauses: &["8.5"],
         remedy: "give every measurement an accumulator of its own, or clear it when the phase changes",
@@ -87,20 +87,21 @@ pub(super) const BUGS: &[Bug] = &[
         what: "evaluation leaves the model in its mode, or runs in that of training with dropout on",
         source: Some(
             "NVIDIA/Megatron-LM#411 (merged; a dropout rate stuck at 0), huggingface/lerobot#3668 (closed), \
-             ipolharvard/ethos-ares#20 (confirmed: dropout in evaluation), huggingface/transformers#33844 (as \
-             told by OrderLab/TrainCheck)",
+             ipolharvard/ethos-ares#20 (confirmed: dropout in evaluation), huggingface/transformers#33844 \
+             (as told by OrderLab/TrainCheck)",
         ),
         clauses: &[],
         remedy: "set the mode for an evaluation and restore what it was",
         omitted: Some(
-            "it needs training and evaluation as modes of a model with dropout, which no clause speaks of yet",
+            "it needs training and evaluation as modes of a model with dropout, which no clause speaks of \
+             yet",
         ),
     },
     Bug {
         id: "ppl-stride-window",
         family: Family::Logging,
-        what: "a sliding window skips the tokens at its edges, or the means of windows of unequal length are \
-               averaged",
+        what: "a sliding window skips the tokens at its edges, or the means of windows of unequal length \
+               are averaged",
         source: Some("huggingface/transformers#30975 (closed), #34138 (open), #29028 (open)"),
         clauses: &[],
         remedy: "score each target once, and divide the sum of all losses by their number",
@@ -109,8 +110,8 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         id: "bpb-numerator-denominator-mismatch",
         family: Family::Logging,
-        what: "bits per byte adds up losses of special tokens whose bytes are not counted, or counts bytes of \
-               a lossy decoding",
+        what: "bits per byte adds up losses of special tokens whose bytes are not counted, or counts bytes \
+               of a lossy decoding",
         source: Some(
             "thinking-machines-lab/tinker-cookbook#824 (merged), karpathy/nanochat#693 (closed), \
              openai/parameter-golf#1719 (open; about 17 % too large)",

@@ -17,8 +17,8 @@ pub(super) const BUGS: &[Bug] = &[
         family: Family::Masking,
         what: "labels are the input tokens without masking, so padding is seen and trained on",
         source: Some(
-            "open-jarvis/OpenJarvis#521 (merged; nine of ten terms were padding), voidism/DiffCSE#25 (padding \
-             enters sum and count)",
+            "open-jarvis/OpenJarvis#521 (merged; nine of ten terms were padding), voidism/DiffCSE#25 \
+             (padding enters sum and count)",
         ),
         clauses: &["3.2", "3.6"],
         remedy: "set the label to the ignore index wherever the attention mask is 0",
@@ -95,8 +95,8 @@ pub(super) const BUGS: &[Bug] = &[
                way round",
         source: None,
         clauses: &["2.13"],
-        remedy: "count groups as declared: empty ones stay in the denominator under `zero-counted`, and leave \
-                 it under `zero-skipped`",
+        remedy: "count groups as declared: empty ones stay in the denominator under `zero-counted`, and \
+                 leave it under `zero-skipped`",
         omitted: None,
     },
     Bug {
@@ -114,8 +114,8 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         id: "class-weight-wrong-gather",
         family: Family::Masking,
-        what: "class weights are applied with the first class's weight for every token, and nobody divides by \
-               their sum",
+        what: "class weights are applied with the first class's weight for every token, and nobody divides \
+               by their sum",
         source: Some("tracel-ai/burn#772 @a20a1a8ce (Rust; binary cross-entropy; diff read)"),
         clauses: &[],
         remedy: "multiply each token loss by the weight of its own target, and divide by the sum of these \

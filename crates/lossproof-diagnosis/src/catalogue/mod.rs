@@ -1,8 +1,8 @@
 //! The catalogue of bugs: what each is, where it was seen, which clauses it violates, and what mends it.
 //!
-//! It is the only list of them. `lossproof-faults` re-creates its bugs in an otherwise honest trainer, the hypotheses of
-//! this crate are what a diagnosis recognises them by, and the `faults` command writes it into `docs/bugs.md`; all three go
-//! by a bug's id.
+//! It is the only list of them. `lossproof-faults` re-creates its bugs in an otherwise honest trainer, the
+//! hypotheses of this crate are what a diagnosis recognises them by, and the `faults` command writes it into
+//! `docs/bugs.md`; all three go by a bug's id.
 
 mod accumulation;
 mod alignment;
@@ -24,8 +24,8 @@ pub struct Bug {
     pub family: Family,
     /// What is wrong.
     pub what: &'static str,
-    /// Where it was seen, and in remarks how sure that is; `None` for mistakes that are easily made and of which no shipped
-    /// instance is known.
+    /// Where it was seen, and in remarks how sure that is; `None` for mistakes that are easily made and of
+    /// which no shipped instance is known.
     pub source: Option<&'static str>,
     /// The clauses of `docs/SPEC.md` that it violates; none where it is omitted.
     pub clauses: &'static [&'static str],
@@ -107,7 +107,8 @@ impl Bug {
         None
     }
 
-    /// The bug with this id, of those that are re-created. In a constant, an id that is not one of theirs does not compile.
+    /// The bug with this id, of those that are re-created. In a constant, an id that is not one of theirs
+    /// does not compile.
     ///
     /// # Panics
     /// When there is none.

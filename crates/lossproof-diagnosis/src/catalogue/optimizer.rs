@@ -111,8 +111,8 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         id: "tied-weight-two-steps",
         family: Family::Optimizer,
-        what: "embedding and head are two parameters to the optimizer, each with its own part of the gradient \
-               and its own state",
+        what: "embedding and head are two parameters to the optimizer, each with its own part of the \
+               gradient and its own state",
         source: Some(
             "paiml/entrenar#314 (Rust; closed), torch/DEPRECEATED-torch7-distro#156 (half the updates are \
              lost); the mirror image, counted twice in the norm: NVIDIA/Megatron-LM#7227 (open)",
@@ -135,8 +135,8 @@ pub(super) const BUGS: &[Bug] = &[
         family: Family::Optimizer,
         what: "the first step is number 0, whose bias correction is a division by zero",
         source: Some(
-            "tracel-ai/burn#888 @0ab611b42 (AdamW), #621 @4c663b4cb reverted in #630 @877036889 (Adam) (Rust; \
-             diffs read)",
+            "tracel-ai/burn#888 @0ab611b42 (AdamW), #621 @4c663b4cb reverted in #630 @877036889 (Adam) \
+             (Rust; diffs read)",
         ),
         clauses: &["7.3", "7.4"],
         remedy: "count the first update as step 1",

@@ -181,7 +181,8 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
             unsaid: |_| true,
             attends: |sequence, at, input| {
                 let document = sequence.segment_ids();
-                // The last of a document sees nothing of it, and what a softmax makes of that is not the mask's affair.
+                // The last of a document sees nothing of it, and what a softmax makes of that is not the
+                // mask's affair.
                 let last = document.get(at + 1).is_none_or(|next| *next != document[at]);
                 (!last).then_some(input >= at && document[input] == document[at])
             },

@@ -1,5 +1,5 @@
-//! What may be wrong with a trainer: one hypothesis for every bug that is re-created, each with a model of a trainer that
-//! forecasts what is measured.
+//! What may be wrong with a trainer: one hypothesis for every bug that is re-created, each with a model of a
+//! trainer that forecasts what is measured.
 
 mod accumulation;
 mod data;

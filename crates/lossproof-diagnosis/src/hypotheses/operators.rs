@@ -223,7 +223,8 @@ fn occurrences(comparison: &GradientComparison<'_>, row: usize) -> usize {
     inputs.filter(|&&token| token as usize == row).count()
 }
 
-/// Whether a token is an input more than once, those included that fill a micro-batch to one width: usually token 0.
+/// Whether a token is an input more than once, those included that fill a micro-batch to one width: usually
+/// token 0.
 fn repeated(comparison: &GradientComparison<'_>, row: usize) -> bool {
     let ragged = |micro_batch: &MicroBatch| {
         let mut lengths = micro_batch.sequences().iter().map(Sequence::len);
@@ -273,7 +274,8 @@ fn layer(comparison: &GradientComparison<'_>) -> ParameterPlace {
         return ParameterPlace::After;
     }
     match comparison.name.strip_prefix(&format!("h.{}.", comparison.layers.saturating_sub(1))) {
-        // The residual stream hands the gradient on, and the norms of the last block's branches do not stand in its way.
+        // The residual stream hands the gradient on, and the norms of the last block's branches do not stand
+        // in its way.
         Some(rest) if rest.starts_with("attn.c_attn") => ParameterPlace::LastBlock { attention: true },
         Some(rest) if rest.starts_with("ln_1") => ParameterPlace::Before,
         Some(_) => ParameterPlace::LastBlock { attention: false },
@@ -299,8 +301,8 @@ fn before_the_last_norm(comparison: &GradientComparison<'_>) -> Grade {
     }
 }
 
-/// A layer norm's input has a gradient that sums to zero over its elements, and the bias of the last projection has the
-/// gradient of the last one's input, summed over positions.
+/// A layer norm's input has a gradient that sums to zero over its elements, and the bias of the last
+/// projection has the gradient of the last one's input, summed over positions.
 fn sums_to_zero(comparison: &GradientComparison<'_>) -> Option<bool> {
     let last = format!("h.{}.mlp.c_proj.bias", comparison.layers.saturating_sub(1));
     let size: f64 = comparison.measured.iter().map(|value| value.abs()).sum();

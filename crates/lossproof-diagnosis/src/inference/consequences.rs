@@ -1,9 +1,10 @@
-//! Which clauses of `docs/SPEC.md` follow from what a trainer was found to compute, and which are broken by it.
+//! Which clauses of `docs/SPEC.md` follow from what a trainer was found to compute, and which are broken by
+//! it.
 //!
-//! A clause about reductions, masks, accumulation or ranks is a statement about weights, so the calculus decides it: each is
-//! a test of a loss spec on a layout and on what the clause makes of that layout (split otherwise, padded, duplicated).
-//! Clauses that compare several steps, several reductions of one trainer, or losses with gradients are not here: no single
-//! weight vector decides them.
+//! A clause about reductions, masks, accumulation or ranks is a statement about weights, so the calculus
+//! decides it: each is a test of a loss spec on a layout and on what the clause makes of that layout (split
+//! otherwise, padded, duplicated). Clauses that compare several steps, several reductions of one trainer, or
+//! losses with gradients are not here: no single weight vector decides them.
 
 use super::spec_classes::{SpecOutcome, numberless, outcome};
 use lossproof_spec::{
@@ -12,15 +13,16 @@ use lossproof_spec::{
 };
 use num_traits::One;
 
-/// What follows from a found semantics for the clauses that weights decide and that the declared semantics keeps on this
-/// batch, in the order of [`CLAUSES`].
+/// What follows from a found semantics for the clauses that weights decide and that the declared semantics
+/// keeps on this batch, in the order of [`CLAUSES`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Consequences {
     /// Broken.
     pub violated: Vec<&'static Clause>,
     /// Kept.
     pub satisfied: Vec<&'static Clause>,
-    /// Broken by some of the semantics that the measurement allows and kept by others, or by a semantics not known.
+    /// Broken by some of the semantics that the measurement allows and kept by others, or by a semantics not
+    /// known.
     pub open: Vec<&'static Clause>,
 }
 
@@ -32,7 +34,8 @@ pub(super) struct WeightEvidence<'a> {
     pub(super) as_declared: bool,
     /// Whether an ignored position has a weight.
     pub(super) ignored_weigh: bool,
-    /// Every loss spec that the trainer may compute, given the measurement; none when it computes no known one.
+    /// Every loss spec that the trainer may compute, given the measurement; none when it computes no known
+    /// one.
     pub(super) found: &'a [LossSpec],
 }
 
@@ -55,7 +58,7 @@ impl From<bool> for Kept {
 type ClauseTest = fn(&LossSpec, &LossSpec, &Layout) -> Kept;
 
 /// How a clause is decided.
-enum Decided {
+enum DecidedBy {
     /// It says what the declared semantics weighs.
     Weights(fn() -> LossSpec),
     /// It says that ignored positions have no part in the loss, which the test completes.
@@ -64,30 +67,30 @@ enum Decided {
     Semantics(ClauseTest),
 }
 
-const DECIDED: &[(&str, Decided)] = &[
-    ("2.1", Decided::Weights(LossSpec::sum)),
-    ("2.2", Decided::Weights(LossSpec::token_mean)),
-    ("2.3", Decided::Weights(LossSpec::sequence_mean)),
-    ("2.4", Decided::Weights(LossSpec::batch_mean)),
-    ("2.5", Decided::Weights(LossSpec::naive_accumulated_mean)),
-    ("2.6", Decided::Semantics(divides_by_micro_batches)),
-    ("2.7", Decided::Semantics(counts_over_ranks)),
-    ("2.8", Decided::Semantics(averaging_undone)),
-    ("2.9", Decided::Semantics(counts_supervised)),
-    ("2.12", Decided::Semantics(duplicates)),
-    ("2.13", Decided::Semantics(empty_policy)),
-    ("3.1", Decided::Mask(ignored_do_not_count)),
-    ("3.2", Decided::Semantics(padded_on_the_right)),
-    ("3.3", Decided::Semantics(padded_on_the_left)),
-    ("3.4", Decided::Semantics(nothing_supervised)),
-    ("3.5", Decided::Mask(prompts_do_not_count)),
-    ("4.1", Decided::Semantics(split)),
-    ("4.2", Decided::Semantics(order)),
-    ("4.3", Decided::Weights(LossSpec::naive_accumulated_mean)),
-    ("5.2", Decided::Semantics(distribution)),
-    ("5.3", Decided::Weights(LossSpec::naive_data_parallel)),
-    ("5.4", Decided::Semantics(rank_order)),
-    ("5.5", Decided::Semantics(replicated)),
+const DECIDED: &[(&str, DecidedBy)] = &[
+    ("2.1", DecidedBy::Weights(LossSpec::sum)),
+    ("2.2", DecidedBy::Weights(LossSpec::token_mean)),
+    ("2.3", DecidedBy::Weights(LossSpec::sequence_mean)),
+    ("2.4", DecidedBy::Weights(LossSpec::batch_mean)),
+    ("2.5", DecidedBy::Weights(LossSpec::naive_accumulated_mean)),
+    ("2.6", DecidedBy::Semantics(divides_by_micro_batches)),
+    ("2.7", DecidedBy::Semantics(counts_over_ranks)),
+    ("2.8", DecidedBy::Semantics(averaging_undone)),
+    ("2.9", DecidedBy::Semantics(counts_supervised)),
+    ("2.12", DecidedBy::Semantics(duplicates)),
+    ("2.13", DecidedBy::Semantics(empty_policy)),
+    ("3.1", DecidedBy::Mask(ignored_do_not_count)),
+    ("3.2", DecidedBy::Semantics(padded_on_the_right)),
+    ("3.3", DecidedBy::Semantics(padded_on_the_left)),
+    ("3.4", DecidedBy::Semantics(nothing_supervised)),
+    ("3.5", DecidedBy::Mask(prompts_do_not_count)),
+    ("4.1", DecidedBy::Semantics(split)),
+    ("4.2", DecidedBy::Semantics(order)),
+    ("4.3", DecidedBy::Weights(LossSpec::naive_accumulated_mean)),
+    ("5.2", DecidedBy::Semantics(distribution)),
+    ("5.3", DecidedBy::Weights(LossSpec::naive_data_parallel)),
+    ("5.4", DecidedBy::Semantics(rank_order)),
+    ("5.5", DecidedBy::Semantics(replicated)),
 ];
 
 impl Consequences {
@@ -96,10 +99,10 @@ impl Consequences {
         for (id, decided) in DECIDED {
             let clause = CLAUSES.iter().find(|clause| clause.id == *id).expect("invariant: a clause that is");
             let list = match evidence.decide(decided) {
-                Answer::NotConcerned => continue,
-                Answer::Violated => &mut consequences.violated,
-                Answer::Satisfied => &mut consequences.satisfied,
-                Answer::Open => &mut consequences.open,
+                ClauseAnswer::NotConcerned => continue,
+                ClauseAnswer::Violated => &mut consequences.violated,
+                ClauseAnswer::Satisfied => &mut consequences.satisfied,
+                ClauseAnswer::Open => &mut consequences.open,
             };
             list.push(clause);
         }
@@ -107,7 +110,8 @@ impl Consequences {
     }
 }
 
-enum Answer {
+/// What follows for a clause.
+enum ClauseAnswer {
     Violated,
     Satisfied,
     Open,
@@ -115,19 +119,23 @@ enum Answer {
 }
 
 impl WeightEvidence<'_> {
-    fn decide(&self, decided: &Decided) -> Answer {
+    fn decide(&self, decided: &DecidedBy) -> ClauseAnswer {
         match decided {
-            Decided::Weights(preset) => match (is(self.declared, &preset()), self.as_declared) {
-                (false, _) => Answer::NotConcerned,
-                (true, false) => Answer::Violated,
-                (true, true) if self.only_declared() => Answer::Satisfied,
-                (true, true) => Answer::Open,
+            DecidedBy::Weights(preset) => match (is(self.declared, &preset()), self.as_declared) {
+                (false, _) => ClauseAnswer::NotConcerned,
+                (true, false) => ClauseAnswer::Violated,
+                (true, true) if self.only_declared() => ClauseAnswer::Satisfied,
+                (true, true) => ClauseAnswer::Open,
             },
-            Decided::Mask(test) => {
+            DecidedBy::Mask(test) => {
                 let concerned = test(self.declared, self.declared, self.layout) == Kept::Yes;
-                if concerned && self.ignored_weigh { Answer::Violated } else { self.by_semantics(*test) }
+                if concerned && self.ignored_weigh {
+                    ClauseAnswer::Violated
+                } else {
+                    self.by_semantics(*test)
+                }
             }
-            Decided::Semantics(test) => self.by_semantics(*test),
+            DecidedBy::Semantics(test) => self.by_semantics(*test),
         }
     }
 
@@ -138,20 +146,20 @@ impl WeightEvidence<'_> {
     }
 
     /// A clause that the declared semantics itself does not keep on this layout is none of its consequences.
-    fn by_semantics(&self, test: ClauseTest) -> Answer {
+    fn by_semantics(&self, test: ClauseTest) -> ClauseAnswer {
         if test(self.declared, self.declared, self.layout) != Kept::Yes {
-            return Answer::NotConcerned;
+            return ClauseAnswer::NotConcerned;
         }
         if self.found.is_empty() {
-            return Answer::Open;
+            return ClauseAnswer::Open;
         }
         let answers: Vec<Kept> =
             self.found.iter().map(|found| test(found, self.declared, self.layout)).collect();
         match (answers.contains(&Kept::Yes), answers.contains(&Kept::No)) {
-            (true, true) => Answer::Open,
-            (true, false) => Answer::Satisfied,
-            (false, true) => Answer::Violated,
-            (false, false) => Answer::NotConcerned,
+            (true, true) => ClauseAnswer::Open,
+            (true, false) => ClauseAnswer::Satisfied,
+            (false, true) => ClauseAnswer::Violated,
+            (false, false) => ClauseAnswer::NotConcerned,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! From measured token weights back to the semantics: which loss specs weigh the tokens of a batch like this.
 //!
-//! Reading goes against [`TokenWeights`](lossproof_spec::TokenWeights): a weight was measured for every prediction of a batch, with
-//! an error bound, and there are finitely many loss specs. Each either has these weights or has not, in exact arithmetic; the
-//! answer is the list of those that have, and what the batch leaves undecided.
+//! Reading goes against [`TokenWeights`](lossproof_spec::TokenWeights): a weight was measured for every
+//! prediction of a batch, with an error bound, and there are finitely many loss specs. Each either has these
+//! weights or has not, in exact arithmetic; the answer is the list of those that have, and what the batch
+//! leaves undecided.
 //!
 //! ```
 //! use lossproof_diagnosis::inference::{Measurement, infer};
@@ -126,8 +127,9 @@ enum Span {
     Uneven,
 }
 
-/// Reads the semantics off `measured`, one weight per prediction in the order of [`GlobalBatch::predictions`], ignored ones
-/// included. A weight that is NaN means that the whole gradient is: [`infer_empty_mean`] of [`EmptyMean::Nan`].
+/// Reads the semantics off `measured`, one weight per prediction in the order of
+/// [`GlobalBatch::predictions`], ignored ones included. A weight that is NaN means that the whole gradient
+/// is: [`infer_empty_mean`] of [`EmptyMean::Nan`].
 ///
 /// # Errors
 /// When there is another number of weights than of predictions, or an error bound is negative or NaN.
@@ -240,15 +242,16 @@ impl Inference {
         &self.layout
     }
 
-    /// All semantics with these weights, the plainest first. Several mean that they differ by less than the errors: a
-    /// better measurement tells them apart, while the members of each cannot be told apart on this batch at all.
+    /// All semantics with these weights, the plainest first. Several mean that they differ by less than the
+    /// errors: a better measurement tells them apart, while the members of each cannot be told apart on this
+    /// batch at all.
     #[must_use]
     pub fn matches(&self) -> &[SemanticsMatch] {
         &self.matches
     }
 
-    /// Semantics of which these weights are a multiple, those with an explained factor first. Empty when there are
-    /// [matches](Self::matches).
+    /// Semantics of which these weights are a multiple, those with an explained factor first. Empty when
+    /// there are [matches](Self::matches).
     #[must_use]
     pub fn multiples(&self) -> &[SemanticsMultiple] {
         &self.multiples

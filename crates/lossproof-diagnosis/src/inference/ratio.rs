@@ -21,8 +21,9 @@ struct LayoutQuantity {
     count: usize,
 }
 
-/// Every factor that has a name on `layout`, but for one itself, from the most to the least specific: a quotient of token
-/// counts rarely equals something else by accident, one over the number of ranks often does.
+/// Every factor that has a name on `layout`, but for one itself, from the most to the least specific: a
+/// quotient of token counts rarely equals something else by accident, one over the number of ranks often
+/// does.
 #[must_use]
 pub fn named_ratios(layout: &Layout) -> Vec<NamedRatio> {
     let quantity = |name, count| LayoutQuantity { name, count };
@@ -120,11 +121,12 @@ impl NamedRatios {
     }
 }
 
-/// What a measured factor equals on `layout`, in words: `0.8621 = 25/29 = supervised / labels before the shift (25 / 29)`.
+/// What a measured factor equals on `layout`, in words:
+/// `0.8621 = 25/29 = supervised / labels before the shift (25 / 29)`.
 ///
-/// Of all [`named_ratios`] within `error` of `value` the most specific decides which number it is; other names of the same
-/// number follow, because no measurement on this layout tells them apart. `None` when the factor has no name here, and when
-/// it may be one.
+/// Of all [`named_ratios`] within `error` of `value` the most specific decides which number it is; other
+/// names of the same number follow, because no measurement on this layout tells them apart. `None` when the
+/// factor has no name here, and when it may be one.
 #[must_use]
 pub fn explain_ratio(layout: &Layout, value: f64, error: f64) -> Option<String> {
     name_of(&named_ratios(layout), &Measurement { value, error }).map(|(_, words)| words)
@@ -166,8 +168,8 @@ pub(super) fn decimal(value: f64) -> String {
     if size == 0.0 || (1e-2..1e6).contains(&size) { format!("{value:.4}") } else { format!("{value:.3e}") }
 }
 
-/// Of all fractions between `low` and `high`, the one with the smallest denominator: the descent to it in the Stern-Brocot
-/// tree, whole runs of steps at once (as a continued fraction).
+/// Of all fractions between `low` and `high`, the one with the smallest denominator: the descent to it in the
+/// Stern-Brocot tree, whole runs of steps at once (as a continued fraction).
 fn simplest(low: f64, high: f64) -> Option<(i64, i64)> {
     // Below 2^31 no product of two terms leaves an i64.
     if !(low > 0.0 && high < f64::from(i32::MAX)) {
@@ -187,13 +189,13 @@ fn simplest(low: f64, high: f64) -> Option<(i64, i64)> {
     Some((next, numerator))
 }
 
-/// How often a fraction may be recognised where there is none. Of the fractions with denominators up to q there are about
-/// 0.3 q² in a unit interval, so an interval of ±e holds 0.6·q²·e of them by accident.
+/// How often a fraction may be recognised where there is none. Of the fractions with denominators up to q
+/// there are about 0.3 q² in a unit interval, so an interval of ±e holds 0.6·q²·e of them by accident.
 const ACCIDENTS: f64 = 1e-3;
 
 impl Measurement {
-    /// The fraction this number is, when a fraction as simple as that is unlikely (one in a thousand) to lie within the
-    /// error by accident. Counts are small, so weights are such fractions.
+    /// The fraction this number is, when a fraction as simple as that is unlikely (one in a thousand) to lie
+    /// within the error by accident. Counts are small, so weights are such fractions.
     #[must_use]
     pub fn fraction(&self) -> Option<Fraction> {
         let size = self.value.abs();

@@ -60,8 +60,8 @@ impl Choice {
     }
 }
 
-/// Every loss spec but for the numbers in it (label smoothing and z-loss change token losses, not weights), those that say
-/// more than usual after those that do not.
+/// Every loss spec but for the numbers in it (label smoothing and z-loss change token losses, not weights),
+/// those that say more than usual after those that do not.
 fn all_specs() -> Vec<LossSpec> {
     let mut specs = vec![LossSpec::token_mean()];
     for choice in CHOICES {
@@ -95,15 +95,16 @@ pub(super) fn numberless(spec: &LossSpec) -> LossSpec {
     LossSpec { label_smoothing: 0.0, z_loss: 0.0, ..*spec }
 }
 
-/// Orders specs by how much there is to explain: a wrong count, then a special policy, then a semantics without a name.
+/// Orders specs by how much there is to explain: a wrong count, then a special policy, then a semantics
+/// without a name.
 fn rank(spec: &LossSpec) -> (u8, u8, usize) {
     let presets = presets();
     let preset = presets.iter().position(|(preset, _)| *preset == plain(spec));
     (spec.counting as u8, spec.empty as u8, preset.unwrap_or(presets.len()))
 }
 
-/// A loss spec in few words: what is added needs none where the normaliser is counted over the global batch, and a
-/// semantics with a name is called by it.
+/// A loss spec in few words: what is added needs none where the normaliser is counted over the global batch,
+/// and a semantics with a name is called by it.
 pub(super) fn words(spec: &LossSpec) -> String {
     let name = presets().into_iter().find(|(preset, _)| *preset == plain(spec)).and_then(|(_, name)| name);
     let text =
@@ -200,8 +201,8 @@ impl SpecClass {
         CHOICES.into_iter().filter(free).collect()
     }
 
-    /// Members that differ in more than choices without a difference: the semantics that this layout confuses, the
-    /// [representative](Self::representative) first.
+    /// Members that differ in more than choices without a difference: the semantics that this layout
+    /// confuses, the [representative](Self::representative) first.
     #[must_use]
     pub fn alternatives(&self) -> Vec<LossSpec> {
         let indifferent = self.indifferent();

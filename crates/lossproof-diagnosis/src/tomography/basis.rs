@@ -11,8 +11,8 @@ use std::{collections::BTreeSet, ops::Range};
 
 /// One gradient per unknown, all of the same tensors, in f64: for small models.
 ///
-/// The tensors are divided into *parts*, the units in which a residual is reported: a parameter, or the query, key and value
-/// columns of a fused attention projection (`h.0.attn.c_attn.weight[key]`).
+/// The tensors are divided into *parts*, the units in which a residual is reported: a parameter, or the
+/// query, key and value columns of a fused attention projection (`h.0.attn.c_attn.weight[key]`).
 #[derive(Clone, Debug)]
 pub struct Basis {
     columns: Vec<BasisColumn>,
@@ -77,8 +77,8 @@ pub fn prediction_name(index: usize, prediction: &Prediction) -> String {
 }
 
 impl Basis {
-    /// A basis of any named gradients. `error` bounds the error of each, relative to its norm in each parameter; for
-    /// gradients computed by a subject that is [`Precision::gradient`].
+    /// A basis of any named gradients. `error` bounds the error of each, relative to its norm in each
+    /// parameter; for gradients computed by a subject that is [`Precision::gradient`].
     ///
     /// # Errors
     /// When there is no gradient, they have not all the same tensors, or one is not finite.
@@ -102,13 +102,15 @@ impl Basis {
         Ok(basis)
     }
 
-    /// The token losses of a batch, as a reference computes them: `∇ℓ_t` of every prediction, the ignored ones included with
-    /// their `targets`. `spec` is the subject's; its label smoothing and z-loss are part of the token loss.
+    /// The token losses of a batch, as a reference computes them: `∇ℓ_t` of every prediction, the ignored
+    /// ones included with their `targets`. `spec` is the subject's; its label smoothing and z-loss are part
+    /// of the token loss.
     ///
-    /// The reference must hold the same parameters as the subject. Predictions that no batch can supervise (made from or
-    /// about padding) have no column.
+    /// The reference must hold the same parameters as the subject. Predictions that no batch can supervise
+    /// (made from or about padding) have no column.
     ///
-    /// A residual over this basis is the subject's own: see [`Tomogram::unexplained`](super::Tomogram::unexplained).
+    /// A residual over this basis is the subject's own: see
+    /// [`Tomogram::unexplained`](super::Tomogram::unexplained).
     ///
     /// # Errors
     /// When the reference fails, or the batch makes no prediction.

@@ -36,24 +36,26 @@ impl Factor {
 impl Basis {
     /// The token losses of a batch as the subject itself differentiates them, without any reference.
     ///
-    /// Every prediction is probed in a batch of its own: one rank, one micro-batch, one sequence, padded to the width of the
-    /// longest one, a single label given and label 0 ignored. There sum, token mean, sequence mean and batch mean coincide,
-    /// and so do micro-batches, ranks and their averages; what remains is one factor c on all of them, fixed by two facts:
+    /// Every prediction is probed in a batch of its own: one rank, one micro-batch, one sequence, padded to
+    /// the width of the longest one, a single label given and label 0 ignored. There sum, token mean,
+    /// sequence mean and batch mean coincide, and so do micro-batches, ranks and their averages; what remains
+    /// is one factor c on all of them, fixed by two facts:
     ///
-    /// 1. *Probabilities sum to one.* The reported losses of all labels y at one position are `r_y = c·(−log p_y)`, so c is
-    ///    the root of `Σ_y exp(−r_y/c) = 1`. That needs plain cross-entropy and a vocabulary of at most 4096.
-    /// 2. *A gradient is a slope.* Along the gradient g' of one probe the reported loss rises by `dr`, and `g'·v/dr` is the
-    ///    gradient's factor over the loss's, by one finite difference. That needs `parameters`, the ones the subject holds,
-    ///    and that it takes parameters one by one.
+    /// 1. *Probabilities sum to one.* The reported losses of all labels y at one position are
+    ///    `r_y = c·(−log p_y)`, so c is the root of `Σ_y exp(−r_y/c) = 1`. That needs plain cross-entropy and
+    ///    a vocabulary of at most 4096.
+    /// 2. *A gradient is a slope.* Along the gradient g' of one probe the reported loss rises by `dr`, and
+    ///    `g'·v/dr` is the gradient's factor over the loss's, by one finite difference. That needs
+    ///    `parameters`, the ones the subject holds, and that it takes parameters one by one.
     ///
-    /// `precision` is the subject's on the batch, noise included ([`Observed`](super::Observed)); on the smaller probes it is
-    /// no worse.
+    /// `precision` is the subject's on the batch, noise included ([`Observed`](super::Observed)); on the
+    /// smaller probes it is no worse.
     ///
     /// What could not be fixed, and what the subject's own basis cannot show, is in [`Basis::undetermined`].
     ///
     /// # Errors
-    /// When the subject takes no ignored labels (then [`label_swaps`](super::label_swaps) serves), fails, or reports losses
-    /// that are no cross-entropies.
+    /// When the subject takes no ignored labels (then [`label_swaps`](super::label_swaps) serves), fails, or
+    /// reports losses that are no cross-entropies.
     pub fn self_calibrated(
         subject: &mut dyn Subject,
         parameters: Option<&TensorSet>,
@@ -130,8 +132,8 @@ fn padded(sequence: &Sequence, width: usize) -> Result<Sequence, TomographyError
     Ok(Sequence::from_fields(fields)?)
 }
 
-/// c of the reported losses `r_y = c·(−log p_y)` of every label y of one position of a sequence, of which no other is
-/// supervised; `None` where c cannot be told.
+/// c of the reported losses `r_y = c·(−log p_y)` of every label y of one position of a sequence, of which no
+/// other is supervised; `None` where c cannot be told.
 pub(super) fn loss_factor(
     subject: &mut dyn Subject,
     sequence: &Sequence,
@@ -179,8 +181,8 @@ pub(super) fn relabelled(sequence: &Sequence, position: usize, label: u32) -> Op
 
 /// The c with `Σ_y exp(−r_y/c) = 1`.
 ///
-/// `h(s) = log Σ_y exp(−s·r_y)` is convex and falling with `h(0) = log V > 0`, so Newton's iteration from 0 rises to the
-/// root without overshooting.
+/// `h(s) = log Σ_y exp(−s·r_y)` is convex and falling with `h(0) = log V > 0`, so Newton's iteration from 0
+/// rises to the root without overshooting.
 fn root(losses: &[f64]) -> Option<f64> {
     let mut s = 0.0;
     for _ in 0..200 {
@@ -208,8 +210,8 @@ pub(super) struct Lone {
     pub(super) loss: Option<Factor>,
 }
 
-/// The factor of the gradient over that of the reported loss of one batch, by a finite difference along the gradient;
-/// `None` without parameters to set. The subject is left reset.
+/// The factor of the gradient over that of the reported loss of one batch, by a finite difference along the
+/// gradient; `None` without parameters to set. The subject is left reset.
 pub(super) fn gradient_factor(
     subject: &mut dyn Subject,
     parameters: Option<&TensorSet>,

@@ -1,8 +1,10 @@
-//! Token-weight tomography: the weight that every token had in a loss, recovered from the gradient it produced.
+//! Token-weight tomography: the weight that every token had in a loss, recovered from the gradient it
+//! produced.
 //!
-//! Every reduction of token losses is `L = Σ_t w_t·ℓ_t`, so `∇L = Σ_t w_t·∇ℓ_t`. Given the `∇ℓ_t` (a [`Basis`]) the weights
-//! follow from the gradient by linear least squares: as many equations as the model has parameters, as many unknowns as the
-//! batch has predictions. [`recover`] solves them; nothing of the trainer's inside is looked at.
+//! Every reduction of token losses is `L = Σ_t w_t·ℓ_t`, so `∇L = Σ_t w_t·∇ℓ_t`. Given the `∇ℓ_t` (a
+//! [`Basis`]) the weights follow from the gradient by linear least squares: as many equations as the model
+//! has parameters, as many unknowns as the batch has predictions. [`recover`] solves them; nothing of the
+//! trainer's inside is looked at.
 //!
 //! | from | needs | function |
 //! |---|---|---|
@@ -13,8 +15,8 @@
 //!
 //! A trainer that exposes no gradient but takes plain SGD steps is a subject through [`GradientsFromSgd`].
 //!
-//! What no weighting explains stays as the residual, block by block: an error of the backward pass, or another basis than
-//! was supposed. What a basis cannot tell is in [`Tomogram::undetermined`], in words.
+//! What no weighting explains stays as the residual, block by block: an error of the backward pass, or
+//! another basis than was supposed. What a basis cannot tell is in [`Tomogram::undetermined`], in words.
 
 mod basis;
 mod calibration;

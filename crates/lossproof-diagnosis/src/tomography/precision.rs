@@ -9,20 +9,22 @@ use lossproof_subject::{Checked, Collect, Observation, Subject, SubjectError, Te
 /// How exact the numbers of a subject are on a batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Precision {
-    /// Bound on the error of a parameter's gradient, relative to `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)` over that parameter.
+    /// Bound on the error of a parameter's gradient, relative to `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)` over that
+    /// parameter.
     pub gradient: f64,
     /// Bound on the error of the reported loss, relative to `Σ_t |w_t|·max(ℓ_t, 1)`.
     pub loss: f64,
 }
 
 impl Precision {
-    /// Of a model ([`ErrorModel`]) in a dtype; `noise` is what two identical calls differ by, relative to the gradient.
+    /// The precision of a model ([`ErrorModel`]) in a dtype; `noise` is what two identical calls differ by,
+    /// relative to the gradient.
     #[must_use]
     pub fn new(model: &ErrorModel, dtype: Dtype, noise: f64) -> Self {
         Self { gradient: model.gradient_bound(dtype) + noise, loss: model.loss_bound(dtype) + noise }
     }
 
-    /// Of a subject on a batch, by what it says of itself.
+    /// The precision of a subject on a batch, by what the subject says of itself.
     #[must_use]
     pub fn of(subject: &dyn Subject, batch: &GlobalBatch, noise: f64) -> Self {
         let info = subject.info();
@@ -54,14 +56,15 @@ impl Observed {
         };
         let (observation, gradient) = once()?;
         let noise = distance(&once()?.1, &gradient);
-        // A gradient that is not finite is infinitely far from itself: that is no noise, and recovery will say so.
+        // A gradient that is not finite is infinitely far from itself: that is no noise, and recovery will
+        // say so.
         let precision = Precision::of(subject, batch, if noise.is_finite() { noise } else { 0.0 });
         Ok(Self { observation, gradient, precision })
     }
 }
 
-/// A subject behind which the form of no answer needs to be doubted. Wrong numbers are let through: what they mean for weights
-/// is said where the weights are recovered.
+/// A subject behind which the form of no answer needs to be doubted. Wrong numbers are let through: what they
+/// mean for weights is said where the weights are recovered.
 pub(super) fn checked<'a>(subject: &'a mut (dyn Subject + 'a)) -> Result<Checked<'a>, TomographyError> {
     Ok(Checked::new(subject).map_err(SubjectError::from)?.with_wrong_numbers())
 }

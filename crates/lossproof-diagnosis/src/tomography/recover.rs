@@ -14,10 +14,11 @@ use std::collections::BTreeMap;
 
 /// Recovers the weights that a gradient gives the unknowns of a basis: `min_w ‖Σ_t w_t·∇ℓ_t − g‖`.
 ///
-/// When rounding and noise explain the residual of every part, all of them enter. Otherwise the parts are fitted by least
-/// absolute deviation, which a minority of wrong parts does not bend; the weights are those of the
-/// parts that are then explained, if these are most parts and determine the weights, and the others are
-/// [`unexplained`](Tomogram::unexplained). A backward pass that is wrong in a few tensors therefore still shows its weights.
+/// When rounding and noise explain the residual of every part, all of them enter. Otherwise the parts are
+/// fitted by least absolute deviation, which a minority of wrong parts does not bend; the weights are those
+/// of the parts that are then explained, if these are most parts and determine the weights, and the others
+/// are [`unexplained`](Tomogram::unexplained). A backward pass that is wrong in a few tensors therefore still
+/// shows its weights.
 ///
 /// `precision` is the subject's: see [`Observed`](super::Observed).
 ///
@@ -31,7 +32,8 @@ pub fn recover(
     recover_above(basis, gradient, precision, &BTreeMap::new())
 }
 
-/// Recovers weights as [`recover`] does, where the gradient of a parameter has an error of its own, by the parameter's name.
+/// Recovers weights as [`recover`] does, where the gradient of a parameter has an error of its own, by the
+/// parameter's name.
 pub(super) fn recover_above(
     basis: &Basis,
     gradient: &TensorSet,

@@ -20,12 +20,13 @@ pub struct Region {
     pub tomogram: Tomogram,
 }
 
-/// Recovers the weights region by region. Where a backward pass treats all tensors alike they all show the same weights; a
-/// layer norm that keeps the gradient of the last micro-batch alone shows zeros for the others.
+/// Recovers the weights region by region. Where a backward pass treats all tensors alike they all show the
+/// same weights; a layer norm that keeps the gradient of the last micro-batch alone shows zeros for the
+/// others.
 ///
-/// A region is the smallest of these with at least two equations per unknown: a parameter; parameters of one name in all
-/// layers; the layer norms, or the biases, that are still too small. Where even those have too few, their tomogram says so
-/// in its groups.
+/// A region is the smallest of these with at least two equations per unknown: a parameter; parameters of one
+/// name in all layers; the layer norms, or the biases, that are still too small. Where even those have too
+/// few, their tomogram says so in its groups.
 ///
 /// # Errors
 /// As [`recover`](super::recover).

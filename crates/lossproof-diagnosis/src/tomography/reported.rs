@@ -28,14 +28,15 @@ struct ReportedProbe {
 }
 
 impl ReportedLosses {
-    /// The losses that a subject reports for `count` batches (at least twice as many as predictions) of the layout of
-    /// `batch` with random tokens. Every group keeps its size and every label that is ignored stays so, therefore the
-    /// weights stay too. `evaluator` gives the token losses, and must hold the same parameters; without it the subject does.
-    /// `precision` is the subject's, noise included ([`Observed`](super::Observed)); an evaluator is taken to have no noise.
+    /// The losses that a subject reports for `count` batches (at least twice as many as predictions) of the
+    /// layout of `batch` with random tokens. Every group keeps its size and every label that is ignored stays
+    /// so, therefore the weights stay too. `evaluator` gives the token losses, and must hold the same
+    /// parameters; without it the subject does. `precision` is the subject's, noise included
+    /// ([`Observed`](super::Observed)); an evaluator is taken to have no noise.
     ///
     /// The spread of the token losses decides the condition: about 60 where logits are of order one
-    /// ([`probe_initial`](lossproof_subject::probe_initial)), and thousands at GPT-2's initial scale, where all token losses are nearly
-    /// `ln V`.
+    /// ([`probe_initial`](lossproof_subject::probe_initial)), and thousands at GPT-2's initial scale, where
+    /// all token losses are nearly `ln V`.
     ///
     /// # Errors
     /// When the subject fails, or nobody evaluates token losses.
@@ -48,7 +49,7 @@ impl ReportedLosses {
         seed: u64,
     ) -> Result<Self, TomographyError> {
         let subject = &mut checked(subject)?;
-        let mut evaluator = evaluator.map(|evaluator| checked(evaluator)).transpose()?;
+        let mut evaluator = evaluator.map(checked).transpose()?;
         let (singles, _) = singles(batch);
         let known: Vec<(usize, usize)> =
             singles.iter().map(|single| (single.prediction.sequence, single.prediction.position)).collect();
@@ -78,8 +79,8 @@ impl ReportedLosses {
 
     /// Recovers the weights of the reported loss: `min_w Σ_k (Σ_t w_t·ℓ_t⁽ᵏ⁾ − r⁽ᵏ⁾)²` over the probes k.
     ///
-    /// `resolution` is the step in which losses are reported, 0 where they are whole: with four decimals (1e-4) errors grow so
-    /// large that weights can only tell hypotheses apart.
+    /// `resolution` is the step in which losses are reported, 0 where they are whole: with four decimals
+    /// (1e-4) errors grow so large that weights can only tell hypotheses apart.
     ///
     /// # Errors
     /// When a loss is not finite.
@@ -90,7 +91,8 @@ impl ReportedLosses {
         let equations = Equations::new(&columns, &reported)?;
         let size = |losses: &[f64]| losses.iter().map(|loss| loss.max(1.0).powi(2)).sum::<f64>().sqrt();
         let bounds: Vec<f64> = columns.iter().map(|losses| self.precision.loss * size(losses)).collect();
-        // The bound of a reported loss is relative to Σ_t |w_t|·max(ℓ_t, 1), which the columns' bounds add up to.
+        // The bound of a reported loss is relative to Σ_t |w_t|·max(ℓ_t, 1), which the columns' bounds add up
+        // to.
         let rounding = |weights: &[f64]| {
             let summed: f64 = weights.iter().zip(&bounds).map(|(weight, bound)| weight.abs() * bound).sum();
             summed + resolution * (self.probes.len() as f64).sqrt()
@@ -187,8 +189,8 @@ pub struct Differing {
     pub logged: f64,
 }
 
-/// Compares the weights in the gradient with those in the reported loss, in the order of the unknowns; `None` when none
-/// differ by more than their errors. Weights of a group are not compared.
+/// Compares the weights in the gradient with those in the reported loss, in the order of the unknowns; `None`
+/// when none differ by more than their errors. Weights of a group are not compared.
 #[must_use]
 pub fn disagreement(optimised: &Tomogram, logged: &Tomogram) -> Option<Disagreement> {
     let pairs = optimised.weights.iter().zip(&logged.weights);

@@ -9,19 +9,21 @@ use lossproof_numerics::{Equations, Perturbation, Solution};
 /// Reweighted least squares converges linearly; after this many rounds wrong parts stand out.
 const ROUNDS: usize = 40;
 
-/// How many equations per unknown the explained parts must have: with one alone they would be explained by anything.
+/// How many equations per unknown the explained parts must have: with one alone they would be explained by
+/// anything.
 const EQUATIONS_PER_UNKNOWN: usize = 2;
 
-/// The parts that one weighting explains and their weights, when they are most of the parts and determine as much as all of
-/// them do.
+/// The parts that one weighting explains and their weights, when they are most of the parts and determine as
+/// much as all of them do.
 ///
-/// Least absolute deviation over parts, `min_w Σ_p ρ_p` with `ρ_p = ‖r_p‖/s_p` and `s_p` the Frobenius norm of the basis over
-/// the parameter, by iteratively reweighted least squares (Weiszfeld 1937): each round solves `min_w Σ_p ‖r_p‖²/(s_p²·ρ_p)`
-/// with the ρ of the round before, no smaller than what rounding explains. Then the parts with the largest `‖r_p‖` over its
-/// bound leave one by one, until least squares over the rest explains all of the rest.
+/// Least absolute deviation over parts, `min_w Σ_p ρ_p` with `ρ_p = ‖r_p‖/s_p` and `s_p` the Frobenius norm
+/// of the basis over the parameter, by iteratively reweighted least squares (Weiszfeld 1937): each round
+/// solves `min_w Σ_p ‖r_p‖²/(s_p²·ρ_p)` with the ρ of the round before, no smaller than what rounding
+/// explains. Then the parts with the largest `‖r_p‖` over its bound leave one by one, until least squares
+/// over the rest explains all of the rest.
 ///
-/// That finds wrong parts which are outweighed in every direction of the weights: `‖A_wrong·d‖/s` summed over them is less than
-/// over the others. Where they are not, nothing is claimed.
+/// This finds wrong parts which are outweighed in every direction of the weights: `‖A_wrong·d‖/s` summed over
+/// them is less than over the others. Where they are not, nothing is claimed.
 pub(super) fn majority(
     all: &PartEquations<'_>,
     parts: &[usize],
@@ -63,7 +65,8 @@ fn factor(misfit: &Misfit, size: f64) -> f64 {
     1.0 / (size * misfit.residual.max(misfit.bound)).sqrt()
 }
 
-/// Whether a part may be one that is explained, short of convergence: within the square root of its relative bound.
+/// Whether a part may be one that is explained, short of convergence: within the square root of its relative
+/// bound.
 fn plausible(misfit: &Misfit) -> bool {
     misfit.residual <= (misfit.bound * misfit.scale).sqrt()
 }

@@ -53,15 +53,16 @@ pub trait SgdTrainer {
 /// The gradient of a trainer that takes SGD steps, `g = (θ − θ')/lr`, as a [`Subject`].
 ///
 /// # Precision
-/// In the trainer's dtype with unit round-off u the new parameter is `θ' = (θ − lr·g·(1 + δ₁))·(1 + δ₂)`, `|δ_i| ≤ u`; the
-/// difference `θ − θ'` and the division are exact or as good (f64 arithmetic, lr a power of two), and the gradient is rounded
-/// to the trainer's dtype once more. So each element of g has an error of at most `u·(2|g| + |θ'|/lr) ≤ u·(3|g| + |θ|/lr)` to
-/// first order. With a learning rate of ordinary size the second term swallows the gradient, so the learning rate is to be as
-/// large as the range of the dtype lets it: with `lr·‖g‖ ≥ ‖θ‖` for each tensor the error is at most `4u·‖g‖`, below what a
-/// backward pass has anyway. A step with a tensor that moved by
-/// less than its norm is refused. One that did not move at all has `lr·|g| ≤ u·|θ|` in each element, so `‖g‖ ≤ u·‖θ‖/lr`: its
-/// gradient counts as zero where the largest gradient norm of any tensor is at least `‖θ‖/lr`, since u times that norm is
-/// then all that is lost, and the step is refused where it is not. A batch without supervised tokens may move nothing.
+/// In the trainer's dtype with unit round-off u the new parameter is `θ' = (θ − lr·g·(1 + δ₁))·(1 + δ₂)`,
+/// `|δ_i| ≤ u`; the difference `θ − θ'` and the division are exact or as good (f64 arithmetic, lr a power of
+/// two), and the gradient is rounded to the trainer's dtype once more. So each element of g has an error of
+/// at most `u·(2|g| + |θ'|/lr) ≤ u·(3|g| + |θ|/lr)` to first order. With a learning rate of ordinary size the
+/// second term swallows the gradient, so the learning rate is to be as large as the range of the dtype lets
+/// it: with `lr·‖g‖ ≥ ‖θ‖` for each tensor the error is at most `4u·‖g‖`, below what a backward pass has
+/// anyway. A step with a tensor that moved by less than its norm is refused. One that did not move at all has
+/// `lr·|g| ≤ u·|θ|` in each element, so `‖g‖ ≤ u·‖θ‖/lr`: its gradient counts as zero where the largest
+/// gradient norm of any tensor is at least `‖θ‖/lr`, since u times that norm is then all that is lost, and
+/// the step is refused where it is not. A batch without supervised tokens may move nothing.
 ///
 /// Every step starts from the same parameters: they are loaded again before it and after it.
 pub struct GradientsFromSgd<T> {

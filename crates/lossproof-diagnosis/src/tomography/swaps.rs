@@ -14,17 +14,19 @@ use std::collections::BTreeMap;
 
 /// Recovers the weights of the supervised predictions of a batch by swapping their labels, one at a time.
 ///
-/// Two batches that differ in the label of prediction t alone have gradients that differ by `w_t·(∇ℓ_t(y) − ∇ℓ_t(y'))`; the
-/// same swap in that sequence alone differs by `u_i·(∇ℓ_t(y) − ∇ℓ_t(y'))`, so the ratio of the two is `w_t/u_i`. The weight
-/// `u_i` that a token has when sequence i is alone follows from the sequence cut off behind its first supervised prediction:
-/// there the same swap has the weight `c` of a lone token, and since a prediction does not see what follows it, the ratio
-/// is `u_i/c`. Then c is fixed as in [`Basis::self_calibrated`].
+/// Two batches that differ in the label of prediction t alone have gradients that differ by
+/// `w_t·(∇ℓ_t(y) − ∇ℓ_t(y'))`; the same swap in that sequence alone differs by `u_i·(∇ℓ_t(y) − ∇ℓ_t(y'))`, so
+/// the ratio of the two is `w_t/u_i`. The weight `u_i` that a token has when sequence i is alone follows from
+/// the sequence cut off behind its first supervised prediction: there the same swap has the weight `c` of a
+/// lone token, and since a prediction does not see what follows it, the ratio is `u_i/c`. Then c is fixed as
+/// in [`Basis::self_calibrated`].
 ///
-/// `precision` is the subject's on the batch, noise included ([`Observed`](super::Observed)); on the smaller probes it is
-/// no worse.
+/// `precision` is the subject's on the batch, noise included ([`Observed`](super::Observed)); on the smaller
+/// probes it is no worse.
 ///
-/// Labels are swapped, inputs stay. A swap that changes nothing when its sequence is alone tells nothing, and leaves its
-/// weight undetermined: a group of its own. With a subject that makes its labels from its inputs that is every weight.
+/// Labels are swapped, inputs stay. A swap that changes nothing when its sequence is alone tells nothing, and
+/// leaves its weight undetermined: a group of its own. With a subject that makes its labels from its inputs
+/// that is every weight.
 ///
 /// # Errors
 /// When the subject fails, has a vocabulary of one, or the batch supervises nothing.
@@ -117,10 +119,11 @@ struct Swapper<'a> {
 struct Swaps {
     /// One a label.
     differences: Vec<TensorSet>,
-    /// What the error of a difference is relative to, by parameter: an estimate of `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)` of the
-    /// gradients it is a difference of. The summands themselves are not seen. For the logits their swaps are as large as
-    /// they may be, `‖e_y' − e_y‖ = √2 ≥ ‖p − e_y‖`, and the backward pass takes both the same way; so the swaps stand for
-    /// the summands, without a proof that a parameter sees them alike.
+    /// What the error of a difference is relative to, by parameter: an estimate of
+    /// `max(‖g‖, Σ_t |w_t|·‖∇ℓ_t‖)` of the gradients it is a difference of. The summands themselves are not
+    /// seen. For the logits their swaps are as large as they may be, `‖e_y' − e_y‖ = √2 ≥ ‖p − e_y‖`, and the
+    /// backward pass takes both the same way; so the swaps stand for the summands, without a proof that a
+    /// parameter sees them alike.
     scales: BTreeMap<String, f64>,
 }
 
@@ -212,7 +215,8 @@ fn told_from_zero(ratio: &Weight) -> Option<Factor> {
         .then(|| Factor { value: ratio.value, error: ratio.error / size })
 }
 
-/// One tomogram of the ratios of all swaps, each in units of the weight its token has alone, where that is known.
+/// One tomogram of the ratios of all swaps, each in units of the weight its token has alone, where that is
+/// known.
 fn assemble(ratios: Vec<(String, Option<Factor>, Tomogram)>, undetermined: Vec<String>) -> Tomogram {
     let mut unexplained: BTreeMap<String, Unexplained> = BTreeMap::new();
     let (mut weights, mut groups) = (Vec::new(), Vec::new());

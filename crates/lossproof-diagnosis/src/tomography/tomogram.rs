@@ -11,8 +11,8 @@ pub struct Tomogram {
     pub weights: Vec<Weight>,
     /// Unknowns that cannot be told apart.
     pub groups: Vec<WeightGroup>,
-    /// Largest over smallest singular value of the equations, their columns scaled to norm one: by how much an error of the
-    /// gradient may grow in the weights.
+    /// Largest over smallest singular value of the equations, their columns scaled to norm one: by how much
+    /// an error of the gradient may grow in the weights.
     pub condition: f64,
     /// Equations the weights were recovered from.
     pub equations: usize,
@@ -21,8 +21,9 @@ pub struct Tomogram {
     pub residual: f64,
     /// What of it rounding and noise explain, relative to the same.
     pub bound: f64,
-    /// Parts of the gradient whose residual is larger than rounding and noise explain, the largest share first. The weights
-    /// were then recovered from the other parts, or, when all parts are listed, are a mere fit.
+    /// Parts of the gradient whose residual is larger than rounding and noise explain, the largest share
+    /// first. The weights were then recovered from the other parts, or, when all parts are listed, are a mere
+    /// fit.
     pub unexplained: Vec<Unexplained>,
     /// What these weights leave undetermined, in words.
     pub undetermined: Vec<String>,

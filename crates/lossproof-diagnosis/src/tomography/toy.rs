@@ -19,7 +19,8 @@ const POSITIONS: usize = 8;
 /// Rows of each table.
 const TABLES: [(&str, usize); 3] = [("last", VOCABULARY), ("first", VOCABULARY), ("place", POSITIONS)];
 
-/// Logits are the sum of a row for the token, one for the first token of the sequence and one for the position.
+/// Logits are the sum of a row for the token, one for the first token of the sequence and one for the
+/// position.
 pub(super) struct Toy {
     pub(super) spec: LossSpec,
     pub(super) limits: Limits,
@@ -184,7 +185,8 @@ fn from_inputs(sequence: &Sequence) -> Sequence {
     Sequence::new(tokens, labels).unwrap()
 }
 
-/// Sequences of these lengths in two ranks, the first of them in two micro-batches; the labels of `masked` are ignored.
+/// Sequences of these lengths in two ranks, the first of them in two micro-batches; the labels of `masked`
+/// are ignored.
 pub(super) fn batch(lengths: [usize; 4], masked: impl Fn(usize, usize) -> bool) -> GlobalBatch {
     let random = &mut ChaCha8Rng::seed_from_u64(9);
     let mut sequence = |index: usize| {

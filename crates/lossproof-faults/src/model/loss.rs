@@ -12,7 +12,7 @@ use lossproof_spec::{GlobalBatch, LossSpec, Prediction};
 /// `Σ_t u_t·ℓ_t` and its gradient.
 pub(super) struct Weighted {
     pub(super) loss: f64,
-    /// Of each supervised token, in order.
+    /// The loss of each supervised token, in order.
     pub(super) token_losses: Vec<f64>,
     pub(super) gradient: NamedTensors,
 }

@@ -1,7 +1,8 @@
-//! A GPT-2 whose forward and backward are written out in f64, so that an operator in the middle of either can be wrong.
+//! A GPT-2 whose forward and backward are written out in f64, so that an operator in the middle of either can
+//! be wrong.
 //!
-//! It is what an honest subject would compute, from that subject's own parameters; everything else of the subject
-//! (loading, reset, which optimizers there are) stays the subject's.
+//! It is what an honest subject would compute, from that subject's own parameters; everything else of the
+//! subject (loading, reset, which optimizers there are) stays the subject's.
 
 mod attention;
 mod layers;
@@ -29,8 +30,8 @@ use transformer::Transformer;
 
 /// An honest subject with a forward and a backward of its own operators.
 ///
-/// Steps are taken by whoever wraps it: its [`OptimizerSteps`] are the honest subject's, for reading parameters and for
-/// saying which optimizers there are.
+/// Steps are taken by whoever wraps it: its [`OptimizerSteps`] are the honest subject's, for reading
+/// parameters and for saying which optimizers there are.
 pub(crate) struct WrittenOutGpt2 {
     honest: Box<dyn Subject>,
     operators: Operators,
@@ -65,8 +66,8 @@ impl WrittenOutGpt2 {
     }
 }
 
-/// The weights of a spec, and whether a mean of nothing makes the loss NaN; the gradient is then what the groups that are
-/// not empty contribute, as with PyTorch's `nll_loss`.
+/// The weights of a spec, and whether a mean of nothing makes the loss NaN; the gradient is then what the
+/// groups that are not empty contribute, as with PyTorch's `nll_loss`.
 fn weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<(Vec<f64>, bool), SubjectError> {
     let layout = batch.layout();
     let (weights, nan) = match TokenWeights::new(spec, &layout) {

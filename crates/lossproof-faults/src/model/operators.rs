@@ -15,7 +15,8 @@ pub(crate) struct Operators {
     pub(crate) softmax_backward: fn(&[f64], &mut [f64]),
     /// What a layer norm multiplies a row with, from its variance.
     pub(crate) inverse_deviation: fn(f64) -> f64,
-    /// From the gradient of a layer norm's output, that of its input, in place; those of gain and bias are added.
+    /// From the gradient of a layer norm's output, that of its input, in place; those of gain and bias are
+    /// added.
     pub(crate) layer_norm_backward: fn(&Normed<'_>, &mut [f64], &mut GainAndBias),
     /// The derivative of the activation.
     pub(crate) gelu_slope: fn(f64) -> f64,
@@ -133,7 +134,8 @@ pub(crate) fn cross_entropy(logits: &[f64], target: &Target) -> (f64, Vec<f64>) 
     (loss, gradient)
 }
 
-/// The largest of the numbers, `Σ exp(z − largest)`, and their softmax. NaN where there is no largest, as of nothing but −∞.
+/// The largest of the numbers, `Σ exp(z − largest)`, and their softmax. NaN where there is no largest, as of
+/// nothing but −∞.
 pub(crate) fn softmax(numbers: &[f64]) -> (f64, f64, Vec<f64>) {
     let max = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mut softmax: Vec<f64> = numbers.iter().map(|z| (z - max).exp()).collect();

@@ -1,4 +1,5 @@
-//! GPT-2 (Radford et al. 2019) under Hugging Face's names: embeddings, pre-norm blocks, a final norm and a tied head.
+//! GPT-2 (Radford et al. 2019) under Hugging Face's names: embeddings, pre-norm blocks, a final norm and a
+//! tied head.
 
 use super::{
     attention::Attention,

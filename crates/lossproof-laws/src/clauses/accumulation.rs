@@ -66,7 +66,7 @@ impl Trial<'_> {
         if self.subject.optimizer_steps().is_none() {
             return Ok(());
         }
-        let optimizer = Optimizer::sgd(self.learning_rate());
+        let optimizer = Optimizer::sgd(self.sgd_rate(spec, windows[0])?);
         match self.closed_form_steps(&optimizer, spec, windows) {
             Ok(_) | Err(Ended::Unsupported(_)) => Ok(()),
             Err(ended) => Err(ended),

@@ -1,4 +1,5 @@
-//! Clauses of group 1: the token loss. The model is made to give [`KnownLogits`], which the closed forms need.
+//! Clauses of group 1: the token loss. The model is made to give [`KnownLogits`], which the closed forms
+//! need.
 
 use crate::{
     known_logits::KnownLogits,
@@ -105,7 +106,8 @@ pub(crate) fn shift(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(scored(1) != scored(0) && scored(1) != scored(2))
 }
 
-/// Minus the logarithm of the softmax probability: against the closed form, and as probabilities that add up to one.
+/// Minus the logarithm of the softmax probability: against the closed form, and as probabilities that add up
+/// to one.
 pub(crate) fn token_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     if trial.subject.token_losses().is_some() {
@@ -163,8 +165,8 @@ pub(crate) fn uniform_logits(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(actual.total > 0.0)
 }
 
-/// A constant on all logits changes neither loss nor gradient. The first column of the embedding is set to one, so that the
-/// first element of the final bias is such a constant.
+/// A constant on all logits changes neither loss nor gradient. The first column of the embedding is set to
+/// one, so that the first element of the final bias is such a constant.
 pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.needs_the_embedding_for_a_head()?;
     let batch = trial.case.batch.clone();
@@ -184,17 +186,18 @@ pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     replace(&mut parameters, BIAS, bias)?;
     trial.load(&parameters)?;
     let after = trial.gradient(&spec, &batch)?;
-    // The logits grow by the constant, and so does the rounding error of their differences, and of what follows.
+    // The logits grow by the constant, and so does the rounding error of their differences, and of what
+    // follows.
     trial.unchanged("a constant on all logits", 1.0 + constant, &before, &after)?;
     trial.exact_constant(&spec, &batch)?;
     Ok(before.total > 0.0)
 }
 
 impl Trial<'_> {
-    /// A constant far larger than the logits, to which it can be added without rounding: they are 1/16 apart, and so are the
-    /// numbers of the dtype around the constant. Their differences are exact then, and what is computed of these is what was
-    /// computed before. The normaliser's exponential overflows, and the difference between its logarithm and a logit has no
-    /// digit left.
+    /// A constant far larger than the logits, to which it can be added without rounding: they are 1/16 apart,
+    /// and so are the numbers of the dtype around the constant. Their differences are exact then, and what is
+    /// computed of these is what was computed before. The normaliser's exponential overflows, and the
+    /// difference between its logarithm and a logit has no digit left.
     fn exact_constant(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<(), Ended> {
         let spacing = 1.0 / 16.0;
         let constant = spacing / (2.0 * self.dtype().unit_roundoff());
@@ -221,8 +224,9 @@ impl Trial<'_> {
         self.unchanged(&format!("{constant} on all logits, exactly"), 1.0, &before, &after)
     }
 
-    /// Holds loss and gradient after a constant was added to those before, the bounds being `growth` times as large. The
-    /// constant is the first element of the final bias, and the first column of the embedding is one.
+    /// Holds loss and gradient after a constant was added to those before, the bounds being `growth` times as
+    /// large. The constant is the first element of the final bias, and the first column of the embedding is
+    /// one.
     fn unchanged(
         &mut self,
         what: &str,
@@ -253,8 +257,8 @@ impl Trial<'_> {
     }
 }
 
-/// The gradient of a model with known logits in closed form: `∂ℓ/∂z = p − q`, so `∇b = Σ w·Wᵀ(p − q)` and `∇W = Σ w·(p − q)·bᵀ`; a gain of
-/// zero lets nothing through to anything else.
+/// The gradient of a model with known logits in closed form: `∂ℓ/∂z = p − q`, so `∇b = Σ w·Wᵀ(p − q)` and
+/// `∇W = Σ w·(p − q)·bᵀ`; a gain of zero lets nothing through to anything else.
 pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let spec = trial.spec(&[&batch]);
@@ -274,8 +278,8 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     let gradient = known.gradient(&by_class);
     let bound = trial.gradient_bound(&batch);
     let largest_row = known.embedding_rows().map(norm).fold(0.0, f64::max);
-    // ‖Wᵀ(p − q)‖ is at most the largest row's norm times ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖: without smoothing,
-    // ‖p − q‖₁ = 2(1 − p_y) and ‖p − q‖ ≥ 1 − p_y.
+    // ‖Wᵀ(p − q)‖ is at most the largest row's norm times ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖:
+    // without smoothing, ‖p − q‖₁ = 2(1 − p_y) and ‖p − q‖ ≥ 1 − p_y.
     let expected = [
         (BIAS, gradient.bias, size * largest_row * (known.logits().len() as f64).sqrt().min(2.0)),
         (EMBEDDING, gradient.embedding, size * norm(known.bias())),
@@ -338,8 +342,8 @@ pub(crate) fn label_smoothing(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(actual.total > 0.0)
 }
 
-/// Loss and gradient are affine in ζ, and with known logits the term is `ζ·(log Σ exp z)²` per supervised token, weighed as
-/// its token loss.
+/// Loss and gradient are affine in ζ, and with known logits the term is `ζ·(log Σ exp z)²` per supervised
+/// token, weighed as its token loss.
 pub(crate) fn z_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let zeta = if trial.case.spec.z_loss > 0.0 { trial.case.spec.z_loss } else { 0.01 };

@@ -1,5 +1,5 @@
-//! Clauses of group 6 on the embeddings: tokens and positions can be renamed, and a token can stand for another that embeds
-//! alike. What that does to the gradient shows its parts.
+//! Clauses of group 6 on the embeddings: tokens and positions can be renamed, and a token can stand for
+//! another that embeds alike. What that does to the gradient shows its parts.
 
 use crate::{
     names::{EMBEDDING, POSITIONS},
@@ -10,7 +10,8 @@ use lossproof_numerics::norm;
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
 use rand::seq::SliceRandom;
 
-/// A model whose upper half of the vocabulary embeds as the lower half does, and a batch that uses the lower half alone.
+/// A model whose upper half of the vocabulary embeds as the lower half does, and a batch that uses the lower
+/// half alone.
 struct Twins {
     batch: GlobalBatch,
     half: usize,
@@ -45,8 +46,8 @@ impl Trial<'_> {
         Ok(Twins { batch, half, columns })
     }
 
-    /// Holds two computations to each other that differ in which of two twins is the input: everything is the same, and
-    /// what each pair of twins receives in the embedding adds up to the same.
+    /// Holds two computations to each other that differ in which of two twins is the input: everything is the
+    /// same, and what each pair of twins receives in the embedding adds up to the same.
     fn same_but_for_twins(
         &mut self,
         what: &str,
@@ -69,8 +70,8 @@ impl Trial<'_> {
     }
 }
 
-/// The embedding's gradient is its part as an input plus its part as the head. Tokens with the same embedding can stand
-/// for each other as inputs: then the first part moves to the other's row and the second stays.
+/// The embedding's gradient is its part as an input plus its part as the head. Tokens with the same embedding
+/// can stand for each other as inputs: then the first part moves to the other's row and the second stays.
 pub(crate) fn weight_tying(trial: &mut Trial<'_>) -> CaseOutcome {
     let tied = trial.facts.parameters.iter().any(|p| p.name == EMBEDDING && p.tied_to.is_some());
     if !tied {
@@ -94,7 +95,8 @@ pub(crate) fn weight_tying(trial: &mut Trial<'_>) -> CaseOutcome {
     let input: Vec<f64> =
         of_low[..split].iter().zip(&of_up[..split]).map(|(both, head)| both - head).collect();
     let bound = trial.gradient_bound(&twins.batch);
-    // Σ_c ∂ℓ/∂z_c = 0, so the head's part adds up to nothing over the vocabulary: what the lower half of it is, the rest undoes.
+    // Σ_c ∂ℓ/∂z_c = 0, so the head's part adds up to nothing over the vocabulary: what the lower half of it
+    // is, the rest undoes.
     let summed = |rows: &[f64], sign: f64| -> Vec<f64> {
         let mut sums = vec![0.0; twins.columns];
         for row in rows.chunks_exact(twins.columns) {

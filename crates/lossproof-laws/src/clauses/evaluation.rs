@@ -179,7 +179,8 @@ impl Trial<'_> {
         if self.subject.optimizer_steps().is_none() || self.subject.parameter_loading().is_none() {
             return Ok(false);
         }
-        let taken = self.take_steps(&Optimizer::sgd(0.125), spec, &[batch]);
+        let optimizer = Optimizer::sgd(self.sgd_rate(spec, batch)?);
+        let taken = self.take_steps(&optimizer, spec, &[batch]);
         self.return_to_the_trial()?;
         match taken {
             Ok(_) => Ok(true),

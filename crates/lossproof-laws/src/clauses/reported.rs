@@ -50,18 +50,12 @@ pub(crate) fn reported_loss(trial: &mut Trial<'_>) -> CaseOutcome {
 }
 
 impl Trial<'_> {
-    /// Holds counts that are reported to the layout: of supervised tokens, and of token losses.
+    /// Holds the count of supervised tokens that is reported to the layout.
     pub(super) fn counts(&mut self, what: &str, batch: &GlobalBatch, reported: &Observation) {
         let supervised = batch.layout().supervised();
         if let Some(counted) = reported.supervised_tokens {
             self.fact(counted == supervised, || {
                 format!("{what}: {counted} supervised tokens are reported of {supervised}")
-            });
-        }
-        if let Some(losses) = &reported.token_losses {
-            let count = losses.len();
-            self.fact(count == supervised, || {
-                format!("{what}: {count} token losses are reported of {supervised} supervised tokens")
             });
         }
     }

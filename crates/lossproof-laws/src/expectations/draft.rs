@@ -10,13 +10,16 @@ use std::{
 };
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
+/// Laws that fail and could not be declared, each with its subject.
+pub type Undrafted = Vec<(String, &'static str)>;
+
 /// A draft that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// The file.
     pub path: PathBuf,
     /// Laws that fail and could not be declared, each with its subject: no case of theirs was kept.
-    pub undrafted: Vec<(String, &'static str)>,
+    pub undrafted: Undrafted,
 }
 
 impl fmt::Display for Draft {
@@ -55,7 +58,7 @@ fn draft(
     text: &str,
     folder: &Path,
     outcomes: &[(String, Outcome)],
-) -> Result<(String, Vec<(String, &'static str)>), toml_edit::TomlError> {
+) -> Result<(String, Undrafted), toml_edit::TomlError> {
     let mut document: DocumentMut = text.parse()?;
     let mut undrafted = Vec::new();
     if document.is_empty() {

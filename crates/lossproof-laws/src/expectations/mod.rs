@@ -35,7 +35,7 @@ mod judgement;
 mod outcome;
 mod read;
 
-pub use draft::Draft;
+pub use draft::{Draft, Undrafted};
 pub use error::{ContentFault, ExpectationsError};
 pub use judgement::{Judgement, Standing, judge};
 pub use outcome::{Draw, Outcome, Replay};

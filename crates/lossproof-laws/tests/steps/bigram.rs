@@ -57,6 +57,15 @@ pub(crate) enum Mistake {
     DividesByTraining,
 }
 
+/// Which Adam the trainer has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum OfferedAdam {
+    None,
+    /// With ε after the correction alone.
+    AfterCorrection,
+    Any,
+}
+
 /// What the trainer has and declares.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offer {
@@ -66,21 +75,14 @@ pub(crate) struct Offer {
     pub(crate) loads: bool,
     /// Whether it evaluates token losses.
     pub(crate) evaluates: bool,
-    /// Whether it has Adam.
-    pub(crate) adam: bool,
-    /// Whether it has Adam with ε before the correction.
-    pub(crate) epsilon_before: bool,
+    /// Which Adam it has.
+    pub(crate) adam: OfferedAdam,
 }
 
 impl Offer {
     /// Everything, and the loss whose gradient is taken.
-    pub(crate) const ALL: Self = Self {
-        log_policy: LogPolicy::Window,
-        loads: true,
-        evaluates: true,
-        adam: true,
-        epsilon_before: true,
-    };
+    pub(crate) const ALL: Self =
+        Self { log_policy: LogPolicy::Window, loads: true, evaluates: true, adam: OfferedAdam::Any };
 }
 
 /// The trainer.
@@ -404,11 +406,13 @@ impl OptimizerSteps for Bigram {
         self.optimizer = None;
         let offered = match optimizer.rule {
             Rule::Sgd { .. } => true,
-            Rule::Adam(numbers) | Rule::AdamW(numbers) => {
-                self.offer.adam
-                    && (self.offer.epsilon_before
-                        || numbers.epsilon_placement == EpsilonPlacement::AfterCorrection)
-            }
+            Rule::Adam(numbers) | Rule::AdamW(numbers) => match self.offer.adam {
+                OfferedAdam::None => false,
+                OfferedAdam::AfterCorrection => {
+                    numbers.epsilon_placement == EpsilonPlacement::AfterCorrection
+                }
+                OfferedAdam::Any => true,
+            },
         };
         if !offered {
             return Err(Unsupported { subject: "bigram".to_owned(), what: "this Adam".to_owned() });

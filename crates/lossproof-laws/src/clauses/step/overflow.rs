@@ -25,13 +25,14 @@ const WARM_UP: u32 = 4;
 /// not. The first has the largest gradient among some batches, the second the smallest; the scale is the power of two
 /// just large enough to carry the largest element of the first out of range. Where a trainer's backward pass overflows
 /// on the way to the second, smaller scales are tried.
-pub(super) fn overflow(trial: &mut Trial<'_>, rate: f64) -> Result<bool, Ended> {
+pub(super) fn overflow(trial: &mut Trial<'_>) -> Result<bool, Ended> {
     trial.return_to_the_trial()?;
     let batch = trial.case.batch.clone();
     let sum = trial.with_token_loss(LossSpec::sum());
     let spec = if trial.subject.configure(&sum).is_ok() { sum } else { trial.spec(&[&batch]) };
     let Some((large, small)) = trial.far_apart(&spec)? else { return Ok(false) };
     let Some(rule) = trial.rule_with_state()? else { return Ok(false) };
+    let rate = trial.adam_rate();
     let highest = exponent(trial.dtype(), large.largest_element);
     for exponent in (highest - SCALES + 1..=highest).rev() {
         let loss_scale = 2.0_f64.powi(exponent);
@@ -163,7 +164,7 @@ mod tests {
     fn a_scale_carries_its_number_out_of_range_and_half_of_it_does_not() {
         for magnitude in [2.5, 3.0, 4.0, 1000.0, 1e30] {
             let scale = 2.0_f64.powi(exponent(Dtype::F64, magnitude));
-            assert!((magnitude * scale).is_infinite() && (magnitude * scale / 2.0).is_finite());
+            assert!((magnitude * scale).is_infinite() && (magnitude * (scale / 2.0)).is_finite());
             #[expect(clippy::cast_possible_truncation, reason = "infinite where it is too large")]
             let product = |scale: f64| (magnitude * scale) as f32;
             let scale = 2.0_f64.powi(exponent(Dtype::F32, magnitude));

@@ -3,13 +3,28 @@
 use super::closed_form::tensor_norm;
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_numerics::norm;
-use lossproof_spec::{Adam, Clip, Decayed, EpsilonPlacement, Optimizer, Rule};
+use lossproof_spec::{Adam, Clip, Decayed, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule};
+use lossproof_subject::TensorSet;
 use rand::{RngExt, seq::IndexedRandom};
 
 impl Trial<'_> {
-    /// A learning rate that moves the parameters visibly, exact in every dtype.
-    pub(crate) fn learning_rate(&mut self) -> f64 {
+    /// A learning rate that moves the parameters visibly, exact in every dtype: for Adam, whose updates are of its size.
+    pub(super) fn adam_rate(&mut self) -> f64 {
         [0.5, 0.25, 0.125, 0.0625].choose(&mut self.random).copied().unwrap_or(0.125)
+    }
+
+    /// The same for SGD: the first update has a norm of at most 1. Where an update is larger than the parameters, a few more
+    /// lead out of the range of the dtype.
+    pub(crate) fn sgd_rate(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<f64, Ended> {
+        let norm = norm_of(&self.gradient(spec, batch)?.gradient);
+        Ok(self.sgd_rate_at(norm))
+    }
+
+    /// [`sgd_rate`](Self::sgd_rate) where the gradient has this norm.
+    fn sgd_rate_at(&mut self, norm: f64) -> f64 {
+        let share = [1.0, 0.5, 0.25].choose(&mut self.random).copied().unwrap_or(1.0);
+        let largest = if norm > 0.0 && norm.is_finite() { (1.0 / norm).min(0.5) } else { 0.5 };
+        share * largest.log2().floor().exp2()
     }
 
     /// Numbers of Adam. ε may stand on either side of the correction: [`offered`](Self::offered).
@@ -56,10 +71,22 @@ impl Trial<'_> {
         Ok(self.moves())
     }
 
+    /// Plain SGD for steps on the batch of the case.
+    fn plain_sgd(&mut self) -> Result<Optimizer, Ended> {
+        let batch = self.case.batch.clone();
+        Ok(Optimizer::sgd(self.sgd_rate(&self.spec(&[&batch]), &batch)?))
+    }
+
     /// Whether a step on the case moves anything.
     pub(super) fn moves(&self) -> bool {
         self.case.batch.layout().supervised() > 0
     }
+}
+
+/// The norm of a whole gradient.
+fn norm_of(gradient: &TensorSet) -> f64 {
+    let norms: Vec<f64> = gradient.values().map(tensor_norm).collect();
+    norm(&norms)
 }
 
 /// `θ ← θ − lr·v` with `v ← μ·v + g + λ·θ`.
@@ -67,7 +94,7 @@ pub(crate) fn sgd(trial: &mut Trial<'_>) -> CaseOutcome {
     let momentum = [0.0, 0.5, 0.9].choose(&mut trial.random).copied().unwrap_or(0.0);
     let weight_decay = [0.0, 0.125].choose(&mut trial.random).copied().unwrap_or(0.0);
     let rule = Rule::Sgd { momentum, weight_decay };
-    let optimizer = Optimizer { rule, ..Optimizer::sgd(trial.learning_rate()) };
+    let optimizer = Optimizer { rule, ..trial.plain_sgd()? };
     trial.equal_steps(&optimizer, 3)
 }
 
@@ -75,7 +102,7 @@ pub(crate) fn sgd(trial: &mut Trial<'_>) -> CaseOutcome {
 pub(crate) fn adam(trial: &mut Trial<'_>) -> CaseOutcome {
     let numbers = trial.adam_numbers();
     let rule = trial.offered(Rule::Adam, numbers)?;
-    let optimizer = Optimizer { rule, ..Optimizer::sgd(trial.learning_rate()) };
+    let optimizer = Optimizer { rule, ..Optimizer::sgd(trial.adam_rate()) };
     trial.equal_steps(&optimizer, 3)
 }
 
@@ -83,7 +110,7 @@ pub(crate) fn adam(trial: &mut Trial<'_>) -> CaseOutcome {
 pub(crate) fn adamw(trial: &mut Trial<'_>) -> CaseOutcome {
     let numbers = Adam { weight_decay: 0.125, ..trial.adam_numbers() };
     let rule = trial.offered(Rule::AdamW, numbers)?;
-    let optimizer = Optimizer { rule, ..Optimizer::sgd(trial.learning_rate()) };
+    let optimizer = Optimizer { rule, ..Optimizer::sgd(trial.adam_rate()) };
     trial.equal_steps(&optimizer, 3)
 }
 
@@ -92,8 +119,7 @@ pub(crate) fn clipping(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let spec = trial.spec(&[&batch]);
     let gradient = trial.gradient(&spec, &batch)?;
-    let norms: Vec<f64> = gradient.gradient.values().map(tensor_norm).collect();
-    let norm = norm(&norms);
+    let norm = norm_of(&gradient.gradient);
     if norm <= 0.0 || !norm.is_finite() {
         return Ok(false);
     }
@@ -102,7 +128,8 @@ pub(crate) fn clipping(trial: &mut Trial<'_>) -> CaseOutcome {
     let clip = Clip { max_norm: share * norm, epsilon: 1e-6 };
     // A loss scale that is still on the gradient would be clipped with it.
     let loss_scale = [1.0, 16.0, 1024.0].choose(&mut trial.random).copied().unwrap_or(1.0);
-    let optimizer = Optimizer { clip: Some(clip), loss_scale, ..Optimizer::sgd(trial.learning_rate()) };
+    let rate = trial.sgd_rate_at(norm);
+    let optimizer = Optimizer { clip: Some(clip), loss_scale, ..Optimizer::sgd(rate) };
     let reports = trial.closed_form_steps(&optimizer, &spec, &[&batch])?;
     Ok(reports.iter().any(|report| report.clip_factor < 1.0) && batch.micro_batches().count() > 1)
 }
@@ -111,7 +138,7 @@ pub(crate) fn clipping(trial: &mut Trial<'_>) -> CaseOutcome {
 /// the warm-up.
 pub(crate) fn schedule(trial: &mut Trial<'_>) -> CaseOutcome {
     let (warm_up, steps) = if trial.random.random::<bool>() { (2, 4) } else { (3, 5) };
-    let optimizer = Optimizer { warm_up, ..Optimizer::sgd(trial.learning_rate()) };
+    let optimizer = Optimizer { warm_up, ..trial.plain_sgd()? };
     let moves = trial.equal_steps(&optimizer, steps)?;
     Ok(moves && trial.case.batch.micro_batches().count() > 1)
 }

@@ -28,7 +28,7 @@ pub(crate) fn adam_scale(trial: &mut Trial<'_>) -> CaseOutcome {
     // Exact in every dtype, and after division by c too.
     let epsilon = 2.0_f64.powi(-20);
     let numbers = Adam { weight_decay: 0.0, ..trial.adam_numbers() };
-    let rate = trial.learning_rate();
+    let rate = trial.adam_rate();
     let mut runs = Vec::new();
     for (spec, epsilon) in [(sum, epsilon), (mean, epsilon / keep as f64)] {
         let rule = trial.offered(Rule::Adam, Adam { epsilon, ..numbers })?;
@@ -58,7 +58,7 @@ pub(crate) fn loss_scaling(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let batch = trial.case.batch.clone();
     let spec = trial.spec(&[&batch]);
-    let rate = trial.learning_rate();
+    let rate = trial.sgd_rate(&spec, &batch)?;
     let mut runs = Vec::new();
     for loss_scale in [1.0, 1024.0] {
         trial.return_to_the_trial()?;
@@ -73,6 +73,6 @@ pub(crate) fn loss_scaling(trial: &mut Trial<'_>) -> CaseOutcome {
     let bound = trial.gradient_bound(&batch);
     let norms = (scaled.report.grad_norm, plain.report.grad_norm);
     trial.number("norm under a loss scale", "grad norm", bound, norms, norms.1);
-    let skipped = overflow(trial, rate)?;
+    let skipped = overflow(trial)?;
     Ok(trial.moves() && skipped)
 }
