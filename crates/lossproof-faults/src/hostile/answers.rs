@@ -123,7 +123,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         |honest| {
             let hooks = Hooks {
                 gradient: |(), _, handed| {
-                    of(handed, MATRIX, |tensor| tensor.name = "h.0.mlp.fc_in.weight".to_owned());
+                    of(handed, MATRIX, |tensor| "h.0.mlp.fc_in.weight".clone_into(&mut tensor.name));
                 },
                 ..HONEST
             };

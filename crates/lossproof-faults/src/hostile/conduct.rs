@@ -11,7 +11,7 @@ use std::{cell::Cell, panic::panic_any, thread, time::Duration};
 const HONEST: Hooks<()> = Hooks::IDENTITY;
 
 /// How long a subject sleeps that is to seem dead: longer than anybody waits for it.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 pub(super) const SUBJECTS: &[Hostile] = &[
     hostile("panics-in-accumulate", "`accumulate` panics", Red, |honest| {

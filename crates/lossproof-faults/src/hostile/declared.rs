@@ -41,7 +41,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
             let hooks = Hooks {
                 configure: |calls: &mut u32, inner, spec| {
                     *calls += 1;
-                    if *calls % 2 == 0 { Err(refused(inner, spec)) } else { inner.configure(spec) }
+                    if calls.is_multiple_of(2) { Err(refused(inner, spec)) } else { inner.configure(spec) }
                 },
                 ..Hooks::IDENTITY
             };
@@ -111,7 +111,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
             let hooks = Hooks {
                 parameters: |asked: &Cell<u32>, mut parameters: Vec<ParameterInfo>| {
                     asked.set(asked.get() + 1);
-                    if asked.get() % 2 == 0 {
+                    if asked.get().is_multiple_of(2) {
                         parameters.reverse();
                     }
                     parameters

@@ -56,6 +56,7 @@ pub struct Hooks<S> {
     /// The token losses that came out of it.
     pub token_losses: fn(&mut S, &GlobalBatch, &mut Vec<f64>),
     /// [`UpstreamWeights::backward`].
+    #[expect(clippy::type_complexity, reason = "a hook has the arguments of what it stands in front of")]
     pub backward: fn(&mut S, &mut dyn Subject, &GlobalBatch, &[f64], &mut HandedOver) -> Answer<f64>,
     /// [`OptimizerSteps::start`].
     pub start: fn(&mut S, &mut dyn Subject, &Optimizer) -> Result<(), Unsupported>,
