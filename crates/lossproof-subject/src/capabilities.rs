@@ -5,14 +5,14 @@ use lossproof_spec::GlobalBatch;
 
 /// The capability to take parameters from outside.
 pub trait LoadParameters {
-    /// Replaces every parameter; these become the initial parameters [`Subject::reset`] returns to.
+    /// Replaces every parameter; these become the initial parameters [`Subject::reset`](crate::Subject::reset) returns to.
     ///
     /// # Errors
     /// When a parameter is missing, unknown, of another shape or not finite; then nothing has changed.
     fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError>;
 
     /// Replaces the values (row-major, rounded to the trainer's dtype) of one parameter until the next
-    /// [`Subject::reset`] or [`load`](Self::load).
+    /// [`Subject::reset`](crate::Subject::reset) or [`load`](Self::load).
     ///
     /// # Errors
     /// When there is no such parameter, or the number of values is not its size.
@@ -25,7 +25,7 @@ pub trait TokenLosses {
     /// [`GlobalBatch::predictions`]. Plain cross-entropy, whatever loss spec is configured.
     ///
     /// # Errors
-    /// When the batch is outside the subject's [`Limits`] or the trainer fails.
+    /// When the batch is outside the subject's [`Limits`](crate::Limits) or the trainer fails.
     fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError>;
 }
 
@@ -34,10 +34,10 @@ pub trait UpstreamWeights {
     /// Forward and backward of `Σ_t u_t·ℓ_t` over the whole batch, `weights` holding `u_t` for every prediction in the order
     /// of [`GlobalBatch::predictions`]; those of ignored predictions are not looked at. The token losses are those of the
     /// loss spec in force (label smoothing, z-loss); nothing else of it plays a part. Returns the weighted sum and hands the
-    /// gradient over as [`Subject::accumulate`] does.
+    /// gradient over as [`Subject::accumulate`](crate::Subject::accumulate) does.
     ///
     /// # Errors
-    /// When the number of weights is not that of the predictions, the batch is outside the subject's [`Limits`], or the
+    /// When the number of weights is not that of the predictions, the batch is outside the subject's [`Limits`](crate::Limits), or the
     /// trainer fails.
     fn backward(
         &mut self,
