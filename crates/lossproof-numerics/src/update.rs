@@ -4,15 +4,16 @@ use lossproof_spec::{Adam, EpsilonPlacement, Optimizer, Rule};
 
 /// One parameter under an optimizer.
 ///
-/// `d` is the gradient with what the rule adds to it, `g + λ·θ` under coupled decay. Where the two cancel, a rounding
-/// error of `d` is one unit round-off of `D = |g| + |λ·θ|`, and the same happens to the moments over the steps.
+/// `d` is the gradient with what the rule adds to it, `g + λ·θ` under coupled decay. Where the two cancel, a
+/// rounding error of `d` is one unit round-off of `D = |g| + |λ·θ|`, and the same happens to the moments over
+/// the steps.
 #[derive(Clone, Debug)]
 pub struct Updated {
     /// Its values after the steps so far.
     pub values: Vec<f64>,
     /// What rounding of each value is relative to. With `M` and `V` the moments of `D` instead of `d`, it is
-    /// `|θ| + lr·M` under SGD. Under Adam it is `|θ| + lr·(M + |m|·√(V/v))/c₁/denominator`: an error of `v` is at most a
-    /// unit round-off of `2·√(v·V)`, by Cauchy and Schwarz.
+    /// `|θ| + lr·M` under SGD. Under Adam it is `|θ| + lr·(M + |m|·√(V/v))/c₁/denominator`: an error of `v`
+    /// is at most a unit round-off of `2·√(v·V)`, by Cauchy and Schwarz.
     pub magnitudes: Vec<f64>,
     shape: Vec<usize>,
     /// The velocity, or `m`.
@@ -43,13 +44,14 @@ impl Updated {
         }
     }
 
-    /// Of each element, the velocity of SGD or Adam's first moment, and Adam's second moment; both before any correction.
+    /// Of each element, the velocity of SGD or Adam's first moment, and Adam's second moment; both before any
+    /// correction.
     pub fn moments(&self) -> impl Iterator<Item = (f64, f64)> {
         self.first.iter().copied().zip(self.second.iter().copied())
     }
 
-    /// Takes one step from `values` (the subject's own, so that roundings do not add up over the steps) with a gradient that
-    /// is unscaled and clipped.
+    /// Takes one step from `values` (the subject's own, so that roundings do not add up over the steps) with
+    /// a gradient that is unscaled and clipped.
     pub fn step(&mut self, optimizer: &Optimizer, learning_rate: f64, values: &[f64], gradient: &[f64]) {
         self.steps += 1;
         self.values.copy_from_slice(values);

@@ -38,12 +38,12 @@ pub struct ParameterInfo {
 /// What a subject returned for one batch, besides the gradient.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// The loss the trainer logs for this step, as its [`LogPolicy`] says. NaN under the empty policy `nan` when a
-    /// mean was taken of nothing.
+    /// The loss the trainer logs for this step, as its [`LogPolicy`] says. NaN under the empty policy `nan`
+    /// when a mean was taken of nothing.
     pub loss: f64,
     /// The loss of each supervised token of the whole batch, whatever the log policy, in the order of
-    /// [`GlobalBatch::predictions`](lossproof_spec::GlobalBatch::predictions), where the trainer has them. Label
-    /// smoothing and z-loss of the spec in force are in them.
+    /// [`GlobalBatch::predictions`](lossproof_spec::GlobalBatch::predictions), where the trainer has them.
+    /// Label smoothing and z-loss of the spec in force are in them.
     pub token_losses: Option<Vec<f64>>,
     /// The trainer's own count of supervised tokens in the whole batch, where it has one.
     pub supervised_tokens: Option<usize>,

@@ -4,13 +4,13 @@ use lossproof_spec::{EmptyGroup, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch,
 
 /// What [`Subject::accumulate`](crate::Subject::accumulate) and
 /// [`OptimizerSteps::step`](crate::OptimizerSteps::step) report as
-/// [`Observation::loss`](crate::Observation::loss). Several policies are in use; which one is a declaration, not
-/// a bug, and a trainer is held to the one it declares.
+/// [`Observation::loss`](crate::Observation::loss). Several policies are in use; which one is a declaration,
+/// not a bug, and a trainer is held to the one it declares.
 ///
-/// Every policy names the batches that are logged ([`logged`](Self::logged)), and the logged loss is the mean of
-/// `L(b)` over them. `L(b) = Σ_t w_t·ℓ_t` is the loss that the spec in force gives a batch `b` *by itself*: `w` is
-/// that of [`TokenWeights`] on the layout of `b` alone. A micro-batch by itself is a batch of one rank with one
-/// micro-batch, so its normaliser counts its own tokens, whatever the scope.
+/// Every policy names the batches that are logged ([`logged`](Self::logged)), and the logged loss is the mean
+/// of `L(b)` over them. `L(b) = Σ_t w_t·ℓ_t` is the loss that the spec in force gives a batch `b` *by
+/// itself*: `w` is that of [`TokenWeights`] on the layout of `b` alone. A micro-batch by itself is a batch of
+/// one rank with one micro-batch, so its normaliser counts its own tokens, whatever the scope.
 ///
 /// On one rank with one micro-batch all policies log the same loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,25 +23,25 @@ pub enum LogPolicy {
     /// `L(r)` of rank 0, `r` having all of its micro-batches and no other rank.
     FirstRank,
     /// `(1/M)·Σ_m L(m)` over the M micro-batches of all ranks. Under the empty policy
-    /// [`ZeroSkipped`](EmptyPolicy::ZeroSkipped) micro-batches without a supervised token are left out of the sum
-    /// and of M, unless none has one.
+    /// [`ZeroSkipped`](EmptyPolicy::ZeroSkipped) micro-batches without a supervised token are left out of the
+    /// sum and of M, unless none has one.
     MeanOfMicroBatches,
 }
 
 impl LogPolicy {
-    /// The batches whose losses, each by itself under `spec`, have the logged loss as their mean. There is at least
-    /// one.
+    /// The batches whose losses, each by itself under `spec`, have the logged loss as their mean. There is at
+    /// least one.
     #[must_use]
     pub fn logged(self, batch: &GlobalBatch, spec: &LossSpec) -> Vec<GlobalBatch> {
         self.parts(batch, spec).into_iter().map(|part| part.batch).collect()
     }
 
-    /// The weight `u` that the logged loss `Σ_t u_t·ℓ_t` gives to each supervised token of every sequence of the
-    /// batch, in the order of [`GlobalBatch::sequences`]. It is zero for what is not logged.
+    /// The weight `u` that the logged loss `Σ_t u_t·ℓ_t` gives to each supervised token of every sequence of
+    /// the batch, in the order of [`GlobalBatch::sequences`]. It is zero for what is not logged.
     ///
     /// # Errors
-    /// [`EmptyGroup`] when one of the logged batches has no weights under `spec`. The group is counted inside that
-    /// batch.
+    /// [`EmptyGroup`] when one of the logged batches has no weights under `spec`. The group is counted inside
+    /// that batch.
     pub fn weights(self, batch: &GlobalBatch, spec: &LossSpec) -> Result<Vec<f64>, EmptyGroup> {
         let mut weights = vec![0.0; batch.sequences().count()];
         let parts = self.parts(batch, spec);

@@ -7,8 +7,8 @@ use crate::{exit::Exit, output};
 use lossproof_cases::strategies::Size;
 use lossproof_faults::hostile::Hostile;
 use lossproof_laws::Campaign;
-use rayon::prelude::*;
-use std::{panic, path::PathBuf, time::Duration};
+use std::{panic, path::PathBuf, sync::Mutex, thread, time::Duration};
+use trial::Trial;
 
 /// Hold trainers that try to fool the suite to the laws, or to a verification, and show what comes of each.
 ///
@@ -52,6 +52,29 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         output::write_json(path, &render::json(&trials, &campaign))?;
     }
     Ok(if trials.iter().all(|trial| trial.deviation().is_none()) { Exit::Conforms } else { Exit::Deviates })
+}
+
+/// Tries every hostile trainer, as many at a time as there are processors. The threads are not those of a pool that trainers
+/// compute on: each of them waits, and some of them for long.
+fn all(selected: &[&'static Hostile], campaign: &Campaign) -> Vec<Trial> {
+    let left = Mutex::new(selected.iter().enumerate());
+    let trials = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let next = left.lock().expect("invariant: nothing panics under the lock").next();
+            let Some((place, hostile)) = next else { return };
+            let trial = trial::of(hostile, campaign, PATIENCE);
+            trials.lock().expect("invariant: nothing panics under the lock").push((place, trial));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let mut trials = trials.into_inner().expect("invariant: nothing panics under the lock");
+    trials.sort_by_key(|(place, _)| *place);
+    trials.into_iter().map(|(_, trial)| trial).collect()
 }
 
 fn selected(ids: &[String]) -> miette::Result<Vec<&'static Hostile>> {

@@ -33,8 +33,8 @@ impl Trial<'_> {
         groups.iter().map(|group| self.gradient(&sum, group)).collect()
     }
 
-    /// Holds `spec` to the per-token mean plus what it deviates by: `Σ_k (w_k − 1/N)·∇(sum of group k)`, the weights `w_k`
-    /// being those of the calculus and the same for all tokens of a group.
+    /// Holds `spec` to the per-token mean plus what it deviates by: `Σ_k (w_k − 1/N)·∇(sum of group k)`, the
+    /// weights `w_k` being those of the calculus and the same for all tokens of a group.
     pub(crate) fn deviation(&mut self, spec: &LossSpec, groups: &[GlobalBatch]) -> CaseOutcome {
         let batch = self.case.batch.clone();
         let mean = self.with_token_loss(LossSpec::token_mean());
@@ -60,8 +60,8 @@ impl Trial<'_> {
         Ok(differ(spec, &mean, &batch))
     }
 
-    /// Holds a step on every window to the closed form, where the trainer takes SGD steps: what a law says of the
-    /// gradient can be seen without them.
+    /// Holds a step on every window to the closed form, where the trainer takes SGD steps: what a law says of
+    /// the gradient can be seen without them.
     fn steps_where_possible(&mut self, spec: &LossSpec, windows: &[&GlobalBatch]) -> Result<(), Ended> {
         if self.subject.optimizer_steps().is_none() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Clauses of group 8: what a validation prints. It is a mean over tokens, however they come in batches, and the exponential
-//! of that.
+//! Clauses of group 8: what a validation prints. It is a mean over tokens, however they come in batches, and
+//! the exponential of that.
 
 use crate::{
     names::{BIAS, EMBEDDING},
@@ -119,10 +119,11 @@ pub(crate) fn validation_batches(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(sequences.len() > size)
 }
 
-/// A validation leaves no trace in training, nor training in a validation: not a bit, where calls repeat to the bit.
+/// A validation leaves no trace in training, nor training in a validation: not a bit, where calls repeat to
+/// the bit.
 ///
-/// Training is accumulation of the batch, accumulation of a batch with other counts, and a step: a divisor that a
-/// validation has from the last window of training shows between the first two.
+/// Training is accumulation of the batch, accumulation of a batch with other counts, and a step: a divisor
+/// that a validation has from the last window of training shows between the first two.
 pub(crate) fn validation_trace(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let other = of_other_counts(&batch);
@@ -174,7 +175,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Takes a step and puts the parameters in force again that were before it. Tells whether the trainer can.
+    /// Takes a step and puts the parameters in force again that were before it. Tells whether the trainer
+    /// can.
     fn step_and_back(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> CaseOutcome {
         if self.subject.optimizer_steps().is_none() || self.subject.parameter_loading().is_none() {
             return Ok(false);
@@ -190,8 +192,8 @@ impl Trial<'_> {
     }
 }
 
-/// A batch whose ranks, micro-batches, sequences and tokens are fewer than those of this one: one of its sequences. Where it
-/// has no more than that, a batch with twice as many sequences and micro-batches.
+/// A batch whose ranks, micro-batches, sequences and tokens are fewer than those of this one: one of its
+/// sequences. Where it has no more than that, a batch with twice as many sequences and micro-batches.
 fn of_other_counts(batch: &GlobalBatch) -> GlobalBatch {
     let mut sequences = batch.sequences();
     let supervised = |sequence: &&Sequence| sequence.supervised() > 0;
@@ -230,8 +232,8 @@ pub(crate) fn nothing_validated(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(true)
 }
 
-/// A mean loss of 768 nats and more: finite, while its exponential exceeds the range of every dtype. The first token's logit
-/// is 0, the others' are 768, and the first token is what follows everywhere.
+/// A mean loss of 768 nats and more: finite, while its exponential exceeds the range of every dtype. The
+/// first token's logit is 0, the others' are 768, and the first token is what follows everywhere.
 pub(crate) fn perplexity_overflow(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.needs_the_embedding_for_a_head()?;
     let far = 768.0;

@@ -6,11 +6,11 @@ use lossproof_spec::{GlobalBatch, LossSpec, Reduction, TokenWeights, to_f64};
 use lossproof_subject::{LogPolicy, Observation};
 use rand::RngExt;
 
-/// The logged loss is the one of the log policy, `Σ_t u_t·ℓ_t`, at the parameters the gradient was taken at; tokens are
-/// counted by the layout; and token losses that are reported are the same.
+/// The logged loss is the one of the log policy, `Σ_t u_t·ℓ_t`, at the parameters the gradient was taken at;
+/// tokens are counted by the layout; and token losses that are reported are the same.
 ///
-/// Where the trainer evaluates token losses, ℓ is what it evaluates. Otherwise the loss of every sequence by itself
-/// says what `Σ ℓ` over the sequence is: one micro-batch by itself is logged alike under every policy.
+/// Where the trainer evaluates token losses, ℓ is what it evaluates. Otherwise the loss of every sequence by
+/// itself says what `Σ ℓ` over the sequence is: one micro-batch by itself is logged alike under every policy.
 pub(crate) fn reported_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let policy = trial.facts.info.log_policy;
@@ -18,8 +18,8 @@ pub(crate) fn reported_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     let logged = policy.logged(&batch, &drawn);
     let drawn = trial.spec(&[&batch].into_iter().chain(&logged).collect::<Vec<_>>());
     let plain = LossSpec { label_smoothing: 0.0, z_loss: 0.0, ..drawn };
-    // Evaluation is of the plain token loss. Another policy's loss under label smoothing and z-loss is looked at here
-    // and in no other law.
+    // Evaluation is of the plain token loss. Another policy's loss under label smoothing and z-loss is looked
+    // at here and in no other law.
     let modified = plain != drawn && policy != LogPolicy::Window && trial.random.random::<bool>();
     let evaluates = trial.subject.token_losses().is_some() && !modified;
     let spec = if evaluates { plain } else { drawn };
@@ -77,7 +77,8 @@ impl Trial<'_> {
         self.elements(what, "token losses", bound, found, expected, norm(&sizes));
     }
 
-    /// Holds token losses that are reported beside the gradient to those of every prediction that are evaluated.
+    /// Holds token losses that are reported beside the gradient to those of every prediction that are
+    /// evaluated.
     fn witnessed(&mut self, spec: &LossSpec, computed: &Computed, evaluated: &[f64]) {
         if let Some(reported) = &computed.observation.token_losses {
             let batch = &computed.origin.batch;
@@ -86,8 +87,8 @@ impl Trial<'_> {
         }
     }
 
-    /// `Σ_i u_i·(sum of token losses of sequence i)` and what its error is relative to, from the loss of each sequence
-    /// by itself.
+    /// `Σ_i u_i·(sum of token losses of sequence i)` and what its error is relative to, from the loss of each
+    /// sequence by itself.
     fn sum_of_lone_sequences(
         &mut self,
         spec: &LossSpec,
@@ -121,7 +122,8 @@ fn supervised(batch: &GlobalBatch, losses: &[f64]) -> Vec<f64> {
     of_supervised
 }
 
-/// `Σ_t u_t·ℓ_t` of the supervised tokens, `u` by sequence, and `Σ_t u_t·max(ℓ_t, 1)`, which its error is relative to.
+/// `Σ_t u_t·ℓ_t` of the supervised tokens, `u` by sequence, and `Σ_t u_t·max(ℓ_t, 1)`, which its error is
+/// relative to.
 fn weighed(batch: &GlobalBatch, weights: &[f64], losses: &[f64]) -> (f64, f64) {
     let (mut total, mut scale) = (0.0, 0.0);
     let predictions = batch.predictions().filter(|prediction| prediction.supervised);

@@ -1,7 +1,8 @@
 //! A small trainer, written out: a bigram model in f64 with SGD and Adam, and the mistakes it can be given.
 //!
-//! The logits of a prediction are a row of a table, by the token that makes it, plus a bias. The trainer keeps one buffer
-//! for its gradient, as frameworks do: whoever does not clear it finds there what was accumulated before.
+//! The logits of a prediction are a row of a table, by the token that makes it, plus a bias. The trainer
+//! keeps one buffer for its gradient, as frameworks do: whoever does not clear it finds there what was
+//! accumulated before.
 
 use lossproof_spec::{
     Adam, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Optimizer, Rule, Sequence, TokenWeights,
@@ -25,7 +26,8 @@ const NAMES: [(&str, &[usize]); 2] =
 /// What is wrong with the trainer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Mistake {
-    /// `step` leaves its gradient where it is, and adds the next one to it. `accumulate` clears before and after.
+    /// `step` leaves its gradient where it is, and adds the next one to it. `accumulate` clears before and
+    /// after.
     StepNeverClears,
     /// The learning rate goes on rising after the warm-up.
     WarmUpNeverCapped,

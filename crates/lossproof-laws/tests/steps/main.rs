@@ -1,4 +1,5 @@
-//! Mistakes of steps and of what is reported, and the laws that see them: in a trainer that takes its steps undisturbed.
+//! Mistakes of steps and of what is reported, and the laws that see them: in a trainer that takes its steps
+//! undisturbed.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bigram;

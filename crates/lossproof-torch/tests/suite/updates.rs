@@ -8,7 +8,8 @@ use lossproof_numerics::Updated;
 use lossproof_spec::{Adam, Clip, Decayed, GlobalBatch, LossSpec, Optimizer, Rule};
 use std::collections::BTreeMap;
 
-/// Takes `batches.len()` steps, each held to the closed form from the parameters before it. Returns the clip factors.
+/// Takes `batches.len()` steps, each held to the closed form from the parameters before it. Returns the clip
+/// factors.
 fn hold(optimizer: &Optimizer, batches: &[GlobalBatch]) -> Vec<f64> {
     let mut subject = pico();
     let spec = LossSpec::sequence_mean();
@@ -50,7 +51,8 @@ fn hold(optimizer: &Optimizer, batches: &[GlobalBatch]) -> Vec<f64> {
                 all += 1;
             }
         }
-        // Rows of the embeddings that no token uses stay where they are without decay, but most parameters are used.
+        // Rows of the embeddings that no token uses stay where they are without decay, but most parameters
+        // are used.
         assert!(2 * moved > all, "only {moved} of {all} elements moved by far more than the bound");
     }
     factors

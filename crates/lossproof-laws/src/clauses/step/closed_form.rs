@@ -6,17 +6,19 @@ use lossproof_numerics::{Updated, norm};
 use lossproof_spec::{GlobalBatch, LossSpec, Optimizer, Rule};
 use lossproof_subject::{Observation, StepReport, Tensor, TensorSet};
 
-/// Roundings of one update that can add up. With `m` and `v` updated, corrected, divided, scaled and subtracted there
-/// are about a dozen, each within one unit round-off of a term that the magnitudes bound; a square root halves what is
-/// under it.
+/// Roundings of one update that can add up. With `m` and `v` updated, corrected, divided, scaled and
+/// subtracted there are about a dozen, each within one unit round-off of a term that the magnitudes bound; a
+/// square root halves what is under it.
 const ROUNDINGS: f64 = 32.0;
 
-/// Roundings of a clip factor or a learning rate: a few operations on numbers in f64, reported in the trainer's dtype.
+/// Roundings of a clip factor or a learning rate: a few operations on numbers in f64, reported in the
+/// trainer's dtype.
 const ROUNDINGS_OF_A_FACTOR: f64 = 8.0;
 
 impl Trial<'_> {
-    /// Takes a step on every window and holds everything about each to the closed form: the parameters, and what the
-    /// trainer reports. Returns the reports. The parameters of the trial are in force again afterwards.
+    /// Takes a step on every window and holds everything about each to the closed form: the parameters, and
+    /// what the trainer reports. Returns the reports. The parameters of the trial are in force again
+    /// afterwards.
     ///
     /// The spec is to have weights on all windows.
     pub(crate) fn closed_form_steps(
@@ -95,8 +97,8 @@ impl Trial<'_> {
         self.elements(&what, "tensor norms", bound, &report.tensor_norms, &expected, total);
     }
 
-    /// Holds what a step reports of its batch to what the trainer reports where it only accumulates the batch, at the
-    /// same parameters.
+    /// Holds what a step reports of its batch to what the trainer reports where it only accumulates the
+    /// batch, at the same parameters.
     fn observed(&mut self, what: &str, batch: &GlobalBatch, stepped: &Observation, accumulated: &Computed) {
         let losses = (stepped.loss, accumulated.loss());
         let bound = self.loss_bound(batch);

@@ -1,8 +1,8 @@
 //! Clauses of group 7: one optimizer step.
 //!
-//! A law here first lets the trainer take its steps, one after the other, and only reads parameters in between
-//! ([`taken`]). Then it computes the gradients that the steps should have been taken with, and holds every update to
-//! the closed form ([`closed_form`]).
+//! A law here first lets the trainer take its steps, one after the other, and only reads parameters in
+//! between ([`taken`]). Then it computes the gradients that the steps should have been taken with, and holds
+//! every update to the closed form ([`closed_form`]).
 
 mod closed_form;
 mod overflow;

@@ -18,13 +18,14 @@ const SCALES: i32 = 4;
 /// Steps of warm-up, so that a schedule which advances on a skipped step shows.
 const WARM_UP: u32 = 4;
 
-/// Takes a step that is skipped and a good one after it, and holds the good one to the same step taken without the
-/// skipped one before it: parameters to the bit, and the learning rate. Tells whether there was such a pair.
+/// Takes a step that is skipped and a good one after it, and holds the good one to the same step taken
+/// without the skipped one before it: parameters to the bit, and the learning rate. Tells whether there was
+/// such a pair.
 ///
-/// Two batches are needed, and a loss scale under which the gradient of the first overflows and that of the second does
-/// not. The first has the largest gradient among some batches, the second the smallest; the scale is the power of two
-/// just large enough to carry the largest element of the first out of range. Where a trainer's backward pass overflows
-/// on the way to the second, smaller scales are tried.
+/// Two batches are needed, and a loss scale under which the gradient of the first overflows and that of the
+/// second does not. The first has the largest gradient among some batches, the second the smallest; the scale
+/// is the power of two just large enough to carry the largest element of the first out of range. Where a
+/// trainer's backward pass overflows on the way to the second, smaller scales are tried.
 pub(super) fn overflow(trial: &mut Trial<'_>) -> Result<bool, Ended> {
     trial.return_to_the_trial()?;
     let batch = trial.case.batch.clone();
@@ -63,7 +64,8 @@ struct Sized {
 }
 
 impl Trial<'_> {
-    /// Two batches, the largest element of whose gradients is at least twice as large in the first as in the second.
+    /// Two batches, the largest element of whose gradients is at least twice as large in the first as in the
+    /// second.
     fn far_apart(&mut self, spec: &LossSpec) -> Result<Option<(Sized, Sized)>, Ended> {
         let batch = self.case.batch.clone();
         let most = batch.micro_batches().map(|own| own.sequences().len()).max().unwrap_or(1);
@@ -133,7 +135,8 @@ impl Trial<'_> {
     }
 }
 
-/// The power of two that carries a number of this magnitude just out of the range of a dtype, or else the largest.
+/// The power of two that carries a number of this magnitude just out of the range of a dtype, or else the
+/// largest.
 fn exponent(dtype: Dtype, magnitude: f64) -> i32 {
     let (largest, beyond) = match dtype {
         Dtype::F64 => (1023, 1024.0),

@@ -8,13 +8,14 @@ use lossproof_subject::TensorSet;
 use rand::{RngExt, seq::IndexedRandom};
 
 impl Trial<'_> {
-    /// A learning rate that moves the parameters visibly, exact in every dtype: for Adam, whose updates are of its size.
+    /// A learning rate that moves the parameters visibly, exact in every dtype: for Adam, whose updates are
+    /// of its size.
     pub(super) fn adam_rate(&mut self) -> f64 {
         [0.5, 0.25, 0.125, 0.0625].choose(&mut self.random).copied().unwrap_or(0.125)
     }
 
-    /// The same for SGD: the first update has a norm of at most 1. Where an update is larger than the parameters, a few more
-    /// lead out of the range of the dtype.
+    /// The same for SGD: the first update has a norm of at most 1. Where an update is larger than the
+    /// parameters, a few more lead out of the range of the dtype.
     pub(crate) fn sgd_rate(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<f64, Ended> {
         let norm = norm_of(&self.gradient(spec, batch)?.gradient);
         Ok(self.sgd_rate_at(norm))
@@ -134,8 +135,8 @@ pub(crate) fn clipping(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(reports.iter().any(|report| report.clip_factor < 1.0) && batch.micro_batches().count() > 1)
 }
 
-/// The learning rate advances once per optimizer step, however many micro-batches it has, and stays where it is after
-/// the warm-up.
+/// The learning rate advances once per optimizer step, however many micro-batches it has, and stays where it
+/// is after the warm-up.
 pub(crate) fn schedule(trial: &mut Trial<'_>) -> CaseOutcome {
     let (warm_up, steps) = if trial.random.random::<bool>() { (2, 4) } else { (3, 5) };
     let optimizer = Optimizer { warm_up, ..trial.plain_sgd()? };

@@ -4,8 +4,8 @@ use super::{overflow::overflow, taken::TakenStep};
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_spec::{Adam, LossSpec, Optimizer, Rule};
 
-/// A gradient multiplied by c changes Adam exactly as ε divided by c does: to the bit where c is a power of two. The norm
-/// shows c.
+/// A gradient multiplied by c changes Adam exactly as ε divided by c does: to the bit where c is a power of
+/// two. The norm shows c.
 pub(crate) fn adam_scale(trial: &mut Trial<'_>) -> CaseOutcome {
     if trial.facts.noise > 0.0 {
         return Err(Ended::Unsupported("repeatable gradients, which Adam needs".to_owned()));
@@ -50,8 +50,8 @@ pub(crate) fn adam_scale(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(true)
 }
 
-/// A loss scale leaves no trace: a power of two not a bit. A scale that overflows skips the step, and the optimizer and its
-/// schedule wait.
+/// A loss scale leaves no trace: a power of two not a bit. A scale that overflows skips the step, and the
+/// optimizer and its schedule wait.
 pub(crate) fn loss_scaling(trial: &mut Trial<'_>) -> CaseOutcome {
     if trial.facts.noise > 0.0 {
         return Err(Ended::Unsupported("repeatable gradients".to_owned()));

@@ -19,9 +19,9 @@ impl Trial<'_> {
         Ok(sink.into_tensors())
     }
 
-    /// Starts the optimizer and takes a step on every window. Between the steps parameters are read and nothing else
-    /// is asked of the trainer: what a step leaves behind, such as a gradient that it does not clear, is there in the
-    /// next one as it would be in training.
+    /// Starts the optimizer and takes a step on every window. Between the steps parameters are read and
+    /// nothing else is asked of the trainer: what a step leaves behind, such as a gradient that it does not
+    /// clear, is there in the next one as it would be in training.
     pub(crate) fn take_steps(
         &mut self,
         optimizer: &Optimizer,
@@ -47,8 +47,8 @@ impl Trial<'_> {
         Ok(taken)
     }
 
-    /// What the trainer accumulates on every window at the parameters from which its step was taken. They are loaded.
-    /// A trainer that loads none is reset, and takes the steps before this one again.
+    /// What the trainer accumulates on every window at the parameters from which its step was taken. They are
+    /// loaded. A trainer that loads none is reset, and takes the steps before this one again.
     pub(super) fn replay(
         &mut self,
         optimizer: &Optimizer,
