@@ -121,8 +121,8 @@ fn gradient_check() -> Result<String, Box<dyn Error>> {
         // Both sides are the reference, so that half of the time is that of one.
         let [mut one, mut other] = [(), ()].map(|()| reference(config, Dtype::F64, Device::Cpu));
         let verification = Verification {
-            reference: one.as_deref_mut().map_err(|error| error.to_string())?,
-            oracle: other.as_deref_mut().map_err(|error| error.to_string())?,
+            trainer: one.as_deref_mut().map_err(|error| error.to_string())?,
+            reference: other.as_deref_mut().map_err(|error| error.to_string())?,
             third: None,
             parameters: &probe_initial(shape, seed),
             batch: &batch,

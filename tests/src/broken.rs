@@ -1,10 +1,9 @@
 //! Trainers with one thing wrong: an honest subject, and what is changed on its way in or out.
 
+use crate::Door;
+use lossproof_faults::kit::{Capability, HandedOver, Hooks, wrap};
 use lossproof_spec::{GlobalBatch, LossSpec};
-use lossproof_subject::{
-    GradientSink, GradientView, LoadParameters, Observation, ParameterInfo, SinkError, Subject, SubjectError,
-    SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, Unsupported,
-};
+use lossproof_subject::{Tensor, TensorSet, TensorValues};
 
 /// What is wrong with a trainer.
 #[derive(Clone, Copy)]
@@ -21,112 +20,82 @@ pub enum Break {
     Reduction(fn(&LossSpec) -> LossSpec),
     /// The loss that is reported is the one that is optimised times a factor.
     ReportedLoss(f64),
+    /// The token losses that are evaluated come out multiplied by a factor.
+    EvaluatedLosses(f64),
+    /// The token losses that are reported beside the gradient come out multiplied by a factor.
+    ReportedTokenLosses(f64),
 }
 
-/// An honest subject with one thing wrong.
-pub struct Broken {
-    inner: Box<dyn Subject>,
-    broken: Break,
-}
-
-impl Broken {
-    /// Breaks a subject.
+impl Break {
+    /// An honest subject that is broken like this.
     #[must_use]
-    pub fn new(inner: Box<dyn Subject>, broken: Break) -> Self {
-        Self { inner, broken }
+    pub fn of(self, honest: Door) -> Door {
+        let hooks = Hooks {
+            offers: |_, capability, _| matches!(capability, Capability::Parameters | Capability::TokenLosses),
+            configure: |broken: &mut Self, inner, spec| match broken {
+                Self::Reduction(other) => inner.configure(&other(spec)),
+                _ => inner.configure(spec),
+            },
+            gradient: Self::gradient,
+            observation: |broken, _, observed| match *broken {
+                Self::ReportedLoss(factor) => observed.loss *= factor,
+                Self::ReportedTokenLosses(factor) => {
+                    scale(observed.token_losses.iter_mut().flatten(), factor)
+                }
+                _ => {}
+            },
+            load: |broken, inner, parameters| {
+                let mut changed = TensorSet::new();
+                for (name, tensor) in parameters {
+                    let values = TensorValues::F64(broken.incoming(name, tensor.to_f64()));
+                    let tensor = Tensor::new(tensor.shape().to_vec(), values).expect("the same number");
+                    changed.insert(name.clone(), tensor);
+                }
+                (Hooks::IDENTITY.load)(&mut (), inner, &changed)
+            },
+            set: |broken, inner, name, values| {
+                (Hooks::IDENTITY.set)(&mut (), inner, name, &broken.incoming(name, values.to_vec()))
+            },
+            token_losses: |broken, _, losses| {
+                if let Self::EvaluatedLosses(factor) = *broken {
+                    scale(losses, factor);
+                }
+            },
+            ..Hooks::IDENTITY
+        };
+        wrap(honest, self, hooks)
     }
 
-    fn incoming(&self, name: &str, values: &[f64]) -> Vec<f64> {
-        match self.broken {
-            Break::TransposedWeight(broken) if broken == name => transposed(values),
-            _ => values.to_vec(),
+    fn gradient(&mut self, _: &GlobalBatch, handed: &mut HandedOver) {
+        match *self {
+            Self::ScaledGradient(name, factor) => handed.tensor(name).scale(factor),
+            Self::LostElement(name, index) => handed.tensor(name).values[index] = 0.0,
+            Self::TransposedWeight(name) => {
+                let tensor = handed.tensor(name);
+                tensor.values = transposed(&tensor.values);
+            }
+            Self::MissingGradient(name) => handed.tensors.retain(|tensor| tensor.name != name),
+            _ => {}
+        }
+    }
+
+    /// What the model gets for the values of a parameter.
+    fn incoming(self, name: &str, values: Vec<f64>) -> Vec<f64> {
+        match self {
+            Self::TransposedWeight(broken) if broken == name => transposed(&values),
+            _ => values,
         }
     }
 }
 
+fn scale<'a>(values: impl IntoIterator<Item = &'a mut f64>, factor: f64) {
+    for value in values {
+        *value *= factor;
+    }
+}
+
+/// The transpose of a square matrix.
 fn transposed(values: &[f64]) -> Vec<f64> {
     let side = values.len().isqrt();
     (0..side).flat_map(|row| (0..side).map(move |column| values[column * side + row])).collect()
-}
-
-impl Subject for Broken {
-    fn info(&self) -> SubjectInfo {
-        self.inner.info()
-    }
-
-    fn parameters(&self) -> Vec<ParameterInfo> {
-        self.inner.parameters()
-    }
-
-    fn reset(&mut self) -> Result<(), SubjectError> {
-        self.inner.reset()
-    }
-
-    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
-        match self.broken {
-            Break::Reduction(other) => self.inner.configure(&other(spec)),
-            _ => self.inner.configure(spec),
-        }
-    }
-
-    fn accumulate(
-        &mut self,
-        batch: &GlobalBatch,
-        gradients: &mut dyn GradientSink,
-    ) -> Result<Observation, SubjectError> {
-        let mut observation =
-            self.inner.accumulate(batch, &mut BrokenSink { sink: gradients, broken: self.broken })?;
-        if let Break::ReportedLoss(factor) = self.broken {
-            observation.loss *= factor;
-        }
-        Ok(observation)
-    }
-
-    fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters> {
-        Some(self)
-    }
-
-    fn token_losses(&mut self) -> Option<&mut dyn TokenLosses> {
-        self.inner.token_losses()
-    }
-}
-
-impl LoadParameters for Broken {
-    fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
-        let changed = |(name, tensor): (&String, &Tensor)| {
-            let values = TensorValues::F64(self.incoming(name, &tensor.to_f64()));
-            let tensor = Tensor::new(tensor.shape().to_vec(), values).expect("the same number of values");
-            (name.clone(), tensor)
-        };
-        let parameters = parameters.iter().map(changed).collect();
-        self.inner.parameter_loading().expect("an honest subject loads parameters").load(&parameters)
-    }
-
-    fn set(&mut self, name: &str, values: &[f64]) -> Result<(), SubjectError> {
-        let values = self.incoming(name, values);
-        self.inner.parameter_loading().expect("an honest subject loads parameters").set(name, &values)
-    }
-}
-
-struct BrokenSink<'a> {
-    sink: &'a mut dyn GradientSink,
-    broken: Break,
-}
-
-impl GradientSink for BrokenSink<'_> {
-    fn receive(&mut self, name: &str, shape: &[usize], values: GradientView<'_>) -> Result<(), SinkError> {
-        let mut changed: Vec<f64> = (0..values.len()).map(|index| values.get(index)).collect();
-        match self.broken {
-            Break::MissingGradient(broken) if broken == name => return Ok(()),
-            Break::ScaledGradient(broken, factor) if broken == name => {
-                for value in &mut changed {
-                    *value *= factor;
-                }
-            }
-            Break::LostElement(broken, index) if broken == name => changed[index] = 0.0,
-            Break::TransposedWeight(broken) if broken == name => changed = transposed(&changed),
-            _ => return self.sink.receive(name, shape, values),
-        }
-        self.sink.receive(name, shape, GradientView::F64(&changed))
-    }
 }

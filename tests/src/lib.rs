@@ -16,8 +16,8 @@ mod by_hand;
 mod text;
 
 pub use batches::{hard_batch, packed_batch, ragged_batch, random_batch};
-pub use broken::{Break, Broken};
-pub use by_hand::{ByHand, Mistake};
+pub use broken::Break;
+pub use by_hand::{Mistake, by_hand};
 pub use text::text_batches;
 
 use lossproof_cases::Recorded;

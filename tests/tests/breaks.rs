@@ -7,13 +7,11 @@
 use lossproof_gpt2::{Config, probe_initial};
 use lossproof_spec::{Combine, Dtype, GlobalBatch, LossSpec, Reduction, Scope};
 use lossproof_subject::load_all;
-use lossproof_tests::{
-    Break, Broken, Door, PICO, error_model, ours, ragged_batch, recorded, theirs, theirs_with,
-};
+use lossproof_tests::{Break, Door, PICO, error_model, ours, ragged_batch, recorded, theirs, theirs_with};
 use lossproof_torch::Activation;
 use lossproof_verify::{
-    self, Directions, Part, Report, Statement, Streamed, ThirdForward, Verdict, Verification, verify,
-    verify_streamed,
+    BlamedPart, Directions, Report, Statement, Streamed, ThirdForward, Verdict, Verification, VerifyError,
+    verify, verify_streamed,
 };
 use std::{collections::BTreeSet, fmt::Write, sync::Arc};
 
@@ -26,18 +24,18 @@ const CONFIG: Config = Config::Pico;
 /// Makes a subject of one side, broken or not.
 type Make = fn(Dtype) -> Door;
 
-fn exact(reference: Make, oracle: Make) -> Report {
+fn exact(trainer: Make, reference: Make) -> Report {
     let (batch, recording) = (batch(), recorded(PICO));
     let parameters = probe_initial(CONFIG.shape(), 3);
-    let [mut third_reference, mut third_oracle] = [reference(Dtype::F64), oracle(Dtype::F64)];
+    let [mut third_trainer, mut third_reference] = [trainer(Dtype::F64), reference(Dtype::F64)];
     let third = ThirdForward {
         recorded: &recording,
-        subjects: vec![&mut *third_reference, &mut *third_oracle],
+        subjects: vec![&mut *third_trainer, &mut *third_reference],
         model: error_model(CONFIG.shape(), &recording.batch),
     };
     let verification = Verification {
+        trainer: &mut *trainer(Dtype::F64),
         reference: &mut *reference(Dtype::F64),
-        oracle: &mut *oracle(Dtype::F64),
         third: Some(third),
         parameters: &parameters,
         batch: &batch,
@@ -48,16 +46,17 @@ fn exact(reference: Make, oracle: Make) -> Report {
     verify(verification, &mut |_, _, _| {}).unwrap()
 }
 
-fn streamed(reference: Make, oracle: Make, truth: Option<Make>) -> Report {
+fn streamed(trainer: Make, reference: Make, truth: Option<Make>) -> Report {
     let (batch, recording) = (batch(), recorded(PICO));
-    let [mut third_reference, mut third_oracle] = [reference(Dtype::F64), oracle(Dtype::F64)];
+    let [mut third_trainer, mut third_reference] = [trainer(Dtype::F64), reference(Dtype::F64)];
     let third = ThirdForward {
         recorded: &recording,
-        subjects: vec![&mut *third_reference, &mut *third_oracle],
+        subjects: vec![&mut *third_trainer, &mut *third_reference],
         model: error_model(CONFIG.shape(), &recording.batch),
     };
     let verification = Streamed {
-        judged: vec![loaded(reference, Dtype::F32), loaded(oracle, Dtype::F32)],
+        trainer: loaded(trainer, Dtype::F32),
+        reference: Some(loaded(reference, Dtype::F32)),
         truth: truth.map(|truth| loaded(truth, Dtype::F64)),
         third: Some(third),
         parameters: Arc::new(probe_initial(CONFIG.shape(), 3)),
@@ -77,11 +76,11 @@ fn loaded(make: Make, dtype: Dtype) -> lossproof_verify::Make<'static> {
     })
 }
 
-fn reference(dtype: Dtype) -> Door {
+fn trainer(dtype: Dtype) -> Door {
     ours(CONFIG, dtype)
 }
 
-fn oracle(dtype: Dtype) -> Door {
+fn reference(dtype: Dtype) -> Door {
     theirs(CONFIG, dtype)
 }
 
@@ -91,7 +90,10 @@ fn erf(dtype: Dtype) -> Door {
 
 macro_rules! broken {
     ($side:ident, $broken:expr) => {
-        |dtype| Box::new(Broken::new($side(dtype), $broken)) as Door
+        |dtype| ($broken).of($side(dtype))
+    };
+    ($side:ident, $broken:expr, $more:expr) => {
+        |dtype| ($more).of(($broken).of($side(dtype)))
     };
 }
 
@@ -104,124 +106,165 @@ fn replace(spec: &LossSpec, from: Reduction, to: Reduction) -> LossSpec {
     if spec.reduction == from { LossSpec { reduction: to, ..*spec } } else { *spec }
 }
 
-const REFERENCE: &str = "reference";
+/// Names of the two implementations: the one on dfdx is the trainer on trial here.
+const DFDX: &str = "reference";
 const LIBTORCH: &str = "libtorch";
 
 /// Name of the break, who should be blamed for what, and the report.
-type Case = (&'static str, &'static str, Part, Report);
+type Case = (&'static str, &'static str, &'static [BlamedPart], Report);
 
 fn exact_pass_cases() -> Vec<Case> {
     vec![
         (
-            "reference: gradient of one weight off by 1e-6",
-            REFERENCE,
-            Part::Backward,
-            exact(broken!(reference, Break::ScaledGradient("h.0.mlp.c_fc.weight", 1.0 + 1e-6)), oracle),
+            "dfdx: gradient of one weight off by 1e-6",
+            DFDX,
+            &[BlamedPart::Backward],
+            exact(broken!(trainer, Break::ScaledGradient("h.0.mlp.c_fc.weight", 1.0 + 1e-6)), reference),
         ),
         (
             "libtorch: gradient of one weight off by 1e-6",
             LIBTORCH,
-            Part::Backward,
-            exact(reference, broken!(oracle, Break::ScaledGradient("h.0.mlp.c_fc.weight", 1.0 + 1e-6))),
+            &[BlamedPart::Backward],
+            exact(trainer, broken!(reference, Break::ScaledGradient("h.0.mlp.c_fc.weight", 1.0 + 1e-6))),
         ),
         (
-            "reference: one element of the token embedding's gradient lost",
-            REFERENCE,
-            Part::Backward,
-            exact(broken!(reference, Break::LostElement("wte.weight", 11)), oracle),
+            "dfdx: one element of the token embedding's gradient lost",
+            DFDX,
+            &[BlamedPart::Backward],
+            exact(broken!(trainer, Break::LostElement("wte.weight", 11)), reference),
         ),
         (
-            "reference: a bias without a gradient",
-            REFERENCE,
-            Part::Backward,
-            exact(broken!(reference, Break::MissingGradient("h.0.attn.c_proj.bias")), oracle),
-        ),
-        (
-            "libtorch: a bias without a gradient",
-            LIBTORCH,
-            Part::Backward,
-            exact(reference, broken!(oracle, Break::MissingGradient("h.0.attn.c_proj.bias"))),
-        ),
-        (
-            "reference: attention's output weight transposed",
-            REFERENCE,
-            Part::Forward,
-            exact(broken!(reference, Break::TransposedWeight("h.0.attn.c_proj.weight")), oracle),
+            "dfdx: attention's output weight transposed",
+            DFDX,
+            &[BlamedPart::Forward],
+            exact(broken!(trainer, Break::TransposedWeight("h.0.attn.c_proj.weight")), reference),
         ),
         (
             "libtorch: attention's output weight transposed",
             LIBTORCH,
-            Part::Forward,
-            exact(reference, broken!(oracle, Break::TransposedWeight("h.0.attn.c_proj.weight"))),
+            &[BlamedPart::Forward],
+            exact(trainer, broken!(reference, Break::TransposedWeight("h.0.attn.c_proj.weight"))),
         ),
-        ("libtorch: erf for tanh in the GELU", LIBTORCH, Part::Forward, exact(reference, erf)),
+        ("libtorch: erf for tanh in the GELU", LIBTORCH, &[BlamedPart::Forward], exact(trainer, erf)),
     ]
 }
 
 fn exact_reduction_cases() -> Vec<Case> {
     vec![
         (
-            "reference: means of micro-batch means for every mean",
-            REFERENCE,
-            Part::Reduction,
-            exact(broken!(reference, Break::Reduction(naive)), oracle),
+            "dfdx: means of micro-batch means for every mean",
+            DFDX,
+            &[BlamedPart::Reduction],
+            exact(broken!(trainer, Break::Reduction(naive)), reference),
         ),
         (
-            "reference: token mean for sequence mean",
-            REFERENCE,
-            Part::Reduction,
+            "dfdx: token mean for sequence mean",
+            DFDX,
+            &[BlamedPart::Reduction],
             exact(
                 broken!(
-                    reference,
+                    trainer,
                     Break::Reduction(|spec| replace(spec, Reduction::SequenceMean, Reduction::TokenMean))
                 ),
-                oracle,
+                reference,
             ),
         ),
         (
             "libtorch: token mean for batch mean",
             LIBTORCH,
-            Part::Reduction,
+            &[BlamedPart::Reduction],
             exact(
-                reference,
+                trainer,
                 broken!(
-                    oracle,
+                    reference,
                     Break::Reduction(|spec| replace(spec, Reduction::BatchMean, Reduction::TokenMean))
                 ),
             ),
         ),
         (
-            "reference: batch mean for token mean",
-            REFERENCE,
-            Part::Reduction,
+            "dfdx: batch mean for token mean",
+            DFDX,
+            &[BlamedPart::Reduction],
             exact(
                 broken!(
-                    reference,
+                    trainer,
                     Break::Reduction(|spec| replace(spec, Reduction::TokenMean, Reduction::BatchMean))
                 ),
-                oracle,
+                reference,
             ),
         ),
         (
             "libtorch: ranks averaged once too often",
             LIBTORCH,
-            Part::Reduction,
+            &[BlamedPart::Reduction],
             exact(
-                reference,
-                broken!(oracle, Break::Reduction(|spec| LossSpec { ranks: Combine::Average, ..*spec })),
+                trainer,
+                broken!(reference, Break::Reduction(|spec| LossSpec { ranks: Combine::Average, ..*spec })),
             ),
         ),
         (
-            "reference: reports the loss of another scale",
-            REFERENCE,
-            Part::Reduction,
-            exact(broken!(reference, Break::ReportedLoss(1.0 + 1e-6)), oracle),
+            "dfdx: reports the loss of another scale",
+            DFDX,
+            &[BlamedPart::Reduction],
+            exact(broken!(trainer, Break::ReportedLoss(1.0 + 1e-6)), reference),
         ),
         (
             "libtorch: reports the loss of another scale",
             LIBTORCH,
-            Part::Reduction,
-            exact(reference, broken!(oracle, Break::ReportedLoss(1.0 + 1e-6))),
+            &[BlamedPart::Reduction],
+            exact(trainer, broken!(reference, Break::ReportedLoss(1.0 + 1e-6))),
+        ),
+    ]
+}
+
+fn exact_evaluation_cases() -> Vec<Case> {
+    const TENSOR: &str = "h.0.mlp.c_fc.weight";
+    vec![
+        (
+            "dfdx: token losses are evaluated 1 % too large",
+            DFDX,
+            &[BlamedPart::Evaluation],
+            exact(broken!(trainer, Break::EvaluatedLosses(1.01)), reference),
+        ),
+        (
+            "libtorch: token losses are evaluated 1 % too large",
+            LIBTORCH,
+            &[BlamedPart::Evaluation],
+            exact(trainer, broken!(reference, Break::EvaluatedLosses(1.01))),
+        ),
+        (
+            "dfdx: token losses are evaluated 1 % too large, and the gradient of one weight is off by 1e-6",
+            DFDX,
+            &[BlamedPart::Evaluation, BlamedPart::Backward],
+            exact(
+                broken!(trainer, Break::EvaluatedLosses(1.01), Break::ScaledGradient(TENSOR, 1.0 + 1e-6)),
+                reference,
+            ),
+        ),
+        (
+            "libtorch: token losses are evaluated 1 % too large, and the batch mean is the token mean",
+            LIBTORCH,
+            &[BlamedPart::Evaluation, BlamedPart::Reduction],
+            exact(
+                trainer,
+                broken!(
+                    reference,
+                    Break::EvaluatedLosses(1.01),
+                    Break::Reduction(|spec| replace(spec, Reduction::BatchMean, Reduction::TokenMean))
+                ),
+            ),
+        ),
+        (
+            "dfdx: token losses are reported in another unit than they are trained with",
+            DFDX,
+            &[BlamedPart::Report],
+            exact(broken!(trainer, Break::ReportedTokenLosses(1.0 + 1e-6)), reference),
+        ),
+        (
+            "libtorch: token losses are reported in another unit than they are trained with",
+            LIBTORCH,
+            &[BlamedPart::Report],
+            exact(trainer, broken!(reference, Break::ReportedTokenLosses(1.0 + 1e-6))),
         ),
     ]
 }
@@ -229,69 +272,105 @@ fn exact_reduction_cases() -> Vec<Case> {
 fn streamed_cases() -> Vec<Case> {
     vec![
         (
-            "f32 reference: gradient of one weight off by 1e-3",
-            "reference",
-            Part::Backward,
+            "f32 dfdx: token losses are evaluated 1 % too large",
+            DFDX,
+            &[BlamedPart::Evaluation],
+            streamed(broken!(trainer, Break::EvaluatedLosses(1.01)), reference, Some(reference)),
+        ),
+        (
+            "f32 libtorch: token losses are evaluated 1 % too large, and the gradient of one weight is off by 1e-3",
+            LIBTORCH,
+            &[BlamedPart::Evaluation, BlamedPart::Backward],
             streamed(
-                broken!(reference, Break::ScaledGradient("h.0.mlp.c_proj.weight", 1.001)),
-                oracle,
-                Some(oracle),
+                trainer,
+                broken!(
+                    reference,
+                    Break::EvaluatedLosses(1.01),
+                    Break::ScaledGradient("h.0.mlp.c_proj.weight", 1.001)
+                ),
+                Some(reference),
             ),
         ),
         (
-            "f32 libtorch: a bias without a gradient",
-            "libtorch",
-            Part::Backward,
+            "f32 libtorch: token losses are reported in another unit than they are trained with",
+            LIBTORCH,
+            &[BlamedPart::Report],
+            streamed(trainer, broken!(reference, Break::ReportedTokenLosses(1.001)), Some(reference)),
+        ),
+        (
+            "the truth itself: token losses are evaluated 1 % too large",
+            "libtorch f64",
+            &[BlamedPart::Evaluation],
+            streamed(trainer, reference, Some(broken!(reference, Break::EvaluatedLosses(1.01)))),
+        ),
+        (
+            "f32 dfdx: gradient of one weight off by 1e-3",
+            DFDX,
+            &[BlamedPart::Backward],
             streamed(
+                broken!(trainer, Break::ScaledGradient("h.0.mlp.c_proj.weight", 1.001)),
                 reference,
-                broken!(oracle, Break::MissingGradient("h.0.attn.c_proj.bias")),
-                Some(oracle),
+                Some(reference),
             ),
         ),
         (
-            "f32 reference: one element of the token embedding's gradient lost",
-            "reference",
-            Part::Backward,
-            streamed(broken!(reference, Break::LostElement("wte.weight", 11)), oracle, Some(oracle)),
+            "f32 libtorch: gradient of one weight off by 1e-3",
+            LIBTORCH,
+            &[BlamedPart::Backward],
+            streamed(
+                trainer,
+                broken!(reference, Break::ScaledGradient("h.0.attn.c_proj.weight", 1.001)),
+                Some(reference),
+            ),
+        ),
+        (
+            "f32 dfdx: one element of the token embedding's gradient lost",
+            DFDX,
+            &[BlamedPart::Backward],
+            streamed(broken!(trainer, Break::LostElement("wte.weight", 11)), reference, Some(reference)),
         ),
         (
             "f32 libtorch: erf for tanh in the GELU",
-            "libtorch",
-            Part::Forward,
-            streamed(reference, erf, Some(oracle)),
+            LIBTORCH,
+            &[BlamedPart::Forward],
+            streamed(trainer, erf, Some(reference)),
         ),
         (
             "libtorch and with it the truth: erf for tanh in the GELU",
-            "libtorch",
-            Part::Forward,
-            streamed(reference, erf, Some(erf)),
+            LIBTORCH,
+            &[BlamedPart::Forward],
+            streamed(trainer, erf, Some(erf)),
         ),
         (
-            "f32 reference: means of micro-batch means for every mean",
-            "reference",
-            Part::Reduction,
-            streamed(broken!(reference, Break::Reduction(naive)), oracle, Some(oracle)),
+            "f32 dfdx: means of micro-batch means for every mean",
+            DFDX,
+            &[BlamedPart::Reduction],
+            streamed(broken!(trainer, Break::Reduction(naive)), reference, Some(reference)),
         ),
         (
-            "f32 reference: reports the loss of another scale",
-            "reference",
-            Part::Reduction,
-            streamed(broken!(reference, Break::ReportedLoss(1.001)), oracle, Some(oracle)),
+            "f32 dfdx: reports the loss of another scale",
+            DFDX,
+            &[BlamedPart::Reduction],
+            streamed(broken!(trainer, Break::ReportedLoss(1.001)), reference, Some(reference)),
         ),
         (
             "the truth itself: gradient of one weight off by 1e-3",
             "libtorch f64",
-            Part::Backward,
-            streamed(reference, oracle, Some(broken!(oracle, Break::ScaledGradient("wte.weight", 1.001)))),
+            &[BlamedPart::Backward],
+            streamed(
+                trainer,
+                reference,
+                Some(broken!(reference, Break::ScaledGradient("wte.weight", 1.001))),
+            ),
         ),
     ]
 }
 
 /// Right in f64, so that the third forward has nothing to say.
 fn scaled_in_single_precision(dtype: Dtype) -> Door {
-    let honest = reference(dtype);
+    let honest = trainer(dtype);
     match dtype {
-        Dtype::F32 => Box::new(Broken::new(honest, Break::ScaledGradient("h.0.mlp.c_proj.weight", 1.001))),
+        Dtype::F32 => Break::ScaledGradient("h.0.mlp.c_proj.weight", 1.001).of(honest),
         _ => honest,
     }
 }
@@ -300,28 +379,28 @@ fn scaled_in_single_precision(dtype: Dtype) -> Door {
 fn truthless_cases() -> Vec<Case> {
     vec![
         (
-            "without a truth, f32 reference: gradient of one weight off by 1e-3",
+            "without a truth, f32 dfdx: gradient of one weight off by 1e-3",
             "reference or libtorch",
-            Part::Undecided,
-            streamed(scaled_in_single_precision, oracle, None),
+            &[BlamedPart::Undecided],
+            streamed(scaled_in_single_precision, reference, None),
         ),
         (
             "without a truth, f32 libtorch: erf for tanh in the GELU",
-            "libtorch",
-            Part::Forward,
-            streamed(reference, erf, None),
+            LIBTORCH,
+            &[BlamedPart::Forward],
+            streamed(trainer, erf, None),
         ),
         (
             "without a truth, f32 libtorch: means of micro-batch means for every mean",
-            "libtorch",
-            Part::Reduction,
-            streamed(reference, broken!(oracle, Break::Reduction(naive)), None),
+            LIBTORCH,
+            &[BlamedPart::Reduction],
+            streamed(trainer, broken!(reference, Break::Reduction(naive)), None),
         ),
         (
-            "without a truth, f32 reference: reports the loss of another scale",
-            "reference",
-            Part::Reduction,
-            streamed(broken!(reference, Break::ReportedLoss(1.001)), oracle, None),
+            "without a truth, f32 dfdx: reports the loss of another scale",
+            DFDX,
+            &[BlamedPart::Reduction],
+            streamed(broken!(trainer, Break::ReportedLoss(1.001)), reference, None),
         ),
     ]
 }
@@ -357,11 +436,10 @@ fn table(cases: &[Case]) -> String {
 }
 
 fn blamed(cases: &[Case]) {
-    for (name, side, part, report) in cases {
-        assert!(!report.blames.is_empty(), "{name}: nobody is blamed");
-        for blame in &report.blames {
-            assert_eq!((blame.subject.as_str(), blame.part), (*side, *part), "{name}: {blame}");
-        }
+    for (name, side, parts, report) in cases {
+        let blamed: Vec<_> = report.blames.iter().map(|blame| (blame.subject.as_str(), blame.part)).collect();
+        let expected: Vec<_> = parts.iter().map(|part| (*side, *part)).collect();
+        assert_eq!(blamed, expected, "{name}");
     }
 }
 
@@ -373,8 +451,8 @@ fn turned_red(cases: &[Case]) -> BTreeSet<String> {
 
 #[test]
 fn an_honest_pair_has_no_red_row_and_every_control_is_caught() {
-    let streamed = [Some(oracle as Make), None].map(|truth| streamed(reference, oracle, truth));
-    for report in streamed.into_iter().chain([exact(reference, oracle)]) {
+    let streamed = [Some(reference as Make), None].map(|truth| streamed(trainer, reference, truth));
+    for report in streamed.into_iter().chain([exact(trainer, reference)]) {
         assert_eq!(report.count(Verdict::Pass), report.rows.len(), "{}", red(&report));
         assert!(report.blames.is_empty());
         assert!(report.rows.iter().all(|row| row.control_caught));
@@ -383,8 +461,9 @@ fn an_honest_pair_has_no_red_row_and_every_control_is_caught() {
 
 #[test]
 fn in_f64_every_row_sees_an_error_of_a_quarter_of_a_millionth() {
-    for row in exact(reference, oracle).rows {
-        assert!(row.power < 2.5e-7, "{}: {}: {:e}", row.subject, row.text, row.power);
+    for row in exact(trainer, reference).rows {
+        let power = row.power.unwrap();
+        assert!(power < 2.5e-7, "{}: {}: {power:e}", row.subject, row.text);
     }
 }
 
@@ -392,10 +471,11 @@ fn in_f64_every_row_sees_an_error_of_a_quarter_of_a_millionth() {
 fn breaks_are_caught_and_the_right_side_is_blamed() {
     let mut cases = exact_pass_cases();
     cases.extend(exact_reduction_cases());
+    cases.extend(exact_evaluation_cases());
     blamed(&cases);
     insta::assert_snapshot!("breaks", table(&cases));
     let red = turned_red(&cases);
-    for row in exact(reference, oracle).rows {
+    for row in exact(trainer, reference).rows {
         let key = format!("{}: {:?} under {:?}", row.subject, row.statement, row.semantics);
         assert!(red.contains(&key), "no break turns this red: {key}");
     }
@@ -417,6 +497,10 @@ fn breaks_in_single_precision_are_caught_and_the_right_side_is_blamed() {
         Statement::TruthTokenLosses,
         Statement::TruthLoss,
         Statement::TruthGradient,
+        Statement::PrecisionTokenLosses,
+        Statement::PrecisionLoss,
+        Statement::PrecisionGradient,
+        Statement::ReportedTokenLosses,
         Statement::TokenLosses,
         Statement::Loss,
         Statement::Gradient,
@@ -428,4 +512,92 @@ fn breaks_in_single_precision_are_caught_and_the_right_side_is_blamed() {
     ] {
         assert!(statements.contains(&format!("{statement:?}")), "no break turns {statement:?} red");
     }
+}
+
+/// The rows that hold trainer and reference to each other, or to a truth.
+fn compares_two(statement: Statement) -> bool {
+    let statements = [
+        Statement::TokenLosses,
+        Statement::Loss,
+        Statement::Gradient,
+        Statement::TruthTokenLosses,
+        Statement::TruthLoss,
+        Statement::TruthGradient,
+    ];
+    statements.contains(&statement)
+}
+
+/// What is wrong with one instance of an implementation is wrong with the other: no row that compares the two is green.
+#[test]
+fn an_implementation_that_is_held_to_itself_is_not_certified() {
+    const TENSOR: &str = "h.0.mlp.c_fc.weight";
+    let wrong = broken!(trainer, Break::ScaledGradient(TENSOR, 1.001));
+    let in_f64 = |make: Make| {
+        let batch = batch();
+        let verification = Streamed {
+            trainer: loaded(make, Dtype::F64),
+            reference: None,
+            truth: Some(loaded(make, Dtype::F64)),
+            third: None,
+            parameters: Arc::new(probe_initial(CONFIG.shape(), 3)),
+            batch: &batch,
+            model: error_model(CONFIG.shape(), &batch),
+            seed: 5,
+        };
+        verify_streamed(verification, &mut |_, _, _| {}).unwrap()
+    };
+    for make in [trainer as Make, wrong] {
+        for report in [exact(make, make), streamed(make, make, None), in_f64(make)] {
+            let mut rows = 0;
+            for row in report.rows.iter().filter(|row| compares_two(row.statement)) {
+                rows += 1;
+                assert_eq!(row.verdict, Verdict::Unchecked, "{}: {}", row.subject, row.text);
+                assert!(!row.control_caught);
+                assert_eq!(row.unchecked.as_deref(), Some("it compares an implementation with itself"));
+            }
+            assert_eq!(rows, 1 + 6 + 6);
+        }
+    }
+    let report = exact(wrong, wrong);
+    for row in report.rows.iter().filter(|row| row.statement == Statement::FiniteDifferences) {
+        assert_eq!(row.verdict, Verdict::Fail, "{}: {}", row.subject, row.text);
+    }
+    let blamed: Vec<_> = report.blames.iter().map(|blame| (blame.subject.as_str(), blame.part)).collect();
+    assert_eq!(blamed, [(DFDX, BlamedPart::Backward)]);
+}
+
+/// The f64 run of the same implementation is a truth for what single precision adds, and the row says so.
+#[test]
+fn a_truth_of_the_same_implementation_certifies_its_precision_alone() {
+    let wrong = broken!(reference, Break::ScaledGradient("h.0.mlp.c_fc.weight", 1.001));
+    let report = streamed(trainer, wrong, Some(wrong));
+    let verdict = |subject, statement| {
+        let mut rows = report.rows.iter().filter(|row| row.subject == subject && row.statement == statement);
+        rows.next().unwrap().verdict
+    };
+    assert_eq!(verdict(LIBTORCH, Statement::PrecisionGradient), Verdict::Pass);
+    assert_eq!(verdict(DFDX, Statement::TruthGradient), Verdict::Fail);
+    assert_eq!(verdict("libtorch f64", Statement::FiniteDifferences), Verdict::Fail);
+    let blamed: Vec<_> = report.blames.iter().map(|blame| (blame.subject.as_str(), blame.part)).collect();
+    assert_eq!(blamed, [(LIBTORCH, BlamedPart::Backward)]);
+}
+
+/// An answer that is none ends the verification, and the error says whose and what.
+#[test]
+fn a_gradient_that_is_not_handed_over_is_named() {
+    let (batch, parameters) = (batch(), probe_initial(CONFIG.shape(), 3));
+    let missing = broken!(trainer, Break::MissingGradient("h.0.attn.c_proj.bias"));
+    let verification = Verification {
+        trainer: &mut *missing(Dtype::F64),
+        reference: &mut *reference(Dtype::F64),
+        third: None,
+        parameters: &parameters,
+        batch: &batch,
+        model: error_model(CONFIG.shape(), &batch),
+        directions: Directions::PerTensor(1),
+        seed: 5,
+    };
+    let error = verify(verification, &mut |_, _, _| {}).unwrap_err();
+    assert!(matches!(error, VerifyError::Breach { .. }));
+    assert_eq!(error.to_string(), "reference: `accumulate` does not hand over `h.0.attn.c_proj.bias`");
 }

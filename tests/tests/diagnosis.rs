@@ -1,15 +1,16 @@
 //! Every known bug is named, and trainers without one are not taken for one that has.
 
 use lossproof_diagnosis::{Diagnosis, Diagnostician, Hypothesis, ProbePlan};
-use lossproof_faults::{Control, Fault, hostile::Hostile};
+use lossproof_faults::{
+    Control, Fault,
+    hostile::Hostile,
+    kit::{Capability, Hooks, wrap},
+};
 use lossproof_gpt2::Config;
 use lossproof_laws::Examiner;
 use lossproof_laws::{Campaign, Law, Verdict};
 use lossproof_spec::{Dtype, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Rank, Scope};
-use lossproof_subject::{
-    Collect, GradientSink, GradientView, Limits, LoadParameters, Observation, ParameterInfo, Subject,
-    SubjectError, SubjectInfo, TokenLosses, Unsupported,
-};
+use lossproof_subject::{Limits, Subject};
 use lossproof_tests::{ours, theirs};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -172,62 +173,31 @@ fn the_plan_separates_what_can_be_separated() {
     assert!(narrow.elsewhere.len() > plan.elsewhere.len(), "{narrow}");
 }
 
-/// A trainer with other limits, or one that logs the right loss and hands over a multiple of its gradient.
-struct Changed {
-    inner: Box<dyn Subject>,
-    limits: fn(&mut Limits),
-    factor: fn(&LossSpec, &GlobalBatch) -> f64,
+/// A trainer that takes no steps and has other limits.
+fn limited(limits: fn(&mut Limits)) -> Box<dyn Subject> {
+    let hooks = Hooks {
+        info: |limits: &fn(&mut Limits), mut info| {
+            limits(&mut info.limits);
+            info
+        },
+        offers: |_, capability, _| matches!(capability, Capability::Parameters | Capability::TokenLosses),
+        ..Hooks::IDENTITY
+    };
+    wrap(honest(), limits, hooks)
 }
 
-impl Changed {
-    fn limited(limits: fn(&mut Limits)) -> Self {
-        Self { inner: honest(), limits, factor: |_, _| 1.0 }
-    }
-}
-
-impl Subject for Changed {
-    fn info(&self) -> SubjectInfo {
-        let mut info = self.inner.info();
-        (self.limits)(&mut info.limits);
-        info
-    }
-
-    fn parameters(&self) -> Vec<ParameterInfo> {
-        self.inner.parameters()
-    }
-
-    fn reset(&mut self) -> Result<(), SubjectError> {
-        self.inner.reset()
-    }
-
-    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
-        self.inner.configure(spec)
-    }
-
-    fn accumulate(
-        &mut self,
-        batch: &GlobalBatch,
-        gradients: &mut dyn GradientSink,
-    ) -> Result<Observation, SubjectError> {
-        self.info().limits.check(batch)?;
-        let factor = (self.factor)(&self.inner.info().spec, batch);
-        let mut own = Collect::default();
-        let observation = self.inner.accumulate(batch, &mut own)?;
-        let own = own.into_tensors();
-        for ParameterInfo { name, shape, .. } in self.parameters() {
-            let values: Vec<f64> = own[&name].to_f64().iter().map(|value| factor * value).collect();
-            gradients.receive(&name, &shape, GradientView::F64(&values))?;
-        }
-        Ok(observation)
-    }
-
-    fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters> {
-        self.inner.parameter_loading()
-    }
-
-    fn token_losses(&mut self) -> Option<&mut dyn TokenLosses> {
-        self.inner.token_losses()
-    }
+/// A trainer that logs the right loss and hands a multiple of its gradient over.
+fn multiplied(factor: fn(&LossSpec, &GlobalBatch) -> f64) -> Box<dyn Subject> {
+    let hooks = Hooks {
+        accumulate: |factor: &mut fn(&LossSpec, &GlobalBatch) -> f64, inner, batch, handed| {
+            let observation = inner.accumulate(batch, handed)?;
+            handed.scale(factor(&inner.info().spec, batch));
+            Ok(observation)
+        },
+        offers: |_, capability, _| matches!(capability, Capability::Parameters | Capability::TokenLosses),
+        ..Hooks::IDENTITY
+    };
+    wrap(honest(), factor, hooks)
 }
 
 /// The usual form of the mistake: the all-reduce averages gradients, and the loss is logged as it should be.
@@ -241,16 +211,14 @@ fn a_trainer_that_logs_the_right_loss_is_named_all_the_same() {
         let ranks = batch.ranks().iter().filter(|rank| !skipped || trains(rank)).count();
         if spec.scope == Scope::Global { 1.0 / ranks as f64 } else { 1.0 }
     };
-    let mut averaged = Changed { inner: honest(), limits: |_| (), factor };
-    let diagnosis = examined(&mut averaged);
+    let diagnosis = examined(&mut *multiplied(factor));
     assert_eq!(candidates(&diagnosis).first(), Some(&"dp-average-not-undone"), "{diagnosis}");
     assert!(diagnosis.to_string().contains("the loss that is reported is right"), "{diagnosis}");
 }
 
 #[test]
 fn a_factor_that_nobody_knows_is_no_known_bug() {
-    let mut scaled = Changed { inner: honest(), limits: |_| (), factor: |_, _| 0.75 };
-    let diagnosis = examined(&mut scaled);
+    let diagnosis = examined(&mut *multiplied(|_, _| 0.75));
     assert!(!diagnosis.sound && diagnosis.candidates.is_empty(), "{diagnosis}");
 }
 
@@ -270,13 +238,12 @@ fn a_diagnosis_keeps_to_the_limits_of_a_subject() {
         },
     ];
     for change in limits {
-        let mut subject = Changed::limited(change);
-        let diagnosis = examined(&mut subject);
+        let mut subject = limited(change);
+        let diagnosis = examined(&mut *subject);
         assert!(diagnosis.sound && diagnosis.examined > 20, "{:?}: {diagnosis}", subject.info().limits);
         assert!(diagnosis.to_string().contains("not looked at: optimizer steps"), "{diagnosis}");
     }
-    let mut nothing = Changed::limited(|limits| limits.sequences = 0);
-    let diagnosis = examined(&mut nothing);
+    let diagnosis = examined(&mut *limited(|limits| limits.sequences = 0));
     assert!(
         diagnosis.candidates.is_empty() && !diagnosis.to_string().contains("no known bug"),
         "{diagnosis}"
@@ -286,13 +253,11 @@ fn a_diagnosis_keeps_to_the_limits_of_a_subject() {
 /// What a subject does that no subject may is evidence, whatever it is; nothing of it gets through.
 #[test]
 fn a_breach_is_evidence_in_words() {
-    let mut panicking = Changed { inner: honest(), limits: |_| (), factor: |_, _| panic!("out of memory") };
-    let diagnosis = examined(&mut panicking);
+    let diagnosis = examined(&mut *multiplied(|_, _| panic!("out of memory")));
     assert!(!diagnosis.sound && diagnosis.candidates.is_empty(), "{diagnosis}");
     assert!(diagnosis.to_string().contains("`accumulate` panicked: out of memory"), "{diagnosis}");
 
-    let mut speechless = Changed::limited(|_| panic!("no card"));
-    let diagnosis = Diagnosis::alone(&mut speechless);
+    let diagnosis = Diagnosis::alone(&mut *limited(|_| panic!("no card")));
     assert!(!diagnosis.sound && diagnosis.examined == 0, "{diagnosis}");
     assert_eq!(diagnosis.to_string(), "seen: `info` panicked: no card");
 

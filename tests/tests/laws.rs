@@ -1,13 +1,11 @@
 //! Mistakes that hide behind something else, and the laws that see them all the same.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use lossproof_faults::kit::{Capability, HandedOver, Hooks, wrap};
 use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, Law, Report, Verdict};
 use lossproof_spec::{Dtype, EmptyGroup, GlobalBatch, Group, LossSpec, Prediction, TokenWeights};
-use lossproof_subject::{
-    Collect, GradientSink, GradientView, LoadParameters, Observation, OptimizerSteps, ParameterInfo, Subject,
-    SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
-};
+use lossproof_subject::TensorSet;
 use lossproof_tests::{Door, ours};
 
 /// What is wrong with a trainer.
@@ -28,17 +26,72 @@ enum Mistake {
     Cancelling(f64),
 }
 
-/// An honest trainer with a mistake on top.
+/// An honest trainer with a mistake on top, and what that mistake has to know.
 struct Mistaken {
-    honest: Door,
     mistake: Mistake,
-    before: TensorSet,
+    before: Option<HandedOver>,
     /// The loaded parameters.
     loaded: TensorSet,
     spec: LossSpec,
 }
 
 impl Mistaken {
+    /// Wraps an honest trainer into it.
+    fn over(honest: Door, mistake: Mistake) -> Door {
+        let state = Self { mistake, before: None, loaded: TensorSet::new(), spec: honest.info().spec };
+        let hooks = Hooks {
+            reset: |mistaken: &mut Self, inner| {
+                mistaken.before = None;
+                inner.reset()
+            },
+            load: |mistaken, inner, parameters| {
+                mistaken.before = None;
+                mistaken.loaded.clone_from(parameters);
+                inner.parameter_loading().unwrap().load(parameters)
+            },
+            configure: |mistaken, inner, spec| {
+                mistaken.spec = *spec;
+                inner.configure(spec)
+            },
+            accumulate: |mistaken, inner, batch, handed| {
+                let empty = batch.sequences().position(|sequence| sequence.supervised() == 0);
+                if let (Mistake::RefusesEmptySequences, Some(index)) = (mistaken.mistake, empty) {
+                    return Err(EmptyGroup { group: Group::Sequence(index), nan: false }.into());
+                }
+                inner.accumulate(batch, handed)
+            },
+            gradient: Self::gradient,
+            observation: |mistaken, batch, observed| {
+                observed.loss = mistaken.loss(batch).unwrap_or(observed.loss);
+            },
+            offers: |_, capability, _| matches!(capability, Capability::Parameters | Capability::TokenLosses),
+            ..Hooks::IDENTITY
+        };
+        wrap(honest, state, hooks)
+    }
+
+    fn gradient(&mut self, batch: &GlobalBatch, handed: &mut HandedOver) {
+        match self.mistake {
+            Mistake::NeverCleared => {
+                if let Some(before) = &self.before {
+                    handed.add(1.0, before);
+                }
+                self.before = Some(handed.clone());
+            }
+            Mistake::KeyBias(amount) => {
+                let values = &mut handed.tensor("h.0.attn.c_attn.bias").values;
+                let width = values.len() / 3;
+                values[width] += amount * values[2 * width];
+            }
+            Mistake::Cancelling(rounding) => {
+                let values = &mut handed.tensor("ln_f.bias").values;
+                values.fill(0.0);
+                values[0] = self.cancelling(batch, rounding);
+            }
+            Mistake::MaximumAddedFirst | Mistake::NotShifted | Mistake::RefusesEmptySequences => {}
+        }
+    }
+
     /// Logits of a model that was made to give the same everywhere: by a final gain of zero.
     fn pinned(&self) -> Option<Vec<f64>> {
         let values = |name: &str| self.loaded.get(name).map(lossproof_subject::Tensor::to_f64);
@@ -74,96 +127,10 @@ impl Mistaken {
     }
 }
 
-impl Subject for Mistaken {
-    fn info(&self) -> SubjectInfo {
-        self.honest.info()
-    }
-
-    fn parameters(&self) -> Vec<ParameterInfo> {
-        self.honest.parameters()
-    }
-
-    fn reset(&mut self) -> Result<(), SubjectError> {
-        self.before.clear();
-        self.honest.reset()
-    }
-
-    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
-        self.spec = *spec;
-        self.honest.configure(spec)
-    }
-
-    fn accumulate(
-        &mut self,
-        batch: &GlobalBatch,
-        gradients: &mut dyn GradientSink,
-    ) -> Result<Observation, SubjectError> {
-        if let Mistake::RefusesEmptySequences = self.mistake
-            && let Some(index) = batch.sequences().position(|sequence| sequence.supervised() == 0)
-        {
-            return Err(EmptyGroup { group: Group::Sequence(index), nan: false }.into());
-        }
-        let mut sink = Collect::default();
-        let mut observation = self.honest.accumulate(batch, &mut sink)?;
-        let honest = sink.into_tensors();
-        for parameter in self.parameters() {
-            let mut values = honest[&parameter.name].to_f64();
-            match self.mistake {
-                Mistake::NeverCleared => {
-                    if let Some(before) = self.before.get(&parameter.name) {
-                        values.iter_mut().zip(before.to_f64()).for_each(|(value, before)| *value += before);
-                    }
-                    let values = lossproof_subject::TensorValues::F64(values.clone());
-                    let tensor = lossproof_subject::Tensor::new(parameter.shape.clone(), values).unwrap();
-                    self.before.insert(parameter.name.clone(), tensor);
-                }
-                Mistake::KeyBias(amount) if parameter.name == "h.0.attn.c_attn.bias" => {
-                    let width = values.len() / 3;
-                    values[width] += amount * values[2 * width];
-                }
-                Mistake::Cancelling(rounding) if parameter.name == "ln_f.bias" => {
-                    values.fill(0.0);
-                    values[0] = self.cancelling(batch, rounding);
-                }
-                _ => {}
-            }
-            gradients.receive(&parameter.name, &parameter.shape, GradientView::F64(&values))?;
-        }
-        observation.loss = self.loss(batch).unwrap_or(observation.loss);
-        Ok(observation)
-    }
-
-    fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters> {
-        Some(self)
-    }
-
-    fn token_losses(&mut self) -> Option<&mut dyn TokenLosses> {
-        self.honest.token_losses()
-    }
-
-    fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
-        None
-    }
-}
-
-impl LoadParameters for Mistaken {
-    fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
-        self.before.clear();
-        self.loaded = parameters.clone();
-        self.honest.parameter_loading().unwrap().load(parameters)
-    }
-
-    fn set(&mut self, name: &str, values: &[f64]) -> Result<(), SubjectError> {
-        self.honest.parameter_loading().unwrap().set(name, values)
-    }
-}
-
 fn report(law: &str, mistake: Mistake) -> Report {
-    let honest = ours(Config::Pico, Dtype::F64);
-    let spec = honest.info().spec;
-    let mut subject = Mistaken { honest, mistake, before: TensorSet::new(), loaded: TensorSet::new(), spec };
+    let mut subject = Mistaken::over(ours(Config::Pico, Dtype::F64), mistake);
     let campaign = Campaign { cases: 32, ..Campaign::default() };
-    campaign.run(Law::named(law).unwrap(), &mut subject).unwrap()
+    campaign.run(Law::named(law).unwrap(), &mut *subject).unwrap()
 }
 
 fn fails(law: &str, mistake: Mistake, how: &str) {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 fn nano_in_double_precision() {
     let (config, batch) = (Config::Nano, ragged_batch(1));
     let verification = Verification {
-        reference: &mut *ours(config, Dtype::F64),
-        oracle: &mut *theirs(config, Dtype::F64),
+        trainer: &mut *ours(config, Dtype::F64),
+        reference: &mut *theirs(config, Dtype::F64),
         third: None,
         parameters: &probe_initial(config.shape(), 2),
         batch: &batch,
@@ -28,7 +28,7 @@ fn nano_in_double_precision() {
         assert_eq!(row.verdict, Verdict::Pass, "{row:?}");
         assert!(row.control_caught, "{row:?}");
     }
-    assert_eq!(report.rows.len(), 1 + 6 * 8);
+    assert_eq!(report.rows.len(), 1 + 2 + 6 * 8);
 }
 
 /// The true shape, on two short sequences so that the suite stays quick; `lossproof verify --config gpt2-small` takes more.
@@ -49,9 +49,9 @@ fn small_in_single_precision() {
         let config = Gpt2Config::SMALL;
         Box::new(move |source| Ok(libtorch_at(&config, dtype, Device::Cpu, &*source)?))
     };
-    let reference: Make<'_> = Box::new(move |source| reference_at(config, Dtype::F32, Device::Cpu, source));
     let verification = Streamed {
-        judged: vec![reference, libtorch(Dtype::F32)],
+        trainer: Box::new(move |source| reference_at(config, Dtype::F32, Device::Cpu, source)),
+        reference: Some(libtorch(Dtype::F32)),
         truth: Some(libtorch(Dtype::F64)),
         third: None,
         parameters: Arc::new(parameters),
@@ -64,6 +64,6 @@ fn small_in_single_precision() {
         assert_eq!(row.verdict, Verdict::Pass, "{row:?}");
         assert!(row.control_caught, "{row:?}");
     }
-    let growth = report.growth.unwrap();
-    assert!(growth.measured < growth.fitted, "{growth:?}");
+    let distance = report.rounding_distance.unwrap();
+    assert!(distance.measured < distance.fitted, "{distance:?}");
 }

@@ -7,7 +7,10 @@ use lossproof_diagnosis::tomography::{
     Basis, GradientsFromSgd, Observed, ReportedLosses, SgdTrainer, Tomogram, Weight, disagreement,
     label_swaps, recover, recover_by_region,
 };
-use lossproof_faults::Fault;
+use lossproof_faults::{
+    Fault,
+    kit::{Hooks, wrap},
+};
 use lossproof_gpt2::{Config, probe_initial};
 use lossproof_spec::{
     Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Optimizer, Rank, Sequence, TokenWeights,
@@ -253,38 +256,12 @@ fn a_layer_norm_that_keeps_the_last_micro_batch_shows_its_own_weights() {
 }
 
 /// A trainer that takes no ignored labels.
-struct Strict(Door);
-
-impl Subject for Strict {
-    fn info(&self) -> SubjectInfo {
-        let info = self.0.info();
-        SubjectInfo { limits: Limits { ignore_index: false, ..info.limits }, ..info }
-    }
-
-    fn parameters(&self) -> Vec<ParameterInfo> {
-        self.0.parameters()
-    }
-
-    fn reset(&mut self) -> Result<(), SubjectError> {
-        self.0.reset()
-    }
-
-    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
-        self.0.configure(spec)
-    }
-
-    fn accumulate(
-        &mut self,
-        batch: &GlobalBatch,
-        gradients: &mut dyn GradientSink,
-    ) -> Result<Observation, SubjectError> {
-        self.info().limits.check(batch)?;
-        self.0.accumulate(batch, gradients)
-    }
-
-    fn parameter_loading(&mut self) -> Option<&mut dyn lossproof_subject::LoadParameters> {
-        self.0.parameter_loading()
-    }
+fn strict(honest: Door) -> Door {
+    let info = |(): &(), info: SubjectInfo| SubjectInfo {
+        limits: Limits { ignore_index: false, ..info.limits },
+        ..info
+    };
+    wrap(honest, (), Hooks { info, ..Hooks::IDENTITY })
 }
 
 #[test]
@@ -313,10 +290,10 @@ fn the_three_bases_agree() {
         println!("{dtype} self-calibration: {:.2} s", start.elapsed().as_secs_f64());
 
         let start = Instant::now();
-        let mut strict = Strict(subject);
+        let mut strict = strict(subject);
         let precision = &observed.precision;
-        assert!(Basis::self_calibrated(&mut strict, Some(&parameters), &batch, precision).is_err());
-        let by_swaps = label_swaps(&mut strict, Some(&parameters), &batch, precision).unwrap();
+        assert!(Basis::self_calibrated(&mut *strict, Some(&parameters), &batch, precision).is_err());
+        let by_swaps = label_swaps(&mut *strict, Some(&parameters), &batch, precision).unwrap();
         println!("{dtype} label swaps: {:.2} s", start.elapsed().as_secs_f64());
 
         let single = dtype == Dtype::F32;

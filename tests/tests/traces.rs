@@ -6,7 +6,7 @@ use lossproof_gpt2::{Config, gpt2_initial};
 use lossproof_spec::{
     Adam, Clip, Decayed, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule, Sequence,
 };
-use lossproof_tests::{ByHand, Door, Mistake, error_model, ours, text_batches, theirs};
+use lossproof_tests::{Door, Mistake, by_hand, error_model, ours, text_batches, theirs};
 use lossproof_trace::assert_trace;
 use lossproof_trace::{
     Difference, Numbers, Plan, Quantity, Segment, Step, Tolerance, Trace, compare, record,
@@ -78,7 +78,7 @@ fn run(mut subject: Door, plan: &Plan) -> Trace {
 
 /// The reference in double precision, its steps taken by hand with this mistake.
 fn with(mistake: Mistake, plan: &Plan) -> Trace {
-    run(Box::new(ByHand::new(ours(CONFIG, Dtype::F64), mistake)), plan)
+    run(by_hand(ours(CONFIG, Dtype::F64), mistake), plan)
 }
 
 /// From the rounding model of the largest batch.

@@ -42,7 +42,11 @@ impl CaseFile {
         let path = directory.join(format!("{}.json", short_hash(&self.case)));
         let write = || -> io::Result<()> {
             fs::create_dir_all(&directory)?;
-            let mut file = tempfile::NamedTempFile::new_in(&directory)?;
+            let mut builder = tempfile::Builder::new();
+            // A temporary file is its owner's alone; this one is for whoever runs the tests.
+            #[cfg(unix)]
+            builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+            let mut file = builder.tempfile_in(&directory)?;
             file.write_all(pretty(self)?.as_bytes())?;
             file.as_file().sync_all()?;
             file.persist(&path)?;
@@ -404,6 +408,17 @@ mod tests {
         let directory = first.parent().unwrap();
         assert_eq!(fs::read_dir(directory).unwrap().count(), 1);
         assert_eq!(CaseFile::read(&first).unwrap(), again);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_case_file_can_be_read_by_others_as_any_new_file() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let any = directory.path().join("any");
+        fs::write(&any, "").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&file(0).write(directory.path()).unwrap()), mode(&any));
     }
 
     #[test]

@@ -1,50 +1,45 @@
-//! Verification of one trainer against an independent one, finite differences and the loss calculus.
+//! Verification of a trainer against an independent reference, finite differences and the loss calculus.
 //!
-//! [`verify`] is for models whose gradients fit in memory many times over; [`verify_streamed`] is for the true GPT-2
-//! sizes, where one model is in memory at a time and gradients pass by one tensor at a time.
+//! [`verify`] is for models whose gradients fit in memory many times over; [`verify_streamed`] is for the
+//! true GPT-2 sizes, where one model is in memory at a time and gradients pass by one tensor at a time.
 
+mod alteration;
+mod answers;
 mod blame;
-mod blockwise;
-mod derivative;
-mod evidence;
+mod capability;
+mod checked;
 mod exact;
-mod global;
-mod growth;
+mod exact_rows;
+mod finite_differences;
+mod global_differences;
 mod json;
-mod judge;
+mod logged;
+mod loss_rows;
+mod losses;
 mod parameter_file;
 mod report;
+mod rounding_distance;
 mod row;
 mod semantics;
 mod sequences;
-mod side;
+mod sketched_answers;
 mod statement;
 mod streamed;
+mod streamed_rows;
 mod third;
 mod truth;
 
-pub use blame::{Blame, Part};
-pub use derivative::Directions;
+pub use blame::{Blame, BlamedPart};
 pub use exact::{Verification, verify};
-pub use growth::Growth;
+pub use finite_differences::Directions;
 pub use parameter_file::{ParameterFile, WriteError};
 pub use report::Report;
-pub use statement::{BoundFrom, Comparison, Row, Statement, Verdict};
+pub use rounding_distance::RoundingDistance;
+pub use statement::{BoundFrom, Comparison, Statement, StatementRow, Verdict};
 pub use streamed::{Make, Streamed, verify_streamed};
+pub use third::ThirdForward;
 
-use lossproof_cases::Recorded;
-use lossproof_numerics::ErrorModel;
-use lossproof_subject::{SourceError, Subject, SubjectError, Unsupported};
-
-/// Two f64 subjects of a recorded model, to be held to the recording.
-pub struct ThirdForward<'a> {
-    /// What was recorded.
-    pub recorded: &'a Recorded,
-    /// The subjects; their parameters are replaced by the recording's.
-    pub subjects: Vec<&'a mut dyn Subject>,
-    /// Shape facts of the recorded model and batch.
-    pub model: ErrorModel,
-}
+use lossproof_subject::{Breach, SourceError, Subject, SubjectError, Unsupported};
 
 /// Hears how far a verification is: what is being done, steps done, steps in all.
 pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
@@ -56,6 +51,14 @@ pub enum VerifyError {
     /// A subject could not answer.
     #[error(transparent)]
     Subject(#[from] SubjectError),
+    /// A subject broke what is promised of every subject.
+    #[error("{subject}: {breach}")]
+    Breach {
+        /// Name of the subject.
+        subject: String,
+        /// What it did.
+        breach: Box<Breach>,
+    },
     /// The parameters could not be read.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -69,14 +72,6 @@ pub enum VerifyError {
         subject: String,
         /// The capability.
         capability: &'static str,
-    },
-    /// A gradient under a name that is not a parameter's.
-    #[error("{subject} handed over a gradient for `{name}`, which it does not list as a parameter")]
-    UnknownGradient {
-        /// Name of the subject.
-        subject: String,
-        /// The name.
-        name: String,
     },
     /// Two identical calls gave different gradients.
     #[error(

@@ -35,9 +35,10 @@ const DRAWN_AT_ONCE: usize = 8;
 const PIECE: usize = 1 << 20;
 
 impl ParameterFile {
-    /// Writes the parameters of these names and shapes into an empty file as `draw(index)` makes them, a few at a time: the
-    /// header is known before the first value is. The file is complete when this returns; a temporary one that was never
-    /// given a name is as atomic as one that is renamed at the end, and cannot be left behind.
+    /// Writes the parameters of these names and shapes into an empty file as `draw(index)` makes them, a few
+    /// at a time: the header is known before the first value is. The file is complete when this returns; a
+    /// temporary one that was never given a name is as atomic as one that is renamed at the end, and cannot
+    /// be left behind.
     ///
     /// # Errors
     /// When the file cannot be written; [`io::ErrorKind::StorageFull`] when it does not fit.

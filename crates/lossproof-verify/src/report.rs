@@ -1,6 +1,10 @@
-//! What a verification says: rows of statements, each with its error, bound and power.
+//! Everything a verification found.
 
-use crate::statement::{Row, Verdict};
+use super::{
+    blame::Blame,
+    rounding_distance::RoundingDistance,
+    statement::{StatementRow, Verdict},
+};
 use serde::Serialize;
 
 /// Everything a verification found.
@@ -9,13 +13,14 @@ pub struct Report {
     /// Who took part: name, version, framework, dtype and device of each.
     pub participants: Vec<String>,
     /// One row per statement, in the order they were checked.
-    pub rows: Vec<Row>,
+    pub rows: Vec<StatementRow>,
     /// Which side is wrong, when something disagrees.
-    pub blames: Vec<super::Blame>,
-    /// What two identical calls differed by, relative to the gradient's scale; it enters every bound on gradients.
+    pub blames: Vec<Blame>,
+    /// What two identical calls differed by, relative to the gradient's scale; it enters every bound on
+    /// gradients.
     pub noise_floor: f64,
-    /// How far apart two judged implementations are, where gradients were sketched.
-    pub growth: Option<super::Growth>,
+    /// How far apart trainer and reference are, where their gradients were sketched.
+    pub rounding_distance: Option<RoundingDistance>,
 }
 
 impl Report {

@@ -7,14 +7,15 @@ use lossproof_spec::{GlobalBatch, LossSpec};
 use lossproof_subject::{GradientSink, Subject, Tee};
 
 /// The sketches of a gradient, by block; `None` where the parameter was not handed over.
-pub(super) type Sketches = Vec<Option<BlockSketch>>;
+pub(crate) type Sketches = Vec<Option<BlockSketch>>;
 
 /// Sketches of the gradient of the sum of each sequence's token losses, the sequence being alone.
-pub(super) struct Sequences(Vec<Sketches>);
+pub(crate) struct Sequences(Vec<Sketches>);
 
 impl Sequences {
-    /// Computes the gradient of each sequence; what passes by also goes to `also`, after which `done` is called.
-    pub(super) fn gather<S: GradientSink>(
+    /// Computes the gradient of each sequence; what passes by also goes to `also`, after which `done` is
+    /// called.
+    pub(crate) fn gather<S: GradientSink>(
         subject: &mut dyn Subject,
         batch: &GlobalBatch,
         blocks: &Blocks,
@@ -37,26 +38,28 @@ impl Sequences {
         Ok(Self(sequences))
     }
 
-    pub(super) fn last(&self) -> Option<&Sketches> {
+    pub(crate) fn last(&self) -> Option<&Sketches> {
         self.0.last()
     }
 
     /// The projections of `Σ_i w_i·g_i` for one block.
-    pub(super) fn composed(&self, weights: &[f64], block: usize) -> Option<Projections> {
+    pub(crate) fn composed(&self, weights: &[f64], block: usize) -> Option<Projections> {
         let parts: Option<Vec<_>> = self.0.iter().map(|sketches| sketches[block].as_ref()).collect();
         let weighed = weights.iter().zip(parts?).map(|(&weight, part)| (weight, &part.projections));
         Some(Projections::combined(weighed))
     }
 
-    /// `Σ_i |w_i|·‖g_i‖` for one block, which is at least the norm of their weighted sum; NaN when one was not handed over.
-    pub(super) fn scale(&self, weights: &[f64], block: usize) -> f64 {
+    /// `Σ_i |w_i|·‖g_i‖` for one block, which is at least the norm of their weighted sum; NaN when one was
+    /// not handed over.
+    pub(crate) fn scale(&self, weights: &[f64], block: usize) -> f64 {
         let norm = |sketches: &Sketches| sketches[block].as_ref().map_or(f64::NAN, |sketch| sketch.norm);
         self.0.iter().zip(weights).map(|(sketches, weight)| weight.abs() * norm(sketches)).sum()
     }
 }
 
-/// How far apart two sketches of a gradient are: the largest estimate of any block, relative to the block or its siblings.
-pub(super) fn distance(blocks: &Blocks, one: &Sketches, other: &Sketches) -> f64 {
+/// How far apart two sketches of a gradient are: the largest estimate of any block, relative to the block or
+/// its siblings.
+pub(crate) fn distance(blocks: &Blocks, one: &Sketches, other: &Sketches) -> f64 {
     let norm = |index: usize, _: &Block| one[index].as_ref().map_or(f64::NAN, |sketch| sketch.norm);
     let scales = blocks.scales(norm);
     let apart = blocks.with_scales(&scales).zip(one.iter().zip(other)).map(|((_, scale), pair)| match pair {

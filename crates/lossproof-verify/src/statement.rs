@@ -1,12 +1,12 @@
-//! One statement of a verification, and how it fared.
+//! One statement of a verification: its error, its bound, its power and its verdict.
 
-use crate::json::finite_or_text;
+use super::json::finite_or_text;
 use serde::Serialize;
 use std::fmt;
 
 /// One statement and how it fared.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct StatementRow {
     /// What is compared with what.
     pub statement: Statement,
     /// The loss semantics under which, where the statement depends on it.
@@ -21,12 +21,23 @@ pub struct Row {
     pub bound_from: BoundFrom,
     /// Number of comparisons.
     pub compared: usize,
-    /// The smallest relative error, of whichever tensor, that this row is certain to catch.
-    pub power: f64,
-    /// Whether each thing compared, scaled by 1 + 4 × its power, would have failed this row.
+    /// The smallest relative error, of whichever unit (a parameter's gradient, a loss, a token loss), that
+    /// this row is certain to catch; none where nothing was certified.
+    pub power: Option<f64>,
+    /// Whether the row failed each time when one answer of the judged implementation was altered by four
+    /// times the power: once for every unit, and never when nothing was certified.
     pub control_caught: bool,
     /// How it fared.
     pub verdict: Verdict,
+    /// Why the row is unchecked, where it is.
+    pub unchecked: Option<String>,
+}
+
+impl StatementRow {
+    /// Whether something exceeded its bound.
+    pub(crate) fn failed(&self) -> bool {
+        self.verdict == Verdict::Fail
+    }
 }
 
 /// One number held to one bound.
@@ -50,9 +61,10 @@ pub enum BoundFrom {
     Rounding,
     /// Where finite differences plateau: 1e-9 of the typical directional derivative.
     Plateau,
-    /// Four times as far from the f64 truth as the other implementation, or the error the rounding model expects.
+    /// Four times as far from the f64 truth as the other implementation, or the error the rounding model
+    /// expects.
     OtherDistance,
-    /// The growth law, fitted on sizes for which there is an f64 truth.
+    /// The law of rounding distances, fitted on sizes for which there is an f64 truth.
     Extrapolated,
 }
 
@@ -71,29 +83,37 @@ impl fmt::Display for BoundFrom {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Statement {
-    /// Token losses equal those of the third forward.
+    /// Evaluated token losses equal those of the third forward.
     ThirdForwardLosses,
     /// The per-token mean equals that of the third forward.
     ThirdForwardLoss,
     /// The gradient of the per-token mean equals that of the third forward.
     ThirdForwardGradient,
-    /// Token losses of two implementations agree.
+    /// Evaluated token losses of trainer and reference agree.
     TokenLosses,
-    /// Token losses agree with the f64 truth.
+    /// Evaluated token losses agree with those of the f64 truth, which is another implementation.
     TruthTokenLosses,
-    /// The loss agrees with the f64 truth.
+    /// The loss agrees with that of the f64 truth, which is another implementation.
     TruthLoss,
-    /// The gradient agrees with the f64 truth.
+    /// The gradient agrees with that of the f64 truth, which is another implementation.
     TruthGradient,
-    /// Losses of two implementations agree.
+    /// Evaluated token losses agree with those of the same implementation in f64.
+    PrecisionTokenLosses,
+    /// The loss agrees with that of the same implementation in f64.
+    PrecisionLoss,
+    /// The gradient agrees with that of the same implementation in f64.
+    PrecisionGradient,
+    /// Losses of trainer and reference agree.
     Loss,
-    /// The loss is the weighted sum of the token losses that the calculus predicts.
+    /// The loss is the weighted sum of the evaluated token losses that the calculus predicts.
     LossCalculus,
-    /// Gradients of two implementations agree.
+    /// The token losses reported beside a gradient are the evaluated ones.
+    ReportedTokenLosses,
+    /// Gradients of trainer and reference agree.
     Gradient,
     /// The gradient stands in the exact ratio to other gradients that the calculus predicts.
     GradientCalculus,
-    /// The gradient agrees with finite differences of the same implementation's forward pass.
+    /// The gradient agrees with finite differences of the same implementation's evaluated token losses.
     FiniteDifferences,
 }
 
@@ -101,11 +121,12 @@ pub enum Statement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Everything was compared and within its bound.
+    /// Everything was compared and within its bound, and the negative control was caught.
     Pass,
     /// Something exceeded its bound.
     Fail,
-    /// Something was not compared, or its effect lies below what the bound can see.
+    /// Something was not compared, its effect lies below what the bound can see, or an altered answer went
+    /// unnoticed.
     Unchecked,
 }
 

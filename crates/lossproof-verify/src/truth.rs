@@ -2,11 +2,11 @@
 
 use super::{
     Progress, VerifyError, describe,
-    evidence::evaluator,
-    global::{self, Derivative},
+    global_differences::{self, Derivative},
+    losses::Losses,
     semantics::Semantics,
     sequences::Sequences,
-    statement::Row,
+    statement::StatementRow,
 };
 use lossproof_laws::blocks::Blocks;
 use lossproof_spec::GlobalBatch;
@@ -14,22 +14,21 @@ use lossproof_subject::{ParameterSource, Subject};
 
 /// Everything kept of the truth.
 ///
-/// The truth of a semantics is what the calculus makes of the gradients of single sequences: it depends on no reduction that
-/// is itself to be judged, and on no padding.
-pub(super) struct Truth {
-    /// Name in rows; the implementation itself may also be judged.
-    pub(super) name: String,
+/// The truth of a semantics is what the calculus makes of the gradients of single sequences: it depends on no
+/// reduction that is itself to be judged, and on no padding.
+pub(crate) struct Truth {
+    /// Its token losses, and its name in rows: the implementation itself may also be judged.
+    pub(crate) losses: Losses,
     /// Name of the implementation it belongs to.
-    pub(super) implementation: String,
-    pub(super) description: String,
-    /// Loss of every prediction.
-    pub(super) token_losses: Vec<f64>,
-    pub(super) sequences: Sequences,
+    pub(crate) implementation: String,
+    pub(crate) description: String,
+    pub(crate) sequences: Sequences,
     derivatives: Vec<Derivative>,
 }
 
 impl Truth {
-    pub(super) fn gather(
+    /// Differentiates the truth's token losses, and asks it for token losses and gradients.
+    pub(crate) fn gather(
         subject: &mut dyn Subject,
         parameters: &dyn ParameterSource,
         batch: &GlobalBatch,
@@ -37,10 +36,11 @@ impl Truth {
         seed: u64,
         progress: &mut Progress<'_>,
     ) -> Result<Self, VerifyError> {
-        let implementation = subject.info().name;
-        let mut derivatives = global::differentiate(subject, batch, parameters, seed, progress)?;
+        let mut derivatives = global_differences::differentiate(subject, batch, parameters, seed, progress)?;
         subject.reset()?;
-        let token_losses = evaluator(subject)?.evaluate(batch)?;
+        let mut losses = Losses::evaluated(subject, batch)?;
+        let implementation = losses.name.clone();
+        losses.name += " f64";
         let mut inner = Vec::new();
         let sequences = Sequences::gather(
             subject,
@@ -48,7 +48,7 @@ impl Truth {
             blocks,
             seed,
             progress,
-            || global::Inner::new(&derivatives),
+            || global_differences::Inner::new(&derivatives),
             |sink| inner.push(sink.finish()),
         )?;
         for of_sequence in inner {
@@ -56,23 +56,17 @@ impl Truth {
                 derivative.inner.push(inner);
             }
         }
-        Ok(Self {
-            name: format!("{implementation} f64"),
-            implementation,
-            description: format!("truth: {}", describe(subject)),
-            token_losses,
-            sequences,
-            derivatives,
-        })
+        let description = format!("truth: {}", describe(subject));
+        Ok(Self { losses, implementation, description, sequences, derivatives })
     }
 
-    /// Holds the truth's gradient to the derivatives of its own forward pass.
-    pub(super) fn row(&self, meaning: &Semantics, blocks: &Blocks) -> Row {
+    /// Holds the truth's gradient to the derivatives of its own token losses.
+    pub(crate) fn row(&self, number: usize, meaning: &Semantics, blocks: &Blocks) -> StatementRow {
         let size = |index| {
             let composed = self.sequences.composed(&meaning.weights, index);
             composed.map_or(f64::NAN, |projections| projections.size())
         };
         let norm = (0..blocks.all().len()).map(size).map(|size| size * size).sum::<f64>().sqrt();
-        global::row(&self.name, &self.derivatives, meaning, norm)
+        global_differences::row(&self.losses.name, &self.derivatives, number, meaning, norm)
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     // What panics is a trainer that is to panic: it is said in the table, and not on stderr as ours.
     let announce = panic::take_hook();
     panic::set_hook(Box::new(|_| ()));
-    let trials: Vec<_> = selected.par_iter().map(|hostile| trial::of(hostile, &campaign, PATIENCE)).collect();
+    let trials = all(&selected, &campaign);
     panic::set_hook(announce);
     output::print(&render::text(&trials, &campaign))?;
     if let Some(path) = &args.json {

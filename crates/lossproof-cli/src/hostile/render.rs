@@ -1,6 +1,6 @@
 //! What came of the hostile trainers, as a person reads it, and as JSON.
 
-use super::trial::Trial;
+use super::trial::{End, Trial};
 use crate::table::{Align, Table};
 use lossproof_laws::Campaign;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ pub(super) fn text(trials: &[Trial], campaign: &Campaign) -> String {
         table.row([
             trial.hostile.id.to_owned(),
             trial.hostile.what.to_owned(),
-            came_out(trial),
+            format!("{} by {}", trial.end, trial.by),
             first_line(&trial.said),
         ]);
     }
@@ -30,7 +30,7 @@ pub(super) fn text(trials: &[Trial], campaign: &Campaign) -> String {
     for (trial, deviation) in deviating.clone() {
         let _ = write!(text, "\n{}: {deviation}", trial.hostile.id);
     }
-    let green = trials.iter().filter(|trial| trial.outcome.is_none()).count();
+    let green = trials.iter().filter(|trial| trial.end == End::Green).count();
     let _ = write!(
         text,
         "\n{} hostile trainers: {green} came out green, {} are not what they must be\n",
@@ -38,13 +38,6 @@ pub(super) fn text(trials: &[Trial], campaign: &Campaign) -> String {
         deviating.count()
     );
     text
-}
-
-fn came_out(trial: &Trial) -> String {
-    match trial.outcome {
-        Some(outcome) => format!("{outcome} by {}", trial.by),
-        None => format!("GREEN by {}", trial.by),
-    }
 }
 
 fn first_line(said: &str) -> String {
@@ -61,7 +54,7 @@ pub(super) fn json(trials: &[Trial], campaign: &Campaign) -> Value {
             "id": trial.hostile.id,
             "what": trial.hostile.what,
             "must": trial.hostile.must.to_string(),
-            "came_out": trial.outcome.map_or_else(|| "green".to_owned(), |outcome| outcome.to_string()),
+            "came_out": trial.end.to_string().to_lowercase(),
             "by": trial.by,
             "said": trial.said,
             "deviation": trial.deviation(),

@@ -9,6 +9,7 @@ use lossproof_spec::{GlobalBatch, Sequence};
 use lossproof_subject::{Device, Subject, Watchdog};
 use lossproof_verify::{Directions, ThirdForward, Verification, verify};
 use std::{
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc::channel,
     thread,
@@ -21,32 +22,56 @@ const PICO: &[u8] = include_bytes!("../../../../fixtures/third-forward/gpt2-pico
 /// A hostile trainer, and what came of it.
 pub(super) struct Trial {
     pub(super) hostile: &'static Hostile,
-    /// `None` where nothing did: it came out green.
-    pub(super) outcome: Option<Outcome>,
+    pub(super) end: End,
     /// What it came of: a law, a statement, a part of what was not covered.
     pub(super) by: String,
     /// What is said of it.
     pub(super) said: String,
 }
 
-/// What came of a trainer, by what, and what is said.
-type CameOut = (Option<Outcome>, String, String);
+/// How a trial ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// With one of the outcomes that a hostile trainer may have.
+    Outcome(Outcome),
+    /// Nothing came of it.
+    Green,
+    /// The trainer panicked, and that ended the judge.
+    Uncaught,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outcome(outcome) => outcome.fmt(f),
+            Self::Green => f.pad("GREEN"),
+            Self::Uncaught => f.pad("UNCAUGHT"),
+        }
+    }
+}
+
+/// How a trial ended, by what, and what is said.
+type CameOut = (End, String, String);
+
+const RED: End = End::Outcome(Outcome::Red);
+const ERRORED: End = End::Outcome(Outcome::Errored);
+const NOT_COVERED: End = End::Outcome(Outcome::NotCovered);
 
 impl Trial {
     /// In which way it is not what it must be, if it is not.
     pub(super) fn deviation(&self) -> Option<String> {
-        let must = self.hostile.must;
-        let convicted = |outcome| matches!(outcome, Outcome::Red | Outcome::Errored);
-        match self.outcome {
-            None => Some(format!("must be {must}, and came out green")),
-            Some(outcome) if convicted(must) && !convicted(outcome) => {
-                Some(format!("must be {must}, and came out {outcome}"))
-            }
-            Some(_) if !self.said.contains(self.hostile.says) => {
-                Some(format!("what is said does not name \"{}\"", self.hostile.says))
-            }
-            Some(_) => None,
+        let (must, says) = (self.hostile.must, self.hostile.says);
+        // That it is convicted is more than that it is not covered; which of two ways it fails in hangs on who asks first.
+        let enough = match self.end {
+            End::Outcome(Outcome::NotCovered) => must == Outcome::NotCovered,
+            End::Outcome(Outcome::Red | Outcome::Errored) => true,
+            End::Green | End::Uncaught => false,
+        };
+        if !enough {
+            return Some(format!("must be {must}, and came out {}", self.end));
         }
+        let names = self.said.contains(says);
+        (!names).then(|| format!("what is said does not name \"{says}\""))
     }
 }
 
@@ -56,7 +81,7 @@ pub(super) fn of(hostile: &'static Hostile, campaign: &Campaign, patience: Durat
     let hung = send.clone();
     let watchdog = Watchdog::new(move |_, breach| {
         // Nobody listens to the second.
-        let _ = hung.send((Some(Outcome::Errored), "the watchdog".to_owned(), breach.to_string()));
+        let _ = hung.send((ERRORED, "the watchdog".to_owned(), breach.to_string()));
     });
     let campaign = Campaign {
         cases: hostile.cases.unwrap_or(campaign.cases),
@@ -66,11 +91,11 @@ pub(super) fn of(hostile: &'static Hostile, campaign: &Campaign, patience: Durat
     // A thread of its own: one that hangs is left behind, and ends with the process.
     thread::spawn(move || {
         let came_out = catch_unwind(AssertUnwindSafe(|| held(hostile, &campaign)));
-        let escaped = |_| (None, "a panic that nothing caught".to_owned(), "it panicked".to_owned());
+        let escaped = |_| (End::Uncaught, "a panic that nothing caught".to_owned(), "it panicked".to_owned());
         let _ = send.send(came_out.unwrap_or_else(escaped));
     });
-    let (outcome, by, said) = receive.recv().expect("invariant: the thread or the watchdog sends");
-    Trial { hostile, outcome, by, said }
+    let (end, by, said) = receive.recv().expect("invariant: the thread or the watchdog sends");
+    Trial { hostile, end, by, said }
 }
 
 fn held(hostile: &Hostile, campaign: &Campaign) -> CameOut {
@@ -92,34 +117,34 @@ fn by_laws(hostile: &Hostile, campaign: &Campaign, only: Option<&[&str]>) -> Cam
     if only.is_none()
         && let Err(what) = floor(campaign, &mut *subject)
     {
-        return (Some(Outcome::Red), "the floor".to_owned(), what);
+        return (RED, "the floor".to_owned(), what);
     }
     let mut reports: Vec<Report> = Vec::new();
     let tried = |law: &&Law| only.is_none_or(|ids| ids.contains(&law.id()));
     for law in LAWS.iter().filter(tried) {
         let report = campaign.run(law, &mut *subject).expect("invariant: no case files are read");
         if report.verdict == Verdict::Fail {
-            return (Some(Outcome::Red), law.id().to_owned(), reason(&report));
+            return (RED, law.id().to_owned(), reason(&report));
         }
         reports.push(report);
     }
     let with = |verdict| reports.iter().find(move |report| report.verdict == verdict);
     if let Some(report) = with(Verdict::Errored) {
-        return (Some(Outcome::Errored), report.law.id().to_owned(), reason(report));
+        return (ERRORED, report.law.id().to_owned(), reason(report));
     }
     if let Some(report) = with(Verdict::Unchecked) {
-        return (Some(Outcome::NotCovered), report.law.id().to_owned(), reason(report));
+        return (NOT_COVERED, report.law.id().to_owned(), reason(report));
     }
     let summary = Summary::new(hostile.id, reports.iter().map(|report| (report, report.verdict)));
     if summary.passed() == 0 {
         let what = with(Verdict::Unsupported).map_or_else(String::new, reason);
-        return (Some(Outcome::NotCovered), "every law".to_owned(), what);
+        return (NOT_COVERED, "every law".to_owned(), what);
     }
     // A green says what it does not certify; it is for that to name what the trainer does.
     let not_covered = &summary.not_covered;
     match not_covered.iter().find(|what| !hostile.says.is_empty() && what.contains(hostile.says)) {
-        Some(what) => (Some(Outcome::NotCovered), "the summary".to_owned(), what.clone()),
-        None => (None, format!("{} laws", summary.passed()), summary.certifies()),
+        Some(what) => (NOT_COVERED, "the summary".to_owned(), what.clone()),
+        None => (End::Green, format!("{} laws", summary.passed()), summary.certifies()),
     }
 }
 
@@ -152,8 +177,8 @@ fn by_verification(hostile: &Hostile, independent: bool) -> CameOut {
         model: recorded_model,
     };
     let verification = Verification {
-        reference: &mut *subject,
-        oracle: &mut *other,
+        trainer: &mut *subject,
+        reference: &mut *other,
         third: independent.then_some(third),
         parameters: &probe_initial(hostile.config.shape(), 3),
         batch: &batch,
@@ -162,18 +187,18 @@ fn by_verification(hostile: &Hostile, independent: bool) -> CameOut {
         seed: 5,
     };
     let report = match verify(verification, &mut |_, _, _| ()) {
-        Err(error) => return (Some(Outcome::Errored), "the verification".to_owned(), error.to_string()),
+        Err(error) => return (ERRORED, "the verification".to_owned(), error.to_string()),
         Ok(report) => report,
     };
     let with = |verdict| report.rows.iter().find(move |row| row.verdict == verdict);
     if let Some(row) = with(lossproof_verify::Verdict::Fail) {
         let blames: Vec<String> = report.blames.iter().map(ToString::to_string).collect();
-        return (Some(Outcome::Red), row.text.clone(), blames.join("; "));
+        return (RED, row.text.clone(), blames.join("; "));
     }
     if let Some(row) = with(lossproof_verify::Verdict::Unchecked) {
-        return (Some(Outcome::NotCovered), row.text.clone(), row.worst.at.clone());
+        return (NOT_COVERED, row.text.clone(), row.worst.at.clone());
     }
-    (None, format!("{} statements", report.rows.len()), "all hold".to_owned())
+    (End::Green, format!("{} statements", report.rows.len()), "all hold".to_owned())
 }
 
 /// A batch of unequal sequences, micro-batches and ranks, every label given.

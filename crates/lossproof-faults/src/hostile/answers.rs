@@ -1,9 +1,9 @@
 //! Answers that have another form than they must have: lists of another length, tensors of another name or shape, numbers
 //! that are none.
 
-use super::{Hostile, Outcome::Red, hooked, hostile};
+use super::{HeldTo::Verification, Hostile, Outcome::Red, hooked, hostile};
 use crate::{
-    kit::{HandedOver, Hooks, NamedTensor},
+    kit::{Hooks, wrap},
     names::EMBEDDING,
 };
 use lossproof_gpt2::Config;
@@ -73,10 +73,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         "hands the gradient of a matrix over with its two sides swapped and the values in place",
         Red,
         |honest| {
-            let hooks = Hooks {
-                gradient: |(), _, handed| of(handed, MATRIX, |tensor| tensor.shape.reverse()),
-                ..HONEST
-            };
+            let hooks = Hooks { gradient: |(), _, handed| handed.tensor(MATRIX).shape.reverse(), ..HONEST };
             hooked(honest, hooks)
         },
     )
@@ -88,9 +85,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         |honest| {
             let hooks = Hooks {
                 gradient: |(), _, handed| {
-                    of(handed, MATRIX, |tensor| {
-                        tensor.values.pop();
-                    });
+                    handed.tensor(MATRIX).values.pop();
                 },
                 ..HONEST
             };
@@ -123,7 +118,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         |honest| {
             let hooks = Hooks {
                 gradient: |(), _, handed| {
-                    of(handed, MATRIX, |tensor| "h.0.mlp.fc_in.weight".clone_into(&mut tensor.name));
+                    "h.0.mlp.fc_in.weight".clone_into(&mut handed.tensor(MATRIX).name);
                 },
                 ..HONEST
             };
@@ -151,10 +146,8 @@ pub(super) const SUBJECTS: &[Hostile] = &[
     })
     .saying(MATRIX),
     hostile("gradient-not-a-number", "one element of the embedding's gradient is NaN", Red, |honest| {
-        let hooks = Hooks {
-            gradient: |(), _, handed| of(handed, EMBEDDING, |tensor| tensor.values[0] = f64::NAN),
-            ..HONEST
-        };
+        let hooks =
+            Hooks { gradient: |(), _, handed| handed.tensor(EMBEDDING).values[0] = f64::NAN, ..HONEST };
         hooked(honest, hooks)
     })
     .saying("not finite"),
@@ -198,11 +191,46 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         Red,
         |honest| hooked(honest, Hooks { printed: |(), _, printed| printed.perplexity = f64::NAN, ..HONEST }),
     ),
+    hostile(
+        "malformed-now-and-then",
+        "every fortieth gradient has one tensor twice, and the others are as they should be",
+        Red,
+        |honest| {
+            let hooks = Hooks {
+                gradient: |calls: &mut u32, _, handed| {
+                    *calls += 1;
+                    if *calls % 40 == 0 {
+                        handed.tensors.push(handed.tensors[0].clone());
+                    }
+                },
+                ..Hooks::IDENTITY
+            };
+            wrap(honest, 0, hooks)
+        },
+    )
+    .saying("twice"),
+    hostile(
+        "token-losses-one-short-beside-another",
+        "evaluates the loss of every prediction but the last, beside an independent implementation",
+        Red,
+        |honest| {
+            let token_losses = |(): &mut (), _: &_, losses: &mut Vec<f64>| {
+                losses.pop();
+            };
+            hooked(honest, Hooks { token_losses, ..HONEST })
+        },
+    )
+    .held_to(Verification)
+    .saying("token losses"),
+    hostile(
+        "gradient-not-a-number-beside-another",
+        "one element of the embedding's gradient is NaN, beside an independent implementation",
+        Red,
+        |honest| {
+            let hooks =
+                Hooks { gradient: |(), _, handed| handed.tensor(EMBEDDING).values[0] = f64::NAN, ..HONEST };
+            hooked(honest, hooks)
+        },
+    )
+    .held_to(Verification),
 ];
-
-/// Changes the tensor with this name.
-fn of(handed: &mut HandedOver, name: &str, change: impl FnOnce(&mut NamedTensor)) {
-    if let Some(tensor) = handed.named(name) {
-        change(tensor);
-    }
-}

@@ -1,6 +1,7 @@
 //! Subjects that do not answer: they panic in one of their methods, or never come back from it.
 
 use super::{
+    HeldTo::Verification,
     Hostile,
     Outcome::{Errored, Red},
     hooked, hostile,
@@ -102,4 +103,12 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         hooked(honest, hooks)
     })
     .saying("did not return"),
+    hostile(
+        "panics-beside-another",
+        "`accumulate` panics, beside an independent implementation",
+        Red,
+        |honest| hooked(honest, Hooks { accumulate: |(), _, _, _| panic!("in accumulate"), ..HONEST }),
+    )
+    .held_to(Verification)
+    .saying("panicked: in accumulate"),
 ];

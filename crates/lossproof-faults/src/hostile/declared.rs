@@ -8,9 +8,10 @@ use super::{
 };
 use crate::kit::{Capability, HandedOver, Hooks, NamedTensor, wrap};
 use lossproof_gpt2::Config;
-use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
+use lossproof_spec::{Dtype, EmptyGroup, GlobalBatch, Group, LossSpec};
 use lossproof_subject::{
-    Limits, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor, TensorSet, Unsupported,
+    Limits, LogPolicy, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor, TensorSet,
+    Unsupported,
 };
 use std::cell::Cell;
 
@@ -123,7 +124,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
     ),
     hostile(
         "capability-comes-and-goes",
-        "token losses are offered to whoever asks first, and to nobody afterwards",
+        "token losses are offered every second time that somebody asks for them",
         Red,
         |honest| {
             let hooks = Hooks {
@@ -131,7 +132,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
                     if capability == Capability::TokenLosses {
                         asked.set(asked.get() + 1);
                     }
-                    inside && (capability != Capability::TokenLosses || asked.get() == 1)
+                    inside && (capability != Capability::TokenLosses || asked.get() % 2 == 1)
                 },
                 ..Hooks::IDENTITY
             };
@@ -220,6 +221,43 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         },
     )
     .around(Config::Pico, Dtype::F32),
+    hostile(
+        "refuses-as-if-empty",
+        "refuses micro-batches of several sequences as if a group of theirs had no supervised token",
+        Red,
+        |honest| hooked(honest, Hooks { accumulate: single_sequences, ..HONEST }),
+    )
+    .saying("refuses"),
+    hostile(
+        "one-sequence-at-a-time",
+        "declares that it takes one sequence only, so that nobody sees that more would be summed up twice",
+        NotCovered,
+        |honest| {
+            let hooks = Hooks {
+                info: |(), info| {
+                    limited(info, |limits| {
+                        (limits.ranks, limits.micro_batches, limits.sequences) = (1, 1, 1);
+                    })
+                },
+                gradient: |(), batch, handed| {
+                    if batch.sequences().count() > 1 {
+                        handed.scale(2.0);
+                    }
+                },
+                ..HONEST
+            };
+            hooked(honest, hooks)
+        },
+    ),
+    hostile(
+        "logs-by-another-policy",
+        "declares that it logs the loss of the last micro-batch, and logs that of the whole batch",
+        Red,
+        |honest| {
+            let info = |(): &(), info| SubjectInfo { log_policy: LogPolicy::LastMicroBatch, ..info };
+            hooked(honest, Hooks { info, ..HONEST })
+        },
+    ),
 ];
 
 fn refused(inner: &dyn Subject, spec: &LossSpec) -> Unsupported {
@@ -254,6 +292,18 @@ fn equal_lengths(
     let first = lengths.next();
     match lengths.position(|length| Some(length) != first) {
         Some(index) => Err(SubjectError::Kind { what: "is not as long as the first", sequence: index + 1 }),
+        None => inner.accumulate(batch, handed),
+    }
+}
+
+fn single_sequences(
+    (): &mut (),
+    inner: &mut dyn Subject,
+    batch: &GlobalBatch,
+    handed: &mut HandedOver,
+) -> Result<Observation, SubjectError> {
+    match batch.micro_batches().position(|micro_batch| micro_batch.sequences().len() > 1) {
+        Some(index) => Err(EmptyGroup { group: Group::Sequence(index), nan: false }.into()),
         None => inner.accumulate(batch, handed),
     }
 }

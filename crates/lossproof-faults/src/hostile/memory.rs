@@ -13,26 +13,22 @@ use std::collections::BTreeMap;
 pub(super) const SUBJECTS: &[Hostile] = &[
     hostile(
         "remembers-batches-by-their-layout",
-        "a batch with the layout of an earlier one gets that one's answer, until parameters are loaded",
+        "a batch with the layout of an earlier one gets its answer, until parameters are loaded",
         Red,
         |honest| {
             let hooks = Hooks {
                 reset: |memory: &mut Remembered, inner| {
-                    memory.answers.clear();
+                    memory.clear();
                     inner.reset()
                 },
-                configure: |memory, inner, spec| {
-                    memory.answers.clear();
-                    inner.configure(spec)
-                },
                 load: |memory, inner, parameters| {
-                    memory.answers.clear();
+                    memory.clear();
                     (Hooks::IDENTITY.load)(&mut (), inner, parameters)
                 },
                 accumulate: remembered,
                 ..Hooks::IDENTITY
             };
-            wrap(honest, Remembered::default(), hooks)
+            wrap(honest, Remembered::new(), hooks)
         },
     ),
     hostile(
@@ -68,10 +64,8 @@ pub(super) const SUBJECTS: &[Hostile] = &[
             let hooks = Hooks {
                 gradient: |calls: &mut u32, _, handed| {
                     *calls += 1;
-                    if *calls > 500
-                        && let Some(tensor) = handed.named("h.0.mlp.c_fc.weight")
-                    {
-                        tensor.scale(1.01);
+                    if *calls > 500 {
+                        handed.tensor("h.0.mlp.c_fc.weight").scale(1.01);
                     }
                 },
                 ..Hooks::IDENTITY
@@ -112,7 +106,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
                     let mut kept = HandedOver::default();
                     (Hooks::IDENTITY.read)(&mut (), inner, &mut kept)?;
                     (Hooks::IDENTITY.load)(&mut (), inner, parameters)?;
-                    let bias = kept.named("ln_f.bias").expect("invariant: a GPT-2 has a final bias");
+                    let bias = kept.tensor("ln_f.bias");
                     (Hooks::IDENTITY.set)(&mut (), inner, &bias.name, &bias.values)
                 },
                 ..Hooks::IDENTITY
@@ -122,11 +116,8 @@ pub(super) const SUBJECTS: &[Hostile] = &[
     ),
 ];
 
-/// What was answered to batches of each layout.
-#[derive(Default)]
-struct Remembered {
-    answers: BTreeMap<String, (Observation, HandedOver)>,
-}
+/// What was answered under each loss spec to batches of each layout.
+type Remembered = BTreeMap<String, (Observation, HandedOver)>;
 
 fn remembered(
     memory: &mut Remembered,
@@ -134,12 +125,12 @@ fn remembered(
     batch: &GlobalBatch,
     handed: &mut HandedOver,
 ) -> Result<Observation, SubjectError> {
-    let key = format!("{:?}", batch.layout());
-    if let Some((observation, gradient)) = memory.answers.get(&key) {
+    let key = format!("{:?}, {:?}", inner.info().spec, batch.layout());
+    if let Some((observation, gradient)) = memory.get(&key) {
         handed.clone_from(gradient);
         return Ok(observation.clone());
     }
     let observation = inner.accumulate(batch, handed)?;
-    memory.answers.insert(key, (observation.clone(), handed.clone()));
+    memory.insert(key, (observation.clone(), handed.clone()));
     Ok(observation)
 }

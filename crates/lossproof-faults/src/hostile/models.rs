@@ -66,11 +66,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         Red,
         |honest| {
             let hooks = Hooks {
-                gradient: |(), _, handed| {
-                    if let Some(tensor) = handed.named("h.0.mlp.c_fc.weight") {
-                        tensor.scale(1.01);
-                    }
-                },
+                gradient: |(), _, handed| handed.tensor("h.0.mlp.c_fc.weight").scale(1.01),
                 ..Hooks::IDENTITY
             };
             hooked(honest, hooks)

@@ -21,11 +21,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         Red,
         |honest| {
             let hooks = Hooks {
-                gradient: |(), _, handed| {
-                    if let Some(tensor) = handed.named(RARELY_DRAWN) {
-                        tensor.scale(1.01);
-                    }
-                },
+                gradient: |(), _, handed| handed.tensor(RARELY_DRAWN).scale(1.01),
                 ..HONEST
             };
             hooked(honest, hooks)
@@ -113,16 +109,61 @@ pub(super) const SUBJECTS: &[Hostile] = &[
             hooked(honest, hooks)
         },
     ),
+    hostile(
+        "single-precision-inside",
+        "declares f64 and hands f64 over, and the values have gone through f32",
+        Red,
+        |honest| hooked(honest, Hooks { gradient: |(), _, handed| rounded(handed, u32::MAX), ..HONEST }),
+    ),
+    hostile(
+        "half-precision-inside",
+        "declares f32 and hands f32 over, and the values have gone through bfloat16",
+        Red,
+        |honest| hooked(honest, Hooks { gradient: |(), _, handed| rounded(handed, 0xffff_0000), ..HONEST }),
+    )
+    .around(Config::Pico, Dtype::F32),
+    hostile(
+        "loss-in-single-precision",
+        "declares f64, and the loss that is reported has gone through f32",
+        Red,
+        |honest| {
+            let hooks =
+                Hooks { observation: |(), _, observed| observed.loss = f64::from(single(observed.loss)), ..HONEST };
+            hooked(honest, hooks)
+        },
+    ),
+    hostile(
+        "evaluation-drifts",
+        "each evaluation gives token losses a billionth larger than the one before",
+        Red,
+        |honest| {
+            let hooks = Hooks {
+                token_losses: |calls: &mut f64, _, losses| {
+                    *calls += 1.0;
+                    for loss in losses {
+                        *loss *= 1.0 + 1e-9 * *calls;
+                    }
+                },
+                ..Hooks::IDENTITY
+            };
+            crate::kit::wrap(honest, 0.0, hooks)
+        },
+    ),
 ];
 
 /// A tensor that few random cases of finite differences come to.
 const RARELY_DRAWN: &str = "h.1.mlp.c_fc.bias";
 
-/// A subject whose gradient is changed and whose loss is multiplied.
+/// A subject whose gradient is changed, and whose loss and token losses are multiplied.
 fn scaled(subject: Box<dyn Subject>, change: fn(&mut HandedOver), loss: f64) -> Box<dyn Subject> {
     let hooks = Hooks {
         gradient: |state: &mut (fn(&mut HandedOver), f64), _, handed| (state.0)(handed),
-        observation: |(_, factor), _, observed| observed.loss *= *factor,
+        observation: |(_, factor), _, observed| {
+            observed.loss *= *factor;
+            for loss in observed.token_losses.iter_mut().flatten() {
+                *loss *= *factor;
+            }
+        },
         ..Hooks::IDENTITY
     };
     crate::kit::wrap(subject, (change, loss), hooks)
@@ -162,4 +203,16 @@ fn behind_a_scale(batch: &GlobalBatch, handed: &mut HandedOver) {
         order += place * sequence.input_ids()[0];
     }
     handed.scale(1.0 + 0.005 * f64::from(order % 17) / 16.0);
+}
+
+/// Takes every value through f32, of whose bits only these are kept.
+fn rounded(handed: &mut HandedOver, kept: u32) {
+    for value in handed.tensors.iter_mut().flat_map(|tensor| &mut tensor.values) {
+        *value = f64::from(f32::from_bits(single(*value).to_bits() & kept));
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "that is what is wrong")]
+fn single(value: f64) -> f32 {
+    value as f32
 }

@@ -137,7 +137,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
                     let printed = (HONEST.validate)(&mut (), inner, batches)?;
                     let mut values = HandedOver::default();
                     (HONEST.read)(&mut (), inner, &mut values)?;
-                    let bias = values.named("ln_f.bias").expect("invariant: a GPT-2 has a final bias");
+                    let bias = values.tensor("ln_f.bias");
                     bias.scale(1.0 + 1e-6);
                     (HONEST.set)(&mut (), inner, &bias.name, &bias.values)?;
                     Ok(printed)

@@ -35,13 +35,20 @@ impl NamedTensor {
     /// Euclidean norm of the values.
     #[must_use]
     pub fn norm(&self) -> f64 {
-        self.values.iter().map(|value| value * value).sum::<f64>().sqrt()
+        lossproof_numerics::norm(&self.values)
     }
 }
 
 impl HandedOver {
     /// The first tensor with this name.
-    pub fn named(&mut self, name: &str) -> Option<&mut NamedTensor> {
+    ///
+    /// # Panics
+    /// When none was handed over.
+    pub fn tensor(&mut self, name: &str) -> &mut NamedTensor {
+        self.find(name).unwrap_or_else(|| panic!("`{name}` was not handed over"))
+    }
+
+    fn find(&mut self, name: &str) -> Option<&mut NamedTensor> {
         self.tensors.iter_mut().find(|tensor| tensor.name == name)
     }
 
@@ -55,7 +62,7 @@ impl HandedOver {
     /// Adds `factor` times other tensors to those with the same names.
     pub fn add(&mut self, factor: f64, others: &Self) {
         for other in &others.tensors {
-            if let Some(own) = self.named(&other.name) {
+            if let Some(own) = self.find(&other.name) {
                 for (value, other) in own.values.iter_mut().zip(&other.values) {
                     *value += factor * other;
                 }

@@ -1,35 +1,54 @@
 //! Drafting `lossproof.toml` from what a run found.
 
-use super::{ExpectationsError, FILE, Outcome, Replay, read::TO_BE_WRITTEN};
+use super::{
+    ContentFault, Draw, ExpectationsError, FILE, Outcome,
+    decides::Pins,
+    outcome,
+    read::{Located, TO_BE_WRITTEN, line},
+};
 use crate::Verdict;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt, fs,
-    io::{self, Write},
+    io::{self, Write as _},
+    mem,
     path::{Path, PathBuf},
 };
-use toml_edit::{Array, DocumentMut, Item, Table, value};
-
-/// Laws that fail and could not be declared, each with its subject.
-pub type Undrafted = Vec<(String, &'static str)>;
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value};
 
 /// A draft that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// The file.
     pub path: PathBuf,
-    /// Laws that fail and could not be declared, each with its subject: no case of theirs was kept.
-    pub undrafted: Undrafted,
+    /// Reasons in it that are still to be written: until they are, [`Expectations::read`](super::Expectations::read) refuses
+    /// the file.
+    pub unexplained: usize,
+    /// Laws that are broken and could not be declared.
+    pub undrafted: Vec<Undrafted>,
+}
+
+/// A law that is broken and could not be declared, because a declaration needs a case that every machine finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undrafted {
+    /// The subject.
+    pub subject: String,
+    /// The law.
+    pub law: &'static str,
+    /// What is missing.
+    pub why: String,
 }
 
 impl fmt::Display for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "drafted {}: write the reasons that begin with {TO_BE_WRITTEN}", self.path.display())?;
-        for (subject, law) in &self.undrafted {
-            write!(
-                f,
-                "\nnot drafted: {subject}::{law} fails, and no case of it was kept (`files:` keeps them)"
-            )?;
+        write!(f, "drafted {}", self.path.display())?;
+        match self.unexplained {
+            0 => {}
+            1 => write!(f, ": write the reason in it that begins with {TO_BE_WRITTEN}")?,
+            many => write!(f, ": write the {many} reasons in it that begin with {TO_BE_WRITTEN}")?,
+        }
+        for Undrafted { subject, law, why } in &self.undrafted {
+            write!(f, "\nnot drafted: {subject}::{law} is broken, but {why}")?;
         }
         Ok(())
     }
@@ -37,159 +56,248 @@ impl fmt::Display for Draft {
 
 /// Drafts the file at `path`, which is replaced atomically.
 pub(super) fn write(path: &Path, outcomes: &[(String, Outcome)]) -> Result<Draft, ExpectationsError> {
+    if outcomes.iter().any(|(_, outcome)| outcome.draw == Draw::Other) {
+        return Err(ExpectationsError::OtherCases { path: path.to_owned() });
+    }
     let failed = |source| ExpectationsError::Write { path: path.to_owned(), source };
-    let text = match fs::read_to_string(path) {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    // Every test may be a process of its own, and the last to write must not undo what the others wrote.
+    #[cfg(unix)]
+    let _lock = {
+        let folder = fs::File::open(folder).map_err(failed)?;
+        folder.lock().map_err(failed)?;
+        folder
+    };
+    let before = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(source) => return Err(ExpectationsError::Read { path: path.to_owned(), source }),
     };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let (text, undrafted) = draft(&text, folder, outcomes)
-        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(Draft { path: path.to_owned(), undrafted })
+    let Drafted { text, unexplained, undrafted } =
+        draft(&before, folder, outcomes).map_err(|Located { bytes, fault }| ExpectationsError::Content {
+            path: path.to_owned(),
+            line: line(&before, bytes.start),
+            fault: Box::new(fault),
+        })?;
+    if text != before {
+        replace(path, folder, &text).map_err(failed)?;
+    }
+    Ok(Draft { path: path.to_owned(), unexplained, undrafted })
 }
 
-/// The text of the file after a run. Comments and reasons that are there stay, and so do the tables of other subjects; laws that
-/// the run did not try stay as they are.
-fn draft(
-    text: &str,
-    folder: &Path,
-    outcomes: &[(String, Outcome)],
-) -> Result<(String, Undrafted), toml_edit::TomlError> {
-    let mut document: DocumentMut = text.parse()?;
-    let mut undrafted = Vec::new();
-    if document.is_empty() {
-        document.decor_mut().set_prefix(format!(
-            "# What `cargo test` expects of the trainers of this package. LOSSPROOF_EXPECT=write cargo test drafts {FILE};\n\
-             # the reasons are yours.\n\n"
-        ));
-    }
+fn replace(path: &Path, folder: &Path, text: &str) -> io::Result<()> {
+    let mut builder = tempfile::Builder::new();
+    // A temporary file is its owner's alone; this one is for whoever reads the package.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// The text of a draft, and what is left to do about it.
+#[derive(Debug)]
+struct Drafted {
+    text: String,
+    unexplained: usize,
+    undrafted: Vec<Undrafted>,
+}
+
+/// The text of the file after a run. Reasons and comments stay where a law stays, and so do the tables of other subjects; laws
+/// that the run did not try are left as they are.
+fn draft(before: &str, folder: &Path, outcomes: &[(String, Outcome)]) -> Result<Drafted, Located> {
+    let mut document: DocumentMut = before.parse().map_err(|error: toml_edit::TomlError| Located {
+        bytes: error.span().unwrap_or_default(),
+        fault: ContentFault::Form(error.message().to_owned()),
+    })?;
     let mut by_subject: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
     for (subject, outcome) in outcomes {
         by_subject.entry(subject).or_default().push(outcome);
     }
+    if document.is_empty() && !by_subject.is_empty() {
+        let remarks = document.trailing().as_str().unwrap_or_default().trim_end().to_owned();
+        let remarks = if remarks.is_empty() {
+            format!(
+                "# What `cargo test` expects of this package's trainers. `LOSSPROOF_EXPECT=write cargo test` drafts \
+                 {FILE};\n# the reasons are yours."
+            )
+        } else {
+            remarks
+        };
+        document.set_trailing("");
+        document.decor_mut().set_prefix(format!("{remarks}\n\n"));
+    }
+    let mut undrafted = Vec::new();
     for (subject, outcomes) in by_subject {
-        let subjects = document.entry("subject").or_insert_with(|| {
-            let mut table = Table::new();
-            table.set_implicit(true);
-            Item::Table(table)
-        });
-        let own = &mut subjects[subject];
-        if own.is_none() {
-            *own = Item::Table(Table::new());
-        }
-        let Some(own) = own.as_table_mut() else { continue };
-        let mut decides: BTreeSet<String> = own
-            .get("decides")
-            .and_then(Item::as_array)
-            .map(|laws| laws.iter().filter_map(|law| law.as_str().map(ToOwned::to_owned)).collect())
-            .unwrap_or_default();
-        let mut fails = own.get("fails").and_then(Item::as_array_of_tables).cloned().unwrap_or_default();
+        let subjects = table(document.as_table_mut(), "subject", true)?;
+        let own = table(subjects, subject, false)?;
+        let mut pins = Pins::take(own);
+        let mut declarations = Declarations::take(own)?;
         for outcome in outcomes {
-            let declared = fails.iter().position(|table| law_of(table) == Some(outcome.law));
-            decides.remove(outcome.law);
-            let still = matches!(outcome.replay, Some(Replay::Fails | Replay::Errors(_)));
-            match (outcome.verdict, declared) {
-                (_, Some(_)) if still => {}
-                (Verdict::Fail | Verdict::Errored, found) => {
-                    let Some(case) = &outcome.case else {
-                        undrafted.push((subject.to_owned(), outcome.law));
-                        continue;
-                    };
-                    let case = case.strip_prefix(folder).unwrap_or(case).display().to_string();
-                    if let Some(table) = found.and_then(|index| fails.get_mut(index)) {
-                        table["case"] = value(case);
-                    } else {
-                        fails.push(declaration(outcome, &case));
-                    }
+            match outcome.verdict {
+                _ if declarations.hold(outcome) => pins.remove(outcome.law),
+                Verdict::Pass => {
+                    declarations.remove(outcome.law);
+                    pins.insert(outcome.law);
                 }
-                (verdict, found) => {
-                    if let Some(index) = found {
-                        fails.remove(index);
-                    }
-                    if verdict == Verdict::Pass {
-                        decides.insert(outcome.law.to_owned());
+                Verdict::Unsupported | Verdict::Unchecked => {
+                    declarations.remove(outcome.law);
+                    pins.remove(outcome.law);
+                }
+                Verdict::Fail | Verdict::Errored | Verdict::ExpectedFailure | Verdict::UnexpectedPass => {
+                    match case(outcome, folder) {
+                        Ok(case) => {
+                            declarations.declare(outcome, &case);
+                            pins.remove(outcome.law);
+                        }
+                        Err(why) => {
+                            undrafted.push(Undrafted { subject: subject.to_owned(), law: outcome.law, why });
+                        }
                     }
                 }
             }
         }
-        own["decides"] = value(lines(&decides));
-        if fails.is_empty() {
-            own.remove("fails");
-        } else {
-            own["fails"] = Item::ArrayOfTables(fails);
+        pins.give_back(own);
+        declarations.give_back(own);
+    }
+    let text = document.to_string();
+    let unexplained = unexplained(&document);
+    Ok(Drafted { text, unexplained, undrafted })
+}
+
+/// The table under a key, which is made where there is none, and spread over lines where it is written in one.
+fn table<'a>(of: &'a mut Table, key: &str, implicit: bool) -> Result<&'a mut Table, Located> {
+    let item = of.entry(key).or_insert_with(|| {
+        let mut made = Table::new();
+        made.set_implicit(implicit);
+        Item::Table(made)
+    });
+    if !item.is_table()
+        && let Ok(spread) = mem::take(item).into_table()
+    {
+        *item = Item::Table(spread);
+    }
+    item.as_table_mut()
+        .ok_or_else(|| Located { bytes: 0..0, fault: ContentFault::Form(format!("`{key}` is no table")) })
+}
+
+/// The case that broke the law, relative to the folder of the file.
+fn case(outcome: &Outcome, folder: &Path) -> Result<String, String> {
+    let Some(case) = &outcome.case else {
+        let why = "no case of it was kept: `files:` of `conformance!` says where to keep cases";
+        return Err(match &outcome.why {
+            Some(found) => format!("{why} ({found})"),
+            None => why.to_owned(),
+        });
+    };
+    let Ok(relative) = case.strip_prefix(folder) else {
+        return Err(format!("its case {} lies outside the package", case.display()));
+    };
+    let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    Ok(parts.join("/"))
+}
+
+/// How many reasons of a document are still to be written.
+fn unexplained(document: &DocumentMut) -> usize {
+    let mut unexplained = 0;
+    for (_, own) in
+        document.get("subject").and_then(Item::as_table_like).into_iter().flat_map(|all| all.iter())
+    {
+        for declared in own.get("fails").and_then(Item::as_array_of_tables).into_iter().flatten() {
+            let reason = declared.get("reason").and_then(Item::as_str).unwrap_or_default();
+            unexplained += usize::from(reason.starts_with(TO_BE_WRITTEN));
         }
     }
-    Ok((document.to_string(), undrafted))
+    unexplained
 }
 
-fn law_of(table: &Table) -> Option<&str> {
-    table.get("law").and_then(Item::as_str)
+/// The declared failures of a subject, out of its table while they are edited.
+struct Declarations(ArrayOfTables);
+
+impl Declarations {
+    fn take(own: &mut Table) -> Result<Self, Located> {
+        let Some(item) = own.get_mut("fails") else {
+            return Ok(Self(ArrayOfTables::new()));
+        };
+        mem::take(item).into_array_of_tables().map(Self).map_err(|_| Located {
+            bytes: 0..0,
+            fault: ContentFault::Form("`fails` is no list of tables".to_owned()),
+        })
+    }
+
+    fn give_back(self, own: &mut Table) {
+        if self.0.is_empty() {
+            own.remove("fails");
+        } else {
+            own["fails"] = Item::ArrayOfTables(self.0);
+        }
+    }
+
+    fn position(&self, law: &str) -> Option<usize> {
+        self.0.iter().position(|declared| declared.get("law").and_then(Item::as_str) == Some(law))
+    }
+
+    /// Whether the law is declared to fail, and what it does is what is declared.
+    fn hold(&self, outcome: &Outcome) -> bool {
+        let Some(declared) = self.position(outcome.law).and_then(|index| self.0.get(index)) else {
+            return false;
+        };
+        let error = declared.get("error").and_then(Item::as_str);
+        let as_declared = outcome.replay.as_ref().is_some_and(|replay| outcome::holds(error, replay));
+        as_declared && outcome.undeclared_error(error).is_none()
+    }
+
+    fn remove(&mut self, law: &str) {
+        if let Some(index) = self.position(law) {
+            self.0.remove(index);
+        }
+    }
+
+    /// Declares that the law fails on a case. A reason that was written for another case or error is quoted, because whoever
+    /// wrote it has to say whether it is still why.
+    fn declare(&mut self, outcome: &Outcome, case: &str) {
+        let index = match self.position(outcome.law) {
+            Some(index) => index,
+            None => {
+                let mut declared = Table::new();
+                set(&mut declared, "law", outcome.law);
+                self.0.push(declared);
+                self.0.len() - 1
+            }
+        };
+        let Some(declared) = self.0.get_mut(index) else { return };
+        let former = declared.get("reason").and_then(Item::as_str).unwrap_or_default().to_owned();
+        let reason = if former.starts_with(TO_BE_WRITTEN) {
+            former
+        } else if former.is_empty() {
+            format!("{TO_BE_WRITTEN}: why is this law broken?")
+        } else {
+            format!("{TO_BE_WRITTEN}: is this still why? {former}")
+        };
+        set(declared, "reason", &reason);
+        set(declared, "case", case);
+        match outcome.error.as_deref().and_then(|error| error.lines().next()) {
+            Some(error) => set(declared, "error", error),
+            None => {
+                declared.remove("error");
+            }
+        }
+    }
 }
 
-fn declaration(outcome: &Outcome, case: &str) -> Table {
-    let mut table = Table::new();
-    table["law"] = value(outcome.law);
-    table["reason"] = value(format!("{TO_BE_WRITTEN}: why is this law broken?"));
-    table["case"] = value(case);
-    if let (Verdict::Errored, Some(why)) = (outcome.verdict, &outcome.why) {
-        table["error"] = value(why);
+/// Sets a text, and leaves the comments around a former one.
+fn set(table: &mut Table, key: &str, text: &str) {
+    let mut new = Value::from(text);
+    if let Some(former) = table.get(key).and_then(Item::as_value) {
+        *new.decor_mut() = former.decor().clone();
     }
-    table
-}
-
-/// A list with a line for each law, as the draft before it was sorted.
-fn lines(laws: &BTreeSet<String>) -> Array {
-    let mut array = Array::new();
-    for law in laws {
-        array.push(law.as_str());
-    }
-    for law in array.iter_mut() {
-        law.decor_mut().set_prefix("\n    ");
-    }
-    array.set_trailing("\n");
-    array.set_trailing_comma(true);
-    array
+    table[key] = Item::Value(new);
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::expectations::Draw;
-
-    fn outcome(law: &'static str, verdict: Verdict, case: Option<&str>) -> (String, Outcome) {
-        let case = case.map(|case| Path::new("/package").join(case));
-        let outcome = Outcome { law, verdict, why: None, case, replay: None, draw: Draw::Own };
-        ("mine".to_owned(), outcome)
-    }
-
-    #[test]
-    fn a_draft_pins_what_decides_and_leaves_reasons_to_be_written() {
-        let found = [
-            outcome("sum", Verdict::Pass, None),
-            outcome("counting", Verdict::Fail, Some("cases/counting/1.json")),
-            outcome("ratios", Verdict::Unsupported, None),
-            outcome("linearity", Verdict::Fail, None),
-        ];
-        let (text, undrafted) = draft("", Path::new("/package"), &found).unwrap();
-        assert!(text.contains("decides = [\n    \"sum\",\n]"), "{text}");
-        assert!(text.contains("case = \"cases/counting/1.json\"") && text.contains("TODO"), "{text}");
-        assert_eq!(undrafted, [("mine".to_owned(), "linearity")]);
-    }
-
-    #[test]
-    fn reasons_comments_and_other_subjects_stay() {
-        let before = "# mine to say\n[subject.other]\ndecides = [\"sum\"]\n\n[[subject.mine.fails]]\nlaw = \"counting\"\n\
-                      reason = \"issue 7\"\ncase = \"old.json\"\n";
-        let found = [outcome("counting", Verdict::Fail, Some("new.json"))];
-        let (text, _) = draft(before, Path::new("/package"), &found).unwrap();
-        assert!(text.starts_with("# mine to say\n[subject.other]"), "{text}");
-        assert!(
-            text.contains("issue 7") && text.contains("new.json") && !text.contains("old.json"),
-            "{text}"
-        );
-    }
-}
+mod tests;

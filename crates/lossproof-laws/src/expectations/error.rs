@@ -24,6 +24,14 @@ pub enum ExpectationsError {
         /// What the system said.
         source: io::Error,
     },
+    /// A draft of what `--seed` or `--cases` found.
+    #[error(
+        "{} is drafted from the test's own cases, which it pins: leave out --seed and --cases", path.display()
+    )]
+    OtherCases {
+        /// The file.
+        path: PathBuf,
+    },
     /// Something in the file is wrong.
     #[error("{}:{line}: {fault}", path.display())]
     Content {
@@ -125,14 +133,6 @@ pub enum ContentFault {
     UnknownSubject {
         /// The subject.
         subject: String,
-    },
-    /// Tables in a form that cannot be added to without rewriting them.
-    #[error("`{key}` is written in one line, to which a draft cannot add: write it as tables, `{form}`")]
-    Inline {
-        /// The key.
-        key: String,
-        /// How to write it.
-        form: String,
     },
 }
 

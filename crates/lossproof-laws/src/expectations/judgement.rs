@@ -55,10 +55,11 @@ impl Judgement {
 /// | fail | red | red | expected failure, green | red | red |
 /// | unsupported | ignored | red | expected failure, green | unexpected pass, red | ignored |
 /// | unchecked | red | red | expected failure, green | unexpected pass, red | ignored |
-/// | errored | red | red | expected failure, green if the error was declared, else red | red | red |
+/// | errored | red | red | expected failure, green | red | red |
 ///
-/// The reds of the pins, under *pinned* and under *neither*, are warnings on other cases than the test's own. A declared case
-/// that could not be tried is red, whatever was found.
+/// The reds of the pins, those of *pass*, *unsupported* and *unchecked* under *pinned* and *neither*, are warnings on other
+/// cases than the test's own. A declared case that could not be tried is red, whatever was found, and so is an error that was
+/// found on another case and is not the declared one.
 #[must_use]
 pub fn judge(expected: Option<&SubjectExpectations>, outcome: &Outcome) -> Judgement {
     let Some(expected) = expected else {
@@ -119,10 +120,12 @@ fn of_declared(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
     let file = declared.file.display();
     let untried = match &outcome.replay {
         Some(replay) if declared.holds(replay) => {
-            // A trainer that fails with an error elsewhere has a defect that nobody declared.
-            if outcome.verdict == Verdict::Errored && declared.error.is_none() {
-                let reason = format!("is broken on {file} as declared, and on another case {}", why(outcome));
-                return Judgement::red(Verdict::Errored, reason);
+            // A trainer that fails elsewhere in a way that nobody declared has a defect that nobody knew.
+            if let Some(error) = outcome.undeclared_error(declared.error.as_deref()) {
+                let reason = format!(
+                    "is broken on {file} as declared, and on another case the trainer fails in a way that is not: {error}"
+                );
+                return Judgement::red(outcome.verdict, reason);
             }
             let reason = format!("{} ({file})", declared.reason);
             return Judgement::new(Verdict::ExpectedFailure, Standing::Green, Some(reason));
@@ -197,58 +200,9 @@ fn why(outcome: &Outcome) -> &str {
     outcome.why.as_deref().unwrap_or(match outcome.verdict {
         Verdict::Unsupported => "the trainer lacks what it needs",
         Verdict::Errored => "the trainer failed",
-        _ => "it was not tried",
+        _ => "nothing was compared",
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::expectations::Expectations;
-    use std::fs;
-
-    const CASE: &str = include_str!("../../../../fixtures/cases/loss-scaling/8f37e983d25eecfd.json");
-
-    /// What a file expects that pins `sum` and declares that `loss-scaling` fails.
-    fn expected() -> Expectations {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("case.json"), CASE).unwrap();
-        let path = folder.path().join(FILE);
-        let text = "[subject.mine]\ndecides = [\"sum\"]\n[[subject.mine.fails]]\nlaw = \"loss-scaling\"\n\
-                    reason = \"issue 7\"\ncase = \"case.json\"\n";
-        fs::write(&path, text).unwrap();
-        Expectations::read(&path).unwrap().unwrap()
-    }
-
-    fn judged(law: &'static str, verdict: Verdict, replay: Option<Replay>, draw: Draw) -> Judgement {
-        let outcome = Outcome { law, verdict, why: None, case: None, replay, draw };
-        judge(expected().of("mine"), &outcome)
-    }
-
-    #[test]
-    fn what_is_pinned_must_decide_and_what_decides_must_be_pinned() {
-        let standing = |law, verdict, draw| judged(law, verdict, None, draw).standing;
-        assert_eq!(standing("sum", Verdict::Pass, Draw::Own), Standing::Green);
-        for undecided in [Verdict::Unsupported, Verdict::Unchecked] {
-            assert_eq!(standing("sum", undecided, Draw::Own), Standing::Red);
-            assert_eq!(standing("counting", undecided, Draw::Own), Standing::Ignored);
-            // Luck may decide otherwise on other cases.
-            assert_eq!(standing("sum", undecided, Draw::Other), Standing::Ignored);
-            assert!(judged("sum", undecided, None, Draw::Other).warning.is_some());
-        }
-        assert_eq!(judged("counting", Verdict::Pass, None, Draw::Own).verdict, Verdict::UnexpectedPass);
-        assert_eq!(standing("counting", Verdict::Fail, Draw::Own), Standing::Red);
-    }
-
-    #[test]
-    fn a_declared_failure_is_green_only_on_its_own_case() {
-        let judged = |verdict, replay| judged("loss-scaling", verdict, Some(replay), Draw::Own);
-        let known = judged(Verdict::Fail, Replay::Fails);
-        assert_eq!((known.verdict, known.standing), (Verdict::ExpectedFailure, Standing::Green));
-        let mended = judged(Verdict::Pass, Replay::Passes);
-        assert_eq!((mended.verdict, mended.standing), (Verdict::UnexpectedPass, Standing::Red));
-        assert_eq!(judged(Verdict::Fail, Replay::Passes).standing, Standing::Red);
-        assert_eq!(judged(Verdict::Errored, Replay::Errors("other".to_owned())).standing, Standing::Red);
-        assert_eq!(judged(Verdict::Pass, Replay::Untried("no".to_owned())).standing, Standing::Red);
-    }
-}
+mod tests;

@@ -22,17 +22,20 @@
 //! true must be deleted. What is neither pinned nor declared may stay undecided: the file is where the owner of a trainer
 //! accepts that. It cannot make a broken law green without a case, a reason, and a run that breaks it on that very case.
 //!
-//! A declared case on which the trainer fails with an error, instead of computing something wrong, needs `error = "…"` with a
-//! part of that error's message, as `#[should_panic(expected = "…")]` does: a crash is never mistaken for the wrong number
-//! that somebody knew about.
+//! A declared case on which the trainer fails, with an error or a breach of its contract such as a panic or a gradient that is
+//! no number, needs `error = "…"` with a part of the message, as `#[should_panic(expected = "…")]` does: a crash is never
+//! mistaken for the wrong number that somebody knew about.
 //!
 //! [`Expectations::read`] reads the file, [`judge`] holds one law's [`Outcome`] to it without touching a file, and
 //! [`Expectations::write`] drafts it from the outcomes of a run.
 
+mod decides;
 mod draft;
 mod error;
 mod judgement;
 mod outcome;
+#[cfg(test)]
+mod package;
 mod read;
 
 pub use draft::{Draft, Undrafted};
@@ -74,7 +77,7 @@ pub struct DeclaredFailure {
     pub file: PathBuf,
     /// The case that breaks the law.
     pub case: Case,
-    /// Where the trainer fails on the case instead of computing something wrong: a part of its error's message.
+    /// Where the trainer fails on the case, with an error or by a breach of its contract: a part of the message.
     pub error: Option<String>,
 }
 
@@ -97,11 +100,15 @@ impl Expectations {
         read::read(path, read::Reasons::Drafted)
     }
 
-    /// Drafts the expectations at `path` from outcomes of a run, each with the name of its subject, with reasons left to be written. The
-    /// file is replaced atomically, and runs that write at the same time wait for one another.
+    /// Drafts the expectations at `path` from the outcomes of a run, each with the name of its subject.
+    ///
+    /// Laws that pass are pinned, laws that are broken are declared with a reason that is left to be written, and what is
+    /// undecided is neither. Reasons and comments stay where a law stays as it was, and so do the tables of other subjects and
+    /// laws that the run did not try. The file is replaced atomically, and runs that write at the same time wait for one
+    /// another.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or is no TOML.
+    /// When an outcome is not of the test's own cases, or the file cannot be read or written, or is no TOML.
     pub fn write(path: &Path, outcomes: &[(String, Outcome)]) -> Result<Draft, ExpectationsError> {
         draft::write(path, outcomes)
     }

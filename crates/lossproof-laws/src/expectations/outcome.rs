@@ -17,7 +17,7 @@ pub enum Draw {
 pub enum Replay {
     /// The law is broken.
     Fails,
-    /// The trainer failed with this error.
+    /// The trainer failed with this error, or breached its contract like this, whatever it had computed by then.
     Errors(String),
     /// The law is kept, on a case that could have told a violation.
     Passes,
@@ -29,10 +29,10 @@ impl Replay {
     /// Of a law that was tried on the declared case.
     #[must_use]
     pub fn of(tried: &Tried) -> Self {
-        if !tried.violations().is_empty() {
-            Self::Fails
-        } else if let Some(error) = tried.error() {
+        if let Some(error) = tried.error() {
             Self::Errors(error.to_string())
+        } else if !tried.violations().is_empty() {
+            Self::Fails
         } else if let Some(what) = tried.unsupported() {
             Self::Untried(format!("the trainer lacks {what}"))
         } else if tried.tells() {
@@ -61,8 +61,10 @@ pub struct Outcome {
     pub law: &'static str,
     /// What was found, whatever was expected.
     pub verdict: Verdict,
-    /// Why the law was not decided, or what the trainer failed with.
+    /// Why the law was not decided.
     pub why: Option<String>,
+    /// What the trainer failed with on the case that broke the law, where it failed.
+    pub error: Option<String>,
     /// Where the case that broke the law is kept.
     pub case: Option<PathBuf>,
     /// What the case of the declared failure showed; `None` where none is declared, or nothing was tried.
@@ -79,10 +81,18 @@ impl Outcome {
             law: report.law.id(),
             verdict: report.verdict,
             why: report.reason.clone(),
+            error: report.failure.as_ref().and_then(|failure| failure.error.clone()),
             case: report.failure.as_ref().and_then(|failure| failure.file.clone()),
             replay,
             draw,
         }
+    }
+
+    /// The error that the trainer failed with, unless it is the declared one.
+    pub(super) fn undeclared_error(&self, declared: Option<&str>) -> Option<&str> {
+        let error = self.error.as_deref()?;
+        let known = declared.is_some_and(|declared| error.contains(declared));
+        (!known).then_some(error)
     }
 }
 
@@ -113,11 +123,11 @@ mod tests {
     fn a_replay_is_what_the_law_found() {
         let broken = Tried { comparisons: violated(), told: Ok(true) };
         assert_eq!(Replay::of(&broken), Replay::Fails);
-        // What was computed before the trainer failed is wrong already.
-        let both = Tried { comparisons: violated(), told: Err(crash().into()) };
-        assert_eq!(Replay::of(&both), Replay::Fails);
-        let crashed = Tried { comparisons: Comparisons::default(), told: Err(crash().into()) };
-        assert!(matches!(Replay::of(&crashed), Replay::Errors(said) if said.contains("out of memory")));
+        // A crash is no broken law, even where something computed before it was wrong.
+        for comparisons in [violated(), Comparisons::default()] {
+            let crashed = Tried { comparisons, told: Err(crash().into()) };
+            assert!(matches!(Replay::of(&crashed), Replay::Errors(said) if said.contains("out of memory")));
+        }
         let kept = Tried { comparisons: Comparisons::default(), told: Ok(true) };
         assert_eq!(Replay::of(&kept), Replay::Passes);
     }

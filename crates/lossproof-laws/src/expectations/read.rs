@@ -51,9 +51,10 @@ struct FailureTable {
 }
 
 /// A fault, and the bytes of the file it is in.
-struct Located {
-    bytes: Range<usize>,
-    fault: ContentFault,
+#[derive(Debug)]
+pub(super) struct Located {
+    pub(super) bytes: Range<usize>,
+    pub(super) fault: ContentFault,
 }
 
 impl Located {
@@ -174,40 +175,4 @@ fn failure(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CASE: &str = include_str!("../../../../fixtures/cases/loss-scaling/8f37e983d25eecfd.json");
-
-    fn error(text: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("case.json"), CASE).unwrap();
-        let path = folder.path().join("lossproof.toml");
-        fs::write(&path, text).unwrap();
-        read(&path, Reasons::Written).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_file_that_is_not_there_expects_nothing() {
-        assert!(read(Path::new("/nowhere/lossproof.toml"), Reasons::Written).unwrap().is_none());
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_line() {
-        let declared = |law: &str, reason: &str, case: &str| {
-            format!("[[subject.a.fails]]\nlaw = \"{law}\"\nreason = \"{reason}\"\ncase = \"{case}\"\n")
-        };
-        for (text, line, what) in [
-            ("[subject.a]\ndecides = [\"sums\"]\n".to_owned(), 2, "sums"),
-            ("[subject.a]\ndecides = [\"sum\", \"sum\"]\n".to_owned(), 2, "twice"),
-            ("[subject.a]\ndecide = []\n".to_owned(), 2, "decide"),
-            (declared("loss-scaling", "", "case.json"), 3, "reason"),
-            (declared("loss-scaling", "TODO: why", "case.json"), 3, "reason"),
-            (declared("loss-scaling", "issue 7", "none.json"), 4, "none.json"),
-            (declared("sum", "issue 7", "case.json"), 4, "loss-scaling"),
-        ] {
-            let error = error(&text);
-            assert!(error.contains(&format!("lossproof.toml:{line}:")) && error.contains(what), "{error}");
-        }
-    }
-}
+mod tests;

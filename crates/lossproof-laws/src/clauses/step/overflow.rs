@@ -4,7 +4,7 @@ use super::taken::TakenStep;
 use crate::trial::{Ended, Trial};
 use lossproof_cases::edit::regroup;
 use lossproof_spec::{Adam, Decayed, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule};
-use lossproof_subject::{Tensor, TensorSet};
+use lossproof_subject::{Tensor, TensorSet, TensorValues};
 
 /// How often every sequence is repeated in the batch that is to overflow.
 const REPEATED: usize = 8;
@@ -14,6 +14,9 @@ const LONE: usize = 4;
 
 /// Loss scales that are tried, each half of the one before.
 const SCALES: i32 = 4;
+
+/// What all parameters are multiplied by where no gradient overflows otherwise.
+const ENLARGED: f64 = 16.0;
 
 /// Steps of warm-up, so that a schedule which advances on a skipped step shows.
 const WARM_UP: u32 = 4;
@@ -25,13 +28,33 @@ const WARM_UP: u32 = 4;
 /// Two batches are needed, and a loss scale under which the gradient of the first overflows and that of the
 /// second does not. The first has the largest gradient among some batches, the second the smallest; the scale
 /// is the power of two just large enough to carry the largest element of the first out of range. Where a
-/// trainer's backward pass overflows on the way to the second, smaller scales are tried.
+/// trainer's backward pass overflows on the way to the second, smaller scales are tried. Where no power of two
+/// is large enough, as under a mean, parameters are loaded that make every gradient larger.
 pub(super) fn overflow(trial: &mut Trial<'_>) -> Result<bool, Ended> {
     trial.return_to_the_trial()?;
     let batch = trial.case.batch.clone();
     let sum = trial.with_token_loss(LossSpec::sum());
     let spec = if trial.subject.configure(&sum).is_ok() { sum } else { trial.spec(&[&batch]) };
-    let Some((large, small)) = trial.far_apart(&spec)? else { return Ok(false) };
+    let mut pair = trial.far_apart(&spec)?;
+    let small_gradients = pair.as_ref().is_none_or(|(large, _)| large.largest_element < 2.0);
+    if small_gradients && trial.subject.parameter_loading().is_some() {
+        let own = trial.parameters()?;
+        trial.load(&enlarged(&own))?;
+        pair = trial.far_apart(&spec)?;
+        let skipped = pair.map_or(Ok(false), |pair| skipped_and_not(trial, &spec, &pair))?;
+        trial.load(&own)?;
+        return Ok(skipped);
+    }
+    pair.map_or(Ok(false), |pair| skipped_and_not(trial, &spec, &pair))
+}
+
+/// Tries loss scales until one skips the first batch of a pair and not the second, and holds the second to what
+/// it is without the first.
+fn skipped_and_not(
+    trial: &mut Trial<'_>,
+    spec: &LossSpec,
+    (large, small): &(Sized, Sized),
+) -> Result<bool, Ended> {
     let Some(rule) = trial.rule_with_state()? else { return Ok(false) };
     let rate = trial.adam_rate();
     let highest = exponent(trial.dtype(), large.largest_element);
@@ -39,13 +62,13 @@ pub(super) fn overflow(trial: &mut Trial<'_>) -> Result<bool, Ended> {
         let loss_scale = 2.0_f64.powi(exponent);
         let optimizer = Optimizer { rule, loss_scale, warm_up: WARM_UP, ..Optimizer::sgd(rate) };
         trial.return_to_the_trial()?;
-        let alone = trial.take_steps(&optimizer, &spec, &[&small.batch])?;
+        let alone = trial.take_steps(&optimizer, spec, &[&small.batch])?;
         trial.fact_of_overflow(&alone[0]);
         if alone[0].report.skipped {
             continue;
         }
         trial.return_to_the_trial()?;
-        let both = trial.take_steps(&optimizer, &spec, &[&large.batch, &small.batch])?;
+        let both = trial.take_steps(&optimizer, spec, &[&large.batch, &small.batch])?;
         trial.fact_of_overflow(&both[0]);
         trial.return_to_the_trial()?;
         if both[0].report.skipped {
@@ -55,6 +78,17 @@ pub(super) fn overflow(trial: &mut Trial<'_>) -> Result<bool, Ended> {
     }
     trial.return_to_the_trial()?;
     Ok(false)
+}
+
+/// Parameters that make gradients larger: all of them multiplied.
+fn enlarged(parameters: &TensorSet) -> TensorSet {
+    let mut larger = TensorSet::new();
+    for (name, tensor) in parameters {
+        let values = tensor.to_f64().iter().map(|value| ENLARGED * value).collect();
+        let tensor = Tensor::new(tensor.shape().to_vec(), TensorValues::F64(values));
+        larger.insert(name.clone(), tensor.expect("invariant: the shape is that of as many values"));
+    }
+    larger
 }
 
 /// A batch and the largest element of its gradient, as a magnitude.

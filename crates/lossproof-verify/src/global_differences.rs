@@ -1,11 +1,12 @@
-//! Finite differences of the truth's forward pass along directions through all parameters at once.
+//! Finite differences of the truth's token losses along directions through all parameters at once.
 
 use super::{
     Progress, VerifyError,
-    evidence::{evaluator, loader},
-    row::RowBuilder,
+    alteration::{Alteration, Answer, seen},
+    capability::{evaluator, loader},
+    row::{Measurement, RowBuilder},
     semantics::Semantics,
-    statement::{BoundFrom, Row, Statement},
+    statement::{BoundFrom, Statement, StatementRow},
 };
 use lossproof_numerics::{Rademacher, Slope, Sweep, sweep};
 use lossproof_spec::{CompensatedSum, GlobalBatch};
@@ -18,12 +19,12 @@ const DIRECTIONS: usize = 3;
 /// First step of a sweep: each parameter changes by 0.1 % of its tensor's size, all at once.
 const FIRST_STEP: f64 = 0.001;
 
-/// How often the step is halved: twice gives two estimates, whose difference is the uncertainty; each more costs
-/// two forward passes of the whole model in f64.
+/// How often the step is halved: twice gives two estimates, whose difference is the uncertainty; each more
+/// costs two forward passes of the whole model in f64.
 const HALVINGS: usize = 2;
 
 /// The derivatives of all token losses along one random direction through all parameters.
-pub(super) struct Derivative {
+pub(crate) struct Derivative {
     /// The direction within each parameter, at the scale of its values.
     direction: BTreeMap<String, Rademacher>,
     /// Its norm.
@@ -31,11 +32,11 @@ pub(super) struct Derivative {
     elements: usize,
     sweep: Sweep,
     /// Its inner product with the gradient of the sum of each sequence's token losses.
-    pub(super) inner: Vec<f64>,
+    pub(crate) inner: Vec<f64>,
 }
 
 /// Differentiates the truth's token losses. The parameters are left displaced: reset it afterwards.
-pub(super) fn differentiate(
+pub(crate) fn differentiate(
     truth: &mut dyn Subject,
     batch: &GlobalBatch,
     parameters: &dyn ParameterSource,
@@ -78,19 +79,19 @@ pub(super) fn differentiate(
 }
 
 /// Takes the inner product of a passing gradient with every direction.
-pub(super) struct Inner<'a> {
+pub(crate) struct Inner<'a> {
     derivatives: &'a [Derivative],
     sums: Vec<CompensatedSum>,
     received: usize,
 }
 
 impl<'a> Inner<'a> {
-    pub(super) fn new(derivatives: &'a [Derivative]) -> Self {
+    pub(crate) fn new(derivatives: &'a [Derivative]) -> Self {
         Self { derivatives, sums: vec![CompensatedSum::default(); derivatives.len()], received: 0 }
     }
 
     /// One inner product per direction, NaN when a parameter was not handed over.
-    pub(super) fn finish(self) -> Vec<f64> {
+    pub(crate) fn finish(self) -> Vec<f64> {
         let value = |(derivative, sum): (&Derivative, &CompensatedSum)| {
             if self.received == derivative.direction.len() { sum.value() } else { f64::NAN }
         };
@@ -113,22 +114,34 @@ impl GradientSink for Inner<'_> {
     }
 }
 
-/// Holds the truth's gradient, whose norm is estimated, to the derivatives of its own forward pass.
-pub(super) fn row(name: &str, derivatives: &[Derivative], meaning: &Semantics, gradient_norm: f64) -> Row {
+/// Holds the truth's gradient, whose norm is estimated, to the derivatives of its own token losses.
+pub(crate) fn row(
+    name: &str,
+    derivatives: &[Derivative],
+    number: usize,
+    meaning: &Semantics,
+    gradient_norm: f64,
+) -> StatementRow {
     let text = "∇ = finite differences, 3 global directions".to_owned();
-    let mut row =
-        RowBuilder::new(Statement::FiniteDifferences, Some(meaning.name), name, text, BoundFrom::Plateau);
+    let (statement, from) = (Statement::FiniteDifferences, BoundFrom::Plateau);
+    let mut row = RowBuilder::new(statement, Some(meaning.name), name, text, from);
     let bound = Slope::bound();
-    for (number, derivative) in derivatives.iter().enumerate() {
-        let terms = derivative.inner.iter().zip(&meaning.weights).map(|(inner, weight)| inner * weight);
-        let inner = terms.collect::<CompensatedSum>().value();
-        let plateau = derivative.sweep.contract(&meaning.per_prediction);
-        let slope = Slope::new(inner, gradient_norm, derivative.norm, derivative.elements, plateau);
-        if slope.is_undecided(bound) {
-            continue;
+    let answer = Answer::WholeGradient(number);
+    let measure = |alteration: Option<&Alteration<'_>>| {
+        let gradient_norm = seen(alteration, answer, gradient_norm);
+        let mut measurements = Vec::new();
+        for derivative in derivatives {
+            let terms = derivative.inner.iter().zip(&meaning.weights).map(|(inner, weight)| inner * weight);
+            let inner = seen(alteration, answer, terms.collect::<CompensatedSum>().value());
+            let plateau = derivative.sweep.contract(&meaning.per_prediction);
+            let slope = Slope::new(inner, gradient_norm, derivative.norm, derivative.elements, plateau);
+            if !slope.is_undecided(bound) {
+                let (error, effect) = (slope.error(1.0), slope.effect());
+                measurements.push(Measurement::Compared { error, bound, effect });
+            }
         }
-        row.compare(|| format!("direction {number}"), bound, slope.effect(), |factor| slope.error(factor));
-    }
-    row.end_unit();
+        measurements
+    };
+    row.unit("the whole gradient", measure, |power| vec![Alteration::scaled(answer, power)]);
     row.finish()
 }

@@ -1,0 +1,150 @@
+use super::*;
+use crate::expectations::{
+    Expectations,
+    package::{BROKEN, DECLARED, Package, outcome},
+};
+
+/// Expects that `sum` decides and that a law is broken, with `error` for its error.
+fn expectations(error: &str) -> Expectations {
+    let package = Package::new();
+    package.write(&format!(
+        "[subject.mine]\ndecides = [\"sum\"]\n{DECLARED}reason = \"issue 7\"\ncase = \"{}\"\n{error}",
+        package.case
+    ));
+    package.read().unwrap()
+}
+
+fn judged(outcome: &Outcome) -> Judgement {
+    judge(expectations("").of("mine"), outcome)
+}
+
+/// The verdict and standing of the declared law.
+fn of_declared(found: Outcome, replay: Replay) -> (Verdict, Standing, String) {
+    let judgement = judged(&Outcome { replay: Some(replay), ..found });
+    assert_eq!(judgement.warning, None, "a declaration holds whatever cases are drawn");
+    (judgement.verdict, judgement.standing, judgement.reason.unwrap_or_default())
+}
+
+const UNDECIDED: [Verdict; 2] = [Verdict::Unsupported, Verdict::Unchecked];
+
+#[test]
+fn without_expectations_what_is_unchecked_is_red_and_says_what_to_do() {
+    let unlisted = |verdict| judge(None, &outcome("sum", verdict));
+    assert_eq!(unlisted(Verdict::Pass).standing, Standing::Green);
+    assert_eq!(unlisted(Verdict::Unsupported).standing, Standing::Ignored);
+    for red in [Verdict::Fail, Verdict::Errored, Verdict::Unchecked] {
+        assert_eq!((unlisted(red).standing, unlisted(red).verdict), (Standing::Red, red));
+    }
+    assert!(unlisted(Verdict::Unchecked).reason.unwrap().contains("LOSSPROOF_EXPECT=write"));
+}
+
+#[test]
+fn a_pinned_law_must_decide() {
+    assert_eq!(judged(&outcome("sum", Verdict::Pass)).standing, Standing::Green);
+    for verdict in UNDECIDED {
+        let found = Outcome { why: Some("one rank".to_owned()), ..outcome("sum", verdict) };
+        let own = judged(&found);
+        assert_eq!((own.verdict, own.standing, own.warning), (verdict, Standing::Red, None));
+        assert!(own.reason.unwrap().starts_with("pinned to decide, and no longer does: one rank;"));
+        // Luck may decide otherwise on other cases.
+        let other = judged(&Outcome { draw: Draw::Other, ..found });
+        assert_eq!((other.verdict, other.standing), (verdict, Standing::Ignored));
+        assert!(other.warning.unwrap().starts_with("pinned to decide"));
+    }
+}
+
+#[test]
+fn a_law_that_decides_must_be_pinned() {
+    let own = judged(&outcome("shift", Verdict::Pass));
+    assert_eq!((own.verdict, own.standing), (Verdict::UnexpectedPass, Standing::Red));
+    assert!(own.reason.unwrap().starts_with("decides and is not pinned"));
+    let other = judged(&Outcome { draw: Draw::Other, ..outcome("shift", Verdict::Pass) });
+    assert_eq!((other.verdict, other.standing), (Verdict::Pass, Standing::Green));
+    assert!(other.warning.is_some());
+    for verdict in UNDECIDED {
+        assert_eq!(judged(&outcome("shift", verdict)).standing, Standing::Ignored);
+    }
+}
+
+#[test]
+fn a_failure_that_is_not_declared_is_red_on_any_cases() {
+    for (law, verdict) in [("sum", Verdict::Fail), ("shift", Verdict::Fail), ("sum", Verdict::Errored)] {
+        for draw in [Draw::Own, Draw::Other] {
+            let judgement = judged(&Outcome { draw, ..outcome(law, verdict) });
+            assert_eq!((judgement.verdict, judgement.standing), (verdict, Standing::Red));
+        }
+    }
+}
+
+#[test]
+fn a_declared_failure_that_is_there_is_green_whatever_other_cases_show() {
+    for verdict in [Verdict::Fail, Verdict::Pass, Verdict::Unchecked, Verdict::Unsupported] {
+        for draw in [Draw::Own, Draw::Other] {
+            let found = Outcome { draw, ..outcome(BROKEN, verdict) };
+            let (verdict, standing, reason) = of_declared(found, Replay::Fails);
+            assert_eq!((verdict, standing), (Verdict::ExpectedFailure, Standing::Green));
+            assert!(reason.starts_with("issue 7 (cases/loss-scaling/"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn a_declared_failure_that_is_gone_is_red_and_can_be_deleted() {
+    for verdict in [Verdict::Pass, Verdict::Unchecked, Verdict::Unsupported] {
+        for draw in [Draw::Own, Draw::Other] {
+            let found = Outcome { draw, ..outcome(BROKEN, verdict) };
+            let (verdict, standing, reason) = of_declared(found, Replay::Passes);
+            assert_eq!((verdict, standing), (Verdict::UnexpectedPass, Standing::Red));
+            assert!(reason.contains("can be deleted"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn a_declared_failure_excuses_no_other() {
+    let another = Outcome { case: Some("new.json".into()), ..outcome(BROKEN, Verdict::Fail) };
+    let (verdict, standing, reason) = of_declared(another, Replay::Passes);
+    assert_eq!((verdict, standing), (Verdict::Fail, Standing::Red));
+    assert!(reason.contains("new.json"), "{reason}");
+    let (verdict, standing, _) = of_declared(outcome(BROKEN, Verdict::Errored), Replay::Passes);
+    assert_eq!((verdict, standing), (Verdict::Errored, Standing::Red));
+    // The failure is there, and on another case there is a crash besides.
+    let crash = Outcome { error: Some("out of memory".to_owned()), ..outcome(BROKEN, Verdict::Errored) };
+    let (verdict, standing, reason) = of_declared(crash, Replay::Fails);
+    assert_eq!((verdict, standing), (Verdict::Errored, Standing::Red));
+    assert!(reason.contains("out of memory"), "{reason}");
+}
+
+#[test]
+fn a_crash_is_expected_by_its_message_only() {
+    let crash = || Some("a value of `w` is not finite".to_owned());
+    let found =
+        Outcome { error: crash(), replay: crash().map(Replay::Errors), ..outcome(BROKEN, Verdict::Fail) };
+    let standing = |error: &str, found: &Outcome| {
+        let judgement = judge(expectations(error).of("mine"), found);
+        (judgement.verdict, judgement.standing)
+    };
+    let red = (Verdict::Errored, Standing::Red);
+    assert_eq!(standing("", &found), red);
+    assert_eq!(standing("error = \"panicked\"", &found), red);
+    let green = (Verdict::ExpectedFailure, Standing::Green);
+    assert_eq!(standing("error = \"not finite\"", &found), green);
+    let wrong = Outcome { error: None, replay: Some(Replay::Fails), ..found.clone() };
+    assert_eq!(standing("error = \"not finite\"", &wrong), (Verdict::Fail, Standing::Red));
+    let another = Outcome { error: Some("panicked".to_owned()), ..found };
+    assert_eq!(standing("error = \"not finite\"", &another), (Verdict::Fail, Standing::Red));
+}
+
+#[test]
+fn a_declared_case_that_cannot_be_tried_is_never_green() {
+    for verdict in [Verdict::Pass, Verdict::Unchecked] {
+        let untried = Replay::Untried("the trainer does not take it".to_owned());
+        let (verdict, standing, reason) = of_declared(outcome(BROKEN, verdict), untried);
+        assert_eq!((verdict, standing), (Verdict::Unchecked, Standing::Red));
+        assert!(reason.contains("does not take it"), "{reason}");
+    }
+    for verdict in [Verdict::Fail, Verdict::Errored, Verdict::Unsupported] {
+        let judgement = judged(&outcome(BROKEN, verdict));
+        assert_eq!((judgement.verdict, judgement.standing), (verdict, Standing::Red));
+    }
+}
