@@ -2,8 +2,8 @@
 
 use crate::Door;
 use lossproof_faults::kit::{Capability, HandedOver, Hooks, wrap};
-use lossproof_spec::{GlobalBatch, LossSpec};
-use lossproof_subject::{Tensor, TensorSet, TensorValues};
+use lossproof_spec::LossSpec;
+use lossproof_subject::{SubjectInfo, Tensor, TensorSet, TensorValues};
 
 /// What is wrong with a trainer.
 #[derive(Clone, Copy)]
@@ -26,18 +26,30 @@ pub enum Break {
     ReportedTokenLosses(f64),
 }
 
+/// What is remembered of a broken subject.
+struct Broken {
+    by: Break,
+    /// The loss spec that was declared last, which it says is in force.
+    declared: Option<LossSpec>,
+}
+
 impl Break {
     /// An honest subject that is broken like this.
     #[must_use]
     pub fn of(self, honest: Door) -> Door {
         let hooks = Hooks {
+            info: |broken: &Broken, info| SubjectInfo { spec: broken.declared.unwrap_or(info.spec), ..info },
             offers: |_, capability, _| matches!(capability, Capability::Parameters | Capability::TokenLosses),
-            configure: |broken: &mut Self, inner, spec| match broken {
-                Self::Reduction(other) => inner.configure(&other(spec)),
-                _ => inner.configure(spec),
+            configure: |broken, inner, spec| {
+                match broken.by {
+                    Self::Reduction(other) => inner.configure(&other(spec))?,
+                    _ => inner.configure(spec)?,
+                }
+                broken.declared = Some(*spec);
+                Ok(())
             },
-            gradient: Self::gradient,
-            observation: |broken, _, observed| match *broken {
+            gradient: |broken, _, handed| broken.by.gradient(handed),
+            observation: |broken, _, observed| match broken.by {
                 Self::ReportedLoss(factor) => observed.loss *= factor,
                 Self::ReportedTokenLosses(factor) => {
                     scale(observed.token_losses.iter_mut().flatten(), factor)
@@ -47,27 +59,27 @@ impl Break {
             load: |broken, inner, parameters| {
                 let mut changed = TensorSet::new();
                 for (name, tensor) in parameters {
-                    let values = TensorValues::F64(broken.incoming(name, tensor.to_f64()));
+                    let values = TensorValues::F64(broken.by.incoming(name, tensor.to_f64()));
                     let tensor = Tensor::new(tensor.shape().to_vec(), values).expect("the same number");
                     changed.insert(name.clone(), tensor);
                 }
                 (Hooks::IDENTITY.load)(&mut (), inner, &changed)
             },
             set: |broken, inner, name, values| {
-                (Hooks::IDENTITY.set)(&mut (), inner, name, &broken.incoming(name, values.to_vec()))
+                (Hooks::IDENTITY.set)(&mut (), inner, name, &broken.by.incoming(name, values.to_vec()))
             },
             token_losses: |broken, _, losses| {
-                if let Self::EvaluatedLosses(factor) = *broken {
+                if let Self::EvaluatedLosses(factor) = broken.by {
                     scale(losses, factor);
                 }
             },
             ..Hooks::IDENTITY
         };
-        wrap(honest, self, hooks)
+        wrap(honest, Broken { by: self, declared: None }, hooks)
     }
 
-    fn gradient(&mut self, _: &GlobalBatch, handed: &mut HandedOver) {
-        match *self {
+    fn gradient(self, handed: &mut HandedOver) {
+        match self {
             Self::ScaledGradient(name, factor) => handed.tensor(name).scale(factor),
             Self::LostElement(name, index) => handed.tensor(name).values[index] = 0.0,
             Self::TransposedWeight(name) => {

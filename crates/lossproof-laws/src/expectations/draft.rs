@@ -261,15 +261,12 @@ impl Declarations {
     /// Declares that the law fails on a case. A reason that was written for another case or error is quoted, because whoever
     /// wrote it has to say whether it is still why.
     fn declare(&mut self, outcome: &Outcome, case: &str) {
-        let index = match self.position(outcome.law) {
-            Some(index) => index,
-            None => {
-                let mut declared = Table::new();
-                set(&mut declared, "law", outcome.law);
-                self.0.push(declared);
-                self.0.len() - 1
-            }
-        };
+        let index = self.position(outcome.law).unwrap_or_else(|| {
+            let mut declared = Table::new();
+            set(&mut declared, "law", outcome.law);
+            self.0.push(declared);
+            self.0.len() - 1
+        });
         let Some(declared) = self.0.get_mut(index) else { return };
         let former = declared.get("reason").and_then(Item::as_str).unwrap_or_default().to_owned();
         let reason = if former.starts_with(TO_BE_WRITTEN) {
