@@ -194,6 +194,30 @@ fn exact_reduction_cases() -> Vec<Case> {
             ),
         ),
         (
+            "dfdx: token mean for the sum",
+            DFDX,
+            &[BlamedPart::Reduction],
+            exact(
+                broken!(
+                    trainer,
+                    Break::Reduction(|spec| replace(spec, Reduction::Sum, Reduction::TokenMean))
+                ),
+                reference,
+            ),
+        ),
+        (
+            "libtorch: token mean for the sum",
+            LIBTORCH,
+            &[BlamedPart::Reduction],
+            exact(
+                trainer,
+                broken!(
+                    reference,
+                    Break::Reduction(|spec| replace(spec, Reduction::Sum, Reduction::TokenMean))
+                ),
+            ),
+        ),
+        (
             "libtorch: ranks averaged once too often",
             LIBTORCH,
             &[BlamedPart::Reduction],

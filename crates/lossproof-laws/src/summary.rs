@@ -95,14 +95,6 @@ impl Summary {
         self.count(Verdict::Pass) + self.count(Verdict::ExpectedFailure)
     }
 
-    /// Whether something passed, or failed as declared, and nothing is red.
-    #[must_use]
-    pub fn is_green(&self) -> bool {
-        let red =
-            Verdict::ALL.iter().filter(|verdict| verdict.is_red()).any(|&verdict| self.count(verdict) > 0);
-        !red && self.passed() > 0
-    }
-
     /// What a green certifies, in one sentence.
     #[must_use]
     pub fn certifies(&self) -> String {

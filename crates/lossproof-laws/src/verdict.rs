@@ -40,12 +40,6 @@ impl Verdict {
     pub fn decides(self) -> bool {
         matches!(self, Self::Pass | Self::Fail | Self::ExpectedFailure | Self::UnexpectedPass)
     }
-
-    /// Whether a run with this verdict is not in order.
-    #[must_use]
-    pub fn is_red(self) -> bool {
-        matches!(self, Self::Fail | Self::UnexpectedPass | Self::Unchecked | Self::Errored)
-    }
 }
 
 impl fmt::Display for Verdict {

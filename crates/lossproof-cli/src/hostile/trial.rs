@@ -70,6 +70,9 @@ impl Trial {
         if !enough {
             return Some(format!("must be {must}, and came out {}", self.end));
         }
+        if self.said.is_empty() {
+            return Some("nothing is said of it".to_owned());
+        }
         let names = self.said.contains(says);
         (!names).then(|| format!("what is said does not name \"{says}\""))
     }
@@ -196,7 +199,7 @@ fn by_verification(hostile: &Hostile, independent: bool) -> CameOut {
         return (RED, row.text.clone(), blames.join("; "));
     }
     if let Some(row) = with(lossproof_verify::Verdict::Unchecked) {
-        return (NOT_COVERED, row.text.clone(), row.worst.at.clone());
+        return (NOT_COVERED, row.text.clone(), row.unchecked.clone().unwrap_or_default());
     }
     (End::Green, format!("{} statements", report.rows.len()), "all hold".to_owned())
 }

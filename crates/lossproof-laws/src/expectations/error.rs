@@ -105,17 +105,20 @@ pub enum ContentFault {
         /// The law.
         law: &'static str,
     },
-    /// A case file that is missing or damaged.
-    #[error(
-        "the case of `{law}` cannot be replayed: restore {}, or delete the declaration ({source}{})",
-        path.display(), cause(source)
-    )]
+    /// A case file that is not there.
+    #[error("there is no {}: restore the case of `{law}`, or delete the declaration", path.display())]
+    MissingCase {
+        /// The law.
+        law: &'static str,
+        /// Where the case file should be.
+        path: PathBuf,
+    },
+    /// A case file that is damaged.
+    #[error("the case of `{law}` cannot be replayed: {source}{}", cause(source))]
     Case {
         /// The law.
         law: &'static str,
-        /// The case file.
-        path: PathBuf,
-        /// Why it cannot be read.
+        /// Why it cannot be read, with the file.
         source: CaseFileError,
     },
     /// A case file of another law.

@@ -2,7 +2,7 @@
 
 use super::{ContentFault, DeclaredFailure, Expectations, ExpectationsError, SubjectExpectations};
 use crate::Law;
-use lossproof_cases::CaseFile;
+use lossproof_cases::{CaseFile, CaseFileError};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -160,7 +160,10 @@ fn failure(
     let path = folder.join(table.case.as_ref());
     let kept = match CaseFile::read(&path) {
         Ok(kept) => kept,
-        Err(source) => return Err(Located::at(&table.case, ContentFault::Case { law, path, source })),
+        Err(CaseFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(Located::at(&table.case, ContentFault::MissingCase { law, path }));
+        }
+        Err(source) => return Err(Located::at(&table.case, ContentFault::Case { law, source })),
     };
     if kept.law != law {
         let fault = ContentFault::CaseOfAnotherLaw { law, path, found: kept.law };

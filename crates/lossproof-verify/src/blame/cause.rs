@@ -1,7 +1,7 @@
 //! What a row depends on: parts of trainers, and where they are wrong.
 
 use crate::{
-    semantics::{ACCUMULATED_TOKEN_MEAN, TOKEN_MEAN},
+    semantics::{ACCUMULATED_TOKEN_MEAN, SUM, TOKEN_MEAN},
     statement::{Statement, StatementRow},
 };
 
@@ -31,6 +31,8 @@ pub(crate) enum Place<'a> {
     Everywhere(&'a str),
     /// In this participant, as it was made for this verification.
     Here(&'a str),
+    /// In the instance of this implementation that is held to a recording, which is another one.
+    Recorded(&'a str),
 }
 
 /// A part that is wrong somewhere.
@@ -72,7 +74,7 @@ impl<'a> Parties<'a> {
     pub(crate) fn name(&self, place: Place<'a>) -> &'a str {
         let implementation = match place {
             Place::Here(name) => return name,
-            Place::Everywhere(implementation) => implementation,
+            Place::Everywhere(implementation) | Place::Recorded(implementation) => implementation,
         };
         let is_of = |party: &&Party<'a>| party.implementation == implementation;
         let sides: Vec<_> = self.sides.iter().filter(is_of).collect();
@@ -108,17 +110,17 @@ pub(crate) enum Outcome {
 /// In rows within one implementation, a model that is wrong alike in training and evaluation cancels:
 ///
 /// - loss = Σ w·ℓ depends on training, evaluation and loss reduction, and clears the reduction;
-/// - ∇ = Σ w·∇ depends on backward and gradient reduction, and clears the reduction: what is wrong with each
-///   gradient is wrong with their sum;
+/// - ∇ = Σ w·∇ depends on backward, gradient reduction and that of the sum, whose gradients are added up, and
+///   clears the first reduction: what is wrong with each gradient is wrong with their sum;
 /// - ∇ = finite differences depends on training, evaluation, backward and gradient reduction, and clears the last
 ///   two: a constant added to losses does not show;
 /// - reported token losses = evaluated ones depends on training, evaluation and report, and clears training and
 ///   report: both may come from one evaluation.
 ///
-/// A row on a recording was taken of the implementation at other parameters, so it is about what is wrong
-/// everywhere. A row that compares two runs of one implementation is about what is wrong with one run alone.
-/// The losses that a truth trains with are never looked at, so whatever is wrong with its gradients alone is
-/// its backward pass.
+/// A row on a recording was taken of another instance, at other parameters: it clears nothing but what would be wrong
+/// there and everywhere. A row that compares two runs of one implementation is about what is wrong with one run alone.
+/// The losses that a truth trains with are never looked at, so whatever is wrong with its gradients alone is its
+/// backward pass.
 pub(crate) fn causes<'a>(row: &StatementRow, parties: &Parties<'a>, outcome: Outcome) -> Vec<Cause<'a>> {
     let held = outcome == Outcome::Held;
     let semantics = row.semantics.unwrap_or(TOKEN_MEAN);
@@ -126,18 +128,18 @@ pub(crate) fn causes<'a>(row: &StatementRow, parties: &Parties<'a>, outcome: Out
     let token_losses = [Part::Model, Part::Evaluation];
     let gradient = [Part::Model, Part::Training, Part::Backward, Part::GradientReduction(semantics)];
     match row.statement {
-        Statement::ThirdForwardLosses => everywhere(row, parties, &token_losses),
+        Statement::ThirdForwardLosses => recorded(row, parties, &token_losses),
         // The recorded batch may have several micro-batches.
-        Statement::ThirdForwardLoss if held => everywhere(row, parties, &loss[..2]),
-        Statement::ThirdForwardGradient if held => everywhere(row, parties, &gradient[..3]),
+        Statement::ThirdForwardLoss if held => recorded(row, parties, &loss[..2]),
+        Statement::ThirdForwardGradient if held => recorded(row, parties, &gradient[..3]),
         Statement::ThirdForwardLoss => {
-            let mut all = everywhere(row, parties, &loss);
-            all.extend(everywhere(row, parties, &[Part::LossReduction(ACCUMULATED_TOKEN_MEAN)]));
+            let mut all = recorded(row, parties, &loss);
+            all.extend(recorded(row, parties, &[Part::LossReduction(ACCUMULATED_TOKEN_MEAN)]));
             all
         }
         Statement::ThirdForwardGradient => {
-            let mut all = everywhere(row, parties, &gradient);
-            all.extend(everywhere(row, parties, &[Part::GradientReduction(ACCUMULATED_TOKEN_MEAN)]));
+            let mut all = recorded(row, parties, &gradient);
+            all.extend(recorded(row, parties, &[Part::GradientReduction(ACCUMULATED_TOKEN_MEAN)]));
             all
         }
         Statement::TokenLosses => both(parties, &token_losses),
@@ -156,7 +158,9 @@ pub(crate) fn causes<'a>(row: &StatementRow, parties: &Parties<'a>, outcome: Out
         Statement::LossCalculus if held => alone(row, parties, &loss[2..]),
         Statement::LossCalculus => alone(row, parties, &[Part::Training, Part::Evaluation, loss[2]]),
         Statement::GradientCalculus if held => alone(row, parties, &gradient[3..]),
-        Statement::GradientCalculus => alone(row, parties, &gradient[2..]),
+        Statement::GradientCalculus => {
+            alone(row, parties, &[Part::Backward, gradient[3], Part::GradientReduction(SUM)])
+        }
         Statement::FiniteDifferences if held => alone(row, parties, &gradient[2..]),
         Statement::FiniteDifferences if parties.truth.is_some_and(|truth| truth.name == row.subject) => {
             alone(row, parties, &[Part::Evaluation, Part::Backward])
@@ -175,8 +179,13 @@ fn at<'a>(places: &[Place<'a>], parts: &[Part]) -> Vec<Cause<'a>> {
     places.iter().flat_map(|place| parts.iter().map(move |part| (*place, *part))).collect()
 }
 
-fn everywhere<'a>(row: &StatementRow, parties: &Parties<'a>, parts: &[Part]) -> Vec<Cause<'a>> {
-    parties.implementation(row).map_or_else(Vec::new, |name| at(&[Place::Everywhere(name)], parts))
+fn recorded<'a>(row: &StatementRow, parties: &Parties<'a>, parts: &[Part]) -> Vec<Cause<'a>> {
+    let Some(name) = parties.implementation(row) else { return Vec::new() };
+    let mut causes = at(&[Place::Recorded(name), Place::Everywhere(name)], parts);
+    // How numbers are put together does not depend on the model: where that is wrong, it is wrong everywhere.
+    let is_reduction = |part: &Part| matches!(part, Part::LossReduction(_) | Part::GradientReduction(_));
+    causes.retain(|(place, part)| *place == Place::Everywhere(name) || !is_reduction(part));
+    causes
 }
 
 fn of<'a>(party: Party<'a>, parts: &[Part]) -> Vec<Cause<'a>> {

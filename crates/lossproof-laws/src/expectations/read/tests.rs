@@ -109,10 +109,11 @@ fn the_case_of_a_failure_can_be_replayed_anywhere() {
     let package = Package::new();
     let with = |case: &str| format!("{DECLARED}reason = \"issue 7\"\ncase = \"{case}\"\n");
     let (found, line, said) = fault(&package, &with("cases/none.json"));
-    assert!(matches!(found, ContentFault::Case { law: BROKEN, .. }));
-    assert!(line == 4 && said.contains("none.json"), "{said}");
+    assert!(matches!(found, ContentFault::MissingCase { law: BROKEN, .. }));
+    assert!(line == 4 && said.contains("none.json: restore"), "{said}");
     fs::write(package.path("damaged.json"), "{").unwrap();
-    let (_, _, said) = fault(&package, &with("damaged.json"));
+    let (found, _, said) = fault(&package, &with("damaged.json"));
+    assert!(matches!(found, ContentFault::Case { law: BROKEN, .. }));
     assert!(said.contains("damaged.json:1:1"), "{said}");
     let absolute = package.path(&package.case).display().to_string();
     let (found, ..) = fault(&package, &with(&absolute));
