@@ -459,12 +459,20 @@ fn table(cases: &[Case]) -> String {
     text
 }
 
+/// Whoever is wrong is blamed, and nobody else with certainty. That something stays open beside it is no wrong name: in single
+/// precision losses are too coarse to clear every other part.
 fn blamed(cases: &[Case]) {
+    let mut wrong = String::new();
     for (name, side, parts, report) in cases {
-        let blamed: Vec<_> = report.blames.iter().map(|blame| (blame.subject.as_str(), blame.part)).collect();
         let expected: Vec<_> = parts.iter().map(|part| (*side, *part)).collect();
-        assert_eq!(blamed, expected, "{name}");
+        let open = parts.contains(&BlamedPart::Undecided);
+        let named = report.blames.iter().filter(|blame| open || blame.part != BlamedPart::Undecided);
+        let blamed: Vec<_> = named.map(|blame| (blame.subject.as_str(), blame.part)).collect();
+        if blamed != expected {
+            let _ = writeln!(wrong, "{name}: {blamed:?}, and should be {expected:?}\n{}", red(report));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 fn turned_red(cases: &[Case]) -> BTreeSet<String> {

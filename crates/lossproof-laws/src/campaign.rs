@@ -75,7 +75,11 @@ impl Campaign {
             Err(breach) => return Ok(Report::undecided(law, Verdict::Fail, breach.to_string(), 0.0)),
         };
         let mut facts = Facts { cases: self.cases as usize, ..Facts::of(&subject) };
-        if let Some(what) = self.unsupported(law, &mut subject) {
+        let unsupported = self.unsupported(law, &mut subject);
+        if let Some(breach) = subject.take_breach() {
+            return Ok(Report::undecided(law, Verdict::Fail, breach.to_string(), 0.0));
+        }
+        if let Some(what) = unsupported {
             return Ok(Report::undecided(law, Verdict::Unsupported, what, 0.0));
         }
         let strategy = strategies::case(&facts.info.limits, self.size.clone());
@@ -120,6 +124,8 @@ impl Campaign {
         }
 
         let crashed = Cell::new(false);
+        // What the last case that broke the law showed: a subject with a memory may not show it again.
+        let shown: RefCell<Option<Failure>> = RefCell::new(None);
         let searched = self.runner(law).run(&strategy, |case| {
             // What panicked is reported as it was found: to shrink it would panic thousands of times.
             if crashed.get() {
@@ -128,6 +134,7 @@ impl Campaign {
             let turn = tally.borrow().cases;
             let (tried, tape) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
             if broken(&tried) {
+                *shown.borrow_mut() = Some(failure(case.clone(), &tried, None));
                 crashed.set(matches!(tried.error(), Some(SubjectError::Breach(Breach::Panicked { .. }))));
                 return Err(TestCaseError::fail(law.id()));
             }
@@ -139,7 +146,10 @@ impl Campaign {
             Err(TestError::Fail(_, case)) => {
                 let turn = tally.borrow().cases;
                 let (tried, _) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
-                let mut failure = failure(case, &tried, None);
+                let mut failure = match shown.into_inner() {
+                    Some(shown) if !broken(&tried) => shown,
+                    _ => failure(case, &tried, None),
+                };
                 failure.diagnosis = self.diagnose(subject.borrow_mut().inner());
                 if let Some(directory) = &self.files {
                     match write(directory, law, &failure) {

@@ -22,9 +22,11 @@ pub fn floor(campaign: &Campaign, subject: &mut dyn Subject) -> Result<(), Strin
         Checked::watched(subject, campaign.watchdog.clone()).map_err(|breach| breach.to_string())?;
     let info = subject.info();
     subject.reset().map_err(|error| error.to_string())?;
-    subject
-        .configure(&info.spec)
-        .map_err(|refused| format!("the spec on its own card is refused: {refused}"))?;
+    let configured = subject.configure(&info.spec);
+    if let Some(breach) = subject.take_breach() {
+        return Err(breach.to_string());
+    }
+    configured.map_err(|refused| format!("the spec on its own card is refused: {refused}"))?;
     let strategy = strategies::case(&info.limits, campaign.size.clone());
     let mut runner = TestRunner::deterministic();
     for _ in 0..DRAWN {

@@ -199,7 +199,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
             let hooks = Hooks {
                 gradient: |calls: &mut u32, _, handed| {
                     *calls += 1;
-                    if *calls % 40 == 0 {
+                    if calls.is_multiple_of(40) {
                         handed.tensors.push(handed.tensors[0].clone());
                     }
                 },

@@ -4,14 +4,14 @@
 //! (names, shapes, order, element types, counts, finiteness, refusals inside the declared limits) and lets neither a panic nor
 //! a hang through. The first [`Breach`] is kept, so that it is not lost where somebody goes on after an error.
 
+mod capabilities;
 mod sink;
 
 use crate::{
-    Breach, Call, Evaluated, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps,
-    ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
-    UpstreamWeights, Watchdog,
+    Breach, Call, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
+    Subject, SubjectError, SubjectInfo, TokenLosses, Unsupported, UpstreamWeights, Watchdog,
 };
-use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer, TokenWeights};
+use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights};
 use sink::CheckedSink;
 use std::{
     any::Any,
@@ -29,6 +29,8 @@ pub struct Checked<'a> {
     /// Whether an answer is withheld whose numbers alone are a breach.
     withholds: bool,
     breach: Option<Breach>,
+    /// Every spec that was declared, and whether it was accepted.
+    declared: Vec<(LossSpec, bool)>,
 }
 
 /// Which capabilities the subject has.
@@ -71,7 +73,16 @@ impl<'a> Checked<'a> {
             optimizer_steps: inner.optimizer_steps().is_some(),
             evaluation: inner.evaluation().is_some(),
         })?;
-        Ok(Self { inner, info, parameters, offered, watchdog, withholds: true, breach: None })
+        Ok(Self {
+            inner,
+            info,
+            parameters,
+            offered,
+            watchdog,
+            withholds: true,
+            breach: None,
+            declared: Vec::new(),
+        })
     }
 
     /// Hands answers on whose numbers alone are a breach: those that are not finite, and those with another number of reported
@@ -172,6 +183,19 @@ impl<'a> Checked<'a> {
         Ok(())
     }
 
+    /// Holds the answer to a spec to the answer it had before.
+    fn steadfast(&mut self, spec: &LossSpec, accepted: bool) {
+        match self.declared.iter().find(|(declared, _)| declared == spec) {
+            None => self.declared.push((*spec, accepted)),
+            Some((_, before)) if *before != accepted => {
+                let word = |accepted: bool| if accepted { "accepted" } else { "refused" };
+                let what = format!("{spec} is {} where it was {}", word(accepted), word(*before));
+                self.breached(Breach::Changed { call: Call::Configure, what });
+            }
+            Some(_) => {}
+        }
+    }
+
     fn lacks(&mut self, name: &'static str) -> SubjectError {
         let call = Call::Capability(name);
         self.breached(Breach::Changed { call, what: "the capability is gone".to_owned() }).into()
@@ -223,7 +247,10 @@ impl Subject for Checked<'_> {
         match self.call(Call::Configure, |subject| subject.configure(spec)) {
             // The breach is kept, and ends what is being done.
             Err(_) => return Err(refused(&self.info)),
-            Ok(answer) => answer?,
+            Ok(answer) => {
+                self.steadfast(spec, answer.is_ok());
+                answer?;
+            }
         }
         self.info.spec = *spec;
         if let Ok(now) = self.call(Call::Info, |subject| subject.info())
@@ -266,127 +293,5 @@ impl Subject for Checked<'_> {
 
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
         if self.offered.evaluation { Some(self) } else { None }
-    }
-}
-
-impl LoadParameters for Checked<'_> {
-    fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
-        let answer = self
-            .call(Call::Load, |subject| subject.parameter_loading().map(|loader| loader.load(parameters)))?;
-        let answer = answer.ok_or_else(|| self.lacks("parameter_loading"))?;
-        let fits = parameters.len() == self.parameters.len()
-            && self
-                .parameters
-                .iter()
-                .all(|own| parameters.get(&own.name).is_some_and(|t| t.shape() == own.shape));
-        match answer {
-            Err(error) if fits => {
-                let message = error.to_string();
-                Err(self.breached(Breach::Refused { call: Call::Load, message }).into())
-            }
-            answer => answer,
-        }
-    }
-
-    fn set(&mut self, name: &str, values: &[f64]) -> Result<(), SubjectError> {
-        let answer = self
-            .call(Call::Set, |subject| subject.parameter_loading().map(|loader| loader.set(name, values)))?;
-        answer.ok_or_else(|| self.lacks("parameter_loading"))?
-    }
-}
-
-impl TokenLosses for Checked<'_> {
-    fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError> {
-        self.info.limits.check(batch)?;
-        let call = Call::Evaluate;
-        let answer =
-            self.call(call, |subject| subject.token_losses().map(|evaluator| evaluator.evaluate(batch)))?;
-        let answer = answer.ok_or_else(|| self.lacks("token_losses"))?;
-        let losses = self.accepted(call, answer)?;
-        let (found, expected) = (losses.len(), batch.predictions().count());
-        if found != expected {
-            let what = "token losses, one for each prediction";
-            return Err(self.breached(Breach::Count { call, what, found, expected }).into());
-        }
-        if let Some(index) = losses.iter().position(|loss| !loss.is_finite()) {
-            self.wrong_numbers(Breach::NotFinite {
-                call,
-                what: format!("a token loss (prediction {index})"),
-            })?;
-        }
-        Ok(losses)
-    }
-}
-
-impl UpstreamWeights for Checked<'_> {
-    fn backward(
-        &mut self,
-        batch: &GlobalBatch,
-        weights: &[f64],
-        gradients: &mut dyn GradientSink,
-    ) -> Result<f64, SubjectError> {
-        self.info.limits.check(batch)?;
-        let finite = weights.iter().all(|weight| weight.is_finite());
-        let lacking = SubjectError::Failed {
-            subject: self.info.name.clone(),
-            message: "the capability upstream_weights is gone".to_owned(),
-        };
-        let call = Call::Backward;
-        let loss = self.tensors(call, gradients, finite, |subject, sink| {
-            subject.upstream_weights().ok_or(lacking)?.backward(batch, weights, sink)
-        })?;
-        if finite && !loss.is_finite() {
-            self.wrong_numbers(Breach::NotFinite { call, what: "a weighted loss".to_owned() })?;
-        }
-        Ok(loss)
-    }
-}
-
-impl OptimizerSteps for Checked<'_> {
-    fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
-        let answer =
-            self.call(Call::Start, |subject| subject.optimizer_steps().map(|steps| steps.start(optimizer)));
-        if let Ok(Some(answer)) = answer {
-            return answer;
-        }
-        Err(Unsupported { subject: self.info.name.clone(), what: "optimizer steps".to_owned() })
-    }
-
-    fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
-        self.info.limits.check(batch)?;
-        let call = Call::Step;
-        let answer = self.call(call, |subject| subject.optimizer_steps().map(|steps| steps.step(batch)))?;
-        let answer = answer.ok_or_else(|| self.lacks("optimizer_steps"))?;
-        let report = self.accepted(call, answer)?;
-        let (found, expected) = (report.tensor_norms.len(), self.parameters.len());
-        if found != expected {
-            let what = "norms, one for each parameter";
-            return Err(self.breached(Breach::Count { call, what, found, expected }).into());
-        }
-        let finite = self.weighs(batch);
-        self.observed(call, batch, &report.observation, finite)?;
-        Ok(report)
-    }
-
-    fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
-        let lacking = SubjectError::Failed {
-            subject: self.info.name.clone(),
-            message: "the capability optimizer_steps is gone".to_owned(),
-        };
-        self.tensors(Call::Read, parameters, false, |subject, sink| {
-            subject.optimizer_steps().ok_or(lacking)?.read(sink)
-        })
-    }
-}
-
-impl Evaluation for Checked<'_> {
-    fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, SubjectError> {
-        let call = Call::Validate;
-        let answer =
-            self.call(call, |subject| subject.evaluation().map(|evaluation| evaluation.validate(batches)))?;
-        let answer = answer.ok_or_else(|| self.lacks("evaluation"))?;
-        let batches = batches.iter().cloned().map(GlobalBatch::of_micro_batch);
-        let inside = batches.map(|batch| self.info.limits.check(&batch)).all(|checked| checked.is_ok());
-        if inside { self.accepted(call, answer) } else { answer }
     }
 }

@@ -7,9 +7,15 @@ use super::{
 };
 use crate::{
     semantics::SUM,
-    statement::{StatementRow, Verdict},
+    statement::{Statement, StatementRow, Verdict},
 };
 use std::collections::{BTreeMap, BTreeSet};
+
+/// How much smaller the error of a sum of losses may be than that of its terms, and of their gradients: what is wrong with the
+/// model makes some token losses larger and others smaller, and N errors of random signs add up to √N of them. This is √N of
+/// the largest batches that are verified, of some thousand predictions. Where that leaves two explanations nobody is named for
+/// certain.
+const CANCELLATION: f64 = 64.0;
 
 /// A part that may be wrong at a place.
 type Candidate<'a> = (Place<'a>, BlamedPart);
@@ -59,7 +65,12 @@ fn conflicts<'a>(rows: &[StatementRow], parties: &Parties<'a>) -> Vec<Conflict<'
     let mut cleared: BTreeMap<Cause<'a>, f64> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.verdict == Verdict::Pass) {
         let power = row.power.unwrap_or(f64::INFINITY);
+        let is_loss = matches!(
+            row.statement,
+            Statement::Loss | Statement::TruthLoss | Statement::PrecisionLoss | Statement::ThirdForwardLoss
+        );
         for cause in causes(row, parties, Outcome::Held) {
+            let power = if is_loss && cause.1 == Part::Model { CANCELLATION * power } else { power };
             cleared.entry(cause).and_modify(|known| *known = known.min(power)).or_insert(power);
         }
     }
