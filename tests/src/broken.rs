@@ -35,6 +35,9 @@ struct Broken {
 
 impl Break {
     /// An honest subject that is broken like this.
+    ///
+    /// # Panics
+    /// When the gradient that is broken is not that of the subject.
     #[must_use]
     pub fn of(self, honest: Door) -> Door {
         let hooks = Hooks {
@@ -52,7 +55,7 @@ impl Break {
             observation: |broken, _, observed| match broken.by {
                 Self::ReportedLoss(factor) => observed.loss *= factor,
                 Self::ReportedTokenLosses(factor) => {
-                    scale(observed.token_losses.iter_mut().flatten(), factor)
+                    scale(observed.token_losses.iter_mut().flatten(), factor);
                 }
                 _ => {}
             },

@@ -10,6 +10,11 @@ pub struct Readme;
 #[doc = include_str!("../../docs/traces.md")]
 pub struct Traces;
 
+/// So does that of the page on verification.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/verify.md")]
+pub struct Verify;
+
 mod batches;
 mod broken;
 mod by_hand;

@@ -4,9 +4,9 @@
 //! Most users need the non-generic door, [`reference()`], which hides dfdx:
 //!
 //! ```
-//! use lossproof::{Collect, Device, Dtype};
 //! use lossproof_gpt2::{Config, reference};
-//! use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
+//! use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Sequence};
+//! use lossproof_subject::{Collect, Device};
 //!
 //! let mut trainer = reference(Config::Pico, Dtype::F64, Device::Cpu)?;
 //! trainer.configure(&LossSpec::token_mean())?;

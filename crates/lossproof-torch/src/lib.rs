@@ -6,8 +6,8 @@
 //! token weights play no part in them.
 //!
 //! ```no_run
-//! use lossproof::{Collect, Device, Dtype, Subject};
-//! use lossproof_spec::{GlobalBatch, Sequence};
+//! use lossproof_spec::{Dtype, GlobalBatch, Sequence};
+//! use lossproof_subject::{Collect, Device, Subject};
 //! use lossproof_torch::{Gpt2Config, libtorch};
 //!
 //! let mut subject = libtorch(&Gpt2Config::NANO, Dtype::F64, Device::Cpu)?;

@@ -2,7 +2,7 @@
 
 use super::Checked;
 use crate::{
-    Breach, Call, Evaluated, Evaluation, GradientSink, LoadParameters, OptimizerSteps, StepReport, Subject,
+    Breach, Call, Evaluated, Evaluation, GradientSink, LoadParameters, OptimizerSteps, StepReport,
     SubjectError, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
 };
 use lossproof_spec::{GlobalBatch, MicroBatch, Optimizer};
