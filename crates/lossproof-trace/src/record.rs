@@ -2,11 +2,12 @@
 
 use super::{Header, Plan, Segment, Step, Trace, TraceError, Trainer};
 use lossproof_spec::GlobalBatch;
-use lossproof_subject::{OptimizerSteps, Subject, SubjectError, SubjectInfo, Unsupported};
+use lossproof_subject::{Checked, OptimizerSteps, Subject, SubjectError, SubjectInfo, Unsupported};
 use std::borrow::Borrow;
 
 /// Trains a subject from its initial parameters as planned, on the batches in order, one for each step, and keeps
-/// what it reports. Batches beyond the plan are not looked at.
+/// what it reports. Batches beyond the plan are not looked at. The subject is asked
+/// through [`Checked`].
 ///
 /// # Errors
 /// When the subject takes no optimizer steps, or not these; when it fails; when the batches end before the plan.
@@ -15,6 +16,8 @@ pub fn record(
     plan: &Plan,
     batches: impl IntoIterator<Item = impl Borrow<GlobalBatch>>,
 ) -> Result<Trace, RecordError> {
+    let mut checked = Checked::new(subject).map_err(SubjectError::from)?;
+    let subject: &mut dyn Subject = &mut checked;
     subject.configure(&plan.loss)?;
     subject.reset()?;
     let SubjectInfo { name, version, framework, dtype, device, .. } = subject.info();
