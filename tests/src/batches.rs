@@ -1,8 +1,8 @@
 //! Batches that are hard on trainers, for models of any vocabulary from 64 on.
 
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence, SequenceFields};
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 fn sequence(random: &mut ChaCha8Rng, length: usize, masked: impl Fn(usize) -> bool) -> Sequence {
     let input_ids: Vec<u32> = (0..length).map(|_| random.random_range(0..64)).collect();

@@ -1,13 +1,14 @@
-//! A trainer that takes its optimizer steps by hand: the gradient is an honest subject's, the update is the one that laws are
-//! judged by. It is a third optimizer beside those of the reference and libtorch, and the place to make mistakes in.
+//! A trainer that takes its optimizer steps by hand: the gradient is an honest subject's, the update is the
+//! one that laws are judged by. It is a third optimizer beside those of the reference and libtorch, and the
+//! place to make mistakes in.
 
 use crate::Door;
 use lossproof_faults::kit::{HandedOver, Hooks, wrap};
 use lossproof_numerics::{Updated, norm};
 use lossproof_spec::{GlobalBatch, LossSpec, Optimizer};
 use lossproof_subject::{Observation, StepReport, Subject, SubjectError, SubjectInfo};
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 /// What a trainer does wrong in its optimizer step.
 #[derive(Clone, Copy)]

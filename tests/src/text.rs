@@ -1,8 +1,8 @@
 //! Global batches of the shipped text.
 
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence};
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 const TEXT: &[u8] = include_bytes!("../../fixtures/text/alice.txt");
 

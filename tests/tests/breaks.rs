@@ -459,8 +459,8 @@ fn table(cases: &[Case]) -> String {
     text
 }
 
-/// Whoever is wrong is blamed, and nobody else with certainty. That something stays open beside it is no wrong name: in single
-/// precision losses are too coarse to clear every other part.
+/// Whoever is wrong is blamed, and nobody else with certainty. That something stays open beside it is no
+/// wrong name: in single precision losses are too coarse to clear every other part.
 fn blamed(cases: &[Case]) {
     let mut wrong = String::new();
     for (name, side, parts, report) in cases {
@@ -559,7 +559,8 @@ fn compares_two(statement: Statement) -> bool {
     statements.contains(&statement)
 }
 
-/// What is wrong with one instance of an implementation is wrong with the other: no row that compares the two is green.
+/// What is wrong with one instance of an implementation is wrong with the other: no row that compares the two
+/// is green.
 #[test]
 fn an_implementation_that_is_held_to_itself_is_not_certified() {
     const TENSOR: &str = "h.0.mlp.c_fc.weight";

@@ -50,7 +50,8 @@ impl Subject for MeanAlone {
     }
 }
 
-/// Under a mean no loss scale carries a gradient out of range that is below 2, at parameters of the usual size.
+/// Under a mean no loss scale carries a gradient out of range that is below 2, at parameters of the usual
+/// size.
 #[test]
 fn a_mean_overflows_too() {
     for dtype in [Dtype::F64, Dtype::F32] {

@@ -20,8 +20,8 @@ use lossproof_subject::{
     Unsupported,
 };
 use lossproof_tests::{Door, ours, theirs};
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use std::time::Instant;
 
 const CONFIG: Config = Config::Nano;

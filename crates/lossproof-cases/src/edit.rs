@@ -38,8 +38,8 @@ pub fn edit(sequence: &Sequence, change: impl FnOnce(&mut SequenceFields)) -> Se
     Sequence::from_fields(fields).expect("invariant: the change keeps the fields consistent")
 }
 
-/// The sequence with its fields changed, and its labels then brought in line: a label that is given is its target, and one
-/// that padding says or is predicted from is ignored, since no trainer can score it.
+/// The sequence with its fields changed, and its labels then brought in line: a label that is given is its
+/// target, and one that padding says or is predicted from is ignored, since no trainer can score it.
 ///
 /// # Panics
 /// When `change` leaves fields of different lengths.
@@ -60,8 +60,9 @@ pub fn edit_freely(sequence: &Sequence, change: impl FnOnce(&mut SequenceFields)
     })
 }
 
-/// The sequence with other labels at every position but the first, which nothing is scored against. `label` is asked with the
-/// fields as they were: a token to score the position before against, or `None` for a label that is ignored.
+/// The sequence with other labels at every position but the first, which nothing is scored against. `label`
+/// is asked with the fields as they were: a token to score the position before against, or `None` for a label
+/// that is ignored.
 pub fn relabel(
     sequence: &Sequence,
     mut label: impl FnMut(&SequenceFields, usize) -> Option<u32>,

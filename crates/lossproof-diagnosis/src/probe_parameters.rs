@@ -7,8 +7,8 @@ use lossproof_laws::{
 };
 use lossproof_spec::Dtype;
 use lossproof_subject::{ParameterInfo, Tensor, TensorSet, TensorValues, probe_initial};
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 /// Fixes the parameters of the probes.
 const SEED: u64 = 5;

@@ -9,8 +9,8 @@ use lossproof_spec::{
     SequenceFields,
 };
 use lossproof_subject::Limits;
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
-use rand_chacha::ChaCha8Rng;
 
 /// The parameters that a probe is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

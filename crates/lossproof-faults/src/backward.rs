@@ -8,8 +8,8 @@ use crate::{
     trainer::{Differentiated, TrainerParts},
 };
 use lossproof_subject::SubjectError;
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 const HONEST: TrainerParts = TrainerParts::HONEST;
 

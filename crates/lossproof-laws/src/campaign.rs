@@ -1,7 +1,7 @@
 //! A law on many random cases: replay what failed before, search, shrink, report.
 
 use crate::{
-    Comparisons, Examiner, FACT, Failure, Law, Report, Tried, Verdict, Violation,
+    Comparisons, Examiner, FACT, Failure, Law, Report, Tried, Verdict,
     control::Taped,
     distance,
     dry_run::CardOnly,
@@ -182,8 +182,8 @@ impl Campaign {
         attempt(law, &mut subject, case, &facts).0
     }
 
-    /// What a subject's card lacks for a law, if it does, without computing anything: a capability, or every spec and optimizer
-    /// that the law's cases ask for.
+    /// What a subject's card lacks for a law, if it does, without computing anything: a capability, or every
+    /// spec and optimizer that the law's cases ask for.
     pub fn unsupported(&self, law: &'static Law, subject: &mut dyn Subject) -> Option<String> {
         if let Some(what) = law.lacking(subject) {
             return Some(what.to_owned());
@@ -235,21 +235,14 @@ impl Campaign {
     }
 }
 
-/// Tries a law on one case, and keeps what the subject answers. A breach makes the case one that breaks the law.
+/// Tries a law on one case, and keeps what the subject answers. A breach makes the case one that breaks the
+/// law.
 fn attempt(law: &Law, subject: &mut Checked<'_>, case: &Case, facts: &Facts) -> (Tried, Tape) {
     let mut recorder = Recorder::new(subject);
     let mut tried = law.try_with(&mut recorder, case, facts);
     let tape = recorder.into_tape();
     if let Some(breach) = subject.take_breach() {
-        let violation = || Violation {
-            unit: FACT.to_owned(),
-            statement: breach.to_string(),
-            error: f64::INFINITY,
-            bound: 0.0,
-            pair: None,
-            ratio: None,
-        };
-        tried.comparisons.hold(FACT, 0.0, f64::INFINITY, violation);
+        tried.comparisons.fact(FACT, false, || breach.to_string());
         tried.told = Err(Ended::Failed(breach.into()));
     }
     (tried, tape)

@@ -13,7 +13,8 @@ pub(crate) enum Change {
     Tensor(String, f64),
     /// One of the numbers of an answer, in the order of [`NUMBERS`], is multiplied.
     Number(usize, f64),
-    /// Everything is another: each value becomes 1.5 times itself plus a thousandth, what was skipped was not.
+    /// Everything is another: each value becomes 1.5 times itself plus a thousandth, what was skipped was
+    /// not.
     Everything,
     /// Everything is zero.
     Nothing,
@@ -21,8 +22,9 @@ pub(crate) enum Change {
     Like(usize),
 }
 
-/// The kinds of numbers that an answer can have beside tensors: the loss, token losses, the norm of the gradient, the norms of the
-/// tensors, the clip factor, the learning rate, the perplexity, the number of tokens.
+/// The kinds of numbers that an answer can have beside tensors: the loss, token losses, the norm of the
+/// gradient, the norms of the tensors, the clip factor, the learning rate, the perplexity, the number of
+/// tokens.
 pub(crate) const NUMBERS: usize = 8;
 
 impl Change {

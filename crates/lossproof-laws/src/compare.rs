@@ -9,7 +9,8 @@ use lossproof_numerics::{Block, Difference, difference};
 use lossproof_spec::GlobalBatch;
 use lossproof_subject::{Tensor, TensorSet};
 
-/// Said of a gradient that is off by no more than cancellation between tokens might explain, where nothing shows that it does.
+/// Said of a gradient that is off by no more than cancellation between tokens might explain, where nothing
+/// shows that it does.
 const UNKNOWN_SCALE: &str = " (the scale of its rounding could not be established from single tokens)";
 
 impl Trial<'_> {
@@ -60,8 +61,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Whether the loss that was reported is that of the whole batch, by the log policy: what a weighted sum of token losses
-    /// is in any case.
+    /// Whether the loss that was reported is that of the whole batch, by the log policy: what a weighted sum
+    /// of token losses is in any case.
     fn reports_the_whole(&self, computed: &Computed) -> bool {
         let Origin { spec, batch, upstream, .. } = &computed.origin;
         upstream.is_some() || self.facts.info.log_policy.logged(batch, spec) == [batch.clone()]
@@ -241,25 +242,13 @@ impl Trial<'_> {
 
     /// Records a violation that is no matter of degree, unless `holds`.
     pub(crate) fn fact(&mut self, holds: bool, statement: impl FnOnce() -> String) {
-        let (error, bound) = (if holds { 0.0 } else { f64::INFINITY }, 0.0);
-        let unit = FACT.to_owned();
-        let violation = || Violation { unit, statement: statement(), error, bound, pair: None, ratio: None };
-        self.comparisons.hold(FACT, bound, error, violation);
+        self.comparisons.fact(FACT, holds, statement);
         self.comparisons.certify(FACT, Unit { power: 0.0, control: Control::Any });
     }
 
     /// Records that something that must be there is: of this size, which is not zero.
     pub(crate) fn present(&mut self, unit: &str, size: f64, statement: impl FnOnce() -> String) {
-        let (error, bound) = (if size > 0.0 { 0.0 } else { f64::INFINITY }, 0.0);
-        let violation = || Violation {
-            unit: unit.to_owned(),
-            statement: statement(),
-            error,
-            bound,
-            pair: None,
-            ratio: None,
-        };
-        self.comparisons.hold(unit, bound, error, violation);
+        self.comparisons.fact(unit, size > 0.0, statement);
         self.comparisons.certify(unit, Unit { power: 0.0, control: Control::Zero });
     }
 }

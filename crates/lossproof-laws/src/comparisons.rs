@@ -63,8 +63,8 @@ pub struct Unit {
 
 /// The comparisons of one case, or of many.
 ///
-/// A *unit* is what must be certified, such as the gradient of a parameter. Many comparisons can be of one unit: all have to
-/// hold, and the strongest gives it its power.
+/// A *unit* is what must be certified, such as the gradient of a parameter. Many comparisons can be of one
+/// unit: all have to hold, and the strongest gives it its power.
 #[derive(Clone, Debug, Default)]
 pub struct Comparisons {
     compared: usize,
@@ -92,8 +92,8 @@ impl Worst {
 }
 
 impl Comparisons {
-    /// Holds one comparison to `bound`; `effect` is how much the error grows per relative change of what is judged, as in
-    /// [`power`].
+    /// Holds one comparison to `bound`; `effect` is how much the error grows per relative change of what is
+    /// judged, as in [`power`].
     pub fn compare(
         &mut self,
         unit: &str,
@@ -115,7 +115,21 @@ impl Comparisons {
         }
     }
 
-    /// Demands that a unit is certified, here or on another case. What nothing certifies leaves the whole undecided.
+    /// Records a violation of a unit that is no matter of degree, unless `holds`.
+    pub fn fact(&mut self, unit: &str, holds: bool, statement: impl FnOnce() -> String) {
+        let (error, bound) = (if holds { 0.0 } else { f64::INFINITY }, 0.0);
+        self.hold(unit, bound, error, || Violation {
+            unit: unit.to_owned(),
+            statement: statement(),
+            error,
+            bound,
+            pair: None,
+            ratio: None,
+        });
+    }
+
+    /// Demands that a unit is certified, here or on another case. What nothing certifies leaves the whole
+    /// undecided.
     pub fn require(&mut self, unit: &str) {
         self.certify(unit, Unit { power: f64::INFINITY, control: Control::Factor });
     }
@@ -195,8 +209,8 @@ impl Comparisons {
         self.units.get(name).copied()
     }
 
-    /// The smallest relative error of any unit that some comparison was certain to catch; infinite when one unit was never
-    /// compared in a way that could, and `None` where nothing is certified by degree.
+    /// The smallest relative error of any unit that some comparison was certain to catch; infinite when one
+    /// unit was never compared in a way that could, and `None` where nothing is certified by degree.
     #[must_use]
     pub fn power(&self) -> Option<f64> {
         let by_degree = self.units.values().filter(|unit| unit.control == Control::Factor);

@@ -1,4 +1,5 @@
-//! The negative control of a law: on the tape of the case that certified a unit best, with one answer changed, it must fail.
+//! The negative control of a law: on the tape of the case that certified a unit best, with one answer
+//! changed, it must fail.
 
 use crate::{
     Control, Law, Unit,
@@ -46,7 +47,8 @@ pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts
     false
 }
 
-/// Whether a factor on what the unit names makes the law fail: a block, a tensor, or else one of the numbers of an answer.
+/// Whether a factor on what the unit names makes the law fail: a block, a tensor, or else one of the numbers
+/// of an answer.
 fn fails_by(
     tape: &Tape,
     answer: usize,

@@ -1,7 +1,8 @@
 //! What a subject's card makes impossible, found before anything is computed.
 //!
-//! A law is run on a subject that has the card, accepts the specs and optimizers that the real one accepts, and computes
-//! nothing: every number is zero. Where each case ends with something that the subject does not support, so would the real run.
+//! A law is run on a subject that has the card, accepts the specs and optimizers that the real one accepts,
+//! and computes nothing: every number is zero. Where each case ends with something that the subject does not
+//! support, so would the real run.
 
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{

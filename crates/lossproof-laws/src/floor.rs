@@ -1,7 +1,8 @@
 //! The floor under every green: what no expectation can pin away.
 
-use crate::Campaign;
+use crate::{Campaign, distance, error_model};
 use lossproof_cases::strategies;
+use lossproof_numerics::exceeds;
 use lossproof_spec::{GlobalBatch, TokenWeights};
 use lossproof_subject::{Checked, Collect, GradientSink, Subject, SubjectError, Tensor};
 use proptest::{
@@ -12,8 +13,8 @@ use proptest::{
 /// Batches that are drawn before it is said that none has anything to show.
 const DRAWN: usize = 64;
 
-/// One sequence alone, under the semantics on the subject's own card, has a loss and a gradient that are more than nothing, and
-/// has them again when asked again.
+/// One sequence alone, under the semantics on the subject's own card, has a loss and a gradient that are more
+/// than nothing, and has them again when asked again.
 ///
 /// # Errors
 /// What is not so, in words.
@@ -45,7 +46,15 @@ pub fn floor(campaign: &Campaign, subject: &mut dyn Subject) -> Result<(), Strin
             let observation = answer(&mut subject, &alone, &mut sink).map_err(|error| error.to_string())?;
             answers.push((observation, sink.into_tensors()));
         }
-        let (loss, gradient) = &answers[0];
+        let [(loss, gradient), (loss_again, gradient_again)] = &answers[..] else { continue };
+        let model = error_model(&info, &subject.parameters(), &alone);
+        let apart = distance(gradient, gradient_again).max((loss - loss_again).abs() / loss.abs().max(1.0));
+        // The rule by which a campaign calls a subject not deterministic.
+        if exceeds(apart, model.gradient_bound(info.dtype)) {
+            return Err(format!(
+                "one sequence alone, asked twice, has answers that are {apart:.1e} apart (dropout?)"
+            ));
+        }
         let largest =
             gradient.values().flat_map(Tensor::to_f64).fold(0.0, |largest: f64, g| largest.max(g.abs()));
         if loss.abs() <= 0.0 {

@@ -1,8 +1,8 @@
 //! A subject that gives the answers of a tape again, with one of them changed: the negative control.
 //!
-//! A law is a function of a case and of what the subject answers. So it can be run again on the answers alone, without another
-//! forward or backward pass, and with one answer changed it must fail. That is no arithmetic on the comparison but the law
-//! itself, and a law that looks at nothing is found out.
+//! A law is a function of a case and of what the subject answers. So it can be run again on the answers
+//! alone, without another forward or backward pass, and with one answer changed it must fail. That is no
+//! arithmetic on the comparison but the law itself, and a law that looks at nothing is found out.
 
 use crate::{
     change::Change,
@@ -28,8 +28,8 @@ impl<'a> Playback<'a> {
         Self { tape, given: vec![false; tape.answers.len()], spec: tape.info.spec, changed }
     }
 
-    /// The next answer to this question. A question that the tape does not have is the second look of a law that would rather
-    /// know more before it convicts.
+    /// The next answer to this question. A question that the tape does not have is the second look of a law
+    /// that would rather know more before it convicts.
     fn answer(&mut self, question: &Question) -> Result<Answer, SubjectError> {
         let answers = self.tape.answers.iter().zip(&self.given);
         let next = answers.into_iter().position(|((asked, _), given)| !given && asked == question);

@@ -19,8 +19,8 @@ pub struct Report {
     pub compared: usize,
     /// The comparison closest to its bound.
     pub worst: Option<Worst>,
-    /// The smallest relative error of anything compared that some case was certain to catch; `None` where nothing is certified
-    /// by degree.
+    /// The smallest relative error of anything compared that some case was certain to catch; `None` where
+    /// nothing is certified by degree.
     pub power: Option<f64>,
     /// What two identical calls differed by, relative to the gradient.
     pub noise: f64,

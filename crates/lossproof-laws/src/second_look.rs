@@ -1,8 +1,9 @@
 //! The scale of a gradient's rounding, taken from the tokens themselves before a law convicts narrowly.
 //!
-//! The scale is the subject's own word, so it is believed only as far as it is bound by other words of the subject: the
-//! gradients of single tokens must add up, with their weights, to the gradient that is judged, and those of half of the tokens,
-//! drawn at random, to the gradient of that half. A subject that inflates single tokens to widen a bound fails one or the other.
+//! The scale is the subject's own word, so it is believed only as far as it is bound by other words of the
+//! subject: the gradients of single tokens must add up, with their weights, to the gradient that is judged,
+//! and those of half of the tokens, drawn at random, to the gradient of that half. A subject that inflates
+//! single tokens to widen a bound fails one or the other.
 
 use super::trial::{Computed, Trial};
 use crate::blocks;
@@ -22,9 +23,9 @@ impl Trial<'_> {
         error > bound && error <= CANCELLATION * bound
     }
 
-    /// `Σ_t |w_t|·‖∇ℓ_t‖` of every block, computed token by token, for queries and keys no less than for values. `None` where it
-    /// cannot be had: labels cannot be ignored, the parameters are no longer those of the computation, or the single tokens do
-    /// not add up to what is judged.
+    /// `Σ_t |w_t|·‖∇ℓ_t‖` of every block, computed token by token, for queries and keys no less than for
+    /// values. `None` where it cannot be had: labels cannot be ignored, the parameters are no longer those of
+    /// the computation, or the single tokens do not add up to what is judged.
     pub(super) fn token_norms(&mut self, of: &Computed, blocks: &[Block]) -> Option<Vec<f64>> {
         let origin = &of.origin;
         if origin.loads != self.loads || !self.facts.info.limits.ignore_index {
@@ -98,7 +99,8 @@ impl Totals {
         }
     }
 
-    /// Whether a block of a gradient is this sum, up to an absolute error. A block that nothing contributes to is.
+    /// Whether a block of a gradient is this sum, up to an absolute error. A block that nothing contributes
+    /// to is.
     fn is(&self, gradient: &TensorSet, block: &Block, error: f64) -> bool {
         let (Some(total), Some(tensor)) = (self.0.get(&block.parameter), gradient.get(&block.parameter))
         else {

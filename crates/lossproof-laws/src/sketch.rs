@@ -3,8 +3,8 @@
 use lossproof_numerics::Block;
 use lossproof_spec::CompensatedSum;
 use lossproof_subject::{GradientSink, GradientView, SinkError};
+use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::ops::Range;
 

@@ -3,8 +3,8 @@
 use crate::{Report, Verdict};
 use std::fmt;
 
-/// Laws of which one must pass for the scale of the gradient to be anchored: they know it from elsewhere than the subject's own
-/// gradients.
+/// Laws of which one must pass for the scale of the gradient to be anchored: they know it from elsewhere than
+/// the subject's own gradients.
 const GRADIENT_ANCHORS: &[&str] = &["closed-form-gradient", "finite-differences"];
 
 /// The same for the scale of the loss.

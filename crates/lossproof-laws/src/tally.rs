@@ -45,9 +45,7 @@ impl Tally {
         });
         uncaught.map(|(name, _)| name.to_owned())
     }
-}
 
-impl Tally {
     pub(crate) fn report(
         self,
         law: &'static Law,

@@ -4,8 +4,8 @@ use crate::blocks;
 use lossproof_numerics::Block;
 use lossproof_spec::{EmptyGroup, GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{
-    Collect, Evaluated, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
-    StepReport, Subject, SubjectError, SubjectInfo, Tee, TensorSet, TokenLosses, Unsupported,
+    Collect, Evaluated, Evaluation, GradientSink, LoadParameters, Observation, Offered, OptimizerSteps,
+    ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tee, TensorSet, TokenLosses, Unsupported,
     UpstreamWeights,
 };
 use std::mem::discriminant;
@@ -32,17 +32,6 @@ pub(crate) enum Answer {
     Validated(Evaluated),
     /// A group without a supervised token, under a spec that has no weights then.
     Empty(EmptyGroup),
-}
-
-/// Which capabilities a subject has.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each capability")]
-pub(crate) struct Offered {
-    pub(crate) parameter_loading: bool,
-    pub(crate) token_losses: bool,
-    pub(crate) upstream_weights: bool,
-    pub(crate) optimizer_steps: bool,
-    pub(crate) evaluation: bool,
 }
 
 /// Everything that a subject answered on one case.
@@ -109,13 +98,7 @@ pub(crate) struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     pub(crate) fn new(subject: &'a mut dyn Subject) -> Self {
-        let offered = Offered {
-            parameter_loading: subject.parameter_loading().is_some(),
-            token_losses: subject.token_losses().is_some(),
-            upstream_weights: subject.upstream_weights().is_some(),
-            optimizer_steps: subject.optimizer_steps().is_some(),
-            evaluation: subject.evaluation().is_some(),
-        };
+        let offered = Offered::by(subject);
         let tape = Tape {
             info: subject.info(),
             parameters: subject.parameters(),

@@ -11,7 +11,7 @@ use lossproof_subject::{
 };
 use num_traits::ToPrimitive;
 use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use rand::rngs::ChaCha8Rng;
 
 /// Why a law ends early on a case.
 #[derive(Debug)]
@@ -51,7 +51,8 @@ pub(crate) struct Facts {
     pub(crate) parameters: Vec<ParameterInfo>,
     /// What two identical calls differ by, relative to the gradient.
     pub(crate) noise: f64,
-    /// Cases of the campaign, and which of them this is: laws that look at one part of a model at a time take turns.
+    /// Cases of the campaign, and which of them this is: laws that look at one part of a model at a time take
+    /// turns.
     pub(crate) cases: usize,
     pub(crate) turn: usize,
 }

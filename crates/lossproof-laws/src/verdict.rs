@@ -5,8 +5,8 @@ use std::fmt;
 /// What became of a law. Only [`Pass`](Self::Pass) and [`ExpectedFailure`](Self::ExpectedFailure) are green.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every comparison of every case is within its bound, everything that is to be certified was certified at least once, and
-    /// each such thing, changed by four times the power, makes the law fail.
+    /// Every comparison of every case is within its bound, everything that is to be certified was certified
+    /// at least once, and each such thing, changed by four times the power, makes the law fail.
     Pass,
     /// A case broke the law.
     Fail,
@@ -16,8 +16,8 @@ pub enum Verdict {
     UnexpectedPass,
     /// The subject's card rules out what the law needs.
     Unsupported,
-    /// Nothing was compared, no case could have told a violation, the effect of something lay below its bound in every case, or
-    /// the negative control was missed. Never a pass.
+    /// Nothing was compared, no case could have told a violation, the effect of something lay below its bound
+    /// in every case, or the negative control was missed. Never a pass.
     Unchecked,
     /// The subject failed where it should not.
     Errored,

@@ -182,8 +182,8 @@ pub fn f32_rule(other_distance: f64, floor: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::rngs::ChaCha8Rng;
     use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
 
     const NANO: ErrorModel = ErrorModel {
         vocabulary: 257,

@@ -1,8 +1,8 @@
 //! Directions to differentiate along.
 
 use lossproof_spec::CompensatedSum;
+use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 /// A tensor below this root mean square is taken for one that is still (nearly) zero. The smallest standard deviation

@@ -10,8 +10,9 @@ pub const CONTROL: f64 = 4.0;
 
 /// The smallest relative error that a comparison is certain to catch; infinite where it is none to speak of.
 ///
-/// `error` is the error that was found, held to `bound`, and `effect` is how much it grows per relative change of what is
-/// judged: `error(1 + δ) ≥ effect·δ − error`. Certain to be caught is therefore `(bound + error)/effect`.
+/// `error` is the error that was found, held to `bound`, and `effect` is how much it grows per relative
+/// change of what is judged: `error(1 + δ) ≥ effect·δ − error`. Certain to be caught is therefore `(bound +
+/// error)/effect`.
 #[must_use]
 pub fn power(bound: f64, effect: f64, error: f64) -> f64 {
     let power = (bound + error) / effect;
@@ -32,30 +33,5 @@ pub fn closeness(error: f64, bound: f64) -> f64 {
         // Zero of zero: an equality to the bit that holds.
         ratio if ratio.is_nan() => 0.0,
         ratio => ratio,
-    }
-}
-
-/// What a comparison is certain to catch, with a negative control that multiplies the number that is judged.
-#[derive(Clone, Copy, Debug)]
-pub struct Strength {
-    /// The smallest relative error; infinite where it is none to speak of.
-    pub power: f64,
-    /// Whether the negative control was caught.
-    pub caught: bool,
-}
-
-impl Strength {
-    /// Of a comparison held to `bound`: `error(factor)` is the error when the judged quantity is multiplied by `factor`, `now`
-    /// is `error(1)`, `effect` as in [`power`].
-    pub fn of(bound: f64, effect: f64, now: f64, error: impl Fn(f64) -> f64) -> Self {
-        let power = power(bound, effect, now);
-        let caught = power.is_finite() && exceeds(error(1.0 + CONTROL * power), bound);
-        Self { power, caught }
-    }
-
-    /// The stronger of two, this one where they are equally strong.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        if other.power < self.power { other } else { self }
     }
 }

@@ -379,8 +379,8 @@ impl Absolute<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::rngs::ChaCha8Rng;
     use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
 
     const EXACT: f64 = 1e-15;
 

@@ -26,7 +26,7 @@ pub use bounds::{ErrorModel, f32_rule};
 pub use cross_entropy::{CrossEntropy, CrossEntropyError};
 pub use direction::{Rademacher, rademacher};
 pub use finite_difference::{Plateau, Sweep, directional_bound, sweep};
-pub use judgement::{CONTROL, Strength, closeness, exceeds, power};
+pub use judgement::{CONTROL, closeness, exceeds, power};
 #[cfg(feature = "least-squares")]
 pub use least_squares::{Equations, LeastSquaresError, Perturbation, Solution, Unresolved};
 pub use slope::{FIRST_STEP, HALVINGS, Slope};

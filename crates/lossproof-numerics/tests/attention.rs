@@ -7,8 +7,8 @@ use lossproof_numerics::{
     Block, CrossEntropy, CrossEntropyError, Sweep, directional_bound, gpt2_blocks, rademacher, sweep,
 };
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence, SequenceFields};
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 const WIDTH: usize = 4;
 const VOCABULARY: usize = 6;

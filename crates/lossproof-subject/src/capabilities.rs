@@ -5,7 +5,8 @@ use lossproof_spec::GlobalBatch;
 
 /// The capability to take parameters from outside.
 pub trait LoadParameters {
-    /// Replaces every parameter; these become the initial parameters [`Subject::reset`](crate::Subject::reset) returns to.
+    /// Replaces every parameter; these become the initial parameters
+    /// [`Subject::reset`](crate::Subject::reset) returns to.
     ///
     /// # Errors
     /// When a parameter is missing, unknown, of another shape or not finite; then nothing has changed.
@@ -37,8 +38,8 @@ pub trait UpstreamWeights {
     /// gradient over as [`Subject::accumulate`](crate::Subject::accumulate) does.
     ///
     /// # Errors
-    /// When the number of weights is not that of the predictions, the batch is outside the subject's [`Limits`](crate::Limits), or the
-    /// trainer fails.
+    /// When the number of weights is not that of the predictions, the batch is outside the subject's
+    /// [`Limits`](crate::Limits), or the trainer fails.
     fn backward(
         &mut self,
         batch: &GlobalBatch,

@@ -1,8 +1,8 @@
 //! Parameters to start from, for any model with GPT-2's parameter names.
 
 use crate::{Tensor, TensorSet, TensorValues};
+use rand::rngs::ChaCha8Rng;
 use rand::{SeedableRng, distr::Distribution};
-use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use rayon::prelude::*;
 

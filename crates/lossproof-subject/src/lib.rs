@@ -3,7 +3,8 @@
 //! A trainer under test is a [`Subject`]: it says what it is ([`SubjectInfo`]), takes a
 //! [`GlobalBatch`](lossproof_spec::GlobalBatch), and hands the gradient its optimizer would see to a [`GradientSink`].
 //! What it can do beyond that are capabilities: [`LoadParameters`], [`TokenLosses`], [`UpstreamWeights`],
-//! [`OptimizerSteps`], [`Evaluation`]. Whoever uses a subject does so through [`Checked`], which validates all that comes out.
+//! [`OptimizerSteps`], [`Evaluation`]. Whoever uses a subject does so through [`Checked`], which validates
+//! all that comes out.
 
 mod breach;
 mod capabilities;
@@ -17,6 +18,7 @@ mod info;
 mod initial;
 mod limits;
 mod log_policy;
+mod offered;
 mod source;
 mod steps;
 mod subject;
@@ -35,6 +37,7 @@ pub use info::{Observation, ParameterInfo, SubjectInfo};
 pub use initial::{gpt2_initial, probe_initial, probe_values};
 pub use limits::Limits;
 pub use log_policy::LogPolicy;
+pub use offered::Offered;
 pub use source::{ParameterSource, SourceError};
 pub use steps::{OptimizerSteps, StepReport};
 pub use subject::{Subject, load_all};

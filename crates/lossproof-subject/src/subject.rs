@@ -32,7 +32,8 @@ pub trait Subject {
     /// where it is zero, in the trainer's own dtype and under the names of [`parameters`](Self::parameters).
     ///
     /// # Errors
-    /// When the batch is outside the subject's [`Limits`](crate::Limits), the empty policy says so, or the trainer fails.
+    /// When the batch is outside the subject's [`Limits`](crate::Limits), the empty policy says so, or the
+    /// trainer fails.
     fn accumulate(
         &mut self,
         batch: &GlobalBatch,

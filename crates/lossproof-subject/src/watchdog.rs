@@ -1,7 +1,8 @@
 //! A watch over calls that may never return.
 //!
-//! Rust cannot end a call from outside. What can be done is to say which call hangs and to go on without it: one thread
-//! watches the calls of all subjects of the process and, when one is over its time, tells the [`Watchdog`]'s owner.
+//! Rust cannot end a call from outside. What can be done is to say which call hangs and to go on without it:
+//! one thread watches the calls of all subjects of the process and, when one is over its time, tells the
+//! [`Watchdog`]'s owner.
 
 use crate::{Breach, Call};
 use std::{
@@ -14,7 +15,8 @@ use std::{
 /// Seconds that a call may take, in the environment.
 const VARIABLE: &str = "LOSSPROOF_TIMEOUT";
 
-/// Seconds that a call may take where nothing else is said: many times what the largest GPT-2 needs for one pass on a processor.
+/// Seconds that a call may take where nothing else is said: many times what the largest GPT-2 needs for one
+/// pass on a processor.
 const SECONDS: u64 = 600;
 
 /// Hears that a call of the subject with this name is over its time.
@@ -28,8 +30,9 @@ pub struct Watchdog {
 }
 
 impl Default for Watchdog {
-    /// The time in `LOSSPROOF_TIMEOUT`, in seconds, or ten minutes. A call over its time ends the process with status 1 after the
-    /// subject and the call were named on standard error: nothing else can be waited for.
+    /// The time in `LOSSPROOF_TIMEOUT`, in seconds, or ten minutes. A call over its time ends the process
+    /// with status 1 after the subject and the call were named on standard error: nothing else can be waited
+    /// for.
     fn default() -> Self {
         Self::new(|subject, breach| {
             eprintln!("error: {subject}: {breach} (set {VARIABLE} to the seconds that a call may take)");
@@ -39,8 +42,8 @@ impl Default for Watchdog {
 }
 
 impl Watchdog {
-    /// Calls `bark` with the name of the subject and a [`Breach::Hung`] when a call is over the time in `LOSSPROOF_TIMEOUT`, or ten
-    /// minutes. It is called on a thread of its own, while the call still hangs.
+    /// Calls `bark` with the name of the subject and a [`Breach::Hung`] when a call is over the time in
+    /// `LOSSPROOF_TIMEOUT`, or ten minutes. It is called on a thread of its own, while the call still hangs.
     #[must_use]
     pub fn new(bark: impl Fn(&str, &Breach) + Send + Sync + 'static) -> Self {
         let seconds = env::var(VARIABLE).ok().and_then(|text| text.parse().ok()).filter(|&s| s > 0);

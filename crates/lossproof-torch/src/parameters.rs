@@ -3,7 +3,7 @@
 use crate::{Failure, Gpt2Config, dim};
 use lossproof_subject::{ParameterInfo, ParameterSource, SubjectError, TensorSet, TensorValues};
 use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use std::collections::{BTreeMap, btree_map::Entry};
 use tch::{Device, Kind, TchError, Tensor};

@@ -41,7 +41,8 @@ impl Started {
         self.declared.learning_rate_at(self.steps)
     }
 
-    /// Updates the parameters, or leaves them as they are and fails; the state of the rule is then of no more use.
+    /// Updates the parameters, or leaves them as they are and fails; the state of the rule is then of no more
+    /// use.
     pub(crate) fn update(&mut self, gradients: &[Tensor]) -> Result<(), TchError> {
         let _no_graph = tch::no_grad_guard();
         let before = self.leaves.iter().map(Tensor::f_detach_copy).collect::<Result<Vec<_>, _>>()?;
@@ -106,8 +107,8 @@ fn rule(declared: &Optimizer) -> Result<(COptimizer, Decayed), TchError> {
     })
 }
 
-/// Gradients with the loss scale undone, zeros like the parameter where no loss reached it: to libtorch a parameter without
-/// a gradient takes no part in the step, not even in the decay.
+/// Gradients with the loss scale undone, zeros like the parameter where no loss reached it: to libtorch a
+/// parameter without a gradient takes no part in the step, not even in the decay.
 pub(crate) fn unscaled(
     scaled: Vec<Option<Tensor>>,
     parameters: &[Tensor],
@@ -129,7 +130,8 @@ pub(crate) fn all_finite(tensors: &[Tensor]) -> Result<bool, TchError> {
     Ok(true)
 }
 
-/// The norm of the norms of all tensors, and those, in f64: squares of an f32 gradient that is finite may not be in f32.
+/// The norm of the norms of all tensors, and those, in f64: squares of an f32 gradient that is finite may not
+/// be in f32.
 pub(crate) fn norms(tensors: &[Tensor]) -> Result<(f64, Vec<f64>), TchError> {
     let norm = |tensor: &Tensor| tensor.f_norm_scalaropt_dtype(2.0, Kind::Double);
     let each = Tensor::f_stack(&tensors.iter().map(norm).collect::<Result<Vec<_>, _>>()?, 0)?;
@@ -149,7 +151,8 @@ mod tests {
         parameters.tensors().iter().map(flat).collect()
     }
 
-    /// libtorch's optimizers update one parameter after the other; a gradient of another shape stops them halfway.
+    /// libtorch's optimizers update one parameter after the other; a gradient of another shape stops them
+    /// halfway.
     #[test]
     fn an_update_that_fails_halfway_is_undone() {
         let parameters = Parameters::initial(&Gpt2Config::PICO, Kind::Double, Device::Cpu).unwrap();

@@ -82,8 +82,8 @@ impl Conformance {
         self
     }
 
-    /// The package that the test is in: its folder, where `lossproof.toml` is looked for, its name and that of the test's crate,
-    /// which together say how to run one test again.
+    /// The package that the test is in: its folder, where `lossproof.toml` is looked for, its name and that
+    /// of the test's crate, which together say how to run one test again.
     #[must_use]
     pub fn package(mut self, folder: impl Into<PathBuf>, name: &str, test: &str) -> Self {
         self.package = Some(folder.into());
@@ -104,11 +104,11 @@ impl Conformance {
         self
     }
 
-    /// Runs the tests that the arguments of this process select, as libtest does, and says what they certify. It succeeds only
-    /// where nothing is red and, if a law ran at all, one passed or failed as expected.
+    /// Runs the tests that the arguments of this process select, as libtest does, and says what they certify.
+    /// It succeeds only where nothing is red and, if a law ran at all, one passed or failed as expected.
     ///
-    /// Besides libtest's own arguments: `--cases N` tries every law on N random cases, `--seed N` draws others. With
-    /// `LOSSPROOF_EXPECT=write` the run drafts `lossproof.toml`.
+    /// Besides libtest's own arguments: `--cases N` tries every law on N random cases, `--seed N` draws
+    /// others. With `LOSSPROOF_EXPECT=write` the run drafts `lossproof.toml`.
     #[must_use]
     pub fn main(self) -> ExitCode {
         let prepared = Options::parse(env::args_os()).and_then(|options| Ok((self.expectations()?, options)));
@@ -177,7 +177,8 @@ impl Conformance {
             };
             let draw =
                 if options.cases.is_none() && options.seed.is_none() { Draw::Own } else { Draw::Other };
-            // Asked once, for what its card rules out; a subject that cannot be made fails each of its tests, which say why.
+            // Asked once, for what its card rules out; a subject that cannot be made fails each of its tests,
+            // which say why.
             let mut probe = make().ok();
             let mut probe = probe.as_deref_mut().and_then(|subject| Checked::new(subject).ok());
             if let Some(probe) = &probe {
@@ -210,7 +211,8 @@ impl Conformance {
                     ),
                     outcomes: outcomes.clone(),
                 };
-                // What the card rules out is ignored, unless something else is expected of it: then the test has to say so.
+                // What the card rules out is ignored, unless something else is expected of it: then the test
+                // has to say so.
                 let expected =
                     listed.is_some_and(|own| own.pins(law.id()) || own.declared(law.id()).is_some());
                 let ruled_out = lacks.filter(|_| !expected);
@@ -325,11 +327,12 @@ impl LawTest {
 ///
 /// Paths of `files` are relative to the package. `cargo test` then has tests such as `my trainer::token-mean`, which it
 /// and `cargo nextest` list and filter as any other; `cargo test --test NAME -- --cases 10000` tries each law on more cases. A
-/// law that the subject's card rules out is ignored and says what is lacking. What is expected of a trainer, the laws that decide
-/// and those it is known to break, stands in `lossproof.toml` beside the package's `Cargo.toml`, which `LOSSPROOF_EXPECT=write cargo
-/// test` drafts. A law that fails says which known bug it looks like; with `reference: make_another,` after `files`, a trainer
-/// with the same parameters that is taken to be right, it can say so of the backward pass too. The run ends with what it certifies
-/// and what it does not cover, and a run in which nothing passed is no success.
+/// law that the subject's card rules out is ignored and says what is lacking. What is expected of a trainer,
+/// the laws that decide and those it is known to break, stands in `lossproof.toml` beside the package's
+/// `Cargo.toml`, which `LOSSPROOF_EXPECT=write cargo test` drafts. A law that fails says which known bug it
+/// looks like; with `reference: make_another,` after `files`, a trainer with the same parameters that is
+/// taken to be right, it can say so of the backward pass too. The run ends with what it certifies and what it
+/// does not cover, and a run in which nothing passed is no success.
 #[macro_export]
 macro_rules! conformance {
     (

@@ -31,8 +31,8 @@ impl Outcomes {
         self.ruled_out.lock().unwrap_or_else(PoisonError::into_inner).push((subject.to_owned(), report));
     }
 
-    /// Prints what is certified of each subject that a law ran on, or of all where the run is whole. Whether something passed for
-    /// every one of them.
+    /// Prints what is certified of each subject that a law ran on, or of all where the run is whole. Whether
+    /// something passed for every one of them.
     pub(crate) fn tell(&self, subjects: &[&str], whole: bool) -> bool {
         let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
         let ruled_out = self.ruled_out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +48,8 @@ impl Outcomes {
             let summary =
                 Summary::new(subject, ran.chain(none.iter().map(|report| (*report, report.verdict))));
             eprintln!("{summary}");
-            // What is red failed as a test of its own; what stays undecided with its owner's consent is no failure.
+            // What is red failed as a test of its own; what stays undecided with its owner's consent is no
+            // failure.
             if summary.passed() == 0 {
                 green = false;
                 eprintln!("error: nothing passed for {subject}, so nothing is certified");

@@ -1,4 +1,5 @@
-//! A test that can be given up: it runs on a thread of its own, and the watchdog of its subject says when to go on without it.
+//! A test that can be given up: it runs on a thread of its own, and the watchdog of its subject says when to
+//! go on without it.
 
 use lossproof_laws::Campaign;
 use lossproof_subject::Watchdog;
@@ -7,7 +8,8 @@ use std::{
     thread,
 };
 
-/// Runs a test under a campaign whose watchdog ends it. A thread that hangs is left behind; the process ends without it.
+/// Runs a test under a campaign whose watchdog ends it. A thread that hangs is left behind; the process ends
+/// without it.
 pub(crate) fn run<T: Send + 'static>(
     campaign: Campaign,
     test: impl FnOnce(&Campaign) -> Result<T, String> + Send + 'static,

@@ -76,8 +76,8 @@ fn judge(libraries: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// What the dynamic section of a program or library says under `tag`, such as [`DT_NEEDED`]. A file without a dynamic
-/// section, which a static program is, says nothing.
+/// What the dynamic section of a program or library says under `tag`, such as [`DT_NEEDED`]. A file without a
+/// dynamic section, which a static program is, says nothing.
 ///
 /// # Errors
 /// When the file cannot be opened, or is no 64-bit ELF file.

@@ -39,11 +39,11 @@
 //! embedding keeps its own name, `token_embedding`: by `wte.weight` the laws mean a matrix that is also the head.
 //!
 //! # What the laws say
-//! `lossproof.toml` lists the laws that decide, and `tests/conformance.rs` holds femto-gpt to them. Most of group 2 is out of
-//! reach, because it is built on the sum, which femto-gpt does not have, and so is what needs ignored labels, padding or
-//! optimizer steps of one's choice. One law fails: a large constant on all logits overflows the loss (`docs/bugs.md`), which
-//! shows where the head is the embedding. Where [`Head::Tied`] puts 90 on all logits, every law that compares a loss fails
-//! (`tests/laws.rs`).
+//! `lossproof.toml` lists the laws that decide, and `tests/conformance.rs` holds femto-gpt to them. Most of
+//! group 2 is out of reach, because it is built on the sum, which femto-gpt does not have, and so is what
+//! needs ignored labels, padding or optimizer steps of one's choice. One law fails: a large constant on all
+//! logits overflows the loss (`docs/bugs.md`), which shows where the head is the embedding. Where
+//! [`Head::Tied`] puts 90 on all logits, every law that compares a loss fails (`tests/laws.rs`).
 
 mod names;
 mod subject;

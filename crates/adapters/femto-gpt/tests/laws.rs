@@ -1,5 +1,5 @@
-//! Which laws show the overflow of femto-gpt 0.2.0 (W9 in docs/bugs.md), and from where on. What every law says of it as it was
-//! released stands in `lossproof.toml`, which `conformance.rs` holds it to.
+//! Which laws show the overflow of femto-gpt 0.2.0 (W9 in docs/bugs.md), and from where on. What every law
+//! says of it as it was released stands in `lossproof.toml`, which `conformance.rs` holds it to.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lossproof_cases::{Case, Scale};

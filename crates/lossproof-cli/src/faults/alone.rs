@@ -8,8 +8,8 @@ use lossproof_spec::{
 };
 use lossproof_subject::{Collect, Subject, SubjectError, Tensor, TensorSet, Unsupported, probe_initial};
 use miette::IntoDiagnostic;
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 /// What each of them sees of a fault when it is all there is.
 #[expect(clippy::struct_excessive_bools, reason = "four checks, each of which sees a fault or not")]

@@ -12,7 +12,8 @@ use trial::Trial;
 
 /// Hold trainers that try to fool the suite to the laws, or to a verification, and show what comes of each.
 ///
-/// Ends with 0 when none comes out green, each comes out as it must and what is said of it names what it does, with 1 otherwise.
+/// Ends with 0 when none comes out green, each comes out as it must and what is said of it names what it
+/// does, with 1 otherwise.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only this hostile trainer, by its id; can be given more than once.
@@ -54,8 +55,8 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     Ok(if trials.iter().all(|trial| trial.deviation().is_none()) { Exit::Conforms } else { Exit::Deviates })
 }
 
-/// Tries every hostile trainer, as many at a time as there are processors. The threads are not those of a pool that trainers
-/// compute on: each of them waits, and some of them for long.
+/// Tries every hostile trainer, as many at a time as there are processors. The threads are not those of a
+/// pool that trainers compute on: each of them waits, and some of them for long.
 fn all(selected: &[&'static Hostile], campaign: &Campaign) -> Vec<Trial> {
     let left = Mutex::new(selected.iter().enumerate());
     let trials = Mutex::new(Vec::new());

@@ -61,7 +61,8 @@ impl Trial {
     /// In which way it is not what it must be, if it is not.
     pub(super) fn deviation(&self) -> Option<String> {
         let (must, says) = (self.hostile.must, self.hostile.says);
-        // That it is convicted is more than that it is not covered; which of two ways it fails in hangs on who asks first.
+        // That it is convicted is more than that it is not covered; which of two ways it fails in hangs on
+        // who asks first.
         let enough = match self.end {
             End::Outcome(Outcome::NotCovered) => must == Outcome::NotCovered,
             End::Outcome(Outcome::Red | Outcome::Errored) => true,
@@ -114,7 +115,8 @@ fn made(hostile: &Hostile) -> Box<dyn Subject> {
     hostile.make(subjects::ours(hostile.config, hostile.dtype, Device::Cpu).expect("the reference"))
 }
 
-/// Holds it to the floor under every green and to every law, or to a few laws only, up to the first that convicts it.
+/// Holds it to the floor under every green and to every law, or to a few laws only, up to the first that
+/// convicts it.
 fn by_laws(hostile: &Hostile, campaign: &Campaign, only: Option<&[&str]>) -> CameOut {
     let mut subject = made(hostile);
     if only.is_none()

@@ -3,8 +3,8 @@
 use lossproof_gpt2::ModelShape;
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence};
 use miette::Diagnostic;
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use std::path::{Path, PathBuf};
 
 /// Ranks, and micro-batches of each rank, where there are sequences enough.

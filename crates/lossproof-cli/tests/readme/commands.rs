@@ -1,7 +1,7 @@
 //! Every command on the pages can be given as it is printed.
 //!
-//! Quick ones are run. Of the others it is held that they parse, and that the tasks, packages, programs, tests and features
-//! that they name exist.
+//! Quick ones are run. Of the others it is held that they parse, and that the tasks, packages, programs,
+//! tests and features that they name exist.
 
 use super::{lossproof, pages::Page, pages::pages, pages::root};
 use serde_json::Value;
@@ -191,7 +191,8 @@ impl Workspace {
     }
 }
 
-/// Runs `lossproof` where that takes seconds, the laws on a few cases; otherwise only has the arguments parsed.
+/// Runs `lossproof` where that takes seconds, the laws on a few cases; otherwise only has the arguments
+/// parsed.
 fn parses_or_runs(arguments: &[String]) -> Result<(), String> {
     let mut arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let given = |option: &str| arguments.contains(&option);

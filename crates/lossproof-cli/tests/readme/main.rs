@@ -1,5 +1,5 @@
-//! What README.md and the pages in docs/ show is what the commands print, and every command on them can be given as it
-//! stands there.
+//! What README.md and the pages in docs/ show is what the commands print, and every command on them can be
+//! given as it stands there.
 #![cfg(all(feature = "reference", feature = "torch"))]
 
 mod commands;

@@ -1,15 +1,16 @@
 //! Holds what a page shows to what a command prints.
 //!
-//! Everything has to be the same but what differs from machine to machine. Times, rates and memory are not compared. Measured
-//! rounding errors, the numbers in scientific notation, have to agree in their order of magnitude. The bound beside an error
-//! is a function of the shape, and is compared to its digits.
+//! Everything has to be the same but what differs from machine to machine. Times, rates and memory are not
+//! compared. Measured rounding errors, the numbers in scientific notation, have to agree in their order of
+//! magnitude. The bound beside an error is a function of the shape, and is compared to its digits.
 
 use std::iter::zip;
 
 /// A line that stands for lines left out.
 const LEFT_OUT: &str = "…";
 
-/// Two measured errors up to this are the same: they are what a few dozen roundings of f64 make, and 0 is among them.
+/// Two measured errors up to this are the same: they are what a few dozen roundings of f64 make, and 0 is
+/// among them.
 const ROUNDING: f64 = 1e-14;
 
 /// Two measured errors above it are the same when the one is less than so many times the other.

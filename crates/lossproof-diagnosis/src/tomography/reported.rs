@@ -9,8 +9,8 @@ use super::{
 use lossproof_numerics::{Equations, Perturbation};
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};
 use lossproof_subject::{Discard, Subject};
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use std::fmt;
 
 /// Batches of one layout, the loss that a subject reported for each, and what each token loss is.

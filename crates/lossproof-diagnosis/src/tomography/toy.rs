@@ -9,8 +9,8 @@ use lossproof_subject::{
     Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, Unsupported,
     probe_initial,
 };
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 /// Tokens of the vocabulary.
 pub(super) const VOCABULARY: usize = 11;

@@ -1,5 +1,5 @@
-//! Answers that have another form than they must have: lists of another length, tensors of another name or shape, numbers
-//! that are none.
+//! Answers that have another form than they must have: lists of another length, tensors of another name or
+//! shape, numbers that are none.
 
 use super::{HeldTo::Verification, Hostile, Outcome::Red, hooked, hostile};
 use crate::{

@@ -1,4 +1,5 @@
-//! What a subject says of itself and does not keep to: its card, its parameters, the specs and batches it takes.
+//! What a subject says of itself and does not keep to: its card, its parameters, the specs and batches it
+//! takes.
 
 use super::{
     HeldTo::Verification,

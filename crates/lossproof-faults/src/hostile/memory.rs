@@ -1,4 +1,5 @@
-//! Answers that depend on what was asked before: stale ones, drifting ones, ones that change once nobody expects it.
+//! Answers that depend on what was asked before: stale ones, drifting ones, ones that change once nobody
+//! expects it.
 
 use super::{
     Hostile,

@@ -1,9 +1,10 @@
-//! Hostile subjects: what a suite must never call green, each as an honest trainer in which little is changed.
+//! Hostile subjects: what a suite must never call green, each as an honest trainer in which little is
+//! changed.
 //!
-//! A fault is a bug of a trainer that wants to be right. A hostile subject is one that a suite can be fooled by: it answers
-//! in a form that nobody looks at, refuses where it would be convicted, is wrong exactly where no law has an anchor, or falls
-//! silent. Each says what must come of it. Most are a row of [`Hooks`]; those whose optimizer step is
-//! wrong are a trainer with one part replaced, as the faults are.
+//! A fault is a bug of a trainer that wants to be right. A hostile subject is one that a suite can be fooled
+//! by: it answers in a form that nobody looks at, refuses where it would be convicted, is wrong exactly where
+//! no law has an anchor, or falls silent. Each says what must come of it. Most are a row of [`Hooks`]; those
+//! whose optimizer step is wrong are a trainer with one part replaced, as the faults are.
 
 mod answers;
 mod conduct;

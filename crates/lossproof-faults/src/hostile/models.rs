@@ -75,11 +75,12 @@ pub(super) const SUBJECTS: &[Hostile] = &[
     .held_to(ItsOwnKind),
 ];
 
-/// What a parameter is turned into before the model uses it, and so its gradient on the way back: a map that is its own
-/// transpose.
+/// What a parameter is turned into before the model uses it, and so its gradient on the way back: a map that
+/// is its own transpose.
 type Reparametrisation = fn(&mut NamedTensor);
 
-/// A subject that computes with other parameters than those it is given. It takes no steps, which would show them.
+/// A subject that computes with other parameters than those it is given. It takes no steps, which would show
+/// them.
 fn reparametrised(honest: Box<dyn Subject>, map: Reparametrisation) -> Box<dyn Subject> {
     let hooks = Hooks {
         gradient: |map: &mut Reparametrisation, _, handed: &mut HandedOver| {
@@ -114,8 +115,8 @@ fn through(map: Reparametrisation, name: &str, shape: Vec<usize>, values: Vec<f6
     tensor.values
 }
 
-/// Queries are divided by the root of the size of a head once more. Queries are the first third of the fused columns; the
-/// head of gpt2-pico has four.
+/// Queries are divided by the root of the size of a head once more. Queries are the first third of the fused
+/// columns; the head of gpt2-pico has four.
 fn scale_queries(tensor: &mut NamedTensor) {
     if !tensor.name.contains("attn.c_attn") {
         return;

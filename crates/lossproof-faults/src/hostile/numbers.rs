@@ -1,5 +1,5 @@
-//! Numbers that are wrong where nothing holds them: a scale without an anchor, a tensor that is never drawn, an error that
-//! hides behind the scale it is judged by.
+//! Numbers that are wrong where nothing holds them: a scale without an anchor, a tensor that is never drawn,
+//! an error that hides behind the scale it is judged by.
 
 use super::{
     HeldTo::{Only, Verification},

@@ -1,5 +1,5 @@
-//! Optimizer steps that are wrong in what a law does not see of them: what it repairs, what it does not wait for, what is
-//! logged.
+//! Optimizer steps that are wrong in what a law does not see of them: what it repairs, what it does not wait
+//! for, what is logged.
 
 use super::{Hostile, Outcome::Red, hooked, hostile, trainer};
 use crate::{
@@ -178,7 +178,8 @@ pub(super) const SUBJECTS: &[Hostile] = &[
     ),
 ];
 
-/// A trainer whose steps find the gradient of the step before, unless somebody called `accumulate` between them.
+/// A trainer whose steps find the gradient of the step before, unless somebody called `accumulate` between
+/// them.
 fn never_clears(honest: Box<dyn Subject>) -> Box<dyn Subject> {
     type Gradient = Rc<RefCell<HandedOver>>;
     let gradient = Gradient::default();

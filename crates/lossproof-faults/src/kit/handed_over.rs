@@ -3,8 +3,8 @@
 use lossproof_spec::Dtype;
 use lossproof_subject::{GradientSink, GradientView, SinkError};
 
-/// The tensors that a subject handed over, in their order. Nothing is checked: whatever a hook makes of them is what comes
-/// out.
+/// The tensors that a subject handed over, in their order. Nothing is checked: whatever a hook makes of them
+/// is what comes out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HandedOver {
     /// One entry for each time a tensor was handed over.

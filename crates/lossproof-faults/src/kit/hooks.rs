@@ -26,8 +26,9 @@ type Answer<T> = Result<T, SubjectError>;
 
 /// The hooks of a wrapper with the state `S`, each a plain function.
 ///
-/// A hook that takes the subject inside stands for the whole call and decides what the inner subject is asked; one that takes
-/// what came out changes that alone. Those of a call run in the order in which they are listed.
+/// A hook that takes the subject inside stands for the whole call and decides what the inner subject is
+/// asked; one that takes what came out changes that alone. Those of a call run in the order in which they are
+/// listed.
 pub struct Hooks<S> {
     /// What the subject says of itself.
     pub info: fn(&S, SubjectInfo) -> SubjectInfo,

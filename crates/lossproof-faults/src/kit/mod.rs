@@ -1,7 +1,7 @@
 //! The kit of wrappers that break a subject: an honest subject inside, and hooks on its way in and out.
 //!
-//! A [`Wrapped`] subject answers as the subject inside it does, but for what its [`Hooks`] change, so that a broken subject
-//! is the few lines that are wrong about it:
+//! A [`Wrapped`] subject answers as the subject inside it does, but for what its [`Hooks`] change, so that a
+//! broken subject is the few lines that are wrong about it:
 //!
 //! ```
 //! use lossproof_faults::kit::{Hooks, wrap};
@@ -18,8 +18,8 @@
 //! assert_eq!(doubled.parameters(), honest().parameters());
 //! ```
 //!
-//! What a hook remembers from call to call is the state of the wrapper, the first argument of every hook. Wrappers go
-//! around wrappers.
+//! What a hook remembers from call to call is the state of the wrapper, the first argument of every hook.
+//! Wrappers go around wrappers.
 
 mod handed_over;
 mod hooks;

@@ -11,8 +11,8 @@ const REMARK: &str =
 /// Between one law and the next.
 const NEXT_LINE: &str = "\n    ";
 
-/// The pinned laws of a subject, out of its table while they are edited: one on each line, and in the order of their ids where
-/// nothing else was chosen.
+/// The pinned laws of a subject, out of its table while they are edited: one on each line, and in the order
+/// of their ids where nothing else was chosen.
 pub(super) struct Pins {
     array: Array,
     /// Whether the table has had such a list before.

@@ -21,14 +21,15 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value};
 pub struct Draft {
     /// The file.
     pub path: PathBuf,
-    /// Reasons in it that are still to be written: until they are, [`Expectations::read`](super::Expectations::read) refuses
-    /// the file.
+    /// Reasons in it that are still to be written: until they are,
+    /// [`Expectations::read`](super::Expectations::read) refuses the file.
     pub unexplained: usize,
     /// Laws that are broken and could not be declared.
     pub undrafted: Vec<Undrafted>,
 }
 
-/// A law that is broken and could not be declared, because a declaration needs a case that every machine finds.
+/// A law that is broken and could not be declared, because a declaration needs a case that every machine
+/// finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undrafted {
     /// The subject.
@@ -108,8 +109,8 @@ struct Drafted {
     undrafted: Vec<Undrafted>,
 }
 
-/// The text of the file after a run. Reasons and comments stay where a law stays, and so do the tables of other subjects; laws
-/// that the run did not try are left as they are.
+/// The text of the file after a run. Reasons and comments stay where a law stays, and so do the tables of
+/// other subjects; laws that the run did not try are left as they are.
 fn draft(before: &str, folder: &Path, outcomes: &[(String, Outcome)]) -> Result<Drafted, Located> {
     let mut document: DocumentMut = before.parse().map_err(|error: toml_edit::TomlError| Located {
         bytes: error.span().unwrap_or_default(),
@@ -170,7 +171,8 @@ fn draft(before: &str, folder: &Path, outcomes: &[(String, Outcome)]) -> Result<
     Ok(Drafted { text, unexplained, undrafted })
 }
 
-/// The table under a key, which is made where there is none, and spread over lines where it is written in one.
+/// The table under a key, which is made where there is none, and spread over lines where it is written in
+/// one.
 fn table<'a>(of: &'a mut Table, key: &str, implicit: bool) -> Result<&'a mut Table, Located> {
     let item = of.entry(key).or_insert_with(|| {
         let mut made = Table::new();
@@ -258,8 +260,8 @@ impl Declarations {
         }
     }
 
-    /// Declares that the law fails on a case. A reason that was written for another case or error is quoted, because whoever
-    /// wrote it has to say whether it is still why.
+    /// Declares that the law fails on a case. A reason that was written for another case or error is quoted,
+    /// because whoever wrote it has to say whether it is still why.
     fn declare(&mut self, outcome: &Outcome, case: &str) {
         let index = self.position(outcome.law).unwrap_or_else(|| {
             let mut declared = Table::new();

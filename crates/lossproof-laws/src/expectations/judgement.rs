@@ -37,8 +37,8 @@ impl Judgement {
         Self::new(verdict, Standing::Red, Some(reason))
     }
 
-    /// What a pin demands: red, with `reason`, on the cases it was made for. On others `verdict` stands as it does without the
-    /// pin, with a warning.
+    /// What a pin demands: red, with `reason`, on the cases it was made for. On others `verdict` stands as it
+    /// does without the pin, with a warning.
     fn pinned(outcome: &Outcome, red: Verdict, otherwise: Self, reason: String) -> Self {
         match outcome.draw {
             Draw::Own => Self::red(red, reason),
@@ -47,7 +47,8 @@ impl Judgement {
     }
 }
 
-/// Holds the outcome of one law to what is expected of it; `expected` is what the file says of the subject, if it lists it.
+/// Holds the outcome of one law to what is expected of it; `expected` is what the file says of the subject,
+/// if it lists it.
 ///
 /// | found | not listed | pinned | declared to fail, and the case does | declared, and it does not | neither |
 /// |---|---|---|---|---|---|
@@ -57,9 +58,9 @@ impl Judgement {
 /// | unchecked | red | red | expected failure, green | unexpected pass, red | ignored |
 /// | errored | red | red | expected failure, green | red | red |
 ///
-/// The reds of the pins, those of *pass*, *unsupported* and *unchecked* under *pinned* and *neither*, are warnings on other
-/// cases than the test's own. A declared case that could not be tried is red, whatever was found, and so is an error that was
-/// found on another case and is not the declared one.
+/// The reds of the pins, those of *pass*, *unsupported* and *unchecked* under *pinned* and *neither*, are
+/// warnings on other cases than the test's own. A declared case that could not be tried is red, whatever was
+/// found, and so is an error that was found on another case and is not the declared one.
 #[must_use]
 pub fn judge(expected: Option<&SubjectExpectations>, outcome: &Outcome) -> Judgement {
     let Some(expected) = expected else {

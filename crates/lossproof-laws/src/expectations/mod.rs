@@ -17,17 +17,18 @@
 //! case = "fixtures/cases/reported-loss/8f37e983d25eecfd.json"
 //! ```
 //!
-//! The file is strict both ways. A pinned law that no longer decides is a failure, and so is a law that decides without
-//! being pinned; a law that is declared to fail must fail on the case of its declaration, and a declaration that is no longer
-//! true must be deleted. What is neither pinned nor declared may stay undecided: the file is where the owner of a trainer
-//! accepts that. It cannot make a broken law green without a case, a reason, and a run that breaks it on that very case.
+//! The file is strict both ways. A pinned law that no longer decides is a failure, and so is a law that
+//! decides without being pinned; a law that is declared to fail must fail on the case of its declaration, and
+//! a declaration that is no longer true must be deleted. What is neither pinned nor declared may stay
+//! undecided: the file is where the owner of a trainer accepts that. It cannot make a broken law green
+//! without a case, a reason, and a run that breaks it on that very case.
 //!
-//! A declared case on which the trainer fails, with an error or a breach of its contract such as a panic or a gradient that is
-//! no number, needs `error = "…"` with a part of the message, as `#[should_panic(expected = "…")]` does: a crash is never
-//! mistaken for the wrong number that somebody knew about.
+//! A declared case on which the trainer fails, with an error or a breach of its contract such as a panic or a
+//! gradient that is no number, needs `error = "…"` with a part of the message, as `#[should_panic(expected =
+//! "…")]` does: a crash is never mistaken for the wrong number that somebody knew about.
 //!
-//! [`Expectations::read`] reads the file, [`judge`] holds one law's [`Outcome`] to it without touching a file, and
-//! [`Expectations::write`] drafts it from the outcomes of a run.
+//! [`Expectations::read`] reads the file, [`judge`] holds one law's [`Outcome`] to it without touching a
+//! file, and [`Expectations::write`] drafts it from the outcomes of a run.
 
 mod decides;
 mod draft;
@@ -77,22 +78,25 @@ pub struct DeclaredFailure {
     pub file: PathBuf,
     /// The case that breaks the law.
     pub case: Case,
-    /// Where the trainer fails on the case, with an error or by a breach of its contract: a part of the message.
+    /// Where the trainer fails on the case, with an error or by a breach of its contract: a part of the
+    /// message.
     pub error: Option<String>,
 }
 
 impl Expectations {
-    /// Reads the expectations, and the case file of every declared failure. `None` where there is no such file.
+    /// Reads the expectations, and the case file of every declared failure. `None` where there is no such
+    /// file.
     ///
     /// # Errors
-    /// [`ExpectationsError`] names the file, the line and the remedy: what is no TOML or has another form, laws that there
-    /// are not, laws that are named twice, reasons that are missing or were left as a draft, and case files that cannot be
-    /// read or belong to another law.
+    /// [`ExpectationsError`] names the file, the line and the remedy: what is no TOML or has another form,
+    /// laws that there are not, laws that are named twice, reasons that are missing or were left as a draft,
+    /// and case files that cannot be read or belong to another law.
     pub fn read(path: &Path) -> Result<Option<Self>, ExpectationsError> {
         read::read(path, read::Reasons::Written)
     }
 
-    /// Reads as [`Self::read`] does, but takes the reasons that a draft left to be written: for the run that drafts again.
+    /// Reads as [`Self::read`] does, but takes the reasons that a draft left to be written: for the run that
+    /// drafts again.
     ///
     /// # Errors
     /// Those of [`Self::read`], but for reasons.
@@ -102,10 +106,10 @@ impl Expectations {
 
     /// Drafts the expectations at `path` from the outcomes of a run, each with the name of its subject.
     ///
-    /// Laws that pass are pinned, laws that are broken are declared with a reason that is left to be written, and what is
-    /// undecided is neither. Reasons and comments stay where a law stays as it was, and so do the tables of other subjects and
-    /// laws that the run did not try. The file is replaced atomically, and runs that write at the same time wait for one
-    /// another.
+    /// Laws that pass are pinned, laws that are broken are declared with a reason that is left to be written,
+    /// and what is undecided is neither. Reasons and comments stay where a law stays as it was, and so do the
+    /// tables of other subjects and laws that the run did not try. The file is replaced atomically, and runs
+    /// that write at the same time wait for one another.
     ///
     /// # Errors
     /// When an outcome is not of the test's own cases, or the file cannot be read or written, or is no TOML.
@@ -119,8 +123,8 @@ impl Expectations {
         self.subjects.get(subject)
     }
 
-    /// One error for each subject that the file lists and that is not among `tested`: a table that pins nothing, because its
-    /// trainer was renamed or is no longer tested.
+    /// One error for each subject that the file lists and that is not among `tested`: a table that pins
+    /// nothing, because its trainer was renamed or is no longer tested.
     #[must_use]
     pub fn untested(&self, tested: &[&str]) -> Vec<ExpectationsError> {
         let mut untested = Vec::new();

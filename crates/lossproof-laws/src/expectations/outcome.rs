@@ -17,7 +17,8 @@ pub enum Draw {
 pub enum Replay {
     /// The law is broken.
     Fails,
-    /// The trainer failed with this error, or breached its contract like this, whatever it had computed by then.
+    /// The trainer failed with this error, or breached its contract like this, whatever it had computed by
+    /// then.
     Errors(String),
     /// The law is kept, on a case that could have told a violation.
     Passes,
@@ -45,7 +46,8 @@ impl Replay {
     }
 }
 
-/// Whether a replay shows what was declared: a broken law or, where `error` is given, an error whose message contains it.
+/// Whether a replay shows what was declared: a broken law or, where `error` is given, an error whose message
+/// contains it.
 pub(super) fn holds(error: Option<&str>, replay: &Replay) -> bool {
     match (error, replay) {
         (None, Replay::Fails) => true,

@@ -1,15 +1,16 @@
 //! A subject behind which nothing else needs to doubt the form of an answer.
 //!
-//! Everything that uses a trainer goes through [`Checked`]: laws, diagnosis, verification, traces. It validates what comes out
-//! (names, shapes, order, element types, counts, finiteness, refusals inside the declared limits) and lets neither a panic nor
-//! a hang through. The first [`Breach`] is kept, so that it is not lost where somebody goes on after an error.
+//! Everything that uses a trainer goes through [`Checked`]: laws, diagnosis, verification, traces. It
+//! validates what comes out (names, shapes, order, element types, counts, finiteness, refusals inside the
+//! declared limits) and lets neither a panic nor a hang through. The first [`Breach`] is kept, so that it is
+//! not lost where somebody goes on after an error.
 
 mod capabilities;
 mod sink;
 
 use crate::{
-    Breach, Call, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
-    Subject, SubjectError, SubjectInfo, TokenLosses, Unsupported, UpstreamWeights, Watchdog,
+    Breach, Call, Evaluation, GradientSink, LoadParameters, Observation, Offered, OptimizerSteps,
+    ParameterInfo, Subject, SubjectError, SubjectInfo, TokenLosses, Unsupported, UpstreamWeights, Watchdog,
 };
 use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights};
 use sink::CheckedSink;
@@ -33,22 +34,12 @@ pub struct Checked<'a> {
     declared: Vec<(LossSpec, bool)>,
 }
 
-/// Which capabilities the subject has.
-#[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each capability")]
-struct Offered {
-    parameter_loading: bool,
-    token_losses: bool,
-    upstream_weights: bool,
-    optimizer_steps: bool,
-    evaluation: bool,
-}
-
 impl<'a> Checked<'a> {
     /// Checks a subject from now on, under the default [`Watchdog`].
     ///
     /// # Errors
-    /// When it cannot even say what it is: `info`, `parameters` or a capability panics, or a parameter is listed twice.
+    /// When it cannot even say what it is: `info`, `parameters` or a capability panics, or a parameter is
+    /// listed twice.
     pub fn new(inner: &'a mut (dyn Subject + 'a)) -> Result<Self, Breach> {
         Self::watched(inner, Watchdog::default())
     }
@@ -66,13 +57,7 @@ impl<'a> Checked<'a> {
             return Err(Breach::RepeatedParameter { name: twice.name.clone() });
         }
         let call = Call::Capability("a capability");
-        let offered = guarded(&watchdog, &name, call, || Offered {
-            parameter_loading: inner.parameter_loading().is_some(),
-            token_losses: inner.token_losses().is_some(),
-            upstream_weights: inner.upstream_weights().is_some(),
-            optimizer_steps: inner.optimizer_steps().is_some(),
-            evaluation: inner.evaluation().is_some(),
-        })?;
+        let offered = guarded(&watchdog, &name, call, || Offered::by(inner))?;
         Ok(Self {
             inner,
             info,
@@ -85,9 +70,9 @@ impl<'a> Checked<'a> {
         })
     }
 
-    /// Hands answers on whose numbers alone are a breach: those that are not finite, and those with another number of reported
-    /// token losses than of supervised tokens. To whoever asks what is wrong with a subject they say something; the breach is
-    /// kept all the same.
+    /// Hands answers on whose numbers alone are a breach: those that are not finite, and those with another
+    /// number of reported token losses than of supervised tokens. To whoever asks what is wrong with a
+    /// subject they say something; the breach is kept all the same.
     #[must_use]
     pub fn with_wrong_numbers(self) -> Self {
         Self { withholds: false, ..self }
@@ -109,7 +94,8 @@ impl<'a> Checked<'a> {
         breach
     }
 
-    /// Keeps a breach that lies in the numbers of an answer, and hands it on where such an answer is withheld.
+    /// Keeps a breach that lies in the numbers of an answer, and hands it on where such an answer is
+    /// withheld.
     fn wrong_numbers(&mut self, breach: Breach) -> Result<(), Breach> {
         let breach = self.breached(breach);
         if self.withholds { Err(breach) } else { Ok(()) }
@@ -158,7 +144,8 @@ impl<'a> Checked<'a> {
         self.accepted(call, answer)
     }
 
-    /// Whether every number must be finite, because every group of a batch has weights under the spec in force.
+    /// Whether every number must be finite, because every group of a batch has weights under the spec in
+    /// force.
     fn weighs(&self, batch: &GlobalBatch) -> bool {
         TokenWeights::new(&self.info.spec, &batch.layout()).is_ok()
     }

@@ -45,8 +45,8 @@ impl<'a> CheckedSink<'a> {
         }
     }
 
-    /// The first breach, after a call that `succeeded` (only then every parameter must have come), and the first value that
-    /// must be finite and is not.
+    /// The first breach, after a call that `succeeded` (only then every parameter must have come), and the
+    /// first value that must be finite and is not.
     pub(super) fn finish(self, succeeded: bool) -> (Option<Breach>, Option<Breach>) {
         let missing = || {
             let index = self.received.iter().position(|received| !received)?;

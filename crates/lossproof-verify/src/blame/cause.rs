@@ -117,10 +117,10 @@ pub(crate) enum Outcome {
 /// - reported token losses = evaluated ones depends on training, evaluation and report, and clears training and
 ///   report: both may come from one evaluation.
 ///
-/// A row on a recording was taken of another instance, at other parameters: it clears nothing but what would be wrong
-/// there and everywhere. A row that compares two runs of one implementation is about what is wrong with one run alone.
-/// The losses that a truth trains with are never looked at, so whatever is wrong with its gradients alone is its
-/// backward pass.
+/// A row on a recording was taken of another instance, at other parameters: it clears nothing but what would
+/// be wrong there and everywhere. A row that compares two runs of one implementation is about what is wrong
+/// with one run alone. The losses that a truth trains with are never looked at, so whatever is wrong with its
+/// gradients alone is its backward pass.
 pub(crate) fn causes<'a>(row: &StatementRow, parties: &Parties<'a>, outcome: Outcome) -> Vec<Cause<'a>> {
     let held = outcome == Outcome::Held;
     let semantics = row.semantics.unwrap_or(TOKEN_MEAN);

@@ -11,10 +11,10 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How much smaller the error of a sum of losses may be than that of its terms, and of their gradients: what is wrong with the
-/// model makes some token losses larger and others smaller, and N errors of random signs add up to √N of them. This is √N of
-/// the largest batches that are verified, of some thousand predictions. Where that leaves two explanations nobody is named for
-/// certain.
+/// How much smaller the error of a sum of losses may be than that of its terms, and of their gradients: what
+/// is wrong with the model makes some token losses larger and others smaller, and N errors of random signs
+/// add up to √N of them. This is √N of the largest batches that are verified, of some thousand predictions.
+/// Where that leaves two explanations nobody is named for certain.
 const CANCELLATION: f64 = 64.0;
 
 /// A part that may be wrong at a place.

@@ -28,8 +28,8 @@ const WARM_UP: u32 = 4;
 /// Two batches are needed, and a loss scale under which the gradient of the first overflows and that of the
 /// second does not. The first has the largest gradient among some batches, the second the smallest; the scale
 /// is the power of two just large enough to carry the largest element of the first out of range. Where a
-/// trainer's backward pass overflows on the way to the second, smaller scales are tried. Where no power of two
-/// is large enough, as under a mean, parameters are loaded that make every gradient larger.
+/// trainer's backward pass overflows on the way to the second, smaller scales are tried. Where no power of
+/// two is large enough, as under a mean, parameters are loaded that make every gradient larger.
 pub(super) fn overflow(trial: &mut Trial<'_>) -> Result<bool, Ended> {
     trial.return_to_the_trial()?;
     let batch = trial.case.batch.clone();
@@ -48,8 +48,8 @@ pub(super) fn overflow(trial: &mut Trial<'_>) -> Result<bool, Ended> {
     pair.map_or(Ok(false), |pair| skipped_and_not(trial, &spec, &pair))
 }
 
-/// Tries loss scales until one skips the first batch of a pair and not the second, and holds the second to what
-/// it is without the first.
+/// Tries loss scales until one skips the first batch of a pair and not the second, and holds the second to
+/// what it is without the first.
 fn skipped_and_not(
     trial: &mut Trial<'_>,
     spec: &LossSpec,

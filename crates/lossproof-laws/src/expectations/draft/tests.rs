@@ -132,7 +132,8 @@ fn a_reason_is_put_in_question_when_its_case_is_another() {
     };
     let Drafted { text, .. } = drafted(WRITTEN, &[crash("out of memory")]);
     assert!(text.contains("error = \"out of memory\"\n") && text.contains("still why? issue 7"), "{text}");
-    // The failure is there, and a crash on another case besides: only one of them can be declared, and the crash is new.
+    // The failure is there, and a crash on another case besides: only one of them can be declared, and the
+    // crash is new.
     let beside = Outcome { replay: Some(Replay::Fails), ..crash("out of memory") };
     assert_eq!(drafted(WRITTEN, &[beside]).text, text);
     // A question that nobody has answered is not asked twice, and an error that is gone is not declared.
