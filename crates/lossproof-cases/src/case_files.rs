@@ -1,13 +1,13 @@
 //! Cases that failed once, kept as files and replayed from then on: `DIRECTORY/LAW/HASH.json`.
 //!
-//! A kept case guards against a defect only while something replays it. [`CaseFile::stale`] finds the files that nothing
-//! replays, whoever asks for it treats them as failures: each is a guard that went without a word, and a rename or a
-//! deletion settles it. A case that one subject cannot take may be another's; [`CaseFile::of_law_within`] tells them apart.
+//! A kept case guards against a defect only while something replays it. [`CaseFile::stale`] finds the files
+//! that nothing replays, whoever asks for it treats them as failures: each is a guard that went without a
+//! word, and a rename or a deletion settles it. A case that one subject cannot take may be another's;
+//! [`CaseFile::of_law_within`] tells them apart.
 
 use crate::{Case, InvalidCase};
 use lossproof_subject::{Limits, SubjectError};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::{
     fmt::Write as _,
     fs,
@@ -83,8 +83,8 @@ impl CaseFile {
         Ok(files)
     }
 
-    /// Every case of a law under `directory`, parted by whether its batch lies inside `limits`: what [`Self::of_law`] reads
-    /// for one subject to replay, and what the subject cannot.
+    /// Every case of a law under `directory`, parted by whether its batch lies inside `limits`: what
+    /// [`Self::of_law`] reads for one subject to replay, and what the subject cannot.
     ///
     /// # Errors
     /// Those of [`Self::of_law`].
@@ -99,10 +99,11 @@ impl CaseFile {
         Ok(kept)
     }
 
-    /// The files under `directory` that nothing replays, in the order of their names: those of laws that are not among
-    /// `laws`, those that [`Self::of_law`] would not read, those that no law's folder holds, and those whose batch lies
-    /// outside the limits of every one of `subjects`. (With no subject at all, limits are not looked at.) The directory is
-    /// taken to hold case files only; what does not end in `.json` is left alone, and so is a directory that is not there.
+    /// The files under `directory` that nothing replays, in the order of their names: those of laws that are
+    /// not among `laws`, those that [`Self::of_law`] would not read, those that no law's folder holds, and
+    /// those whose batch lies outside the limits of every one of `subjects`. (With no subject at all, limits
+    /// are not looked at.) The directory is taken to hold case files only; what does not end in `.json` is
+    /// left alone, and so is a directory that is not there.
     ///
     /// # Errors
     /// When a directory cannot be listed.
@@ -167,7 +168,8 @@ pub struct KeptCases {
     pub refused: Vec<RefusedCase>,
 }
 
-/// A kept case that a subject cannot take. That is no failure, because another subject of the same test may take it.
+/// A kept case that a subject cannot take. That is no failure, because another subject of the same test may
+/// take it.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is not replayed: {refusal}", path.display())]
 pub struct RefusedCase {
@@ -319,7 +321,7 @@ fn law_folder(directory: &Path, path: &Path) -> Option<PathBuf> {
 /// The first 64 bits of the SHA-256 of the serialised case.
 fn short_hash(case: &Case) -> String {
     let json = serde_json::to_vec(case).expect("invariant: a case has string keys only");
-    Sha256::digest(json).iter().take(8).fold(String::new(), |mut hash, byte| {
+    hmac_sha256::Hash::hash(&json).iter().take(8).fold(String::new(), |mut hash, byte| {
         let _ = write!(hash, "{byte:02x}");
         hash
     })

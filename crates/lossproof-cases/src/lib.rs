@@ -13,4 +13,6 @@ pub mod strategies;
 
 pub use case::{Case, InvalidCase, Scale};
 pub use case_files::{CaseFile, CaseFileError, KeptCases, RefusedCase, StaleCaseFile};
-pub use recorded::{Recorded, RecordedError};
+pub use recorded::Recorded;
+#[cfg(feature = "safetensors")]
+pub use recorded::RecordedError;

@@ -16,6 +16,7 @@ mod json;
 mod logged;
 mod loss_rows;
 mod losses;
+#[cfg(feature = "safetensors")]
 mod parameter_file;
 mod report;
 mod rounding_distance;
@@ -32,6 +33,7 @@ mod truth;
 pub use blame::{Blame, BlamedPart};
 pub use exact::{Verification, verify};
 pub use finite_differences::Directions;
+#[cfg(feature = "safetensors")]
 pub use parameter_file::{ParameterFile, WriteError};
 pub use report::Report;
 pub use rounding_distance::RoundingDistance;

@@ -3,7 +3,6 @@
 use super::Part;
 use super::pins::Pin;
 use crate::failure::{Failure, IoContext as _};
-use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufReader, Read as _};
@@ -41,7 +40,7 @@ fn find(pin: &Pin, downloads: &Path) -> Result<PathBuf, Failure> {
 
 fn sha256(path: &Path) -> Result<String, Failure> {
     let mut file = File::open(path).context("open", path)?;
-    let mut hasher = Sha256::new();
+    let mut hasher = hmac_sha256::Hash::new();
     let mut chunk = vec![0; 1 << 20];
     loop {
         let read = file.read(&mut chunk).context("read", path)?;

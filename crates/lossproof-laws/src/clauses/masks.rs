@@ -111,9 +111,10 @@ pub(crate) fn left_padding(trial: &mut Trial<'_>) -> CaseOutcome {
 
 /// Which token fills the padding does not matter, and its embedding gets no gradient from there.
 pub(crate) fn padding_token(trial: &mut Trial<'_>) -> CaseOutcome {
-    let state = trial.random.clone();
+    // As much padding is drawn the second time as the first.
+    let position = trial.random.get_word_pos();
     let (one, any) = trial.pad(Side::Right, 0)?;
-    trial.random = state;
+    trial.random.set_word_pos(position);
     let last = id(trial.facts.info.limits.vocabulary - 1);
     let (other, _) = trial.pad(Side::Right, last)?;
     let spec = trial.spec(&[&one]);

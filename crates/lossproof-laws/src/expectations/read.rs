@@ -4,13 +4,13 @@ use super::{ContentFault, DeclaredFailure, Expectations, ExpectationsError, Subj
 use crate::Law;
 use lossproof_cases::{CaseFile, CaseFileError};
 use serde::Deserialize;
+use serde_spanned::Spanned;
 use std::{
     collections::BTreeMap,
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
 };
-use toml::Spanned;
 
 /// What a reason begins with that a draft left to be written.
 pub(super) const TO_BE_WRITTEN: &str = "TODO";
@@ -90,7 +90,7 @@ fn subjects(
     folder: &Path,
     reasons: Reasons,
 ) -> Result<BTreeMap<String, SubjectExpectations>, Located> {
-    let tables: Tables = toml::from_str(text).map_err(|error| Located {
+    let tables: Tables = toml_edit::de::from_str(text).map_err(|error| Located {
         bytes: error.span().unwrap_or_default(),
         fault: ContentFault::Form(error.message().to_owned()),
     })?;
