@@ -1,7 +1,7 @@
 //! A law on many random cases: replay what failed before, search, shrink, report.
 
 use crate::{
-    Comparisons, Examiner, FACT, Failure, Law, Report, Tried, Verdict,
+    Examiner, Failure, Law, Report, Tried, Verdict,
     control::Taped,
     distance,
     dry_run::CardOnly,
@@ -13,6 +13,7 @@ use lossproof_cases::{
     Case, CaseFile, CaseFileError,
     strategies::{self, Size},
 };
+use lossproof_numerics::{Comparisons, FACT};
 use lossproof_subject::{Breach, Checked, Subject, SubjectError, Tensor, Watchdog};
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -189,7 +190,7 @@ impl Campaign {
             return Some(what.to_owned());
         }
         let in_force = subject.info().spec;
-        let mut card = CardOnly::new(subject);
+        let mut card = CardOnly::subject(subject);
         let facts = Facts { cases: self.cases as usize, ..Facts::of(&card) };
         let strategy = strategies::case(&facts.info.limits, self.size.clone());
         let mut runner = self.runner(law);

@@ -1,11 +1,8 @@
 //! Comparisons: what a law computed, held to what it should be, each with the bound of `docs/tolerances.md`.
 
-use super::{
-    comparisons::{Control, FACT, Unit, Violation},
-    trial::{Computed, Origin, Trial},
-};
+use super::trial::{Computed, Origin, Trial};
 use crate::blocks::{self, Blocks};
-use lossproof_numerics::{Block, Difference, difference};
+use lossproof_numerics::{Block, Control, Difference, FACT, Unit, Violation, difference};
 use lossproof_spec::GlobalBatch;
 use lossproof_subject::{Tensor, TensorSet};
 

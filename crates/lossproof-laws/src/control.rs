@@ -2,14 +2,14 @@
 //! changed, it must fail.
 
 use crate::{
-    Control, Law, Unit,
+    Law,
     change::{Change, NUMBERS},
     playback::Playback,
     tape::Tape,
     trial::Facts,
 };
 use lossproof_cases::Case;
-use lossproof_numerics::CONTROL;
+use lossproof_numerics::{CONTROL, Control, Unit};
 use std::rc::Rc;
 
 /// A case that was tried, with everything that the subject answered.
@@ -25,7 +25,7 @@ pub(crate) struct Taped {
 pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts: &Facts) -> bool {
     let tape = &taped.tape;
     let fails = |answer: usize, change: Change| {
-        let mut playback = Playback::new(tape, (answer, change));
+        let mut playback = Playback::subject(tape, (answer, change));
         let tried = law.try_with(&mut playback, &taped.case, &facts.at(taped.turn));
         tried.comparisons.violates(name)
     };

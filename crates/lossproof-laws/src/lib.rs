@@ -5,12 +5,12 @@
 //! derived bounds (`docs/tolerances.md`), each says how small an error it is certain to catch, and a case counts only where
 //! it could have told a violation.
 
+mod answering;
 pub mod blocks;
 mod campaign;
 mod change;
 mod clauses;
 mod compare;
-mod comparisons;
 mod control;
 mod dry_run;
 mod examiner;
@@ -30,10 +30,11 @@ mod trial;
 mod verdict;
 
 pub use campaign::Campaign;
-pub use comparisons::{Comparisons, Control, FACT, Unit, Violation, Worst};
 pub use examiner::Examiner;
 pub use floor::floor;
 pub use known_logits::{KnownGradient, KnownLogits};
+// They stand in reports, and who has `lossproof` alone can name them.
+pub use lossproof_numerics::{Closest, Violation};
 pub use precision::{distance, error_model};
 pub use report::{Failure, Report};
 pub use sketch::{BlockSketch, Projections, Sketch};
@@ -44,6 +45,7 @@ use clauses::{
     accumulation, cross_entropy, embedding, evaluation, masks, model, ranks, reductions, reported, step,
 };
 use lossproof_cases::Case;
+use lossproof_numerics::Comparisons;
 use lossproof_spec::{CLAUSES, Clause, Dtype};
 use lossproof_subject::{Subject, SubjectError};
 use trial::{CaseOutcome, Ended, Facts, Trial};

@@ -1,7 +1,8 @@
 //! What a campaign found of one law.
 
-use crate::{Law, Verdict, Violation, Worst};
+use crate::{Law, Verdict};
 use lossproof_cases::Case;
+use lossproof_numerics::{Closest, Violation};
 use std::{fmt, path::PathBuf};
 
 /// What a campaign found of one law.
@@ -18,7 +19,7 @@ pub struct Report {
     /// Numbers and tensors compared.
     pub compared: usize,
     /// The comparison closest to its bound.
-    pub worst: Option<Worst>,
+    pub worst: Option<Closest>,
     /// The smallest relative error of anything compared that some case was certain to catch; `None` where
     /// nothing is certified by degree.
     pub power: Option<f64>,

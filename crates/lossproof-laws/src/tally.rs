@@ -1,10 +1,11 @@
 //! Trials, added up to a verdict.
 
 use crate::{
-    Comparisons, Control, Failure, Law, Report, Tried, Verdict,
+    Failure, Law, Report, Tried, Verdict,
     control::{Taped, caught},
     trial::Facts,
 };
+use lossproof_numerics::{Comparisons, Control};
 use std::{collections::BTreeMap, rc::Rc};
 
 /// Adds up trials.
@@ -62,7 +63,7 @@ impl Tally {
         };
         let Self { comparisons, cases, telling, .. } = self;
         let (compared, power) = (comparisons.compared(), comparisons.power());
-        let worst = comparisons.worst().cloned();
+        let worst = comparisons.closest().cloned();
         Report { law, verdict, cases, telling, compared, worst, power, noise: facts.noise, failure, reason }
     }
 

@@ -1,9 +1,8 @@
 //! A law's workbench: one subject and one case.
 
-use super::comparisons::Comparisons;
 use crate::{error_model, names::head_of_its_own};
 use lossproof_cases::Case;
-use lossproof_numerics::ErrorModel;
+use lossproof_numerics::{Comparisons, ErrorModel};
 use lossproof_spec::{Dtype, EmptyPolicy, GlobalBatch, LossSpec, TokenWeights};
 use lossproof_subject::{
     Collect, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor,

@@ -3,14 +3,16 @@
 //! - [`CrossEntropy`]: token cross-entropy and its gradient in closed form;
 //! - [`sweep`] and [`Sweep::contract`]: fourth-order finite differences, taken once per token and contracted with any
 //!   token weights, along directions from [`rademacher`], held to [`directional_bound`];
-//! - [`Equations`]: linear least squares, the error of each unknown, and what cannot be told apart;
+//! - `Equations`, with the feature `least-squares`: linear least squares, the error of each unknown, and what cannot be told apart;
 //! - [`difference`]: how far apart two tensors are, and relative to which scale;
+//! - [`Comparisons`]: what was held to which bound, how close it came, and how small an error is certain to be caught;
 //! - [`gpt2_blocks`]: which blocks of a GPT-2 gradient are structurally zero on a batch;
 //! - [`ErrorModel`] and [`f32_rule`]: how far rounding may carry a gradient from its exact value.
 //!
 //! Every bound is derived where it is defined; `docs/tolerances.md` tells the derivations in one place.
 
 mod bounds;
+mod comparisons;
 mod cross_entropy;
 mod direction;
 mod finite_difference;
@@ -23,6 +25,7 @@ mod tensor;
 mod update;
 
 pub use bounds::{ErrorModel, f32_rule};
+pub use comparisons::{Closest, Comparisons, Control, FACT, Unit, Violation};
 pub use cross_entropy::{CrossEntropy, CrossEntropyError};
 pub use direction::{Rademacher, rademacher};
 pub use finite_difference::{Plateau, Sweep, directional_bound, sweep};

@@ -1,51 +1,31 @@
-//! Two traces of one run, number by number. Two numbers are compared by their relative error, never by their digits,
-//! so there is no value at which a rounding decides.
+//! Two traces of one run, number by number. Two numbers are compared by their relative error, never by their
+//! digits, so there is no value at which a rounding decides.
 
 use super::{Difference, Header, Plan, Quantity, Step, Tolerance, Trace, difference::Numbers};
+use lossproof_numerics::{Closest, Comparisons, Violation};
 use serde::Serialize;
 
 /// Two traces that agree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agreement {
     /// The loss, at the step where it came closest to its bound.
-    pub loss: Closest,
-    /// The same of the norms, in total and of each parameter.
-    pub norms: Closest,
-    /// Parameters whose norms were never compared: at every step, in both traces, they are no more than what rounding
-    /// makes of zero.
+    pub loss: Option<Closest>,
+    /// The same of the norms, in total and of each parameter; `None` where none was compared.
+    pub norms: Option<Closest>,
+    /// The smallest relative error that is certain to be caught, whichever quantity has it at every step.
+    /// What is unchecked is left out.
+    pub power: Option<f64>,
+    /// Quantities that nothing certified, by name: an error of 1 % would pass. The norm of a parameter is one
+    /// where, at every step in both traces, it is no more than what rounding makes of zero.
     pub unchecked: Vec<String>,
 }
 
-/// Where something came closest to its bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Closest {
-    /// The number of the step, from 1; 0 when nothing was compared.
-    pub step: usize,
-    /// The relative error.
-    pub error: f64,
-    /// The bound on it.
-    pub bound: f64,
-}
-
-impl Closest {
-    fn see(&mut self, step: usize, error: f64, bound: f64) {
-        if self.step == 0 || error * self.bound > self.error * bound {
-            *self = Self { step, error, bound };
-        }
-    }
-
-    /// The error as a fraction of its bound.
-    #[must_use]
-    pub fn fraction(&self) -> f64 {
-        self.error / self.bound
-    }
-}
-
-/// Compares two traces of the same run: plan and parameters must be equal; trainer, device and dtype may differ.
+/// Compares two traces of the same run: plan and parameters must be equal; trainer, device and dtype may
+/// differ.
 ///
-/// Whether a step was skipped and how many tokens it supervised are compared exactly, all else by relative error
-/// within the tolerance. What is not finite is within none. The norms of a step that both skipped are not compared:
-/// it was skipped because they are not finite.
+/// Whether a step was skipped and how many tokens it supervised are compared exactly, all else by relative
+/// error within the tolerance. What is not finite is within none. The norms of a step that both skipped are
+/// not compared: it was skipped because they are not finite.
 ///
 /// # Errors
 /// [`Difference`], saying where the traces part first.
@@ -57,39 +37,15 @@ pub fn compare(expected: &Trace, actual: &Trace, tolerance: &Tolerance) -> Resul
             return Err(Difference::Vacuous { step: last, bound });
         }
     }
-    let (mut loss, mut norms) = (Closest::default(), Closest::default());
-    let mut checked = vec![false; expected.header.parameters.len()];
-    let mut first = None;
-    let mut steps = 0;
+    let mut judged = Vec::with_capacity(last);
     for (before, after) in expected.steps.iter().zip(&actual.steps) {
-        let rows = rows(before, after, tolerance);
-        for row in &rows {
-            match row.column {
-                Column::Loss => loss.see(before.step, row.error(), row.bound),
-                Column::GradNorm => norms.see(before.step, row.error(), row.bound),
-                Column::TensorNorm(index) => {
-                    norms.see(before.step, row.error(), row.bound);
-                    checked[index] = true;
-                }
-                _ => {}
-            }
-        }
-        let off: Vec<_> = rows.into_iter().filter(Row::is_off).collect();
-        steps += usize::from(!off.is_empty());
-        if first.is_none() && !off.is_empty() {
-            first = Some((before.step, off));
-        }
+        judged.push(judge(&expected.header.parameters, before, after, tolerance));
     }
-    let names = &expected.header.parameters;
-    match first {
-        None => {
-            let unchecked = names.iter().zip(checked).filter(|(_, checked)| !checked);
-            Ok(Agreement { loss, norms, unchecked: unchecked.map(|(name, _)| name.clone()).collect() })
-        }
-        Some((step, off)) => {
-            Err(Difference::Numbers(Box::new(numbers([expected, actual], step, off, steps))))
-        }
-    }
+    let parts = |step: &[Judged]| step.iter().any(|(_, comparisons)| comparisons.is_violated());
+    let mut parted = judged.iter().enumerate().filter(|(_, step)| parts(step));
+    let Some((first, step)) = parted.next() else { return Ok(agreement(judged)) };
+    let steps = 1 + parted.count();
+    Err(Difference::Numbers(Box::new(numbers([expected, actual], first, step, steps))))
 }
 
 /// Whether both are traces of the same run.
@@ -114,120 +70,136 @@ fn same_run(expected: &Header, actual: &Header) -> Result<(), Difference> {
     same("parameters", &expected.parameters, &actual.parameters)
 }
 
-/// A column of numbers, in the order in which a step computes them.
-#[derive(Clone, Copy)]
-enum Column {
-    Skipped,
-    SupervisedTokens,
-    LearningRate,
-    Loss,
-    GradNorm,
-    ClipFactor,
-    TensorNorm(usize),
+/// What a step reports, in the order in which it is computed.
+fn reported(step: &Step, parameters: &[String]) -> Vec<(Quantity, f64)> {
+    let mut reported = vec![
+        (Quantity::Skipped, f64::from(u8::from(step.skipped))),
+        (Quantity::SupervisedTokens, step.supervised_tokens.map_or(f64::NAN, |tokens| tokens as f64)),
+        (Quantity::LearningRate, step.learning_rate),
+        (Quantity::Loss, step.loss),
+        (Quantity::GradNorm, step.grad_norm),
+        (Quantity::ClipFactor, step.clip_factor),
+    ];
+    for (name, norm) in parameters.iter().zip(&step.tensor_norms) {
+        reported.push((Quantity::TensorNorm(name.clone()), *norm));
+    }
+    reported
 }
 
-impl Column {
-    fn of(self, step: &Step) -> f64 {
-        match self {
-            Self::Skipped => f64::from(u8::from(step.skipped)),
-            Self::SupervisedTokens => step.supervised_tokens.map_or(f64::NAN, |tokens| tokens as f64),
-            Self::LearningRate => step.learning_rate,
-            Self::Loss => step.loss,
-            Self::GradNorm => step.grad_norm,
-            Self::ClipFactor => step.clip_factor,
-            Self::TensorNorm(index) => step.tensor_norms[index],
+/// A quantity, and how it compares at one step.
+type Judged = (Quantity, Comparisons);
+
+/// Compares one step, each quantity by itself.
+fn judge(parameters: &[String], expected: &Step, actual: &Step, tolerance: &Tolerance) -> Vec<Judged> {
+    let skipped = expected.skipped && actual.skipped;
+    let nothing = [expected, actual].map(|step| tolerance.nothing() * step.grad_norm);
+    let mut judged = Vec::new();
+    let pairs = reported(expected, parameters).into_iter().zip(reported(actual, parameters));
+    for ((quantity, before), (_, after)) in pairs {
+        let bound = match quantity {
+            Quantity::Skipped | Quantity::SupervisedTokens => 0.0,
+            Quantity::LearningRate => tolerance.learning_rate(),
+            Quantity::Loss => tolerance.loss(expected.step),
+            Quantity::GradNorm | Quantity::ClipFactor | Quantity::TensorNorm(_) => {
+                tolerance.norm(expected.step)
+            }
+        };
+        let unit = quantity.to_string();
+        let error = relative_error(before, after);
+        let violation = || {
+            let (unit, statement) = (unit.clone(), unit.clone());
+            Violation { unit, statement, error, bound, pair: None, ratio: None }
+        };
+        let mut comparisons = Comparisons::default();
+        match quantity {
+            // Neither trainer counts.
+            Quantity::SupervisedTokens if before.is_nan() && after.is_nan() => {}
+            Quantity::Skipped | Quantity::SupervisedTokens => {
+                comparisons.hold(&unit, bound, error, violation);
+            }
+            Quantity::GradNorm | Quantity::ClipFactor | Quantity::TensorNorm(_) if skipped => {
+                comparisons.require(&unit);
+            }
+            Quantity::TensorNorm(_) if before <= nothing[0] && after <= nothing[1] => {
+                comparisons.require(&unit);
+            }
+            _ => comparisons.compare(&unit, bound, (after / before).abs(), error, violation),
+        }
+        judged.push((quantity, comparisons));
+    }
+    judged
+}
+
+/// How far a number is from the expected one, relative to that; infinite when one of them is not finite.
+fn relative_error(expected: f64, actual: f64) -> f64 {
+    let difference = (actual - expected).abs();
+    if difference == 0.0 {
+        return 0.0;
+    }
+    let error = difference / expected.abs();
+    if error.is_nan() { f64::INFINITY } else { error }
+}
+
+/// What the comparisons of all steps come to, none of them being violated.
+fn agreement(judged: Vec<Vec<Judged>>) -> Agreement {
+    let mut loss = Comparisons::default();
+    let mut norms = Comparisons::default();
+    let mut all = Comparisons::default();
+    for (step, number) in judged.into_iter().zip(1..) {
+        for (quantity, comparisons) in step {
+            let part = match quantity {
+                Quantity::Loss => &mut loss,
+                Quantity::GradNorm | Quantity::TensorNorm(_) => &mut norms,
+                _ => &mut all,
+            };
+            part.merge(comparisons.at(format_args!("step {number}")));
         }
     }
-
-    fn quantity(self, names: &[String]) -> Quantity {
-        match self {
-            Self::Skipped => Quantity::Skipped,
-            Self::SupervisedTokens => Quantity::SupervisedTokens,
-            Self::LearningRate => Quantity::LearningRate,
-            Self::Loss => Quantity::Loss,
-            Self::GradNorm => Quantity::GradNorm,
-            Self::ClipFactor => Quantity::ClipFactor,
-            Self::TensorNorm(index) => Quantity::TensorNorm(names[index].clone()),
-        }
+    let [closest_loss, closest_norm] = [&loss, &norms].map(|part| part.closest().cloned());
+    all.merge(loss);
+    all.merge(norms);
+    let (certified, unchecked): (Vec<_>, Vec<_>) = all.units().partition(|(_, unit)| unit.power.is_finite());
+    Agreement {
+        loss: closest_loss,
+        norms: closest_norm,
+        power: certified.iter().map(|(_, unit)| unit.power).reduce(f64::max),
+        unchecked: unchecked.iter().map(|(name, _)| (*name).to_owned()).collect(),
     }
 }
 
-/// One comparison.
-struct Row {
-    column: Column,
-    expected: f64,
-    actual: f64,
-    bound: f64,
-}
-
-impl Row {
-    /// The relative error; infinite when a number is not finite.
-    fn error(&self) -> f64 {
-        let difference = (self.actual - self.expected).abs();
-        if difference == 0.0 {
-            return 0.0;
-        }
-        let error = difference / self.expected.abs();
-        if error.is_nan() { f64::INFINITY } else { error }
-    }
-
-    fn is_off(&self) -> bool {
-        self.error() > self.bound
-    }
-}
-
-/// What is compared of a step.
-fn rows(expected: &Step, actual: &Step, tolerance: &Tolerance) -> Vec<Row> {
-    let row = |column: Column, bound| Row {
-        column,
-        expected: column.of(expected),
-        actual: column.of(actual),
-        bound,
-    };
-    let mut rows = vec![row(Column::Skipped, 0.0)];
-    if expected.supervised_tokens.is_some() || actual.supervised_tokens.is_some() {
-        rows.push(row(Column::SupervisedTokens, 0.0));
-    }
-    rows.push(row(Column::LearningRate, tolerance.learning_rate()));
-    rows.push(row(Column::Loss, tolerance.loss(expected.step)));
-    if expected.skipped && actual.skipped {
-        return rows;
-    }
-    let bound = tolerance.norm(expected.step);
-    rows.push(row(Column::GradNorm, bound));
-    rows.push(row(Column::ClipFactor, bound));
-    let nothing =
-        |step: &Step, index: usize| step.tensor_norms[index] <= tolerance.nothing() * step.grad_norm;
-    let compared = (0..expected.tensor_norms.len())
-        .filter(|&index| !(nothing(expected, index) && nothing(actual, index)));
-    rows.extend(compared.map(|index| row(Column::TensorNorm(index), bound)));
-    rows
-}
-
-/// Of what is off, the first in the order of computation leads whose error is at least this fraction of the largest:
-/// one mistake shows in several columns, about equally.
+/// Of what is off, the first in the order of computation leads whose error is at least this fraction of the
+/// largest: one mistake shows in several quantities, about equally.
 const LEADING: f64 = 0.5;
 
-fn numbers([expected, actual]: [&Trace; 2], step: usize, mut off: Vec<Row>, steps: usize) -> Numbers {
-    let largest = off.iter().map(Row::error).fold(0.0, f64::max);
-    let leading = off.iter().position(|row| row.error() >= LEADING * largest).unwrap_or(0);
-    let row = off.remove(leading);
-    let names = &expected.header.parameters;
+/// What is said of the first step at which the traces part, and of how many do.
+fn numbers([expected, actual]: [&Trace; 2], first: usize, step: &[Judged], steps: usize) -> Numbers {
+    let mut off = Vec::new();
+    for (column, (quantity, comparisons)) in step.iter().enumerate() {
+        for Violation { error, bound, .. } in comparisons.violations() {
+            off.push((column, quantity.clone(), error, bound));
+        }
+    }
+    let largest = off.iter().map(|(_, _, error, _)| *error).fold(0.0, f64::max);
+    let leading = off.iter().position(|(_, _, error, _)| *error >= LEADING * largest).unwrap_or(0);
+    let (column, quantity, error, bound) = off.remove(leading);
+    let parameters = &expected.header.parameters;
+    let curves = [expected, actual]
+        .map(|trace| trace.steps.iter().map(|step| reported(step, parameters)[column].1).collect::<Vec<_>>());
     let computed_by = [expected, actual].map(|trace| {
         let Header { trainer, device, dtype, .. } = &trace.header;
         format!("{} {} on {}, {dtype}, {device}", trainer.name, trainer.version, trainer.framework)
     });
     Numbers {
-        step,
-        quantity: row.column.quantity(names),
-        expected: row.expected,
-        actual: row.actual,
-        error: row.error(),
-        bound: row.bound,
-        others: off.iter().map(|row| row.column.quantity(names)).collect(),
+        step: first + 1,
+        quantity,
+        expected: curves[0][first],
+        actual: curves[1][first],
+        error,
+        bound,
+        others: off.into_iter().map(|(_, quantity, ..)| quantity).collect(),
         steps,
         computed_by,
-        curves: [expected, actual].map(|trace| trace.steps.iter().map(|step| row.column.of(step)).collect()),
+        curves,
     }
 }
 
@@ -330,9 +302,27 @@ mod tests {
     }
 
     #[test]
+    fn an_agreement_says_where_it_was_closest_and_what_it_would_have_shown() {
+        let near = trace(|step| (step.loss, step.tensor_norms[0]) = (3.0, 1.0 + 1e-12));
+        let agreement = compare(&trace(|_| {}), &near, &TOLERANCE).unwrap();
+        let at = |closest: Option<Closest>| closest.map(|closest| closest.at);
+        assert_eq!(at(agreement.loss).as_deref(), Some("loss at step 1"));
+        assert_eq!(at(agreement.norms).as_deref(), Some("grad norm of weight at step 2"));
+        assert_eq!(agreement.power, Some(TOLERANCE.norm(1)));
+    }
+
+    #[test]
+    fn what_an_error_of_1_percent_would_pass_is_unchecked() {
+        let weak = Tolerance::new(Dtype::F64, 1e-12, 0.02);
+        let agreement = compare(&trace(|_| {}), &trace(|_| {}), &weak).unwrap();
+        let norms = ["clip factor", "grad norm", "grad norm of key", "grad norm of weight"];
+        assert_eq!((agreement.unchecked, agreement.power), (norms.map(str::to_owned).to_vec(), Some(1e-12)));
+    }
+
+    #[test]
     fn the_rounding_of_zero_is_unchecked_and_a_norm_in_its_place_is_not() {
         let rounded = trace(|step| step.tensor_norms[1] = 3e-17);
-        assert_eq!(compare(&trace(|_| {}), &rounded, &TOLERANCE).unwrap().unchecked, ["key"]);
+        assert_eq!(compare(&trace(|_| {}), &rounded, &TOLERANCE).unwrap().unchecked, ["grad norm of key"]);
         let key = Quantity::TensorNorm("key".to_owned());
         assert_eq!(parts(|step| step.tensor_norms[1] = 1e-6), Some((2, key)));
     }

@@ -4,6 +4,7 @@ use super::{Header, Step, Trace};
 use lossproof_spec::InvalidSpec;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -118,6 +119,10 @@ fn parse<T: DeserializeOwned>(text: &str, line: usize) -> Result<T, TraceError> 
 /// Whether a header and steps are the whole trace of a run, and one that can be read again.
 pub(super) fn check(header: &Header, steps: &[Step]) -> Result<(), TraceError> {
     header.plan.loss.validate()?;
+    let mut names = BTreeSet::new();
+    if let Some(twice) = header.parameters.iter().find(|&name| !names.insert(name)) {
+        return Err(TraceError::RepeatedParameter { name: twice.clone() });
+    }
     let (declared, parameters) = (header.plan.steps(), header.parameters.len());
     if declared == 0 {
         return Err(TraceError::NoStep);
@@ -153,6 +158,12 @@ pub enum TraceError {
     Schema {
         /// What was found, as JSON.
         found: String,
+    },
+    /// Two parameters of one name: their norms could not be told apart.
+    #[error("the header names the parameter {name} twice: give each one a name of its own")]
+    RepeatedParameter {
+        /// The name.
+        name: String,
     },
     /// The last line does not end.
     #[error("line {line} is cut short (no line break at its end): the run was interrupted; record it again")]
@@ -393,6 +404,16 @@ mod tests {
         let clip = Some(Clip { max_norm: f64::INFINITY, epsilon: 0.0 });
         header.plan.segments[0].optimizer.clip = clip;
         assert!(matches!(Trace::new(header, steps), Err(TraceError::Header)));
+    }
+
+    #[test]
+    fn two_parameters_of_one_name_make_no_trace() {
+        let Trace { mut header, steps } = trace(&[1.0]);
+        header.parameters = vec!["a".to_owned(), "a".to_owned()];
+        assert!(matches!(
+            Trace::new(header, steps),
+            Err(TraceError::RepeatedParameter { name }) if name == "a"
+        ));
     }
 
     #[test]

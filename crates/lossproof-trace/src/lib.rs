@@ -15,10 +15,10 @@ mod record;
 mod snapshot;
 mod tolerance;
 
-pub use compare::{Agreement, Closest, compare};
+pub use compare::{Agreement, compare};
 pub use difference::{Difference, Numbers, Quantity};
 pub use file::TraceError;
-pub use lossproof_numerics::ErrorModel;
+pub use lossproof_numerics::{Closest, ErrorModel};
 pub use record::{RecordError, record};
 pub use tolerance::Tolerance;
 #[cfg(feature = "insta")]

@@ -4,8 +4,7 @@ use super::{
     alteration::{Alteration, Answer},
     statement::{BoundFrom, Comparison, Statement, StatementRow, Verdict},
 };
-use lossproof_laws::{Comparisons, Violation};
-use lossproof_numerics::{Block, exceeds};
+use lossproof_numerics::{Block, Comparisons, Violation, exceeds};
 
 /// One thing that was measured.
 pub(crate) enum Measurement {
@@ -171,7 +170,7 @@ impl RowBuilder {
         if let Some(unit) = self.comparisons.uncertified().map(str::to_owned) {
             self.uncertain(|| format!("{unit}: nothing that was compared would show an error of 1 %"));
         }
-        if let Some(worst) = self.comparisons.worst() {
+        if let Some(worst) = self.comparisons.closest() {
             let (at, error, bound) = (worst.at.clone(), worst.error, worst.bound);
             self.row.worst = Comparison { at, error, bound };
         }

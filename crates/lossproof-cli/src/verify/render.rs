@@ -120,7 +120,8 @@ fn table(report: &Report) -> String {
 const LEGEND: &str = "\
 ∇ is the gradient of every parameter; errors are relative to the scale of the tensor, the worst one is shown.
 bound from  rounding: what rounding may do at this shape and dtype; plateau: what finite differences resolve;
-            4 × other: four times the other implementation's own distance from the f64 truth
+            4 × other: four times the other implementation's own distance from the f64 truth, but no less
+            than the rounding error to be expected and no more than the bound of rounding
 power       the smallest relative error of any tensor that the row is certain to catch
 ";
 

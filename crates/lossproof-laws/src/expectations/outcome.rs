@@ -101,7 +101,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::comparisons::{Comparisons, Violation};
+    use lossproof_numerics::{Comparisons, Violation};
     use lossproof_subject::SubjectError;
 
     fn violated() -> Comparisons {

@@ -1,6 +1,6 @@
-//! What was compared, on one case and over all of them: errors, bounds, and what was certified.
+//! What was compared, once and over many times: errors, bounds, and what was certified.
 
-use lossproof_numerics::{closeness, exceeds, power};
+use crate::{closeness, exceeds, power};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fmt,
@@ -68,15 +68,14 @@ pub struct Unit {
 #[derive(Clone, Debug, Default)]
 pub struct Comparisons {
     compared: usize,
-    /// The comparison closest to its bound, or furthest beyond it.
-    worst: Option<Worst>,
+    closest: Option<Closest>,
     violations: Vec<Violation>,
     units: BTreeMap<String, Unit>,
 }
 
-/// The comparison closest to its bound.
+/// The comparison that came closest to its bound, or went furthest beyond it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Worst {
+pub struct Closest {
     /// Where.
     pub at: String,
     /// The error.
@@ -85,8 +84,10 @@ pub struct Worst {
     pub bound: f64,
 }
 
-impl Worst {
-    fn closeness(&self) -> f64 {
+impl Closest {
+    /// How much of its bound the error takes.
+    #[must_use]
+    pub fn closeness(&self) -> f64 {
         closeness(self.error, self.bound)
     }
 }
@@ -109,7 +110,7 @@ impl Comparisons {
     /// Holds an error to a bound without claiming any power: for what must be zero.
     pub fn hold(&mut self, unit: &str, bound: f64, error: f64, describe: impl FnOnce() -> Violation) {
         self.compared += 1;
-        self.note(Worst { at: unit.to_owned(), error, bound });
+        self.note(Closest { at: unit.to_owned(), error, bound });
         if exceeds(error, bound) {
             self.violations.push(describe());
         }
@@ -147,9 +148,9 @@ impl Comparisons {
         }
     }
 
-    fn note(&mut self, worst: Worst) {
-        if self.worst.as_ref().is_none_or(|former| worst.closeness() > former.closeness()) {
-            self.worst = Some(worst);
+    fn note(&mut self, candidate: Closest) {
+        if self.closest.as_ref().is_none_or(|former| candidate.closeness() > former.closeness()) {
+            self.closest = Some(candidate);
         }
     }
 
@@ -162,11 +163,20 @@ impl Comparisons {
         violations
     }
 
+    /// These comparisons, made at one place of many: what came closest says so.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        if let Some(closest) = &mut self.closest {
+            closest.at = format!("{} at {place}", closest.at);
+        }
+        self
+    }
+
     /// Adds another case's comparisons. What is certified on one of them is certified.
     pub fn merge(&mut self, other: Self) {
         self.compared += other.compared;
-        if let Some(worst) = other.worst {
-            self.note(worst);
+        if let Some(candidate) = other.closest {
+            self.note(candidate);
         }
         self.violations.extend(other.violations);
         for (name, unit) in other.units {
@@ -192,10 +202,10 @@ impl Comparisons {
         self.compared
     }
 
-    /// The comparison closest to its bound, or furthest beyond it.
+    /// The comparison that came closest to its bound, or went furthest beyond it.
     #[must_use]
-    pub fn worst(&self) -> Option<&Worst> {
-        self.worst.as_ref()
+    pub fn closest(&self) -> Option<&Closest> {
+        self.closest.as_ref()
     }
 
     /// Every unit, in the order of their names.
@@ -266,7 +276,7 @@ mod tests {
         compare(&mut all, "y", 1.0, f64::NAN, 1e-10);
         compare(&mut all, "z", 1.0, 1.0, f64::NAN);
         assert_eq!(all.violations().len(), 3);
-        assert_eq!(all.worst().map(|worst| worst.at.as_str()), Some("x"));
+        assert_eq!(all.closest().map(|closest| closest.at.as_str()), Some("x"));
     }
 
     #[test]
