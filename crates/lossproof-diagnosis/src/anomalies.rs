@@ -8,8 +8,9 @@ use crate::{
     score::Score,
     simulated_optimizer::StepMistake,
     trainer_model::TrainerModel,
-    truth::LossAndGradient,
+    truth::HonestAnswer,
 };
+use std::rc::Rc;
 
 /// A gradient whose norm is this much smaller than that of all of them is as good as none.
 pub(crate) const NEGLIGIBLE: f64 = 1024.0;
@@ -18,9 +19,9 @@ pub(crate) const NEGLIGIBLE: f64 = 1024.0;
 pub(crate) fn loss_anomaly(
     seen: &Examination,
     result: &ProbeResult,
-    honest: Option<&LossAndGradient>,
+    honest: Option<&HonestAnswer>,
 ) -> Option<String> {
-    let (probe, found, due) = (&result.probe, result.loss, honest?.loss);
+    let (probe, found, due) = (&result.probe, result.loss, honest?.reported);
     let same = HalfDigits::of(seen.dtype).same_number(found, due);
     let words =
         || format!("{} under {}: the loss is {found:.6} where {due:.6} is right", probe.name, probe.spec);
@@ -29,10 +30,10 @@ pub(crate) fn loss_anomaly(
 
 /// The parameters whose gradient is not the honest one on some probe, `honest` holding what an honest trainer
 /// gives by probe.
-pub(crate) fn gradient_anomalies(seen: &Examination, honest: &[Option<LossAndGradient>]) -> Vec<String> {
+pub(crate) fn gradient_anomalies(seen: &Examination, honest: &[Option<Rc<HonestAnswer>>]) -> Vec<String> {
     let differs = |name: &str| {
         seen.results.iter().zip(honest).any(|(result, honest)| {
-            let Some(honest) = honest else { return false };
+            let Some(honest) = honest.as_ref().map(|honest| &honest.optimised) else { return false };
             let half_digits = HalfDigits { floor: honest.norm() / NEGLIGIBLE, ..HalfDigits::of(seen.dtype) };
             let pair = result.gradient.get(name).zip(honest.gradient.get(name));
             pair.is_some_and(|(found, due)| !half_digits.same(found, due))

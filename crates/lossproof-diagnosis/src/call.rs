@@ -2,7 +2,7 @@
 
 use lossproof_numerics::CrossEntropy;
 use lossproof_spec::{Counting, GlobalBatch, LossSpec, TokenWeights};
-use lossproof_subject::Limits;
+use lossproof_subject::{Limits, LogPolicy};
 
 /// What a trainer is asked for in one call.
 #[derive(Clone, Copy)]
@@ -10,10 +10,23 @@ pub(crate) struct TrainerCall<'a> {
     pub(crate) spec: &'a LossSpec,
     pub(crate) batch: &'a GlobalBatch,
     pub(crate) limits: &'a Limits,
+    /// Which loss it logs.
+    pub(crate) log_policy: LogPolicy,
     /// What it was called with since its last reset, the oldest first.
     pub(crate) before: &'a [GlobalBatch],
     /// The weight of every prediction, where it comes from above and not from the spec.
     pub(crate) upstream: Option<&'a [f64]>,
+}
+
+impl TrainerCall<'_> {
+    /// The batches whose losses, each by itself, have the loss to be reported as their mean. A sum whose
+    /// weights come from above is reported as it is.
+    pub(crate) fn logged(&self) -> Vec<GlobalBatch> {
+        if self.upstream.is_some() {
+            return vec![self.batch.clone()];
+        }
+        self.log_policy.logged(self.batch, self.spec)
+    }
 }
 
 /// `Σ_t w_t·ℓ_t` on a batch, `weights` holding `w_t` for every prediction.
@@ -26,6 +39,10 @@ pub(crate) struct Term {
     /// ζ of the token loss.
     pub(crate) z_loss: f64,
 }
+
+/// What a trainer differentiates or reports on a batch that it saw; `None` where the mean of nothing leaves
+/// no number.
+pub(crate) type Weighing = fn(&TrainerCall<'_>) -> Option<Vec<Term>>;
 
 impl Term {
     /// The token loss that is weighed.
@@ -54,7 +71,7 @@ pub(crate) fn under(spec: &LossSpec, call: &TrainerCall<'_>) -> Option<Vec<Term>
     Some(vec![term(call, spec, weights(spec, call)?)])
 }
 
-/// The sum that an honest trainer differentiates and reports.
+/// The sum that an honest trainer differentiates.
 pub(crate) fn honest_terms(call: &TrainerCall<'_>) -> Option<Vec<Term>> {
     under(&LossSpec { counting: Counting::Supervised, ..*call.spec }, call)
 }

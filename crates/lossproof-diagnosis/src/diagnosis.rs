@@ -2,8 +2,9 @@
 //! evidence.
 
 use crate::{
-    call::honest_terms, catalogue::Bug, evidence, examination::Examination, hypotheses::Hypothesis,
-    probe_parameters::ProbeParameters, score::Score, scorer::Scorer, trainer_model::TrainerModel,
+    catalogue::Bug, evidence, examination::Examination, hypotheses::Hypothesis, logging::Logging,
+    probe_parameters::ProbeParameters, reported_loss::ReportedLoss, score::Score, scorer::Scorer,
+    trainer_model::TrainerModel,
 };
 use lossproof_spec::Dtype;
 use lossproof_subject::{Breach, Checked, ParameterInfo, Subject, SubjectError};
@@ -21,6 +22,8 @@ pub struct Diagnosis {
     pub nearest: Option<(&'static Bug, String)>,
     /// What is seen that should not be, in words.
     pub evidence: Vec<String>,
+    /// Which loss it reports, where anything was looked at.
+    pub logging: Option<Logging>,
     /// Whether everything seen is as it should be.
     pub sound: bool,
     /// Losses, gradients of parameters and steps that were looked at.
@@ -62,6 +65,8 @@ impl Diagnosis {
     /// with the same parameters is taken to be right; without one only what a model with known logits shows
     /// can be judged: labels, weights, token losses, attention and steps.
     ///
+    /// The losses that it reports are held to the log policy that its card declares.
+    ///
     /// Afterwards the subject (and the reference) has the parameters of the probes, to which
     /// [`Subject::reset`] returns it, and another loss spec and optimizer in force: load and configure again
     /// what is to be trained.
@@ -101,25 +106,38 @@ impl Diagnosis {
         let breach = subject.take_breach();
         let reference = reference.map(|reference| &mut *reference as &mut dyn Subject);
         let mut scorer = Scorer::new(&seen, &parameters, reference)?;
-        let honest = scorer.score(&TrainerModel::HONEST)?;
-        let scored = scores(&mut scorer)?;
-        let sound = honest.total() > 0 && honest.cost() <= 0.0 && seen.errors.is_empty() && breach.is_none();
+        let due = scorer.honest.clone();
+        let mut logging = Logging::seen(&mut scorer)?;
+        let mut explained = Explanations::of(&mut scorer)?;
+        // A bug that explains all that was seen explains the losses. Where none does, and the losses are
+        // those of another log policy, what else is wrong is looked for behind that policy.
+        let otherwise = logging.actual().filter(|_| explained.candidates.is_empty());
+        if let Some(actual) = otherwise {
+            scorer.log_by(actual)?;
+            explained = Explanations::of(&mut scorer)?;
+        }
+        let Explanations { honest, mut candidates, nearest } = explained;
+        let right = honest.total() > 0 && honest.cost() <= 0.0 && seen.errors.is_empty() && breach.is_none();
+        let sound = right && otherwise.is_none();
+        logging.alone = right && otherwise.is_some();
+        if logging.alone
+            && let Some(bug) = logging.bug()
+        {
+            candidates.push(Candidate { bug, likelihood: 1.0, predicted: honest.exact() });
+        }
         let mut evidence = seen.errors.clone();
         if !sound {
-            evidence.extend(evidence::statements(&seen, &parameters, &scorer.honest));
+            evidence.extend(evidence::statements(&seen, &parameters, &due));
+            evidence.extend(otherwise.and_then(|_| logging.anomaly()));
         }
         if let Some(breach) = breach.map(|breach| breach.to_string())
             && !evidence.iter().any(|line| line.contains(&breach))
         {
             evidence.push(breach);
         }
-        let nearest = nearest(&scored, honest.cost());
-        let candidates =
-            if sound { Vec::new() } else { candidates(scored, UNKNOWN * honest.against() as f64) };
-        let nearest = nearest.filter(|_| candidates.is_empty() && !sound);
         let examined = honest.total();
         let unseen = seen.unseen.clone();
-        Ok(Self { candidates, nearest, evidence, sound, examined, unseen })
+        Ok(Self { candidates, nearest, evidence, logging: Some(logging), sound, examined, unseen })
     }
 
     /// A subject that cannot even say what it is.
@@ -130,7 +148,15 @@ impl Diagnosis {
 
     fn of_nothing(unseen: String) -> Self {
         let (candidates, evidence) = (Vec::new(), Vec::new());
-        Self { candidates, nearest: None, evidence, sound: false, examined: 0, unseen: vec![unseen] }
+        Self {
+            candidates,
+            nearest: None,
+            evidence,
+            logging: None,
+            sound: false,
+            examined: 0,
+            unseen: vec![unseen],
+        }
     }
 
     /// Examines a subject by what a model with known logits shows.
@@ -161,14 +187,35 @@ fn elements(parameter: &ParameterInfo) -> usize {
     parameter.shape.iter().copied().fold(1, usize::saturating_mul)
 }
 
+/// What explains what was seen of a subject.
+struct Explanations {
+    /// That nothing is wrong with it.
+    honest: Score,
+    /// The known bugs that would show everything.
+    candidates: Vec<Candidate>,
+    /// Where there is none: the known bug that comes nearest, and what speaks against it.
+    nearest: Option<(&'static Bug, String)>,
+}
+
+impl Explanations {
+    fn of(scorer: &mut Scorer<'_, '_>) -> Result<Self, SubjectError> {
+        let honest = scorer.score(&TrainerModel::HONEST)?;
+        let scored = scores(scorer)?;
+        let nearest = nearest(&scored, honest.cost());
+        let candidates = candidates(scored, UNKNOWN * honest.against() as f64);
+        let nearest = nearest.filter(|_| candidates.is_empty());
+        Ok(Self { honest, candidates, nearest })
+    }
+}
+
 /// The bug of every hypothesis with its score, the cheapest first.
 fn scores(scorer: &mut Scorer<'_, '_>) -> Result<Vec<(&'static Bug, Score)>, SubjectError> {
     let mut scored = Vec::new();
     for Hypothesis { bug, model } in Hypothesis::all() {
         scored.push((*bug, scorer.score(model)?));
-        if model.loss.is_none() {
+        if matches!(model.reports, ReportedLoss::Own) {
             // The same mistake in a trainer that logs the right loss all the same.
-            let logged = TrainerModel { loss: Some(honest_terms), ..*model };
+            let logged = TrainerModel { reports: ReportedLoss::Right, ..*model };
             scored.push((*bug, scorer.score(&logged)?));
         }
     }
@@ -213,11 +260,17 @@ impl fmt::Display for Diagnosis {
                 "of {} losses, gradients and steps on designed probes none is wrong by half of its digits",
                 self.examined
             )?;
+            if let Some(kept) = self.logging.as_ref().and_then(Logging::kept) {
+                write!(f, "; {kept}")?;
+            }
         }
         for (index, line) in self.evidence.iter().enumerate() {
             write!(f, "{}{line}", if index == 0 { "seen: " } else { "\n      " })?;
         }
-        if !self.sound && self.candidates.is_empty() && self.examined > 0 {
+        let nobody = !self.sound && self.candidates.is_empty() && self.examined > 0;
+        if nobody && self.logging.as_ref().is_some_and(|logging| logging.alone) {
+            write!(f, "\nnothing else is wrong\n  remedy: {}", Logging::REMEDY)?;
+        } else if nobody {
             write!(f, "\nno known bug shows all of this")?;
             if let Some((bug, against)) = &self.nearest {
                 write!(f, "\nnearest is {}: {}; it does not explain {against}", bug.id, bug.what)?;

@@ -9,11 +9,11 @@ use crate::{
     probe_parameters::ProbeParameters,
     probes::ProbeState,
     trainer_model::softmax,
-    truth::LossAndGradient,
+    truth::HonestAnswer,
 };
 use lossproof_laws::{KnownLogits, names::EMBEDDING};
 use lossproof_spec::{GlobalBatch, Prediction, Sequence, TokenWeights};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 /// Statements of one kind that are made at most: the rest says the same again.
 const OF_A_KIND: usize = 2;
@@ -22,11 +22,11 @@ const OF_A_KIND: usize = 2;
 pub(crate) fn statements(
     seen: &Examination,
     parameters: &ProbeParameters,
-    honest: &[Option<LossAndGradient>],
+    honest: &[Option<Rc<HonestAnswer>>],
 ) -> Vec<String> {
-    let results = || seen.results.iter().zip(honest.iter().map(Option::as_ref));
+    let results = || seen.results.iter().zip(honest.iter().map(Option::as_deref));
     let known = parameters.known_logits(ProbeState::KnownLogits);
-    let weighed = |(result, honest): (&ProbeResult, Option<&LossAndGradient>)| {
+    let weighed = |(result, honest): (&ProbeResult, Option<&HonestAnswer>)| {
         let right = loss_anomaly(seen, result, honest).is_none();
         weights_anomaly(result, known?, tolerance(seen.dtype), right)
     };
@@ -53,7 +53,7 @@ pub(crate) fn statements(
 }
 
 /// The parameters whose gradient is wrong on some probe, as one statement.
-fn gradients(seen: &Examination, honest: &[Option<LossAndGradient>]) -> Option<String> {
+fn gradients(seen: &Examination, honest: &[Option<Rc<HonestAnswer>>]) -> Option<String> {
     let wrong = gradient_anomalies(seen, honest);
     let all = seen.parameters.len();
     match wrong.as_slice() {

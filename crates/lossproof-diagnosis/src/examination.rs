@@ -13,7 +13,7 @@ use crate::{
 use lossproof_laws::names::{BIAS, EMBEDDING};
 use lossproof_numerics::norm;
 use lossproof_spec::{Dtype, GlobalBatch};
-use lossproof_subject::{Limits, ParameterInfo, Subject, SubjectError};
+use lossproof_subject::{Limits, LogPolicy, ParameterInfo, Subject, SubjectError};
 
 /// What came of a probe.
 pub(crate) struct ProbeResult {
@@ -28,6 +28,8 @@ pub(crate) struct ProbeResult {
 pub(crate) struct Examination {
     pub(crate) dtype: Dtype,
     pub(crate) limits: Limits,
+    /// Which loss its card says that it logs.
+    pub(crate) log_policy: LogPolicy,
     pub(crate) parameters: Vec<ParameterInfo>,
     pub(crate) results: Vec<ProbeResult>,
     pub(crate) dependences: Vec<Dependence>,
@@ -48,6 +50,7 @@ impl Examination {
         let mut seen = Self {
             dtype: info.dtype,
             limits: info.limits,
+            log_policy: info.log_policy,
             parameters: subject.parameters(),
             results: Vec::new(),
             dependences: Vec::new(),

@@ -14,7 +14,7 @@ use crate::{
 use lossproof_laws::names::EMBEDDING;
 use lossproof_numerics::norm;
 use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
-use lossproof_subject::{Limits, ParameterInfo};
+use lossproof_subject::{Limits, LogPolicy, ParameterInfo};
 use std::fmt;
 
 /// Probes with known logits that separate every two hypotheses that such probes can separate.
@@ -77,14 +77,15 @@ fn forecast(
     if model.cancels && probe.state == ProbeState::Offset {
         return Some(Forecast::Unsaid);
     }
-    let batch = model.seen(&probe.call(limits));
-    let call = TrainerCall { batch: &batch, ..probe.call(limits) };
+    let asked = probe.call(limits, LogPolicy::Window);
+    let batch = model.seen(&asked);
+    let call = TrainerCall { batch: &batch, ..asked };
     let known = parameters.known_logits(probe.state)?;
     let Some(terms) = (model.gradient)(&call) else { return Some(Forecast::NoNumber) };
     let mut optimised = in_closed_form(known, model.kernel, &terms)?;
-    if let Some(reported) = model.loss {
-        let Some(terms) = reported(&call) else { return Some(Forecast::NoNumber) };
-        optimised.loss = in_closed_form(known, model.kernel, &terms)?.loss;
+    let Some(reported) = model.reports.terms(model.gradient, &call) else { return Some(Forecast::NoNumber) };
+    if reported != terms {
+        optimised.loss = in_closed_form(known, model.kernel, &reported)?.loss;
     }
     if let BackwardEffect::Exact(change) = model.backward {
         for (name, values) in &mut optimised.gradient {
@@ -138,8 +139,8 @@ impl ProbeForecasts {
 }
 
 impl ProbePlan {
-    /// Plans probes for a model with these parameters and limits; `upstream` says that weights can be given
-    /// from above.
+    /// Plans probes for a model with these parameters and limits, in a trainer that logs the loss of the
+    /// whole window; `upstream` says that weights can be given from above.
     #[must_use]
     pub fn new(parameters: &[ParameterInfo], limits: &Limits, dtype: Dtype, upstream: bool) -> Self {
         let parameters = ProbeParameters::new(parameters, dtype);

@@ -8,7 +8,7 @@ use lossproof_spec::{
     Combine, EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Scope, Sequence,
     SequenceFields,
 };
-use lossproof_subject::Limits;
+use lossproof_subject::{Limits, LogPolicy};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 
@@ -35,11 +35,13 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    pub(crate) fn call<'a>(&'a self, limits: &'a Limits) -> TrainerCall<'a> {
+    /// The judged call of a trainer with these limits, which logs by this policy.
+    pub(crate) fn call<'a>(&'a self, limits: &'a Limits, log_policy: LogPolicy) -> TrainerCall<'a> {
         TrainerCall {
             spec: &self.spec,
             batch: &self.batch,
             limits,
+            log_policy,
             before: &self.before,
             upstream: self.upstream.as_deref(),
         }

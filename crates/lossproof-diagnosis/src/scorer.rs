@@ -3,7 +3,7 @@
 use crate::{
     anomalies::{NEGLIGIBLE, gradient_anomalies},
     behaviour::{score_run, score_validation},
-    call::{Term, TrainerCall, honest_terms},
+    call::{Term, TrainerCall},
     examination::{Examination, ProbeResult},
     gradient_comparison::GradientComparison,
     half_digits::{Forecast, HalfDigits},
@@ -12,10 +12,12 @@ use crate::{
     probes::ProbeState,
     score::{Grade, Score},
     simulated_optimizer::StepMistake,
-    trainer_model::{BackwardEffect, TrainerModel},
-    truth::{LossAndGradient, by_reference, in_closed_form},
+    trainer_model::{BackwardEffect, LossKernel, TrainerModel},
+    truth::{HonestAnswer, LossAndGradient, by_reference, in_closed_form},
 };
-use lossproof_subject::{Subject, SubjectError};
+use lossproof_spec::GlobalBatch;
+use lossproof_subject::{LogPolicy, Subject, SubjectError};
+use std::rc::Rc;
 
 /// What was seen of a subject, and the truths that hypotheses forecast it with.
 pub(crate) struct Scorer<'a, 'r> {
@@ -24,10 +26,10 @@ pub(crate) struct Scorer<'a, 'r> {
     reference: Option<&'r mut (dyn Subject + 'r)>,
     /// Whether the reference has the general parameters.
     loaded: bool,
+    /// The log policy that models have.
+    log_policy: LogPolicy,
     /// By probe: what an honest trainer gives, where somebody can tell.
-    pub(crate) honest: Vec<Option<LossAndGradient>>,
-    /// By probe: the sums that it is made from.
-    terms: Vec<Option<Vec<Term>>>,
+    pub(crate) honest: Vec<Option<Rc<HonestAnswer>>>,
     /// How many parameters have a gradient that is not what it should be on some probe.
     deviating: usize,
     /// Scores of the steps, by mistake.
@@ -42,17 +44,11 @@ impl<'a, 'r> Scorer<'a, 'r> {
         parameters: &'a ProbeParameters,
         reference: Option<&'r mut (dyn Subject + 'r)>,
     ) -> Result<Self, SubjectError> {
-        let count = seen.results.len();
-        let (honest, terms) = (vec![None; count], vec![None; count]);
+        let (honest, log_policy) = (vec![None; seen.results.len()], seen.log_policy);
         let (deviating, steps) = (0, Vec::new());
-        let mut scorer = Self { seen, parameters, reference, loaded: false, honest, terms, deviating, steps };
-        for (index, result) in seen.results.iter().enumerate() {
-            let terms = honest_terms(&result.probe.call(&seen.limits));
-            if let Some(terms) = &terms {
-                scorer.honest[index] = scorer.truth(index, &TrainerModel::HONEST, terms)?;
-            }
-            scorer.terms[index] = terms;
-        }
+        let mut scorer =
+            Self { seen, parameters, reference, loaded: false, log_policy, honest, deviating, steps };
+        scorer.log_by(log_policy)?;
         scorer.deviating = gradient_anomalies(seen, &scorer.honest).len();
         Ok(scorer)
     }
@@ -88,37 +84,118 @@ impl<'a, 'r> Scorer<'a, 'r> {
         Ok(score)
     }
 
+    /// Holds models to the losses of a log policy, whatever the card declares.
+    ///
+    /// # Errors
+    /// When the reference fails.
+    pub(crate) fn log_by(&mut self, policy: LogPolicy) -> Result<(), SubjectError> {
+        let seen = self.seen;
+        self.log_policy = policy;
+        for (index, result) in seen.results.iter().enumerate() {
+            let call = result.probe.call(&seen.limits, policy);
+            self.honest[index] = self.honest_answer(index, &call)?.map(Rc::new);
+        }
+        Ok(())
+    }
+
+    /// Whether every loss that was reported is the right one by a log policy, as far as somebody can tell.
+    ///
+    /// # Errors
+    /// When the reference fails.
+    pub(crate) fn logs_by(&mut self, policy: LogPolicy) -> Result<bool, SubjectError> {
+        let seen = self.seen;
+        let half_digits = HalfDigits::of(seen.dtype);
+        let mut compared = 0;
+        for (index, result) in seen.results.iter().enumerate() {
+            let Some(honest) = self.honest[index].clone() else { continue };
+            let (call, whole) =
+                (result.probe.call(&seen.limits, policy), Forecast::Value(honest.optimised.loss));
+            let right = self.reported(index, &TrainerModel::HONEST, &call, Some(&honest.terms), whole)?;
+            match half_digits.grade_forecast(result.loss, &right, honest.reported) {
+                Grade::Exact => compared += 1,
+                Grade::Impossible => return Ok(false),
+                // Nobody can tell.
+                Grade::Loose | Grade::Poor => {}
+            }
+        }
+        Ok(compared > 0)
+    }
+
+    /// What an honest trainer gives for a probe; `None` where nobody can tell.
+    fn honest_answer(
+        &mut self,
+        index: usize,
+        call: &TrainerCall<'_>,
+    ) -> Result<Option<HonestAnswer>, SubjectError> {
+        let model = TrainerModel::HONEST;
+        let Some(terms) = (model.gradient)(call) else { return Ok(None) };
+        let Some(optimised) = self.truth(index, None, &terms)? else { return Ok(None) };
+        let Some(reported_terms) = model.reports.terms(model.gradient, call) else { return Ok(None) };
+        let reported = if reported_terms == terms {
+            optimised.loss
+        } else {
+            let Some(reported) = self.truth(index, None, &reported_terms)? else { return Ok(None) };
+            reported.loss
+        };
+        Ok(Some(HonestAnswer { terms, optimised, reported_terms, reported }))
+    }
+
     /// What these sums and their gradients are on a probe; `None` where nobody can tell.
     fn truth(
         &mut self,
         index: usize,
-        model: &TrainerModel,
+        kernel: Option<LossKernel>,
         terms: &[Term],
     ) -> Result<Option<LossAndGradient>, SubjectError> {
         // Most hypotheses say of most probes what an honest trainer does.
-        if model.kernel.is_none() && self.terms[index].as_deref() == Some(terms) {
-            return Ok(self.honest[index].clone());
+        if let Some(honest) = self.honest[index].as_ref().filter(|_| kernel.is_none())
+            && honest.terms == terms
+        {
+            return Ok(Some(honest.optimised.clone()));
         }
         let state = self.seen.results[index].probe.state;
         if let Some(known) = self.parameters.known_logits(state) {
-            return Ok(in_closed_form(known, model.kernel, terms));
+            return Ok(in_closed_form(known, kernel, terms));
         }
         let Some(reference) = self.reference.as_deref_mut() else { return Ok(None) };
         if !self.loaded {
             load(reference, self.parameters.general())?;
             self.loaded = true;
         }
-        by_reference(reference, model.kernel, terms)
+        by_reference(reference, kernel, terms)
+    }
+
+    /// The loss that a model reports of a probe, beside what it differentiates and the loss of that.
+    fn reported(
+        &mut self,
+        index: usize,
+        model: &TrainerModel,
+        call: &TrainerCall<'_>,
+        differentiated: Option<&[Term]>,
+        optimised: Forecast<f64>,
+    ) -> Result<Forecast<f64>, SubjectError> {
+        let terms = model.reports.terms(model.gradient, call);
+        if terms.as_deref() == differentiated {
+            return Ok(optimised);
+        }
+        let Some(terms) = terms else { return Ok(Forecast::NoNumber) };
+        if let Some(honest) = self.honest[index].as_ref().filter(|_| model.kernel.is_none())
+            && honest.reported_terms == terms
+        {
+            return Ok(Forecast::Value(honest.reported));
+        }
+        let truth = self.truth(index, model.kernel, &terms)?;
+        Ok(truth.map_or(Forecast::Unsaid, |reported| Forecast::Value(reported.loss)))
     }
 
     fn forecast(
         &mut self,
         index: usize,
         model: &TrainerModel,
-        terms: Option<Vec<Term>>,
+        terms: Option<&[Term]>,
     ) -> Result<Forecast<LossAndGradient>, SubjectError> {
         let Some(terms) = terms else { return Ok(Forecast::NoNumber) };
-        Ok(self.truth(index, model, &terms)?.map_or(Forecast::Unsaid, Forecast::Value))
+        Ok(self.truth(index, model.kernel, terms)?.map_or(Forecast::Unsaid, Forecast::Value))
     }
 
     /// Holds a probe's loss and gradients to what a model forecasts.
@@ -131,31 +208,36 @@ impl<'a, 'r> Scorer<'a, 'r> {
     ) -> Result<(), SubjectError> {
         let Some(honest) = self.honest[index].clone() else { return Ok(()) };
         let (seen, probe) = (self.seen, &result.probe);
-        let batch = model.seen(&probe.call(&seen.limits));
-        let call = TrainerCall { batch: &batch, ..probe.call(&seen.limits) };
-        let unsaid = probe.state == ProbeState::General && batch.micro_batches().any(model.unsaid);
-        let gradient =
-            if unsaid { Forecast::Unsaid } else { self.forecast(index, model, (model.gradient)(&call))? };
-        let loss = match model.loss {
-            Some(terms) if !unsaid => {
-                self.forecast(index, model, terms(&call))?.map(|reported| reported.loss)
-            }
-            _ => gradient.as_ref().map(|optimised| optimised.loss),
+        let asked = probe.call(&seen.limits, self.log_policy);
+        let batch = model.seen(&asked);
+        let call = TrainerCall { batch: &batch, ..asked };
+        let is_unsaid = |batch: &GlobalBatch| {
+            probe.state == ProbeState::General && batch.micro_batches().any(model.unsaid)
         };
+        let unsaid = is_unsaid(&batch);
+        let terms = (model.gradient)(&call);
+        let gradient = if unsaid { Forecast::Unsaid } else { self.forecast(index, model, terms.as_deref())? };
         // The offset rounds away what the kernel cancels, by an amount that is rounding's.
         let cancelled = model.cancels && probe.state == ProbeState::Offset;
-        let loss = if cancelled { Forecast::Unsaid } else { loss };
+        let loss = if cancelled || call.logged().iter().any(is_unsaid) {
+            Forecast::Unsaid
+        } else {
+            let optimised = gradient.as_ref().map(|optimised| optimised.loss);
+            self.reported(index, model, &call, terms.as_deref(), optimised)?
+        };
         let half_digits = HalfDigits::of(seen.dtype);
         let here = |what: &str| format!("{what} of {} under {}", probe.name, probe.spec);
-        let grade = half_digits.grade_forecast(result.loss, &loss, honest.loss);
+        let grade = half_digits.grade_forecast(result.loss, &loss, honest.reported);
         score.add(grade, || here("the loss"));
 
         let otherwise = match model.backward {
-            BackwardEffect::Weighed(_, terms) if !unsaid => self.forecast(index, model, terms(&call))?,
+            BackwardEffect::Weighed(_, terms) if !unsaid => {
+                self.forecast(index, model, terms(&call).as_deref())?
+            }
             _ => Forecast::Unsaid,
         };
         let layers = seen.parameters.iter().filter(|p| p.name.ends_with("mlp.c_proj.weight")).count();
-        let expected = gradient.as_ref().value().unwrap_or(&honest);
+        let expected = gradient.as_ref().value().unwrap_or(&honest.optimised);
         let half_digits = HalfDigits { floor: expected.norm() / NEGLIGIBLE, ..half_digits };
         for parameter in &seen.parameters {
             let name = parameter.name.as_str();

@@ -2,8 +2,9 @@
 //! honest way.
 
 use crate::{
-    call::{Term, TrainerCall, honest_terms},
+    call::{TrainerCall, Weighing, honest_terms},
     gradient_comparison::GradientComparison,
+    reported_loss::ReportedLoss,
     score::Grade,
     simulated_optimizer::StepMistake,
     validation::{self, CorpusLosses},
@@ -26,10 +27,6 @@ type TokenPart = (f64, Vec<f64>);
 
 /// What computes a token's part of the loss; `None` where the numbers are not those of a loss.
 pub(crate) type TokenKernel = fn(&ScoredToken<'_>) -> Option<TokenPart>;
-
-/// What a trainer differentiates or reports on a batch that it saw; `None` where the mean of nothing leaves
-/// no number.
-pub(crate) type Weighing = fn(&TrainerCall<'_>) -> Option<Vec<Term>>;
 
 /// A change of a parameter's gradient: its name and shape, its values, and those of the call before.
 type GradientChange = fn(&str, &[usize], &mut [f64], Option<&[f64]>);
@@ -87,8 +84,8 @@ pub(crate) struct TrainerModel {
     pub(crate) sees: fn(&Sequence, &LossSpec, &Limits) -> Sequence,
     /// What it differentiates.
     pub(crate) gradient: Weighing,
-    /// What it reports, where that is not what it differentiates.
-    pub(crate) loss: Option<Weighing>,
+    /// What it reports.
+    pub(crate) reports: ReportedLoss,
     /// Its loss kernel, where that is wrong.
     pub(crate) kernel: Option<LossKernel>,
     /// Whether the kernel loses the digits of logits with a large offset.
@@ -115,7 +112,7 @@ impl TrainerModel {
     pub(crate) const HONEST: Self = Self {
         sees: |sequence, _, _| sequence.clone(),
         gradient: honest_terms,
-        loss: None,
+        reports: ReportedLoss::Own,
         kernel: None,
         cancels: false,
         backward: BackwardEffect::Honest,

@@ -28,6 +28,18 @@ impl LossAndGradient {
     }
 }
 
+/// What an honest trainer makes of a call.
+pub(crate) struct HonestAnswer {
+    /// The sums that it differentiates.
+    pub(crate) terms: Vec<Term>,
+    /// What they are.
+    pub(crate) optimised: LossAndGradient,
+    /// The sums that it reports, by its log policy.
+    pub(crate) reported_terms: Vec<Term>,
+    /// The loss that it reports.
+    pub(crate) reported: f64,
+}
+
 /// `Σ` of the terms and its gradient under known logits; `None` where a number is not that of a loss.
 pub(crate) fn in_closed_form(
     known: &KnownLogits,

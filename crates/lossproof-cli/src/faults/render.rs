@@ -18,6 +18,9 @@ ragged     they differ on a ragged batch of one rank with two micro-batches, wit
 trace      a loss of twenty steps of AdamW differs in its first four decimals
 ";
 
+/// Why the numbers of bugs that are named say nothing of bugs that nobody has listed.
+const IN_SAMPLE: &str = "bugs and hypotheses come from one list";
+
 const SEEN: &str = "x";
 
 fn mark(seen: bool) -> &'static str {
@@ -107,7 +110,7 @@ fn summary(totals: &MatrixTotals) -> String {
     let [fd, plain, ragged, trace] = totals.alone;
     let share = |count: usize| format!("{count} of {}", totals.faults);
     format!(
-        "killed by a MUST law: {}; named first: {} ({:.0} %), within the first three: {}\n\
+        "killed by a MUST law: {}; named first: {} ({:.0} %, in-sample: {IN_SAMPLE}), within the first three: {}\n\
          alone: a gradient check {fd}, libtorch on a plain batch {plain}, libtorch on a ragged batch {ragged}, a loss trace {trace}\n",
         share(totals.killed),
         share(totals.first),

@@ -3,6 +3,7 @@
 use super::{HONEST, Hypothesis, hypothesis, weighs};
 use crate::{
     call::{Term, TrainerCall, honest_terms, term, weights},
+    reported_loss::ReportedLoss,
     trainer_model::{BackwardEffect, TrainerModel},
 };
 use lossproof_spec::{Combine, GlobalBatch, LossSpec, MicroBatch, Rank, Reduction, Scope};
@@ -18,7 +19,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     }),
     hypothesis(
         "zero-grad-wrong-place",
-        TrainerModel { gradient: last_of_window, loss: Some(honest_terms), ..HONEST },
+        TrainerModel { gradient: last_of_window, reports: ReportedLoss::Right, ..HONEST },
     ),
     hypothesis(
         "ga-running-average",
@@ -31,7 +32,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                     0.5_f64.powi(i32::try_from(halvings).unwrap_or(i32::MAX))
                 })
             },
-            loss: Some(honest_terms),
+            reports: ReportedLoss::Right,
             ..HONEST
         },
     ),
@@ -39,7 +40,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "all-reduce-missing",
         TrainerModel {
             gradient: |call| reweighed(call, call.spec, |place| f64::from(u8::from(place.rank == 0))),
-            loss: Some(honest_terms),
+            reports: ReportedLoss::Right,
             ..HONEST
         },
     ),

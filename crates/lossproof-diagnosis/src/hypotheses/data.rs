@@ -3,6 +3,7 @@
 use super::{HONEST, Hypothesis, hypothesis};
 use crate::{
     call::honest_terms,
+    reported_loss::ReportedLoss,
     trainer_model::{TrainerModel, honest_attention},
 };
 use lossproof_cases::edit::{edit_freely, given, relabel};
@@ -213,7 +214,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                 };
                 if call.batch.micro_batches().any(widths) { None } else { honest_terms(call) }
             },
-            loss: Some(honest_terms),
+            reports: ReportedLoss::Right,
             ..HONEST
         },
     ),

@@ -9,10 +9,7 @@ mod operators;
 mod step;
 mod weights;
 
-use crate::{
-    catalogue::Bug,
-    trainer_model::{TrainerModel, Weighing},
-};
+use crate::{call::Weighing, catalogue::Bug, trainer_model::TrainerModel};
 use std::fmt;
 
 /// A known bug, and what a trainer that has it computes.

@@ -1,7 +1,10 @@
 //! The step: loss scale, clipping, schedule, update.
 
 use super::{HONEST, Hypothesis, hypothesis};
-use crate::{call::honest_terms, simulated_optimizer::StepMistake, trainer_model::TrainerModel};
+use crate::{
+    call::honest_terms, reported_loss::ReportedLoss, simulated_optimizer::StepMistake,
+    trainer_model::TrainerModel,
+};
 use lossproof_spec::GlobalBatch;
 
 pub(super) const HYPOTHESES: &[Hypothesis] = &[
@@ -45,7 +48,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                 }
                 Some(terms)
             },
-            loss: Some(honest_terms),
+            reports: ReportedLoss::Right,
             step: StepMistake::ShortWindowDropped,
             ..HONEST
         },

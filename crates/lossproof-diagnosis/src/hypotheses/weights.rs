@@ -3,6 +3,7 @@
 use super::{HONEST, Hypothesis, hypothesis, weighs};
 use crate::{
     call::{Term, TrainerCall, honest_terms, term, under, weights},
+    reported_loss::ReportedLoss,
     trainer_model::TrainerModel,
 };
 use lossproof_cases::edit::supervised_everywhere;
@@ -68,7 +69,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "log-loss-misscaled-under-ga",
         TrainerModel {
-            loss: Some(|call| {
+            reports: ReportedLoss::Sum(|call| {
                 let LossSpec { label_smoothing, z_loss, .. } = *call.spec;
                 let empty = EmptyPolicy::ZeroCounted;
                 let naive = LossSpec::naive_accumulated_mean();

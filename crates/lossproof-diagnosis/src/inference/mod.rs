@@ -25,12 +25,15 @@
 //! ```
 
 mod consequences;
+mod log_policies;
 mod ratio;
 mod spec_classes;
 mod weight_comparison;
 mod words;
 
 pub use consequences::Consequences;
+pub(crate) use log_policies::{LOG_POLICIES, due_weights, logged_by, logged_by_one_of};
+pub use log_policies::{LogComparison, infer_log_policy};
 pub use ratio::{NamedRatio, explain_ratio, named_ratios};
 pub use spec_classes::{Choice, SpecClass};
 pub use weight_comparison::{MeasuredRatio, WeightComparison};
@@ -129,18 +132,14 @@ enum Span {
 
 /// Reads the semantics off `measured`, one weight per prediction in the order of
 /// [`GlobalBatch::predictions`], ignored ones included. A weight that is NaN means that the whole gradient
-/// is: [`infer_empty_mean`] of [`EmptyMean::Nan`].
+/// is: [`infer_empty_mean`] of [`EmptyMean::Nan`]. Weights are those of a gradient; what a reported loss
+/// weighs by its log policy is read by [`infer_log_policy`].
 ///
 /// # Errors
 /// When there is another number of weights than of predictions, or an error bound is negative or NaN.
 pub fn infer(batch: &GlobalBatch, measured: &[Measurement]) -> Result<Inference, InferenceError> {
     let predictions: Vec<Prediction> = batch.predictions().collect();
-    if predictions.len() != measured.len() {
-        return Err(InferenceError::Number { found: measured.len(), expected: predictions.len() });
-    }
-    if let Some((index, bad)) = measured.iter().enumerate().find(|(_, m)| m.error.is_nan() || m.error < 0.0) {
-        return Err(InferenceError::Bound { index, error: bad.error });
-    }
+    check(predictions.len(), measured)?;
     if measured.iter().any(|m| m.value.is_nan()) {
         return Ok(infer_empty_mean(batch, EmptyMean::Nan));
     }
@@ -156,6 +155,17 @@ pub fn infer(batch: &GlobalBatch, measured: &[Measurement]) -> Result<Inference,
     let mut inference = Inference { layout, readings, empty_mean: None, matches: vec![], multiples: vec![] };
     inference.read();
     Ok(inference)
+}
+
+/// Whether there is one weight for each prediction, with an error bound that bounds it.
+fn check(predictions: usize, measured: &[Measurement]) -> Result<(), InferenceError> {
+    if predictions != measured.len() {
+        return Err(InferenceError::Number { found: measured.len(), expected: predictions });
+    }
+    match measured.iter().enumerate().find(|(_, m)| m.error.is_nan() || m.error < 0.0) {
+        Some((index, bad)) => Err(InferenceError::Bound { index, error: bad.error }),
+        None => Ok(()),
+    }
 }
 
 /// Reads the semantics off a trainer that gives no weights, because a mean was taken over nothing.

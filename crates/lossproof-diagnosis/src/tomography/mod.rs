@@ -15,11 +15,15 @@
 //!
 //! A trainer that exposes no gradient but takes plain SGD steps is a subject through [`GradientsFromSgd`].
 //!
+//! A reported loss is held to the log policy that the trainer declares ([`Tomogram::policy`],
+//! [`disagreement`]).
+//!
 //! What no weighting explains stays as the residual, block by block: an error of the backward pass, or
 //! another basis than was supposed. What a basis cannot tell is in [`Tomogram::undetermined`], in words.
 
 mod basis;
 mod calibration;
+mod disagreement;
 mod part_equations;
 pub(crate) mod precision;
 mod recover;
@@ -34,13 +38,14 @@ mod toy;
 mod words;
 
 pub use basis::{Basis, prediction_name};
+pub use disagreement::{Differing, Disagreement, disagreement};
 pub use precision::{Observed, Precision};
 pub use recover::recover;
 pub use regions::{Region, recover_by_region};
-pub use reported::{Differing, Disagreement, ReportedLosses, disagreement};
+pub use reported::ReportedLosses;
 pub use sgd::{GradientsFromSgd, SgdTrainer};
 pub use swaps::label_swaps;
-pub use tomogram::{Tomogram, Unexplained, Weight, WeightGroup, WeightSource};
+pub use tomogram::{ReportedPolicy, Tomogram, Unexplained, Weight, WeightGroup, WeightSource};
 
 use lossproof_numerics::LeastSquaresError;
 use lossproof_spec::BatchError;

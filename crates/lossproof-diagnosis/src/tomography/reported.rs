@@ -1,22 +1,29 @@
-//! The weights of the loss that is reported, and whether they are those of the loss that is optimised.
+//! The weights of the loss that is reported, and the log policy that they follow.
 
 use super::{
     Precision, Tomogram, TomographyError, Unexplained,
     basis::singles,
     precision::checked,
-    tomogram::{WeightSource, weights},
+    tomogram::{ReportedPolicy, Weight, WeightSource, weights},
 };
+use crate::inference::{LogComparison, Measurement, due_weights};
 use lossproof_numerics::{Equations, Perturbation};
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};
-use lossproof_subject::{Discard, Subject};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
+use lossproof_subject::{Discard, LogPolicy, Subject};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use std::fmt;
 
 /// Batches of one layout, the loss that a subject reported for each, and what each token loss is.
 #[derive(Clone, Debug)]
 pub struct ReportedLosses {
+    /// Their layout is that of every probe.
+    batch: GlobalBatch,
+    /// The semantics in force, and the log policy that the subject declares.
+    spec: LossSpec,
+    declared: LogPolicy,
     names: Vec<String>,
+    /// Which predictions of the batch the unknowns are.
+    places: Vec<usize>,
     probes: Vec<ReportedProbe>,
     precision: Precision,
 }
@@ -58,9 +65,16 @@ impl ReportedLosses {
             format!("prediction {index}: sequence {sequence}, position {position}")
         };
         let names: Vec<_> = known.iter().enumerate().map(name).collect();
+        let mut places = Vec::new();
+        for (place, prediction) in batch.predictions().enumerate() {
+            if known.contains(&(prediction.sequence, prediction.position)) {
+                places.push(place);
+            }
+        }
         let evaluated = evaluator.as_ref().map_or(0.0, |other| Precision::of(other, batch, 0.0).loss);
         let precision = Precision { loss: precision.loss.max(evaluated), ..*precision };
-        let vocabulary = u32::try_from(subject.info().limits.vocabulary).unwrap_or(u32::MAX);
+        let info = subject.info();
+        let vocabulary = u32::try_from(info.limits.vocabulary).unwrap_or(u32::MAX);
         let random = &mut ChaCha8Rng::seed_from_u64(seed);
         subject.reset()?;
         let mut probes = Vec::new();
@@ -71,16 +85,34 @@ impl ReportedLosses {
                 Some(evaluator) => evaluate(evaluator, &probe)?,
                 None => evaluate(subject, &probe)?,
             };
-            let of = probe.predictions().zip(all).filter(|(p, _)| known.contains(&(p.sequence, p.position)));
-            probes.push(ReportedProbe { token_losses: of.map(|(_, loss)| loss).collect(), reported });
+            let token_losses = places.iter().filter_map(|&place| all.get(place).copied()).collect();
+            probes.push(ReportedProbe { token_losses, reported });
         }
-        Ok(Self { names, probes, precision })
+        let (batch, spec, declared) = (batch.clone(), info.spec, info.log_policy);
+        Ok(Self { batch, spec, declared, names, places, probes, precision })
+    }
+
+    /// What recovered weights are beside those of the log policies.
+    fn policy(&self, weights: &[Weight]) -> ReportedPolicy {
+        let unknown = Measurement { value: 0.0, error: f64::INFINITY };
+        let mut measured = vec![unknown; self.batch.predictions().count()];
+        for (weight, &place) in weights.iter().zip(&self.places) {
+            measured[place] = Measurement { value: weight.value, error: weight.error };
+        }
+        let all = due_weights(self.declared, &self.batch, &self.spec);
+        let due = self.places.iter().map(|&place| all.as_ref().map_or(f64::NAN, |all| all[place])).collect();
+        ReportedPolicy {
+            comparison: LogComparison::new(&self.batch, &measured, &self.spec, self.declared),
+            due,
+        }
     }
 
     /// Recovers the weights of the reported loss: `min_w Σ_k (Σ_t w_t·ℓ_t⁽ᵏ⁾ − r⁽ᵏ⁾)²` over the probes k.
     ///
     /// `resolution` is the step in which losses are reported, 0 where they are whole: with four decimals
     /// (1e-4) errors grow so large that weights can only tell hypotheses apart.
+    ///
+    /// The weights are held to those of the log policy that the subject declares: see [`Tomogram::policy`].
     ///
     /// # Errors
     /// When a loss is not finite.
@@ -120,6 +152,7 @@ impl ReportedLosses {
             "weights that depend on the tokens and not on the layout alone: the probes have different tokens"
                 .to_owned(),
         ];
+        let recovered = weights(solution, self.names.iter().map(String::as_str));
         Ok(Tomogram {
             source: WeightSource::ReportedLoss,
             equations: self.probes.len(),
@@ -127,7 +160,8 @@ impl ReportedLosses {
             bound,
             unexplained,
             undetermined,
-            ..weights(solution, self.names.iter().map(String::as_str))
+            policy: Some(self.policy(&recovered.weights)),
+            ..recovered
         })
     }
 }
@@ -169,61 +203,15 @@ fn with_random_tokens(
     failed.map_or(Ok(drawn), |error| Err(error.into()))
 }
 
-/// Two sets of weights of one trainer on one layout: what it logs is not what it optimises.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Disagreement {
-    /// The weights that differ by more than their errors.
-    pub weights: Vec<Differing>,
-    /// How many weights were compared.
-    pub compared: usize,
-}
-
-/// A weight that is one in the reported loss and another in the gradient.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Differing {
-    /// What it is the weight of.
-    pub name: String,
-    /// In the gradient.
-    pub optimised: f64,
-    /// In the reported loss.
-    pub logged: f64,
-}
-
-/// Compares the weights in the gradient with those in the reported loss, in the order of the unknowns; `None`
-/// when none differ by more than their errors. Weights of a group are not compared.
-#[must_use]
-pub fn disagreement(optimised: &Tomogram, logged: &Tomogram) -> Option<Disagreement> {
-    let pairs = optimised.weights.iter().zip(&logged.weights);
-    let determined: Vec<_> = pairs.filter(|(a, b)| a.group.is_none() && b.group.is_none()).collect();
-    let differing = determined.iter().filter(|(a, b)| (a.value - b.value).abs() > a.error + b.error);
-    let weights: Vec<_> = differing
-        .map(|(a, b)| Differing { name: a.name.clone(), optimised: a.value, logged: b.value })
-        .collect();
-    (!weights.is_empty()).then_some(Disagreement { weights, compared: determined.len() })
-}
-
-impl fmt::Display for Disagreement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { weights, compared } = self;
-        write!(f, "it logs one loss and optimises another: {} of {compared} weights differ", weights.len())?;
-        let apart = |differing: &Differing| (differing.optimised - differing.logged).abs();
-        if let Some(Differing { name, optimised, logged }) =
-            weights.iter().max_by(|a, b| apart(a).total_cmp(&apart(b)))
-        {
-            write!(f, "; {name} weighs {optimised:.6} in the gradient and {logged:.6} in the reported loss")?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inference::LOG_POLICIES;
     use crate::tomography::{
-        Basis, Observed, recover,
+        Basis, Observed, disagreement, recover,
         toy::{self, Toy},
     };
-    use lossproof_spec::{LossSpec, TokenWeights};
+    use lossproof_spec::TokenWeights;
 
     #[test]
     fn what_is_logged_is_told_from_what_is_optimised() {
@@ -257,6 +245,32 @@ mod tests {
             let noisy = Precision::of(&toy, &batch, 1e-4);
             let noisy = ReportedLosses::of(&mut toy, None, &batch, &noisy, 0, 1).unwrap();
             assert!(noisy.recover(0.0).unwrap().weights.iter().all(|weight| weight.error > 1e-5));
+        }
+    }
+
+    #[test]
+    fn a_loss_is_held_to_the_log_policy_that_is_declared() {
+        let batch = toy::batch([5, 3, 4, 3], |index, p| index == 0 && p == 2);
+        let basis = Basis::of_reference(&mut Toy::new(), &LossSpec::token_mean(), &batch).unwrap();
+        for declared in LOG_POLICIES {
+            for actual in LOG_POLICIES {
+                let mut toy = Toy { policies: (declared, actual), ..Toy::new() };
+                let observed = Observed::of(&mut toy, &batch).unwrap();
+                let of_gradient = recover(&basis, &observed.gradient, &observed.precision).unwrap();
+                let losses = ReportedLosses::of(&mut toy, None, &batch, &observed.precision, 0, 1).unwrap();
+                let of_loss = losses.recover(0.0).unwrap();
+                let policy = of_loss.policy.clone().unwrap();
+                assert_eq!((policy.comparison.declared, policy.comparison.found), (declared, vec![actual]));
+                let said = of_loss.to_string();
+                assert_eq!(said.contains("as declared"), declared == actual, "{said}");
+                let apart = disagreement(&of_gradient, &of_loss);
+                assert_eq!(apart.is_some(), declared != actual, "{declared:?} {actual:?}: {apart:?}");
+                assert!(apart.is_none_or(|apart| apart.found == [actual]));
+                // Whole numbers tell no policies apart, and nothing is said against any of them.
+                let coarse = losses.recover(1.0).unwrap();
+                assert!(coarse.policy.as_ref().unwrap().comparison.agrees(), "{coarse}");
+                assert_eq!(disagreement(&of_gradient, &coarse), None);
+            }
         }
     }
 

@@ -258,6 +258,7 @@ fn assemble(ratios: Vec<(String, Option<Factor>, Tomogram)>, undetermined: Vec<S
         bound,
         unexplained,
         undetermined,
+        policy: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The weights of every unknown of a basis, and how far to trust them.
 
+use crate::inference::LogComparison;
 use lossproof_numerics::Solution;
 
 /// The weight of every unknown of a basis in one gradient (or in reported losses), and how far to trust it.
@@ -27,6 +28,17 @@ pub struct Tomogram {
     pub unexplained: Vec<Unexplained>,
     /// What these weights leave undetermined, in words.
     pub undetermined: Vec<String>,
+    /// The weights of a reported loss beside those of the log policies; `None` for those of a gradient.
+    pub policy: Option<ReportedPolicy>,
+}
+
+/// The weights of a reported loss beside those of the log policies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportedPolicy {
+    /// Which policy is declared, and which are found.
+    pub comparison: LogComparison,
+    /// What every unknown weighs by the declared policy; NaN where that is the mean of nothing.
+    pub due: Vec<f64>,
 }
 
 /// What weights were recovered from.
@@ -108,5 +120,6 @@ pub(super) fn weights<'a>(solution: Solution, names: impl Iterator<Item = &'a st
         bound: 0.0,
         unexplained: Vec::new(),
         undetermined: Vec::new(),
+        policy: None,
     }
 }

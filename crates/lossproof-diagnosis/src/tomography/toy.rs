@@ -1,5 +1,6 @@
 //! A model small enough for closed forms, as a subject: what the unit tests of this module look at.
 
+use crate::inference::due_weights;
 use lossproof_numerics::CrossEntropy;
 use lossproof_spec::{
     Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Prediction, Rank, Sequence, TokenWeights,
@@ -30,6 +31,8 @@ pub(super) struct Toy {
     pub(super) factors: (f64, f64),
     /// The loss that is reported, where it is another.
     pub(super) logged: Option<LossSpec>,
+    /// The log policy that is declared, and the one that is kept to.
+    pub(super) policies: (LogPolicy, LogPolicy),
     /// What the gradient of one table is multiplied with.
     pub(super) broken: Option<(&'static str, f64)>,
     /// Whether it overlooks the labels it is given.
@@ -47,6 +50,7 @@ impl Toy {
             initial,
             factors: (1.0, 1.0),
             logged: None,
+            policies: (LogPolicy::Window, LogPolicy::Window),
             broken: None,
             labels_from_inputs: false,
         }
@@ -88,7 +92,7 @@ impl Subject for Toy {
             device: Device::Cpu,
             spec: self.spec,
             limits: self.limits,
-            log_policy: LogPolicy::default(),
+            log_policy: self.policies.0,
         }
     }
 
@@ -119,11 +123,8 @@ impl Subject for Toy {
         self.limits.check(batch)?;
         let own = self.labels_from_inputs.then(|| batch.map_sequences(from_inputs));
         let batch = own.as_ref().unwrap_or(batch);
-        let weights = |spec: &LossSpec| {
-            Ok::<_, SubjectError>(TokenWeights::new(spec, &batch.layout())?.per_prediction(batch))
-        };
-        let optimised = weights(&self.spec)?;
-        let logged = weights(&self.logged.unwrap_or(self.spec))?;
+        let optimised = TokenWeights::new(&self.spec, &batch.layout())?.per_prediction(batch);
+        let logged = due_weights(self.policies.1, batch, &self.logged.unwrap_or(self.spec))?;
         let sequences: Vec<_> = batch.sequences().collect();
         let mut sums = TABLES.map(|(_, rows)| vec![0.0; rows * VOCABULARY]);
         let mut loss = 0.0;

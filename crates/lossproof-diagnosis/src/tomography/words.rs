@@ -84,6 +84,10 @@ impl fmt::Display for Tomogram {
             let Unexplained { name, residual, share, .. } = part;
             writeln!(f, "  also {name}: {:.0} % of it, {residual:.1e}", 100.0 * share)?;
         }
+        // Weights that explain nothing are nobody's.
+        if let Some(policy) = self.policy.as_ref().filter(|_| self.is_explained()) {
+            writeln!(f, "{}", policy.comparison)?;
+        }
         for what in &self.undetermined {
             writeln!(f, "undetermined: {what}")?;
         }
