@@ -13,11 +13,11 @@ use lossproof_cases::{
     Case, CaseFile, CaseFileError,
     strategies::{self, Size},
 };
-use lossproof_numerics::{Comparisons, FACT};
+use lossproof_numerics::{Comparisons, FACT, Violation};
 use lossproof_subject::{Breach, Checked, Subject, SubjectError, Tensor, Watchdog};
 use proptest::{
     strategy::{Strategy, ValueTree},
-    test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
+    test_runner::{Config, Reason, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
 use std::{
     cell::{Cell, RefCell},
@@ -84,8 +84,8 @@ impl Campaign {
             return Ok(Report::undecided(law, Verdict::Unsupported, what, 0.0));
         }
         let strategy = strategies::case(&facts.info.limits, self.size.clone());
-        let first = match strategy.new_tree(&mut self.runner(law)) {
-            Ok(tree) => tree.current(),
+        let first = match first_to_compute(&strategy, &mut self.runner(law)) {
+            Ok(case) => case,
             Err(reason) => {
                 return Ok(Report::undecided(law, Verdict::Unsupported, reason.to_string(), 0.0));
             }
@@ -127,6 +127,9 @@ impl Campaign {
         let crashed = Cell::new(false);
         // What the last case that broke the law showed: a subject with a memory may not show it again.
         let shown: RefCell<Option<Failure>> = RefCell::new(None);
+        // By how much a case must break the law: while it is made simpler it must not become a matter of
+        // rounding, which an honest subject would be convicted by when the case is replayed.
+        let clearly = Cell::new(0.0);
         let searched = self.runner(law).run(&strategy, |case| {
             // What panicked is reported as it was found: to shrink it would panic thousands of times.
             if crashed.get() {
@@ -134,7 +137,8 @@ impl Campaign {
             }
             let turn = tally.borrow().cases;
             let (tried, tape) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
-            if broken(&tried) {
+            if broken(&tried) && excess(&tried) >= clearly.get() {
+                clearly.set(excess(&tried).min(CLEAR));
                 *shown.borrow_mut() = Some(failure(case.clone(), &tried, None));
                 crashed.set(matches!(tried.error(), Some(SubjectError::Breach(Breach::Panicked { .. }))));
                 return Err(TestCaseError::fail(law.id()));
@@ -148,7 +152,7 @@ impl Campaign {
                 let turn = tally.borrow().cases;
                 let (tried, _) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
                 let mut failure = match shown.into_inner() {
-                    Some(shown) if !broken(&tried) => shown,
+                    Some(shown) if !broken(&tried) || excess(&tried) < clearly.get() => shown,
                     _ => failure(case, &tried, None),
                 };
                 failure.diagnosis = self.diagnose(subject.borrow_mut().inner());
@@ -266,6 +270,38 @@ fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Result<f64, S
         // The law itself meets the same and says so.
         Err(Ended::Unsupported(_) | Ended::NotApplicable) => Ok(0.0),
     }
+}
+
+/// Cases that are drawn to find one with a gradient.
+const DRAWN: usize = 64;
+
+/// The first case with a supervised token: one without shows no noise.
+fn first_to_compute(strategy: &impl Strategy<Value = Case>, runner: &mut TestRunner) -> Result<Case, Reason> {
+    let first = strategy.new_tree(runner)?.current();
+    let mut case = first.clone();
+    for _ in 0..DRAWN {
+        if case.batch.layout().supervised() > 0 {
+            return Ok(case);
+        }
+        case = strategy.new_tree(runner)?.current();
+    }
+    Ok(first)
+}
+
+/// An error of so many times its bound is none of rounding, which is expected to stay below an eighth of it.
+const CLEAR: f64 = 8.0;
+
+/// The largest error over its bound; infinite where the subject failed or the bound is zero.
+fn excess(tried: &Tried) -> f64 {
+    if tried.error().is_some() {
+        return f64::INFINITY;
+    }
+    let mut largest = 0.0_f64;
+    for Violation { error, bound, .. } in tried.violations() {
+        let ratio = error / bound;
+        largest = if ratio.is_nan() { f64::INFINITY } else { largest.max(ratio) };
+    }
+    largest
 }
 
 /// Whether a trial is what shrinking looks for.

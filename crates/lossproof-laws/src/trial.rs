@@ -179,6 +179,11 @@ impl<'a> Trial<'a> {
     pub(crate) fn gradient(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Computed, Ended> {
         self.facts.info.limits.check(batch)?;
         self.subject.configure(spec)?;
+        self.accumulated(spec, batch)
+    }
+
+    /// Forward and backward under the spec that is in force.
+    pub(crate) fn accumulated(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Computed, Ended> {
         let mut sink = Collect::default();
         let answer = self.subject.accumulate(batch, &mut sink);
         let observation = self.answered(spec, batch, answer)?;

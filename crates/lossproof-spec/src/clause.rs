@@ -277,6 +277,16 @@ pub const CLAUSES: &[Clause] = &[
         "A loss scale MUST leave no trace in loss, norm and update, and a gradient that overflows MUST skip the step, parameters, state and schedule included.",
     ),
     must(
+        "7.8",
+        "composition",
+        "Loss scale, clipping, schedule, decay and update rule MUST act together as each acts alone, in this order, in every step.",
+    ),
+    must(
+        "7.9",
+        "between-steps",
+        "What is asked of a trainer between two steps MUST leave no trace in the later one, and MUST be answered at the parameters of the earlier.",
+    ),
+    must(
         "8.1",
         "perplexity",
         "Perplexity MUST be the exponential of the mean loss in nats over the supervised tokens.",

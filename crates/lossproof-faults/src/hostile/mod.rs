@@ -13,6 +13,7 @@ mod memory;
 mod models;
 mod numbers;
 mod steps;
+mod together;
 
 use crate::{
     faulty::Faulty,
@@ -121,6 +122,7 @@ impl Hostile {
             memory::SUBJECTS,
             models::SUBJECTS,
             steps::SUBJECTS,
+            together::SUBJECTS,
             conduct::SUBJECTS,
         ]
         .into_iter()

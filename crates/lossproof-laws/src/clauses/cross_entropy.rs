@@ -13,6 +13,9 @@ use lossproof_subject::TensorSet;
 use rand::RngExt;
 use std::collections::BTreeMap;
 
+/// What a final bias is multiplied with where a model is to be sure of itself: its mistakes cost tens of nats.
+const SURE: f64 = 16.0;
+
 impl Trial<'_> {
     /// Loads the case's parameters with known logits: a final gain of zero and this final bias.
     pub(crate) fn known_logits(
@@ -34,6 +37,9 @@ impl Trial<'_> {
     ) -> Result<KnownLogits, Ended> {
         let known = KnownLogits::impose(parameters, bias);
         let known = known.ok_or_else(|| Ended::Unsupported("the parameters of a GPT-2".to_owned()))?;
+        if known.logits().len() != self.vocabulary() {
+            return Err(Ended::Unsupported("an embedding with one row for each token".to_owned()));
+        }
         self.load(parameters)?;
         Ok(known)
     }
@@ -115,6 +121,10 @@ pub(crate) fn token_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let known = trial.known_logits(|trial, _| trial.random_bias())?;
     trial.closed_form("sum of token losses", &LossSpec::sum(), &batch, &known)?;
+    let sure = trial.known_logits(|trial, _| SURE * trial.random_bias())?;
+    trial.closed_form("sum of token losses of confident mistakes", &LossSpec::sum(), &batch, &sure)?;
+    let mut parameters = trial.parameters()?;
+    trial.load_known_logits(&mut parameters, known.bias().to_vec())?;
     if trial.subject.token_losses().is_some() {
         let plain = CrossEntropy::default();
         let loss = |p: lossproof_spec::Prediction| plain.loss(known.logits(), p.target as usize);

@@ -175,8 +175,13 @@ impl Trial<'_> {
         let batch = self.case.batch.clone();
         let spec = self.spec(&[&batch]);
         let before = self.gradient(&spec, &batch)?;
-        let mut order: Vec<usize> = (0..rows).collect();
-        order.shuffle(&mut self.random);
+        // Rows that no id names stay where they are.
+        let all = parameters.get(name).and_then(|table| table.shape().first()).copied().unwrap_or(0);
+        if all < rows {
+            return Err(Ended::Unsupported(format!("a row of {name} for every id")));
+        }
+        let mut order: Vec<usize> = (0..all).collect();
+        order[..rows].shuffle(&mut self.random);
         let table = values(&parameters, name)?;
         replace(&mut parameters, name, permuted(&table, &order))?;
         self.load(&parameters)?;

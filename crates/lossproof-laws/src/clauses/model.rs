@@ -2,7 +2,7 @@
 
 use crate::{
     blocks::{self, Blocks},
-    trial::{CaseOutcome, Ended, Trial, values},
+    trial::{CaseOutcome, Ended, Trial, replace, values},
 };
 use lossproof_cases::edit::{assemble, disassemble, edit, id};
 use lossproof_numerics::{FIRST_STEP, HALVINGS, Slope, norm, rademacher, sweep};
@@ -152,29 +152,54 @@ pub(crate) fn every_parameter(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(computed.total > 0.0)
 }
 
+/// Losses that are differentiated, and what weighs each of them in the loss.
+struct Differentiated {
+    losses: Vec<f64>,
+    weights: Vec<f64>,
+}
+
 impl Trial<'_> {
-    /// Holds the gradient of one parameter to finite differences of the subject's own token losses, along random signs. The
-    /// subject's parameters are those in force. `None` where the differences could not resolve it.
+    /// The losses of a batch as the subject evaluates them where they are plain, as it reports them beside the
+    /// gradient where they are not or it evaluates none, and else the one loss that it reports.
+    fn differentiated(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Differentiated, Ended> {
+        let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?;
+        let weights = weights.per_prediction(batch);
+        let plain = spec.label_smoothing <= 0.0 && spec.z_loss <= 0.0;
+        if plain && self.subject.token_losses().is_some() {
+            return Ok(Differentiated { losses: self.token_losses(batch)?, weights });
+        }
+        let observation = self.gradient(spec, batch)?.observation;
+        if let Some(losses) = observation.token_losses {
+            let supervised = batch.predictions().zip(weights).filter(|(prediction, _)| prediction.supervised);
+            return Ok(Differentiated { losses, weights: supervised.map(|(_, weight)| weight).collect() });
+        }
+        if self.facts.info.log_policy.logged(batch, spec) != [batch.clone()] {
+            return Err(Ended::Unsupported("token losses, or the loss of a whole batch".to_owned()));
+        }
+        Ok(Differentiated { losses: vec![observation.loss], weights: vec![1.0] })
+    }
+
+    /// Holds the gradient of one parameter to finite differences of the subject's own losses, along random
+    /// signs. The subject's parameters are those in force. `None` where the differences could not resolve it.
     pub(crate) fn derivative_of(&mut self, name: &str, batch: &GlobalBatch) -> Result<Option<()>, Ended> {
         if self.dtype() != Dtype::F64 {
             return Ok(None);
         }
-        // Evaluation is of the plain token loss.
-        let spec = LossSpec { label_smoothing: 0.0, z_loss: 0.0, ..self.spec(&[batch]) };
+        let spec = self.spec(&[batch]);
         let computed = self.gradient(&spec, batch)?;
         let gradient = values(&computed.gradient, name)?;
-        let weights = TokenWeights::new(&spec, &batch.layout())
-            .map_err(|_| Ended::NotApplicable)?
-            .per_prediction(batch);
+        let weights = self.differentiated(&spec, batch)?.weights;
         let point = self.current(name)?;
         let direction = rademacher(self.case.seed, 0, &point);
+        let moved =
+            |step: f64| -> Vec<f64> { point.iter().zip(&direction).map(|(x, v)| x + step * v).collect() };
         let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, Ended> {
-            let moved: Vec<f64> = point.iter().zip(&direction).map(|(x, v)| x + step * v).collect();
-            self.set(name, &moved)?;
-            self.token_losses(batch)
+            self.set(name, &moved(step))?;
+            Ok(self.differentiated(&spec, batch)?.losses)
         });
         self.set(name, &point)?;
         let plateau = sweep?.contract(&weights);
+        self.set_is_loaded(name, moved(FIRST_STEP), &spec, batch)?;
         let inner: CompensatedSum = gradient.iter().zip(&direction).map(|(g, v)| g * v).collect();
         let inner = inner.value();
         let slope = Slope::new(inner, norm(&gradient), norm(&direction), gradient.len(), plateau);
@@ -185,6 +210,31 @@ impl Trial<'_> {
         let bound = Slope::bound() + self.facts.noise;
         self.number(&what, name, bound, (slope.inner, slope.difference.value), slope.scale);
         Ok(Some(()))
+    }
+
+    /// Holds the losses where one parameter was set to those where it was loaded with all others: differences
+    /// are taken of what was set, and loaded parameters are what all other laws know. The parameters in force
+    /// are in force again afterwards.
+    fn set_is_loaded(
+        &mut self,
+        name: &str,
+        moved: Vec<f64>,
+        spec: &LossSpec,
+        batch: &GlobalBatch,
+    ) -> Result<(), Ended> {
+        let in_force = self.loaded.clone().map_or_else(|| self.parameters(), Ok)?;
+        self.set(name, &moved)?;
+        let set = self.differentiated(spec, batch)?.losses;
+        let mut all = in_force.clone();
+        replace(&mut all, name, moved)?;
+        self.load(&all)?;
+        let loaded = self.differentiated(spec, batch)?.losses;
+        self.load(&in_force)?;
+        let scale = loaded.iter().map(|loss| loss.abs().max(1.0)).collect::<Vec<_>>();
+        let bound = self.loss_bound(batch);
+        let what = format!("losses where {name} was set and where it was loaded");
+        self.elements(&what, "losses", bound, &set, &loaded, norm(&scale));
+        Ok(())
     }
 
     /// Values of a parameter as they are loaded: the twins' embedding, or the case's.

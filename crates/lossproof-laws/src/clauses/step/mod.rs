@@ -4,11 +4,13 @@
 //! between ([`taken`]). Then it computes the gradients that the steps should have been taken with, and holds
 //! every update to the closed form ([`closed_form`]).
 
+mod between;
 mod closed_form;
 mod overflow;
 mod rules;
 mod scales;
 mod taken;
 
-pub(crate) use rules::{adam, adamw, clipping, schedule, sgd};
+pub(crate) use between::between_steps;
+pub(crate) use rules::{MOST_STEPS, adam, adamw, clipping, composition, schedule, sgd};
 pub(crate) use scales::{adam_scale, loss_scaling};

@@ -19,7 +19,7 @@ const SCALES: i32 = 4;
 const ENLARGED: f64 = 16.0;
 
 /// Steps of warm-up, so that a schedule which advances on a skipped step shows.
-const WARM_UP: u32 = 4;
+pub(super) const WARM_UP: u32 = 4;
 
 /// Takes a step that is skipped and a good one after it, and holds the good one to the same step taken
 /// without the skipped one before it: parameters to the bit, and the learning rate. Tells whether there was
@@ -125,7 +125,7 @@ impl Trial<'_> {
     }
 
     /// The rule with most state that the trainer has: a step count and two moments, or else a velocity.
-    fn rule_with_state(&mut self) -> Result<Option<Rule>, Ended> {
+    pub(super) fn rule_with_state(&mut self) -> Result<Option<Rule>, Ended> {
         let numbers = Adam {
             beta_1: 0.5,
             beta_2: 0.75,

@@ -1,11 +1,14 @@
-//! Clauses 7.1 to 7.4 and 7.6: clipping, the update rules and the schedule.
+//! Clauses 7.1 to 7.4, 7.6 and 7.8: clipping, the update rules, the schedule, and all of them together.
 
 use super::closed_form::tensor_norm;
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_numerics::norm;
 use lossproof_spec::{Adam, Clip, Decayed, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule};
-use lossproof_subject::TensorSet;
-use rand::{RngExt, seq::IndexedRandom};
+use lossproof_subject::{Limits, TensorSet};
+use rand::{
+    RngExt,
+    seq::{IndexedRandom, SliceRandom},
+};
 
 impl Trial<'_> {
     /// A learning rate that moves the parameters visibly, exact in every dtype: for Adam, whose updates are
@@ -62,6 +65,26 @@ impl Trial<'_> {
     /// Whether the trainer has this rule.
     pub(super) fn offers(&mut self, rule: Rule) -> Result<bool, Ended> {
         Ok(self.steps()?.start(&Optimizer { rule, ..Optimizer::sgd(0.125) }).is_ok())
+    }
+
+    /// A rule with decay and state and a rate that suits it, drawn among those that the trainer has. Where
+    /// gradients do not repeat it is SGD.
+    fn rule_with_decay(&mut self, norm: f64) -> Result<Option<(Rule, f64)>, Ended> {
+        let numbers = Adam { weight_decay: 0.125, ..self.adam_numbers() };
+        let sgd = Rule::Sgd { momentum: 0.5, weight_decay: 0.125 };
+        let mut rules = vec![sgd];
+        if self.facts.noise <= 0.0 {
+            rules.push(self.offered(Rule::Adam, numbers)?);
+            rules.push(self.offered(Rule::AdamW, numbers)?);
+        }
+        rules.shuffle(&mut self.random);
+        for rule in rules {
+            if self.offers(rule)? {
+                let rate = if rule == sgd { self.sgd_rate_at(norm) } else { self.adam_rate() };
+                return Ok(Some((rule, rate)));
+            }
+        }
+        Ok(None)
     }
 
     /// Some steps on the batch of the case. Tells whether they move anything.
@@ -142,4 +165,41 @@ pub(crate) fn schedule(trial: &mut Trial<'_>) -> CaseOutcome {
     let optimizer = Optimizer { warm_up, ..trial.plain_sgd()? };
     let moves = trial.equal_steps(&optimizer, steps)?;
     Ok(moves && trial.case.batch.micro_batches().count() > 1)
+}
+
+/// Optimizer steps in a row: more than any mistake is known to wait for.
+pub(crate) const MOST_STEPS: usize = 8;
+
+/// Decay, clipping, schedule and loss scale under one rule, on windows of unequal size, past the warm-up.
+pub(crate) fn composition(trial: &mut Trial<'_>) -> CaseOutcome {
+    let batch = trial.case.batch.clone();
+    let small = smallest(&batch, &trial.facts.info.limits);
+    let spec = trial.spec(&[&batch, &small]);
+    let norm = norm_of(&trial.gradient(&spec, &batch)?.gradient);
+    if norm <= 0.0 || !norm.is_finite() {
+        return Ok(false);
+    }
+    let Some((rule, rate)) = trial.rule_with_decay(norm)? else {
+        return Err(Ended::Unsupported("an update rule with decay and state".to_owned()));
+    };
+    let optimizer = Optimizer {
+        rule,
+        learning_rate: rate,
+        warm_up: 3,
+        clip: Some(Clip { max_norm: 0.5 * norm, epsilon: 1e-6 }),
+        loss_scale: 1024.0,
+    };
+    let mut windows = Vec::new();
+    for step in 0..MOST_STEPS {
+        windows.push(if step % 3 == 1 { &small } else { &batch });
+    }
+    let reports = trial.closed_form_steps(&optimizer, &spec, &windows)?;
+    Ok(reports.iter().any(|report| report.clip_factor < 1.0))
+}
+
+/// The first sequence with a supervised token, by itself.
+fn smallest(batch: &GlobalBatch, limits: &Limits) -> GlobalBatch {
+    let supervised = batch.sequences().find(|sequence| sequence.supervised() > 0);
+    let alone = supervised.cloned().map(GlobalBatch::single);
+    alone.filter(|alone| limits.check(alone).is_ok()).unwrap_or_else(|| batch.clone())
 }

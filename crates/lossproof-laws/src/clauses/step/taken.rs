@@ -31,20 +31,25 @@ impl Trial<'_> {
         for window in windows {
             self.facts.info.limits.check(window)?;
         }
+        self.start(optimizer, spec)?;
+        windows.iter().map(|window| self.step(spec, window)).collect()
+    }
+
+    /// Starts the optimizer.
+    pub(super) fn start(&mut self, optimizer: &Optimizer, spec: &LossSpec) -> Result<(), Ended> {
         self.subject.configure(spec)?;
-        self.steps()?.start(optimizer)?;
+        Ok(self.steps()?.start(optimizer)?)
+    }
+
+    /// Takes one step.
+    pub(super) fn step(&mut self, spec: &LossSpec, window: &GlobalBatch) -> Result<TakenStep, Ended> {
+        let before = self.read()?;
+        let answer = self.steps()?.step(window);
+        let report = self.answered(spec, window, answer)?;
+        let after = self.read()?;
         // What was computed so far was computed at other parameters.
         self.loads += 1;
-        let mut before = self.read()?;
-        let mut taken = Vec::new();
-        for window in windows {
-            let answer = self.steps()?.step(window);
-            let report = self.answered(spec, window, answer)?;
-            let after = self.read()?;
-            taken.push(TakenStep { before, after: after.clone(), report });
-            before = after;
-        }
-        Ok(taken)
+        Ok(TakenStep { before, after, report })
     }
 
     /// What the trainer accumulates on every window at the parameters from which its step was taken. They are
