@@ -11,7 +11,7 @@ mod weigh;
 use clap::{Parser, Subcommand};
 use std::env;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -58,7 +58,7 @@ struct Forwarded {
 }
 
 fn main() -> ExitCode {
-    let root = workspace_root();
+    let root = &workspace_root();
     let result = match Xtask::parse().task {
         Task::Setup => libtorch::setup(root).map(|()| ExitCode::SUCCESS),
         Task::Verify(_) => libtorch::setup(root).and_then(|()| product::verify(root, &forwarded())),
@@ -79,7 +79,9 @@ fn forwarded() -> Vec<OsString> {
     env::args_os().skip(2).collect()
 }
 
-/// The folder of the workspace this binary was built from.
-fn workspace_root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("invariant: xtask/ lies in the workspace root")
+/// The folder of the workspace that cargo runs this task in. Not the one it was built in: checkouts that share a
+/// target directory share the program.
+fn workspace_root() -> PathBuf {
+    let own = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    own.parent().expect("invariant: xtask/ lies in the workspace root").to_owned()
 }

@@ -64,7 +64,7 @@ fn gradients(seen: &Examination, honest: &[Option<Rc<HonestAnswer>>]) -> Option<
             let more = if some.len() > 4 { format!(" and {} more", some.len() - 4) } else { String::new() };
             let right = all - some.len();
             Some(format!(
-                "the gradient of {named}{more} is wrong; those of the other {right} parameters are right"
+                "the gradient of {named}{more} is wrong; nothing is seen wrong with those of the other {right} parameters"
             ))
         }
     }

@@ -72,6 +72,13 @@ pub(crate) fn planned_runs(long: &GlobalBatch, short: &GlobalBatch, dtype: Dtype
         ),
         plan("clipping at half the norm", sum, Box::new(clipped(0.5, 1.0)), once()),
         plan("clipping above the norm", sum, Box::new(clipped(1.25, 1.0)), once()),
+        // Above the square of the norm too: who compares that clips nothing here, who scales up still does.
+        plan(
+            "clipping far above the norm",
+            sum,
+            Box::new(move |norm| clipped(4.0 * norm.max(1.0), 1.0)(norm)),
+            once(),
+        ),
         plan("clipping with a loss scale", sum, Box::new(clipped(1.25, 1024.0)), once()),
         plan(
             "a loss scale of 1024",

@@ -33,6 +33,7 @@ type Door = Box<dyn Subject>;
 pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     let started = Instant::now();
     subjects::check_device(args.device)?;
+    output::check_writable(args.json.as_deref())?;
     let shape = args.config.shape();
     let small = matches!(args.config, Config::Pico | Config::Nano);
     let dtype = args.dtype.unwrap_or(if small { Dtype::F64 } else { Dtype::F32 }).into();
