@@ -16,13 +16,14 @@ pub use lossproof_diagnosis as diagnosis;
 pub use lossproof_laws as laws;
 pub use lossproof_spec as spec;
 pub use lossproof_spec::{
-    Adam, Clip, Combine, Counting, Decayed, Dtype, EmptyPolicy, EpsilonPlacement, GlobalBatch, IGNORE_INDEX,
-    LossSpec, MicroBatch, Optimizer, Prediction, Rank, Reduction, Rule, Scope, Sequence, SequenceFields,
+    Adam, Clip, Combine, Counting, Decayed, Dtype, EmptyGroup, EmptyPolicy, EpsilonPlacement, GlobalBatch,
+    IGNORE_INDEX, LossSpec, MicroBatch, Optimizer, Prediction, Rank, Reduction, Rule, Scope, Sequence,
+    SequenceFields,
 };
 pub use lossproof_subject as subject;
 pub use lossproof_subject::{
     Collect, Device, Discard, Evaluated, Evaluation, GradientSink, GradientView, Limits, LoadParameters,
-    Observation, OptimizerSteps, ParameterInfo, ParameterSource, SinkError, StepReport, Subject,
+    LogPolicy, Observation, OptimizerSteps, ParameterInfo, ParameterSource, SinkError, StepReport, Subject,
     SubjectError, SubjectInfo, Tee, Tensor, TensorError, TensorSet, TensorValues, TokenLosses, Unsupported,
     UpstreamWeights,
 };

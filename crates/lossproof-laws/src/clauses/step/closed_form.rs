@@ -11,6 +11,11 @@ use lossproof_subject::{Observation, StepReport, Tensor, TensorSet};
 /// square root halves what is under it.
 const ROUNDINGS: f64 = 32.0;
 
+/// Roundings that every earlier step has left. A moment `β·m + (1 − β)·d` errs by three unit round-offs of its
+/// magnitude M and by β times what it erred before; since `β·M` of the step before is at most M, k steps leave
+/// `3·k·M`. The second moment does the same, and the root halves it.
+const ROUNDINGS_OF_A_STEP: f64 = 4.5;
+
 /// Roundings of a clip factor or a learning rate: a few operations on numbers in f64, reported in the
 /// trainer's dtype.
 const ROUNDINGS_OF_A_FACTOR: f64 = 8.0;
@@ -55,23 +60,24 @@ impl Trial<'_> {
                     *element *= clip_factor;
                 }
                 updated.step(optimizer, learning_rate, &values(&step.before, name)?, &gradient);
-                self.update(&what, name, step, updated)?;
+                self.update(k, name, step, updated)?;
             }
         }
         self.return_to_the_trial()?;
         Ok(taken.into_iter().map(|step| step.report).collect())
     }
 
-    /// Holds the update of one parameter to the closed form.
-    fn update(&mut self, what: &str, name: &str, step: &TakenStep, expected: &Updated) -> Result<(), Ended> {
+    /// Holds the update of one parameter in step k, from 0, to the closed form.
+    fn update(&mut self, k: u32, name: &str, step: &TakenStep, expected: &Updated) -> Result<(), Ended> {
         let (before, after) = (values(&step.before, name)?, values(&step.after, name)?);
         let (mut moved, mut to_move) = (Vec::new(), Vec::new());
         for ((before, after), expected) in before.iter().zip(&after).zip(&expected.values) {
             moved.push(after - before);
             to_move.push(expected - before);
         }
-        let bound = ROUNDINGS * self.dtype().unit_roundoff() + self.facts.noise;
-        let what = format!("{what}: update of {name}");
+        let roundings = ROUNDINGS + ROUNDINGS_OF_A_STEP * f64::from(k);
+        let bound = roundings * self.dtype().unit_roundoff() + self.facts.noise;
+        let what = format!("step {k}: update of {name}");
         self.elements(&what, name, bound, &moved, &to_move, norm(&expected.magnitudes));
         Ok(())
     }
