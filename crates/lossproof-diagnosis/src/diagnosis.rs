@@ -94,7 +94,7 @@ impl Diagnosis {
                 "anything: half of the digits of {dtype} tell nothing apart"
             )));
         }
-        let parameters = ProbeParameters::new(&infos, dtype);
+        let parameters = ProbeParameters::new(&infos, dtype, subject.info().limits.vocabulary);
         let given = reference.is_some();
         let mut reference = reference.map(Checked::new).transpose()?;
         let reference =

@@ -21,17 +21,18 @@ pub(crate) struct ProbeParameters {
 }
 
 impl ProbeParameters {
-    /// Draws values for these parameters.
-    pub(crate) fn new(parameters: &[ParameterInfo], dtype: Dtype) -> Self {
+    /// Draws values for these parameters of a model with so many tokens.
+    pub(crate) fn new(parameters: &[ParameterInfo], dtype: Dtype, vocabulary: usize) -> Self {
         let shapes: Vec<_> = parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
         let general = probe_initial(&shapes, SEED);
         let mut random = ChaCha8Rng::seed_from_u64(SEED);
         let width = general.get(BIAS).map_or(0, Tensor::elements);
         let bias = (0..width).map(|_| f64::from(random.random_range(-128_i32..=128)) / 64.0).collect();
         let mut imposed = general.clone();
-        let known_logits = KnownLogits::impose(&mut imposed, bias).map(|known| (imposed, known));
+        let known_logits = KnownLogits::impose(&mut imposed, bias, vocabulary).map(|known| (imposed, known));
         let mut imposed = general.clone();
-        let offset = impose_offset(&mut imposed, dtype, &mut random).map(|known| (imposed, known));
+        let offset =
+            impose_offset(&mut imposed, dtype, vocabulary, &mut random).map(|known| (imposed, known));
         Self { general, known_logits, offset }
     }
 
@@ -61,7 +62,12 @@ impl ProbeParameters {
 
 /// Known logits that are multiples of 2⁻⁸ below 2⁵, and a constant so large that half of the dtype's digits
 /// are left for them: their sum is exact, and a logarithm of their exponentials is not.
-fn impose_offset(parameters: &mut TensorSet, dtype: Dtype, random: &mut ChaCha8Rng) -> Option<KnownLogits> {
+fn impose_offset(
+    parameters: &mut TensorSet,
+    dtype: Dtype,
+    vocabulary: usize,
+    random: &mut ChaCha8Rng,
+) -> Option<KnownLogits> {
     let embedding = parameters.get(EMBEDDING)?;
     let width = embedding.shape().last().copied().filter(|&width| width > 0)?;
     let mut values = embedding.to_f64();
@@ -77,5 +83,5 @@ fn impose_offset(parameters: &mut TensorSet, dtype: Dtype, random: &mut ChaCha8R
     let constant = if dtype == Dtype::F64 { 2.0_f64.powi(38) } else { 2.0_f64.powi(15) };
     let mut bias: Vec<f64> = (0..width).map(|_| f64::from(random.random_range(-8_i32..=8)) / 8.0).collect();
     bias[0] = constant;
-    KnownLogits::impose(parameters, bias)
+    KnownLogits::impose(parameters, bias, vocabulary)
 }

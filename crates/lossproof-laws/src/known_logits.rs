@@ -29,13 +29,17 @@ pub struct KnownGradient {
 
 impl KnownLogits {
     /// Replaces the final gain of `parameters` by zero and their final bias by this one. `None` where they
-    /// are not those of a GPT-2 whose head is the embedding, or the bias has another width.
-    pub fn impose(parameters: &mut TensorSet, bias: Vec<f64>) -> Option<Self> {
+    /// are not those of a GPT-2 whose head is the embedding, the bias has another width, or the embedding has
+    /// rows that are no tokens: what a padded vocabulary makes of their logits is not known.
+    pub fn impose(parameters: &mut TensorSet, bias: Vec<f64>, vocabulary: usize) -> Option<Self> {
         // A head of its own has logits of its own.
         if head_of_its_own(parameters.keys()) {
             return None;
         }
         let width = bias.len();
+        if parameters.get(EMBEDDING)?.shape().first() != Some(&vocabulary) {
+            return None;
+        }
         let replace = |parameters: &mut TensorSet, name: &str, values: Vec<f64>| {
             let shape = parameters.get(name)?.shape().to_vec();
             let tensor = Tensor::new(shape, TensorValues::F64(values)).ok()?;
@@ -108,7 +112,7 @@ mod tests {
     #[test]
     fn logits_are_the_embedding_times_the_bias() {
         let mut parameters = parameters();
-        let known = KnownLogits::impose(&mut parameters, vec![2.0, -4.0]).expect("a GPT-2's parameters");
+        let known = KnownLogits::impose(&mut parameters, vec![2.0, -4.0], 3).expect("a GPT-2's parameters");
         assert_eq!(known.logits(), [0.0, -5.0, -12.0]);
         assert_eq!(parameters[GAIN].to_f64(), [0.0, 0.0]);
         assert_eq!(parameters[BIAS].to_f64(), [2.0, -4.0]);
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_gradient_by_logit_is_found_again() {
-        let known = KnownLogits::impose(&mut parameters(), vec![2.0, -4.0]).expect("a GPT-2's parameters");
+        let known = KnownLogits::impose(&mut parameters(), vec![2.0, -4.0], 3).expect("a GPT-2's parameters");
         let gradient = known.gradient(&[0.5, -0.25, -0.25]);
         assert_eq!(gradient.embedding, [1.0, -2.0, -0.5, 1.0, -0.5, 1.0]);
         assert_eq!(gradient.bias, [1.0, -0.5625]);
@@ -127,10 +131,12 @@ mod tests {
     fn what_is_no_gpt2_with_a_tied_head_has_no_known_logits() {
         let mut untied = parameters();
         untied.insert("lm_head.weight".to_owned(), tensor(&[3, 2], &[0.0; 6]));
-        assert!(KnownLogits::impose(&mut untied, vec![2.0, -4.0]).is_none());
-        assert!(KnownLogits::impose(&mut parameters(), vec![1.0; 3]).is_none(), "another width");
+        assert!(KnownLogits::impose(&mut untied, vec![2.0, -4.0], 3).is_none());
+        assert!(KnownLogits::impose(&mut parameters(), vec![1.0; 3], 3).is_none(), "another width");
+        let padded = KnownLogits::impose(&mut parameters(), vec![2.0, -4.0], 2);
+        assert!(padded.is_none(), "a row that is no token");
         let mut without = parameters();
         without.remove(EMBEDDING);
-        assert!(KnownLogits::impose(&mut without, vec![2.0, -4.0]).is_none());
+        assert!(KnownLogits::impose(&mut without, vec![2.0, -4.0], 3).is_none());
     }
 }

@@ -35,11 +35,9 @@ impl Trial<'_> {
         parameters: &mut TensorSet,
         bias: Vec<f64>,
     ) -> Result<KnownLogits, Ended> {
-        let known = KnownLogits::impose(parameters, bias);
-        let known = known.ok_or_else(|| Ended::Unsupported("the parameters of a GPT-2".to_owned()))?;
-        if known.logits().len() != self.vocabulary() {
-            return Err(Ended::Unsupported("an embedding with one row for each token".to_owned()));
-        }
+        let known = KnownLogits::impose(parameters, bias, self.vocabulary());
+        let lacking = || Ended::Unsupported("the parameters of a GPT-2, one row for each token".to_owned());
+        let known = known.ok_or_else(lacking)?;
         self.load(parameters)?;
         Ok(known)
     }

@@ -24,8 +24,9 @@ impl Trial<'_> {
         let mut parameters = self.parameters()?;
         let mut embedding = values(&parameters, EMBEDDING)?;
         let half = self.vocabulary() / 2;
-        let columns = embedding.len() / self.vocabulary().max(1);
-        if half == 0 {
+        // Rows that are no tokens may follow.
+        let columns = parameters.get(EMBEDDING).and_then(|table| table.shape().last()).copied().unwrap_or(0);
+        if half == 0 || embedding.len() < 2 * half * columns {
             return Err(Ended::NotApplicable);
         }
         embedding.copy_within(0..half * columns, half * columns);
