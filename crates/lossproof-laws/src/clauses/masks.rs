@@ -1,7 +1,7 @@
 //! Clauses of group 3: what is ignored, masked or padded has no influence.
 
 use super::reductions::differ;
-use crate::trial::{CaseOutcome, Ended, Trial};
+use crate::trial::{CaseOutcome, Computed, Ended, Trial};
 use lossproof_cases::edit::{edit, given, id, plain};
 use lossproof_spec::{EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, Reduction, Sequence, SequenceFields};
 use lossproof_subject::Tensor;
@@ -160,6 +160,53 @@ pub(crate) fn ignored_batch(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(told)
 }
 
+/// Whether loss or gradient differ at all. What is logged may be the loss of other sequences.
+fn is_another(one: &Computed, other: &Computed) -> bool {
+    one.loss().to_bits() != other.loss().to_bits() || one.gradient != other.gradient
+}
+
+impl Trial<'_> {
+    /// A prompt without labels is still seen. Another token right before the answer changes the answer's
+    /// loss: every language model looks that far back. So does another first token, where it does while the
+    /// prompt has labels. Batches and losses are those of the whole, of the prompt and of the answer.
+    fn prompt_in_sight(
+        &mut self,
+        spec: &LossSpec,
+        chosen: usize,
+        [whole, prompt, answer]: [&GlobalBatch; 3],
+        [of_whole, of_prompt, of_answer]: [&Computed; 3],
+    ) -> Result<(), Ended> {
+        let vocabulary = self.vocabulary();
+        let changed = |batch: &GlobalBatch, position: usize| {
+            let mut index = 0..;
+            batch.map_sequences(|sequence| {
+                if index.next() != Some(chosen) {
+                    return sequence.clone();
+                }
+                edit(sequence, |fields| {
+                    fields.input_ids[position] = id((fields.input_ids[position] as usize + 1) % vocabulary);
+                })
+            })
+        };
+        let sequence = answer.sequences().nth(chosen).ok_or(Ended::NotApplicable)?;
+        let before = (0..sequence.len()).find(|&position| sequence.supervises(position));
+        let near = self.gradient(spec, &changed(answer, before.ok_or(Ended::NotApplicable)?))?;
+        self.fact(is_another(&near, of_answer), || {
+            "another token right before the answer does not change the answer's loss".to_owned()
+        });
+        let of_changed = self.gradient(spec, &changed(whole, 0))?.loss()
+            - self.gradient(spec, &changed(prompt, 0))?.loss();
+        let difference = of_changed - (of_whole.loss() - of_prompt.loss());
+        if difference.abs() > DEPENDS * self.loss_bound(whole) * of_whole.loss_scale() {
+            let far = self.gradient(spec, &changed(answer, 0))?;
+            self.fact(is_another(&far, of_answer), || {
+                "another token in the prompt does not change the answer's loss".to_owned()
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Masking a prompt takes its tokens out of the loss, and leaves them in sight.
 pub(crate) fn prompt_masking(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
@@ -188,33 +235,10 @@ pub(crate) fn prompt_masking(trial: &mut Trial<'_>) -> CaseOutcome {
         let parts = [(1.0 / count as f64, &of_answer)];
         trial.combination("mean over the answer", &answer, &of_mean, &parts, &[]);
     }
-    // In sight: where another first token changes the loss of the answer while the prompt has labels, it does
-    // so without them. A model that looks back less far has nothing to show.
-    let vocabulary = trial.facts.info.limits.vocabulary;
     let sees = |s: &Sequence, cut: usize| plain(s) && cut > 0 && (cut..s.len()).any(|t| s.supervises(t));
-    let first = answer.sequences().zip(&cuts).position(|(s, &cut)| sees(s, cut));
-    if let (Some(chosen), true) = (first, vocabulary > 1) {
-        let changed = |batch: &GlobalBatch| {
-            let mut index = 0..;
-            batch.map_sequences(|sequence| {
-                if index.next() != Some(chosen) {
-                    return sequence.clone();
-                }
-                edit(sequence, |fields| {
-                    fields.input_ids[0] = id((fields.input_ids[0] as usize + 1) % vocabulary);
-                })
-            })
-        };
-        let (whole_changed, prompt_changed) =
-            (trial.gradient(&sum, &changed(&batch))?, trial.gradient(&sum, &changed(&prompt))?);
-        let difference = (whole_changed.loss() - prompt_changed.loss()) - (whole.loss() - of_prompt.loss());
-        let scale = whole_changed.loss_scale() + whole.loss_scale();
-        if difference.abs() > DEPENDS * trial.loss_bound(&batch) * scale {
-            let other = trial.gradient(&sum, &changed(&answer))?;
-            let differs = other.loss().to_bits() != of_answer.loss().to_bits();
-            trial
-                .fact(differs, || "another token in the prompt does not change the answer's loss".to_owned());
-        }
+    let in_sight = answer.sequences().zip(&cuts).position(|(s, &cut)| sees(s, cut));
+    if let Some(chosen) = in_sight.filter(|_| trial.vocabulary() > 1) {
+        trial.prompt_in_sight(&sum, chosen, [&batch, &prompt, &answer], [&whole, &of_prompt, &of_answer])?;
     }
     Ok(of_prompt.total > 0.0 && of_answer.total > 0.0 && differ(&sum, &mean, &batch))
 }
