@@ -19,6 +19,9 @@ const VARIABLE: &str = "LOSSPROOF_TIMEOUT";
 /// pass on a processor.
 const SECONDS: u64 = 600;
 
+/// The longest time: no clock reaches the end of more, and nobody waits for it.
+const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// Hears that a call of the subject with this name is over its time.
 type Bark = Arc<dyn Fn(&str, &Breach) + Send + Sync>;
 
@@ -44,16 +47,32 @@ impl Default for Watchdog {
 impl Watchdog {
     /// Calls `bark` with the name of the subject and a [`Breach::Hung`] when a call is over the time in
     /// `LOSSPROOF_TIMEOUT`, or ten minutes. It is called on a thread of its own, while the call still hangs.
+    ///
+    /// Where [`time_limit`](Self::time_limit) is an error, the time is ten minutes: a run asks for it first.
     #[must_use]
     pub fn new(bark: impl Fn(&str, &Breach) + Send + Sync + 'static) -> Self {
-        let seconds = env::var(VARIABLE).ok().and_then(|text| text.parse().ok()).filter(|&s| s > 0);
-        Self { limit: Duration::from_secs(seconds.unwrap_or(SECONDS)), bark: Arc::new(bark) }
+        let limit = Self::time_limit().unwrap_or(Duration::from_secs(SECONDS));
+        Self { limit, bark: Arc::new(bark) }
+    }
+
+    /// The time in `LOSSPROOF_TIMEOUT`, in seconds, or ten minutes where it is not set.
+    ///
+    /// # Errors
+    /// What the variable holds is no number of seconds above zero; the message names it.
+    pub fn time_limit() -> Result<Duration, String> {
+        limit(env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned()).as_deref())
     }
 
     /// The same with another time, whatever the environment says.
     #[must_use]
     pub fn with_limit(self, limit: Duration) -> Self {
         Self { limit, ..self }
+    }
+
+    /// Carries out what is no method of a subject, but may hang like one: its constructor, its `drop`.
+    pub fn during<T>(&self, subject: &str, call: Call, run: impl FnOnce() -> T) -> T {
+        let _watched = self.watch(subject, call);
+        run()
     }
 
     /// Watches a call until what is returned is dropped.
@@ -63,12 +82,21 @@ impl Watchdog {
         state.started += 1;
         let id = state.started;
         let (subject, bark) = (subject.to_owned(), Arc::clone(&self.bark));
-        let deadline = Instant::now() + self.limit;
+        let deadline = Instant::now() + self.limit.min(LONGEST);
         state.calls.push(Running { id, deadline, subject, call, limit: self.limit, bark });
         if deadline < state.wakes {
             watcher.changed.notify_one();
         }
         Watched { id }
+    }
+}
+
+/// The time that a value of the variable sets.
+fn limit(value: Option<&str>) -> Result<Duration, String> {
+    let Some(value) = value else { return Ok(Duration::from_secs(SECONDS)) };
+    match value.parse() {
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("{VARIABLE} takes a number of seconds above zero, not `{value}`")),
     }
 }
 
@@ -172,5 +200,21 @@ mod tests {
         assert_eq!((subject.as_str(), breach), ("slow", Breach::Hung { call: Call::Accumulate, seconds: 0 }));
         drop(slow);
         assert!(heard.recv_timeout(Duration::from_millis(200)).is_err());
+    }
+
+    #[test]
+    fn the_longest_time_is_no_time_that_the_clock_does_not_have() {
+        let most = limit(Some(&u64::MAX.to_string())).expect("a number");
+        assert_eq!(Watchdog::default().with_limit(most).during("patient", Call::Reset, || 7), 7);
+    }
+
+    #[test]
+    fn what_is_no_time_is_an_error_that_names_the_variable() {
+        assert_eq!(limit(None), Ok(Duration::from_secs(SECONDS)));
+        assert_eq!(limit(Some("3")), Ok(Duration::from_secs(3)));
+        for wrong in ["", "0", "-1", "ten", "1.5"] {
+            let error = limit(Some(wrong)).expect_err(wrong);
+            assert!(error.contains(VARIABLE) && error.contains(&format!("`{wrong}`")), "{error}");
+        }
     }
 }

@@ -1,23 +1,27 @@
 //! The laws as tests of a trainer's own `cargo test`: one named, filterable test per law and subject.
 
 use crate::{
+    card::{Card, selects},
+    law_test::{LawTest, chain},
     options::Options,
-    outcome::{Decided, Outcomes},
-    watched,
+    outcome::Outcomes,
+    stand::Stand,
+    supervised::{self, FAILED, GREEN, MISUSED, UNCERTIFIED},
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use lossproof_cases::CaseFile;
 #[cfg(feature = "diagnosis")]
 use lossproof_diagnosis::Diagnostician;
 use lossproof_laws::{
-    Campaign, Examiner, LAWS, Law, Report, Verdict,
-    expectations::{Draw, Expectations, FILE, Outcome, Replay, Standing, judge},
+    Campaign, Examiner, LAWS, Law,
+    expectations::{Expectations, FILE},
     floor,
 };
 #[cfg(feature = "diagnosis")]
 use lossproof_subject::SubjectError;
-use lossproof_subject::{Checked, Limits, Subject};
+use lossproof_subject::{Limits, Subject, Watchdog};
 use std::{
+    collections::BTreeSet,
     env,
     fmt::Display,
     path::{Path, PathBuf},
@@ -25,18 +29,18 @@ use std::{
     sync::Arc,
 };
 
-/// Makes one subject. Called once per test: tests run on threads of their own, and a subject need not be `Send`.
-pub(crate) type Constructor = Arc<dyn Fn() -> Result<Box<dyn Subject>, String> + Send + Sync>;
-
 /// The test, beside those of the laws, of what no expectation can pin away.
 const FLOOR: &str = "floor";
+
+/// The test, beside those of the subjects, of what is kept in `files`.
+const CASE_FILES: &str = "case files";
 
 /// Set to `write`, the run drafts the expectations.
 const EXPECT: &str = "LOSSPROOF_EXPECT";
 
 /// Subjects and the laws they are held to. [`conformance!`](crate::conformance) makes one and runs it.
 pub struct Conformance {
-    subjects: Vec<(String, u32, Constructor)>,
+    subjects: Vec<Stand>,
     files: Option<PathBuf>,
     /// Folder of the package, which its expectations are in.
     package: Option<PathBuf>,
@@ -62,7 +66,8 @@ impl Conformance {
         Self { subjects: Vec::new(), files: None, package: None, target: String::new(), examiner }
     }
 
-    /// Adds a subject: the prefix of its tests' names, how many random cases each law is tried on, and how it is made.
+    /// Adds a subject: the prefix of its tests' names, how many random cases each law is tried on, and how it
+    /// is made. No two may have one name.
     #[must_use]
     pub fn subject<E: Display>(
         mut self,
@@ -70,8 +75,7 @@ impl Conformance {
         cases: u32,
         make: impl Fn() -> Result<Box<dyn Subject>, E> + Send + Sync + 'static,
     ) -> Self {
-        let make = move || make().map_err(|error| error.to_string());
-        self.subjects.push((name.to_owned(), cases, Arc::new(make)));
+        self.subjects.push(Stand::new(name, cases, make));
         self
     }
 
@@ -92,8 +96,8 @@ impl Conformance {
         self
     }
 
-    /// A trainer with the same parameters that is taken to be right: with it the diagnosis of a subject that fails also says what
-    /// is wrong with its backward pass.
+    /// A trainer with the same parameters that is taken to be right: with it the diagnosis of a subject that
+    /// fails also says what is wrong with its backward pass.
     #[cfg(feature = "diagnosis")]
     #[must_use]
     pub fn reference(
@@ -105,29 +109,47 @@ impl Conformance {
     }
 
     /// Runs the tests that the arguments of this process select, as libtest does, and says what they certify.
-    /// It succeeds only where nothing is red and, if a law ran at all, one passed or failed as expected.
+    /// It succeeds only where nothing is red and, if a law ran at all, one passed or failed as expected. The
+    /// tests run in a child of this process, which a trainer cannot end in green.
     ///
     /// Besides libtest's own arguments: `--cases N` tries every law on N random cases, `--seed N` draws
     /// others. With `LOSSPROOF_EXPECT=write` the run drafts `lossproof.toml`.
     #[must_use]
     pub fn main(self) -> ExitCode {
-        let prepared = Options::parse(env::args_os()).and_then(|options| Ok((self.expectations()?, options)));
-        let (expectations, options) = match prepared {
-            Ok(prepared) => prepared,
-            Err(message) => {
-                eprintln!("error: {message}");
-                return ExitCode::from(2);
-            }
+        let (arguments, inside) = supervised::arguments();
+        let options = match self.distinct().and_then(|()| Options::parse(arguments)) {
+            Ok(options) => options,
+            Err(message) => return ExitCode::from(misused(&message)),
         };
+        // Read outside too: what asks for help, or is no argument of libtest's, ends here.
         let arguments = Arguments::from_iter(options.rest.clone());
-        let outcomes = Outcomes::default();
-        let trials = self.trials(&options, expectations.as_ref(), &outcomes);
-        let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
-        let conclusion = libtest_mimic::run(&arguments, trials);
-        if arguments.list {
-            return ExitCode::SUCCESS;
+        if !inside {
+            return supervised::supervise();
         }
-        let names: Vec<&str> = self.subjects.iter().map(|(name, ..)| name.as_str()).collect();
+        supervised::seal(self.run(&options, &arguments).unwrap_or_else(|message| misused(&message)))
+    }
+
+    /// Two subjects of one name would be told apart by nobody.
+    fn distinct(&self) -> Result<(), String> {
+        let mut names = BTreeSet::new();
+        match self.subjects.iter().find(|subject| !names.insert(&subject.name)) {
+            Some(twice) => Err(format!("two subjects are called `{}`", twice.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// The run itself, and its exit code.
+    fn run(&self, options: &Options, arguments: &Arguments) -> Result<u8, String> {
+        Watchdog::time_limit()?;
+        let expectations = self.expectations()?;
+        let outcomes = Outcomes::default();
+        let trials = self.trials(options, arguments, expectations.as_ref(), &outcomes);
+        let conclusion = libtest_mimic::run(arguments, trials);
+        if arguments.list {
+            return Ok(GREEN);
+        }
+        let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.ignored;
+        let names: Vec<&str> = self.subjects.iter().map(|subject| subject.name.as_str()).collect();
         let mut green = outcomes.tell(&names, whole);
         if whole && let Some(expectations) = &expectations {
             for error in expectations.untested(&names) {
@@ -146,10 +168,11 @@ impl Conformance {
                 }
             }
         }
-        if conclusion.has_failed() {
-            return conclusion.exit_code();
-        }
-        if green { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        Ok(match (conclusion.has_failed(), green) {
+            (true, _) => FAILED,
+            (false, true) => GREEN,
+            (false, false) => UNCERTIFIED,
+        })
     }
 
     fn expectations(&self) -> Result<Option<Expectations>, String> {
@@ -162,94 +185,86 @@ impl Conformance {
     fn trials(
         &self,
         options: &Options,
+        arguments: &Arguments,
         expectations: Option<&Expectations>,
         outcomes: &Outcomes,
     ) -> Vec<Trial> {
         let mut trials = Vec::new();
         let mut limits = Vec::new();
-        for (name, cases, make) in &self.subjects {
+        let kept = self.files.as_ref().filter(|_| selects(arguments, CASE_FILES));
+        for stand in &self.subjects {
             let campaign = Campaign {
-                cases: options.cases.unwrap_or(*cases),
+                // A list says what the test's own cases say, however many others are asked for.
+                cases: options.cases.filter(|_| !arguments.list).unwrap_or(stand.cases),
                 seed: options.seed.unwrap_or(0),
                 files: self.files.clone(),
                 examiner: self.examiner.clone(),
                 ..Campaign::default()
             };
-            let draw =
-                if options.cases.is_none() && options.seed.is_none() { Draw::Own } else { Draw::Other };
-            // Asked once, for what its card rules out; a subject that cannot be made fails each of its tests,
-            // which say why.
-            let mut probe = make().ok();
-            let mut probe = probe.as_deref_mut().and_then(|subject| Checked::new(subject).ok());
-            if let Some(probe) = &probe {
-                limits.push(probe.info().limits);
-            }
-            let (of_floor, on_floor) = (Arc::clone(make), campaign.clone());
-            trials.push(Trial::test(format!("{name}::{FLOOR}"), move || {
-                watched::run(on_floor, move |campaign| {
-                    floor(campaign, &mut *of_floor()?)
-                        .map_err(|what| format!("no green without this: {what}"))
-                })
-                .map_err(Failed::from)
+            let named = |test: &str| format!("{}::{test}", stand.name);
+            let selected: Vec<&Law> =
+                LAWS.iter().filter(|law| selects(arguments, &named(law.id()))).collect();
+            let card = if selected.is_empty() && kept.is_none() {
+                None
+            } else {
+                Card::of(stand, &campaign, selected)
+            };
+            limits.extend(card.as_ref().map(|card| card.limits));
+            let (of_floor, on_floor) = (stand.clone(), campaign.clone());
+            trials.push(Trial::test(named(FLOOR), move || {
+                let held = of_floor.hold(FLOOR, on_floor, |campaign, subject| {
+                    floor(campaign, subject).map_err(|what| format!("no green without this: {what}"))
+                });
+                held.map_err(Failed::from)
             }));
-            let listed = expectations.and_then(|expectations| expectations.of(name));
+            let expected = expectations.and_then(|expectations| expectations.of(&stand.name));
             for law in LAWS {
-                let lacks = probe.as_mut().and_then(|subject| campaign.unsupported(law, subject));
-                let test = LawTest {
-                    law,
-                    subject: name.clone(),
-                    make: Arc::clone(make),
-                    campaign: campaign.clone(),
-                    expected: listed.cloned(),
-                    draw,
-                    rerun: format!(
-                        "rerun: cargo test {}-- '{name}::{}' --exact --seed {} --cases {}",
-                        self.target,
-                        law.id(),
-                        campaign.seed,
-                        campaign.cases
-                    ),
-                    outcomes: outcomes.clone(),
-                };
                 // What the card rules out is ignored, unless something else is expected of it: then the test
                 // has to say so.
-                let expected =
-                    listed.is_some_and(|own| own.pins(law.id()) || own.declared(law.id()).is_some());
-                let ruled_out = lacks.filter(|_| !expected);
-                let full = format!("{name}::{}", law.id());
-                trials.push(match ruled_out {
-                    Some(what) => {
-                        outcomes.ruled_out(name, law, &what);
-                        Trial::test(full, || Ok(()))
-                            .with_kind(format!("unsupported: {what}"))
-                            .with_ignored_flag(true)
-                    }
-                    None => Trial::ignorable_test(full, move || test.run()),
-                });
+                let demanded =
+                    expected.is_some_and(|own| own.pins(law.id()) || own.declared(law.id()).is_some());
+                let lacking = card.as_ref().and_then(|card| card.lacking(law)).filter(|_| !demanded);
+                if let Some(what) = lacking {
+                    outcomes.ruled_out(&stand.name, law, what);
+                    trials.push(ignored(named(law.id()), format!("unsupported: {what}")));
+                    continue;
+                }
+                let test = LawTest {
+                    law,
+                    stand: stand.clone(),
+                    campaign: campaign.clone(),
+                    expected: expected.cloned(),
+                    draw: options.draw(),
+                    rerun: format!("rerun: cargo test {}-- {}", self.target, options.again(&named(law.id()))),
+                    outcomes: outcomes.clone(),
+                };
+                trials.push(Trial::ignorable_test(named(law.id()), move || test.run()));
             }
         }
         if let Some(directory) = self.files.clone() {
-            trials.push(Trial::test("case files", move || stale(&directory, &limits)));
+            trials.push(Trial::test(CASE_FILES, move || stale(&directory, &limits)));
         }
         trials
     }
 }
 
+/// A test that says why it is ignored, even when ignored tests are asked for.
+fn ignored(name: String, reason: String) -> Trial {
+    let said = reason.clone();
+    Trial::ignorable_test(name, || Ok(Completion::ignored_with(said)))
+        .with_kind(reason)
+        .with_ignored_flag(true)
+}
+
+/// The exit code of a run that could not begin, for a reason that is printed.
+fn misused(message: &str) -> u8 {
+    eprintln!("error: {message}");
+    MISUSED
+}
+
 /// Whether this run drafts the expectations.
 fn writes() -> bool {
     env::var(EXPECT).is_ok_and(|value| value == "write")
-}
-
-/// An error with what it is due to.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Fails where a kept case is replayed by no law: it would guard nothing, in silence.
@@ -263,57 +278,6 @@ fn stale(directory: &Path, limits: &[Limits]) -> Result<(), Failed> {
     Err(lines.join("\n").into())
 }
 
-/// The test of one law on one subject.
-struct LawTest {
-    law: &'static Law,
-    subject: String,
-    make: Constructor,
-    campaign: Campaign,
-    expected: Option<lossproof_laws::expectations::SubjectExpectations>,
-    draw: Draw,
-    rerun: String,
-    outcomes: Outcomes,
-}
-
-impl LawTest {
-    fn run(self) -> Result<Completion, Failed> {
-        let Self { law, subject, make, campaign, expected, draw, rerun, outcomes } = self;
-        let declared = expected.as_ref().and_then(|own| own.declared(law.id())).cloned();
-        let (info, report, replay) = watched::run(campaign, move |campaign| {
-            let mut subject = make().map_err(|error| format!("the subject could not be made: {error}"))?;
-            let replay =
-                declared.map(|declared| Replay::of(&campaign.replay(law, &mut *subject, &declared.case)));
-            let report = campaign.run(law, &mut *subject).map_err(|error| chain(&error))?;
-            Ok((subject.info(), report, replay))
-        })?;
-        let outcome = Outcome::of(&report, replay, draw);
-        let judged = judge(expected.as_ref(), &outcome);
-        outcomes.add(Decided { subject, report: report.clone(), verdict: judged.verdict, outcome });
-        if let Some(warning) = &judged.warning {
-            eprintln!("warning: {}: {warning}", law.id());
-        }
-        match judged.standing {
-            Standing::Green => Ok(Completion::Completed),
-            Standing::Ignored => {
-                let reason = judged.reason.unwrap_or_else(|| "not decided".to_owned());
-                Ok(Completion::ignored_with(format!("{}: {reason}", judged.verdict)))
-            }
-            Standing::Red => {
-                let reason = judged
-                    .reason
-                    .map_or_else(String::new, |reason| format!("{}: {reason}\n", judged.verdict));
-                let Report { verdict, .. } = &report;
-                let found = if *verdict == Verdict::Pass { String::new() } else { format!("{report}\n") };
-                Err(format!(
-                    "{} {} ({}, {})\n{reason}{found}{rerun}",
-                    info.name, info.version, info.dtype, info.device
-                )
-                .into())
-            }
-        }
-    }
-}
-
 /// Holds trainers to every law, each law a test of its own. The `main` of a test with `harness = false`:
 ///
 /// ```no_run
@@ -325,14 +289,15 @@ impl LawTest {
 /// }
 /// ```
 ///
-/// Paths of `files` are relative to the package. `cargo test` then has tests such as `my trainer::token-mean`, which it
-/// and `cargo nextest` list and filter as any other; `cargo test --test NAME -- --cases 10000` tries each law on more cases. A
-/// law that the subject's card rules out is ignored and says what is lacking. What is expected of a trainer,
-/// the laws that decide and those it is known to break, stands in `lossproof.toml` beside the package's
-/// `Cargo.toml`, which `LOSSPROOF_EXPECT=write cargo test` drafts. A law that fails says which known bug it
-/// looks like; with `reference: make_another,` after `files`, a trainer with the same parameters that is
-/// taken to be right, it can say so of the backward pass too. The run ends with what it certifies and what it
-/// does not cover, and a run in which nothing passed is no success.
+/// Paths of `files` are relative to the package. `cargo test` then has tests such as
+/// `my trainer::token-mean`, which it and `cargo nextest` list and filter as any other;
+/// `cargo test --test NAME -- --cases 10000` tries each law on more cases. A law that the subject's card
+/// rules out is ignored and says what is lacking. What is expected of a trainer, the laws that decide and
+/// those it is known to break, stands in `lossproof.toml` beside the package's `Cargo.toml`, which
+/// `LOSSPROOF_EXPECT=write cargo test` drafts. A law that fails says which known bug it looks like; with
+/// `reference: make_another,` after `files`, a trainer with the same parameters that is taken to be right,
+/// it can say so of the backward pass too. The run ends with what it certifies and what it does not cover,
+/// and a run in which nothing passed is no success. Nor is one that a trainer ends, by exiting or aborting.
 #[macro_export]
 macro_rules! conformance {
     (

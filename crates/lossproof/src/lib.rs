@@ -1,13 +1,17 @@
 //! Holds a trainer to the laws of loss and backprop semantics from its own `cargo test`.
 //!
-//! A trainer under test implements [`Subject`]; [`conformance!`] makes a test of every law. Everything that a trainer needs is
-//! exported here; the crates behind it are there under their names in short: [`spec`], [`subject`], [`cases`], [`laws`],
-//! [`verify`], [`trace`] and, with the default feature `diagnosis`, [`diagnosis`].
+//! A trainer under test implements [`Subject`]; [`conformance!`] makes a test of every law. Everything that a
+//! trainer needs is exported here; the crates behind it are there under their names in short: [`spec`],
+//! [`subject`], [`cases`], [`laws`], [`verify`], [`trace`] and, with the default feature `diagnosis`,
+//! [`diagnosis`].
 
+mod card;
 mod conformance;
+mod law_test;
 mod options;
 mod outcome;
-mod watched;
+mod stand;
+mod supervised;
 
 pub use conformance::Conformance;
 pub use lossproof_cases as cases;

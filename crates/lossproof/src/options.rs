@@ -1,6 +1,7 @@
 //! The arguments of a conformance test that libtest does not know.
 
-use std::ffi::OsString;
+use lossproof_laws::expectations::Draw;
+use std::{ffi::OsString, fmt::Write as _};
 
 /// What libtest does not know, and the rest.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +37,28 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// Which cases the laws are tried on.
+    pub(crate) fn draw(&self) -> Draw {
+        if self.cases.is_none() && self.seed.is_none() { Draw::Own } else { Draw::Other }
+    }
+
+    /// The arguments that select one test again and draw the same cases for it. The test's own seed and
+    /// number go without saying: said, they would be other cases, of which pins do not demand anything.
+    pub(crate) fn again(&self, test: &str) -> String {
+        let mut arguments = format!("{} --exact", quoted(test));
+        for (name, value) in [("seed", self.seed), ("cases", self.cases.map(u64::from))] {
+            if let Some(value) = value {
+                let _ = write!(arguments, " --{name} {value}");
+            }
+        }
+        arguments
+    }
+}
+
+/// A word as a POSIX shell reads it back.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -53,6 +76,15 @@ mod tests {
         assert_eq!(parse(&["test", "--cases", "9", "ratios", "--list", "--seed=4"]), Ok(expected));
         let expected = Options { cases: None, seed: None, rest: rest(&["test", "--exact"]) };
         assert_eq!(parse(&["test", "--exact"]), Ok(expected));
+    }
+
+    #[test]
+    fn a_test_is_run_again_with_the_numbers_that_were_given_and_no_others() {
+        let own = parse(&["test"]).expect("no argument is wrong");
+        assert_eq!((own.draw(), own.again("tiny::sum").as_str()), (Draw::Own, "'tiny::sum' --exact"));
+        let other = parse(&["test", "--cases=9", "--seed=4"]).expect("both are numbers");
+        assert_eq!(other.draw(), Draw::Other);
+        assert_eq!(other.again("karl's::sum"), r"'karl'\''s::sum' --exact --seed 4 --cases 9");
     }
 
     #[test]

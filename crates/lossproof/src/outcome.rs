@@ -10,7 +10,19 @@ pub(crate) struct Decided {
     pub(crate) report: Report,
     /// The verdict after expectations.
     pub(crate) verdict: Verdict,
-    pub(crate) outcome: Outcome,
+    /// What was found; `None` where the test ended before anything was.
+    pub(crate) outcome: Option<Outcome>,
+    /// Whether `lossproof.toml` consents to this law being undecided, while it demands that another decides.
+    pub(crate) excused: bool,
+}
+
+impl Decided {
+    /// By a test that ended without a report.
+    pub(crate) fn errored(subject: String, law: &'static Law, what: String) -> Self {
+        let verdict = Verdict::Errored;
+        let report = Report { verdict, ..Report::unsupported(law, what) };
+        Self { subject, report, verdict, outcome: None, excused: false }
+    }
 }
 
 /// What all tests decided so far. Tests run on many threads.
@@ -32,7 +44,7 @@ impl Outcomes {
     }
 
     /// Prints what is certified of each subject that a law ran on, or of all where the run is whole. Whether
-    /// something passed for every one of them.
+    /// something passed for every one of them, or did not have to.
     pub(crate) fn tell(&self, subjects: &[&str], whole: bool) -> bool {
         let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
         let ruled_out = self.ruled_out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,9 +60,13 @@ impl Outcomes {
             let summary =
                 Summary::new(subject, ran.chain(none.iter().map(|report| (*report, report.verdict))));
             eprintln!("{summary}");
-            // What is red failed as a test of its own; what stays undecided with its owner's consent is no
-            // failure.
-            if summary.passed() == 0 {
+            // What is red failed as a test of its own. A run in which nothing passed certifies nothing, so it
+            // is no success either. Excused is a part of a run, such as the one law that nextest runs alone,
+            // of laws that `lossproof.toml` lets stay undecided while it demands of others that they decide:
+            // those are red in their own tests unless they do. A whole run has these tests in it, and without
+            // such a file nothing demands anything.
+            let excused = !whole && own.iter().all(|decided| decided.excused);
+            if summary.passed() == 0 && !excused {
                 green = false;
                 eprintln!("error: nothing passed for {subject}, so nothing is certified");
             }
@@ -61,6 +77,7 @@ impl Outcomes {
     /// The outcomes, for a draft of the expectations.
     pub(crate) fn drafted(&self) -> Vec<(String, Outcome)> {
         let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-        decided.iter().map(|decided| (decided.subject.clone(), decided.outcome.clone())).collect()
+        let found = |decided: &Decided| Some((decided.subject.clone(), decided.outcome.clone()?));
+        decided.iter().filter_map(found).collect()
     }
 }
