@@ -82,6 +82,7 @@ fn forwarded() -> Vec<OsString> {
 /// The folder of the workspace that cargo runs this task in. Not the one it was built in: checkouts that share a
 /// target directory share the program.
 fn workspace_root() -> PathBuf {
-    let own = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let own =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     own.parent().expect("invariant: xtask/ lies in the workspace root").to_owned()
 }
