@@ -4,7 +4,7 @@
 //! one thread watches the calls of all subjects of the process and, when one is over its time, tells the
 //! [`Watchdog`]'s owner.
 
-use crate::{Breach, Call};
+use crate::{Breach, Call, caught};
 use std::{
     env, fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -69,14 +69,21 @@ impl Watchdog {
         Self { limit, ..self }
     }
 
-    /// Carries out what is no method of a subject, but may hang like one: its constructor, its `drop`.
-    pub fn during<T>(&self, subject: &str, call: Call, run: impl FnOnce() -> T) -> T {
-        let _watched = self.watch(subject, call);
-        run()
+    /// Carries out a call of a subject, or what may hang and panic like one: its constructor, its `drop`.
+    /// Neither gets through.
+    ///
+    /// # Errors
+    /// [`Breach::Panicked`], where it panics.
+    pub fn guard<T>(&self, subject: &str, call: Call, run: impl FnOnce() -> T) -> Result<T, Breach> {
+        let watched = self.watch(subject, call);
+        // After a panic the subject is asked again only for what is reset before.
+        let answer = caught(run);
+        drop(watched);
+        answer.map_err(|message| Breach::Panicked { call, message })
     }
 
     /// Watches a call until what is returned is dropped.
-    pub(crate) fn watch(&self, subject: &str, call: Call) -> Watched {
+    fn watch(&self, subject: &str, call: Call) -> Watched {
         let watcher = watcher();
         let mut state = lock(watcher);
         state.started += 1;
@@ -205,7 +212,7 @@ mod tests {
     #[test]
     fn the_longest_time_is_no_time_that_the_clock_does_not_have() {
         let most = limit(Some(&u64::MAX.to_string())).expect("a number");
-        assert_eq!(Watchdog::default().with_limit(most).during("patient", Call::Reset, || 7), 7);
+        assert_eq!(Watchdog::default().with_limit(most).guard("patient", Call::Reset, || 7).ok(), Some(7));
     }
 
     #[test]

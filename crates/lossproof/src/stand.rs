@@ -5,12 +5,9 @@
 //! again.
 
 use lossproof_laws::Campaign;
-use lossproof_subject::{Breach, Call, Subject, Watchdog};
+use lossproof_subject::{Call, Subject, Watchdog, caught};
 use std::{
-    any::Any,
     fmt::Display,
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock, mpsc},
     thread,
 };
@@ -91,23 +88,6 @@ impl Stand {
 
     /// Carries out what the checks of a subject do not see: no panic gets through, and no hang.
     fn guarded<T>(&self, watchdog: &Watchdog, call: Call, run: impl FnOnce() -> T) -> Result<T, String> {
-        let answer = caught(|| watchdog.during(&self.name, call, run));
-        answer.map_err(|message| Breach::Panicked { call, message }.to_string())
+        watchdog.guard(&self.name, call, run).map_err(|breach| breach.to_string())
     }
-}
-
-/// What a call returns, or what its panic says.
-fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let text = message(&*panic);
-        // To drop what a panic carries may panic again.
-        mem::forget(panic);
-        text
-    })
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "without a message".to_owned())
 }

@@ -14,6 +14,22 @@ use std::{cell::RefCell, rc::Rc};
 const HONEST: Hooks<()> = Hooks::IDENTITY;
 const TRAINER: TrainerParts = TrainerParts::HONEST;
 
+/// Remembers the parameters from which an optimizer was started, until others are loaded.
+pub(super) const REMEMBERS_LOADED: Hooks<HandedOver> = Hooks {
+    start: |loaded: &mut HandedOver, inner, optimizer: &Optimizer| {
+        (HONEST.start)(&mut (), inner, optimizer)?;
+        *loaded = HandedOver::default();
+        // A reader that fails is asked again when parameters are asked for.
+        let _ = (HONEST.read)(&mut (), inner, loaded);
+        Ok(())
+    },
+    load: |loaded, inner, parameters| {
+        *loaded = HandedOver::default();
+        (HONEST.load)(&mut (), inner, parameters)
+    },
+    ..Hooks::IDENTITY
+};
+
 pub(super) const SUBJECTS: &[Hostile] = &[
     hostile(
         "step-never-clears",
@@ -153,25 +169,14 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         Red,
         |honest| {
             let hooks = Hooks {
-                start: |shown: &mut HandedOver, inner, optimizer: &Optimizer| {
-                    (Hooks::IDENTITY.start)(&mut (), inner, optimizer)?;
-                    *shown = HandedOver::default();
-                    // A reader that fails is asked again when parameters are shown.
-                    let _ = (Hooks::IDENTITY.read)(&mut (), inner, shown);
-                    Ok(())
-                },
-                read: |shown, inner, handed| {
+                read: |shown: &mut HandedOver, inner, handed| {
                     if shown.tensors.is_empty() {
                         return (Hooks::IDENTITY.read)(&mut (), inner, handed);
                     }
                     handed.clone_from(shown);
                     Ok(())
                 },
-                load: |shown, inner, parameters| {
-                    *shown = HandedOver::default();
-                    (Hooks::IDENTITY.load)(&mut (), inner, parameters)
-                },
-                ..Hooks::IDENTITY
+                ..REMEMBERS_LOADED
             };
             wrap(honest, HandedOver::default(), hooks)
         },

@@ -1,7 +1,7 @@
 //! Subjects that are right in every part and wrong where parts meet: clipping under Adam, an evaluation
 //! between two steps, a z-loss below the head, a value that is set and differentiated.
 
-use super::{Hostile, Outcome::Red, hostile, trainer};
+use super::{Hostile, Outcome::Red, hostile, steps::REMEMBERS_LOADED, trainer};
 use crate::{
     kit::{HandedOver, Hooks, wrap},
     rules,
@@ -76,18 +76,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         Red,
         |honest| {
             let hooks = Hooks {
-                start: |loaded: &mut HandedOver, inner, optimizer: &Optimizer| {
-                    (Hooks::IDENTITY.start)(&mut (), inner, optimizer)?;
-                    *loaded = HandedOver::default();
-                    // A reader that fails is asked again when something is evaluated.
-                    let _ = (Hooks::IDENTITY.read)(&mut (), inner, loaded);
-                    Ok(())
-                },
-                load: |loaded, inner, parameters| {
-                    *loaded = HandedOver::default();
-                    (Hooks::IDENTITY.load)(&mut (), inner, parameters)
-                },
-                set: |loaded, inner, name, values| {
+                set: |loaded: &mut HandedOver, inner, name, values| {
                     *loaded = HandedOver::default();
                     (Hooks::IDENTITY.set)(&mut (), inner, name, values)
                 },
@@ -102,7 +91,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
                     set_all(inner, &now)?;
                     losses
                 },
-                ..Hooks::IDENTITY
+                ..REMEMBERS_LOADED
             };
             wrap(honest, HandedOver::default(), hooks)
         },

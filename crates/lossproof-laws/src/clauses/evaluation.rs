@@ -48,7 +48,7 @@ fn of_mean(loss: f64, tokens: usize) -> Evaluated {
 }
 
 /// The micro-batches of a batch, as a validation gets them.
-fn batches(batch: &GlobalBatch) -> Vec<MicroBatch> {
+pub(super) fn batches(batch: &GlobalBatch) -> Vec<MicroBatch> {
     batch.micro_batches().cloned().collect()
 }
 

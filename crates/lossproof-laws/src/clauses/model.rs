@@ -188,14 +188,16 @@ impl Trial<'_> {
         let spec = self.spec(&[batch]);
         let computed = self.gradient(&spec, batch)?;
         let gradient = values(&computed.gradient, name)?;
-        let weights = self.differentiated(&spec, batch)?.weights;
         let point = self.current(name)?;
         let direction = rademacher(self.case.seed, 0, &point);
         let moved =
             |step: f64| -> Vec<f64> { point.iter().zip(&direction).map(|(x, v)| x + step * v).collect() };
+        let mut weights = Vec::new();
         let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, Ended> {
             self.set(name, &moved(step))?;
-            Ok(self.differentiated(&spec, batch)?.losses)
+            let found = self.differentiated(&spec, batch)?;
+            weights = found.weights;
+            Ok(found.losses)
         });
         self.set(name, &point)?;
         let plateau = sweep?.contract(&weights);

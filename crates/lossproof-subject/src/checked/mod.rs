@@ -14,11 +14,7 @@ use crate::{
 };
 use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights};
 use sink::CheckedSink;
-use std::{
-    any::Any,
-    collections::BTreeSet,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::collections::BTreeSet;
 
 /// A subject whose answers are validated.
 pub struct Checked<'a> {
@@ -49,15 +45,15 @@ impl<'a> Checked<'a> {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn watched(inner: &'a mut (dyn Subject + 'a), watchdog: Watchdog) -> Result<Self, Breach> {
-        let info = guarded(&watchdog, "the subject", Call::Info, || inner.info())?;
+        let info = watchdog.guard("the subject", Call::Info, || inner.info())?;
         let name = info.name.clone();
-        let parameters = guarded(&watchdog, &name, Call::Parameters, || inner.parameters())?;
+        let parameters = watchdog.guard(&name, Call::Parameters, || inner.parameters())?;
         let mut names = BTreeSet::new();
         if let Some(twice) = parameters.iter().find(|parameter| !names.insert(&parameter.name)) {
             return Err(Breach::RepeatedParameter { name: twice.name.clone() });
         }
         let call = Call::Capability("a capability");
-        let offered = guarded(&watchdog, &name, call, || Offered::by(inner))?;
+        let offered = watchdog.guard(&name, call, || Offered::by(inner))?;
         Ok(Self {
             inner,
             info,
@@ -104,7 +100,7 @@ impl<'a> Checked<'a> {
     /// Carries out a call: no panic and no hang gets through.
     fn call<T>(&mut self, call: Call, run: impl FnOnce(&mut (dyn Subject + 'a)) -> T) -> Result<T, Breach> {
         let inner = &mut *self.inner;
-        let answer = guarded(&self.watchdog, &self.info.name, call, || run(inner));
+        let answer = self.watchdog.guard(&self.info.name, call, || run(inner));
         answer.map_err(|breach| self.breached(breach))
     }
 
@@ -131,7 +127,7 @@ impl<'a> Checked<'a> {
         let mut sink =
             CheckedSink::new(sink, call, &self.parameters, self.info.dtype, finite, self.withholds);
         let inner = &mut *self.inner;
-        let answer = guarded(&self.watchdog, &self.info.name, call, || run(inner, &mut sink));
+        let answer = self.watchdog.guard(&self.info.name, call, || run(inner, &mut sink));
         let succeeded = matches!(answer, Ok(Ok(_)));
         let (breach, not_finite) = sink.finish(succeeded);
         let answer = answer.map_err(|panicked| self.breached(panicked))?;
@@ -187,21 +183,6 @@ impl<'a> Checked<'a> {
         let call = Call::Capability(name);
         self.breached(Breach::Changed { call, what: "the capability is gone".to_owned() }).into()
     }
-}
-
-/// Runs a call under the watchdog, and turns a panic into a breach.
-fn guarded<T>(watchdog: &Watchdog, subject: &str, call: Call, run: impl FnOnce() -> T) -> Result<T, Breach> {
-    let watched = watchdog.watch(subject, call);
-    // After a panic the subject is asked again only for what is reset before.
-    let answer = catch_unwind(AssertUnwindSafe(run));
-    drop(watched);
-    answer.map_err(|panic| Breach::Panicked { call, message: message(&*panic) })
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "without a message".to_owned())
 }
 
 impl Subject for Checked<'_> {

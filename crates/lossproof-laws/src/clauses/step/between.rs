@@ -1,9 +1,9 @@
 //! Clause 7.9: what is asked of a trainer between two steps.
 
 use super::overflow::WARM_UP;
+use crate::clauses::evaluation::batches;
 use crate::trial::{CaseOutcome, Computed, Ended, Trial};
-use lossproof_numerics::norm;
-use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer};
+use lossproof_spec::{GlobalBatch, LossSpec, Optimizer};
 use lossproof_subject::Evaluated;
 
 /// Steps between which something is asked.
@@ -31,8 +31,11 @@ pub(crate) fn between_steps(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut disturbed = Vec::new();
     let mut answers = Vec::new();
     trial.start(&optimizer, &spec)?;
+    let mut before = trial.read()?;
     for _ in 0..STEPS {
-        disturbed.push(trial.step(&spec, &batch)?);
+        let step = trial.step(&spec, &batch, before)?;
+        before = step.after.clone();
+        disturbed.push(step);
         answers.push(trial.asked(&spec, &batch)?);
     }
     for (k, (step, expected)) in disturbed.iter().zip(&undisturbed).enumerate() {
@@ -61,9 +64,8 @@ impl Trial<'_> {
             Some(evaluator) => Some(evaluator.evaluate(batch)?),
             None => None,
         };
-        let corpus: Vec<MicroBatch> = batch.micro_batches().cloned().collect();
         let validated = match self.subject.evaluation() {
-            Some(evaluation) => Some(evaluation.validate(&corpus)?),
+            Some(evaluation) => Some(evaluation.validate(&batches(batch))?),
             None => None,
         };
         Ok(Answers { accumulated, token_losses, validated })
@@ -74,10 +76,7 @@ impl Trial<'_> {
         let what = format!("after step {k}, against its parameters loaded");
         self.same(&what, batch, &found.accumulated, &expected.accumulated);
         if let (Some(found), Some(expected)) = (&found.token_losses, &expected.token_losses) {
-            let sizes: Vec<f64> = expected.iter().map(|loss| loss.abs().max(1.0)).collect();
-            let bound = self.loss_bound(batch);
-            let what = format!("{what}: token losses");
-            self.elements(&what, "token losses", bound, found, expected, norm(&sizes));
+            self.same_token_losses(&format!("{what}: token losses"), batch, found, expected);
         }
         if let (Some(found), Some(expected)) = (found.validated, expected.validated)
             && expected.loss.is_finite()

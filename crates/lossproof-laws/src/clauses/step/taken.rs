@@ -32,7 +32,14 @@ impl Trial<'_> {
             self.facts.info.limits.check(window)?;
         }
         self.start(optimizer, spec)?;
-        windows.iter().map(|window| self.step(spec, window)).collect()
+        let mut before = self.read()?;
+        let mut taken = Vec::new();
+        for window in windows {
+            let step = self.step(spec, window, before)?;
+            before = step.after.clone();
+            taken.push(step);
+        }
+        Ok(taken)
     }
 
     /// Starts the optimizer.
@@ -41,9 +48,13 @@ impl Trial<'_> {
         Ok(self.steps()?.start(optimizer)?)
     }
 
-    /// Takes one step.
-    pub(super) fn step(&mut self, spec: &LossSpec, window: &GlobalBatch) -> Result<TakenStep, Ended> {
-        let before = self.read()?;
+    /// Takes one step from these parameters, which are those in force.
+    pub(super) fn step(
+        &mut self,
+        spec: &LossSpec,
+        window: &GlobalBatch,
+        before: TensorSet,
+    ) -> Result<TakenStep, Ended> {
         let answer = self.steps()?.step(window);
         let report = self.answered(spec, window, answer)?;
         let after = self.read()?;
