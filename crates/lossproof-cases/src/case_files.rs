@@ -4,6 +4,12 @@
 //! that nothing replays, whoever asks for it treats them as failures: each is a guard that went without a
 //! word, and a rename or a deletion settles it. A case that one subject cannot take may be another's;
 //! [`CaseFile::of_law_within`] tells them apart.
+//!
+//! A link to a folder is not followed: two of them that lead back are an endless number of folders.
+
+mod text;
+
+pub use text::{LARGEST, ReadError, read_text};
 
 use crate::{Case, InvalidCase};
 use lossproof_subject::{Limits, SubjectError};
@@ -31,8 +37,8 @@ pub struct CaseFile {
 impl CaseFile {
     /// Writes the case under `directory`, atomically, and returns where.
     ///
-    /// The name of the file is a hash of the case alone: a case found again replaces the file it is in, and no two cases
-    /// that were found in different places conflict.
+    /// The name of the file is a hash of the case alone: a case found again replaces the file it is in, and
+    /// no two cases that were found in different places conflict.
     ///
     /// # Errors
     /// When the case is invalid, the law's id is no file name, or the file cannot be written.
@@ -59,15 +65,14 @@ impl CaseFile {
     /// Reads one case file.
     ///
     /// # Errors
-    /// When it cannot be read or holds no valid case.
+    /// When it is no regular file, is larger than [`LARGEST`], cannot be read or holds no valid case.
     pub fn read(path: &Path) -> Result<Self, CaseFileError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| CaseFileError::Read { path: path.to_owned(), source })?;
+        let text = read_text(path)?;
         serde_json::from_str(&text).map_err(|source| CaseFileError::Content { path: path.to_owned(), source })
     }
 
-    /// Every case of a law under `directory`, each beside its file, in the order of the files' names; none where the law
-    /// has no files. Files whose names do not end in `.json` are no case files.
+    /// Every case of a law under `directory`, each beside its file, in the order of the files' names; none
+    /// where the law has no files. Files whose names do not end in `.json` are no case files.
     ///
     /// # Errors
     /// At the first file that cannot be read, holds no valid case, or names another law.
@@ -102,8 +107,9 @@ impl CaseFile {
     /// The files under `directory` that nothing replays, in the order of their names: those of laws that are
     /// not among `laws`, those that [`Self::of_law`] would not read, those that no law's folder holds, and
     /// those whose batch lies outside the limits of every one of `subjects`. (With no subject at all, limits
-    /// are not looked at.) The directory is taken to hold case files only; what does not end in `.json` is
-    /// left alone, and so is a directory that is not there.
+    /// are not looked at.) A link to a folder is one of them, for all that it leads to. The directory is taken
+    /// to hold case files only; what does not end in `.json` is left alone, and so is a directory that is not
+    /// there.
     ///
     /// # Errors
     /// When a directory cannot be listed.
@@ -116,6 +122,10 @@ impl CaseFile {
         // The folder of an unknown law that was reported last: one report tells of all its files.
         let mut unknown = None;
         for path in json_files(directory)? {
+            if path.is_dir() {
+                stale.push(StaleCaseFile::Unreadable(CaseFileError::Linked { path }));
+                continue;
+            }
             let Some(folder) = law_folder(directory, &path) else {
                 stale.push(StaleCaseFile::Misplaced { path });
                 continue;
@@ -203,7 +213,7 @@ pub enum StaleCaseFile {
         /// The file.
         path: PathBuf,
     },
-    /// A file in a law's folder that holds no case of that law.
+    /// A file in a law's folder that holds no case of that law, or a link to a folder.
     #[error(transparent)]
     Unreadable(CaseFileError),
     /// A case that lies outside the limits of every subject.
@@ -240,12 +250,16 @@ pub enum CaseFileError {
         source: io::Error,
     },
     /// The file or its directory cannot be read.
-    #[error("could not read {}: make it readable, or remove it", path.display())]
-    Read {
-        /// The file or directory.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A link to a folder, in the place of a law's folder or anywhere below.
+    #[error(
+        "{} is a link to a folder, which is not followed: put the files there that it leads to, or remove it",
+        path.display()
+    )]
+    Linked {
+        /// The link.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
     },
     /// The file holds no valid case. The source names the place.
     #[error(
@@ -273,7 +287,12 @@ fn directory_of(directory: &Path, law: &str) -> Result<PathBuf, CaseFileError> {
     if law.is_empty() || law.starts_with('.') || !law.bytes().all(allowed) {
         return Err(CaseFileError::LawId(law.to_owned()));
     }
-    Ok(directory.join(law))
+    let folder = directory.join(law);
+    if folder.is_dir() && folder.is_symlink() {
+        Err(CaseFileError::Linked { path: folder })
+    } else {
+        Ok(folder)
+    }
 }
 
 fn is_json(path: &Path) -> bool {
@@ -292,15 +311,17 @@ fn listed(directory: &Path) -> Result<Vec<PathBuf>, CaseFileError> {
     };
     match list() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        listed => listed.map_err(|source| CaseFileError::Read { path: directory.to_owned(), source }),
+        listed => listed.map_err(|source| ReadError::System { path: directory.to_owned(), source }.into()),
     }
 }
 
-/// The files under a directory whose names end in `.json`, however deep they lie.
+/// The files under a directory whose names end in `.json`, however deep they lie, and the links to folders.
 fn json_files(directory: &Path) -> Result<Vec<PathBuf>, CaseFileError> {
     let mut files = Vec::new();
     for path in listed(directory)? {
-        if path.is_dir() {
+        if path.is_dir() && path.is_symlink() {
+            files.push(path);
+        } else if path.is_dir() {
             files.extend(json_files(&path)?);
         } else if is_json(&path) {
             files.push(path);
@@ -359,245 +380,4 @@ fn pretty(file: &CaseFile) -> serde_json::Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Scale;
-    use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
-    use std::error::Error;
-
-    fn file(seed: u64) -> CaseFile {
-        let sequence = Sequence::new(vec![5, 6, 7], vec![-100, 6, 7]).unwrap();
-        let case = Case {
-            batch: GlobalBatch::single(sequence),
-            spec: LossSpec { z_loss: 1e-4, ..LossSpec::token_mean() },
-            scale: Scale::Probe,
-            upstream: vec![0.1, -2.0],
-            seed,
-        };
-        CaseFile { law: "sum-is-additive".to_owned(), found: "it was 2 [not 1]".to_owned(), case }
-    }
-
-    /// The error that a file with `from` replaced by `to` is refused with, and what it says.
-    fn refused(from: &str, to: &str) -> (CaseFileError, String) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = file(0).write(directory.path()).unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from), "{text}");
-        fs::write(&path, text.replacen(from, to, 1)).unwrap();
-        let error = CaseFile::of_law(directory.path(), "sum-is-additive").unwrap_err();
-        let said = format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
-        assert!(said.contains(path.file_name().unwrap().to_str().unwrap()), "{said}");
-        (error, said)
-    }
-
-    #[test]
-    fn cases_come_back_as_they_were_and_in_a_stable_order() {
-        let directory = tempfile::tempdir().unwrap();
-        let files: Vec<_> = [u64::MAX, 0, 1, 2].map(file).into();
-        let mut written: Vec<_> =
-            files.iter().map(|file| (file.write(directory.path()).unwrap(), file.clone())).collect();
-        written.sort_by(|one, other| one.0.cmp(&other.0));
-        assert_eq!(CaseFile::of_law(directory.path(), "sum-is-additive").unwrap(), written);
-        assert!(CaseFile::of_law(directory.path(), "another-law").unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_case_found_again_is_one_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = file(3).write(directory.path()).unwrap();
-        let again = CaseFile { found: "it was 3".to_owned(), ..file(3) };
-        assert_eq!(again.write(directory.path()).unwrap(), first);
-        let directory = first.parent().unwrap();
-        assert_eq!(fs::read_dir(directory).unwrap().count(), 1);
-        assert_eq!(CaseFile::read(&first).unwrap(), again);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_case_file_can_be_read_by_others_as_any_new_file() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let directory = tempfile::tempdir().unwrap();
-        let any = directory.path().join("any");
-        fs::write(&any, "").unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-        assert_eq!(mode(&file(0).write(directory.path()).unwrap()), mode(&any));
-    }
-
-    #[test]
-    fn a_case_file_can_be_read_by_a_person() {
-        insta::assert_snapshot!(pretty(&file(7)).unwrap(), @r#"
-        {
-          "law": "sum-is-additive",
-          "found": "it was 2 [not 1]",
-          "case": {
-            "batch": [
-              [
-                [
-                  {
-                    "input_ids": [5, 6, 7],
-                    "labels": [-100, 6, 7],
-                    "segment_ids": [1, 1, 1],
-                    "position_ids": [0, 1, 2],
-                    "targets": [5, 6, 7]
-                  }
-                ]
-              ]
-            ],
-            "spec": {
-              "reduction": "token-mean",
-              "scope": "global",
-              "micro_batches": "add",
-              "ranks": "add",
-              "empty": "zero-counted",
-              "counting": "supervised",
-              "label_smoothing": 0.0,
-              "z_loss": 0.0001
-            },
-            "scale": "probe",
-            "upstream": [0.1, -2.0],
-            "seed": 7
-          }
-        }
-        "#);
-    }
-
-    #[test]
-    fn damaged_files_are_refused_where_they_are_damaged() {
-        let (_, cut) = refused("\"seed\": 0", "\"seed\":");
-        assert!(cut.contains("expected value at line"), "{cut}");
-        let (_, unknown) = refused("\"seed\": 0", "\"seed\": 0, \"speed\": 1");
-        assert!(unknown.contains("unknown field `speed`"), "{unknown}");
-        let (_, unknown) = refused("\"found\"", "\"remark\": 1, \"found\"");
-        assert!(unknown.contains("unknown field `remark`"), "{unknown}");
-        let (_, label) = refused("-100, 6, 7", "-100, -6, 7");
-        assert!(
-            label.contains("label -6 at position 1 is neither a token id nor the ignore index"),
-            "{label}"
-        );
-        let (_, upstream) = refused("[0.1, -2.0]", "[]");
-        assert!(upstream.contains("`upstream` is empty: give at least one weight"), "{upstream}");
-        let (_, smoothing) = refused("\"label_smoothing\": 0.0", "\"label_smoothing\": 1.0");
-        assert!(smoothing.contains("label smoothing 1 is outside [0, 1)"), "{smoothing}");
-        let (law, said) = refused("sum-is-additive", "sum-is-sum");
-        assert!(matches!(law, CaseFileError::Law { .. }), "{said}");
-    }
-
-    #[test]
-    fn the_place_of_the_damage_is_named() {
-        let (error, said) = refused("\"seed\": 0", "\"seed\": -1");
-        let CaseFileError::Content { source, .. } = error else { panic!("{said}") };
-        assert!(said.contains(&format!(".json:{}:{} ", source.line(), source.column())), "{said}");
-        assert!(source.line() > 10, "{said}");
-    }
-
-    #[test]
-    fn a_token_the_subject_does_not_know_is_caught_by_its_limits() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = file(0).write(directory.path()).unwrap();
-        let case = CaseFile::read(&path).unwrap().case;
-        assert!(Limits::of_model(8, 16).check(&case.batch).is_ok());
-        let error = Limits::of_model(7, 16).check(&case.batch).unwrap_err();
-        assert!(matches!(error, SubjectError::Limit { what: "token id", position: 2, .. }), "{error}");
-    }
-
-    #[test]
-    fn a_law_cannot_write_outside_its_directory() {
-        for law in ["", "..", "a/b", "/", "a\\b", "A"] {
-            let error = CaseFile { law: law.to_owned(), ..file(0) }.write(Path::new("unused")).unwrap_err();
-            assert!(matches!(error, CaseFileError::LawId(_)), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_case_in_memory_is_validated_as_one_in_a_file() {
-        let valid = file(0).case;
-        assert!(valid.validate().is_ok());
-        let no_number = Case { upstream: vec![1.0, f64::NAN], ..valid.clone() };
-        assert!(no_number.validate().unwrap_err().to_string().starts_with("upstream weight 1 is NaN"));
-        let no_weight = CaseFile { case: Case { upstream: Vec::new(), ..valid }, ..file(0) };
-        let error = no_weight.write(Path::new("unused")).unwrap_err();
-        assert!(matches!(error, CaseFileError::Case(InvalidCase::NoUpstream)), "{error}");
-    }
-
-    #[test]
-    fn cases_outside_a_subjects_limits_are_told_apart() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = file(0).write(directory.path()).unwrap();
-        let kept = |vocabulary| {
-            let limits = Limits::of_model(vocabulary, 16);
-            CaseFile::of_law_within(directory.path(), "sum-is-additive", &limits).unwrap()
-        };
-        let wide = kept(8);
-        assert_eq!(wide.taken, [(path.clone(), file(0))]);
-        assert!(wide.refused.is_empty());
-        let narrow = kept(7);
-        assert!(narrow.taken.is_empty());
-        let said = narrow.refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        assert!(said.contains(&path.display().to_string()) && said.contains("token id"), "{said}");
-    }
-
-    /// What is stale in `directory`, in words, with the directory itself left out.
-    fn stale(directory: &Path, laws: &[&str], vocabularies: &[usize]) -> Vec<String> {
-        let limits: Vec<_> = vocabularies.iter().map(|&tokens| Limits::of_model(tokens, 16)).collect();
-        let stale = CaseFile::stale(directory, laws, &limits).unwrap();
-        let root = format!("{}/", directory.display());
-        stale.iter().map(|file| file.to_string().replace(&root, "")).collect()
-    }
-
-    #[test]
-    fn cases_that_are_replayed_are_not_stale() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(stale(&directory.path().join("none"), &[], &[]).is_empty());
-        file(0).write(directory.path()).unwrap();
-        fs::write(directory.path().join("README.md"), "Cases that failed once.").unwrap();
-        assert!(stale(directory.path(), &["sum-is-additive"], &[]).is_empty());
-        // One subject that takes the case is enough.
-        assert!(stale(directory.path(), &["sum-is-additive"], &[7, 8]).is_empty());
-    }
-
-    #[test]
-    fn the_cases_of_a_law_that_is_gone_are_stale_and_reported_once() {
-        let directory = tempfile::tempdir().unwrap();
-        for seed in 0..3 {
-            file(seed).write(directory.path()).unwrap();
-        }
-        let found = stale(directory.path(), &["ratios"], &[8]);
-        assert_eq!(
-            found,
-            [
-                "nothing replays the cases in sum-is-additive, because there is no law `sum-is-additive`: give the \
-                 folder, and `law` in its files, the law's new name, or delete it"
-            ]
-        );
-    }
-
-    #[test]
-    fn unreadable_and_misplaced_cases_are_stale() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = file(0).write(directory.path()).unwrap();
-        let other = directory.path().join("ratios");
-        fs::create_dir_all(other.join("old")).unwrap();
-        fs::copy(&path, other.join("a.json")).unwrap();
-        fs::copy(&path, other.join("old/b.json")).unwrap();
-        fs::copy(&path, directory.path().join("c.json")).unwrap();
-        fs::write(&path, "{").unwrap();
-        let found = stale(directory.path(), &["ratios", "sum-is-additive"], &[]);
-        assert_eq!(found.len(), 4, "{found:#?}");
-        assert!(
-            found[0].starts_with("nothing replays c.json, because it lies in no law's folder"),
-            "{found:#?}"
-        );
-        assert!(found[1].starts_with("ratios/a.json is a case of the law `sum-is-additive`"), "{found:#?}");
-        assert!(found[2].starts_with("nothing replays ratios/old/b.json, because"), "{found:#?}");
-        assert!(found[3].contains(":1:1 holds no valid case"), "{found:#?}");
-    }
-
-    #[test]
-    fn a_case_that_no_subject_takes_is_stale() {
-        let directory = tempfile::tempdir().unwrap();
-        file(0).write(directory.path()).unwrap();
-        let found = stale(directory.path(), &["sum-is-additive"], &[6, 7]);
-        assert_eq!(found.len(), 1, "{found:#?}");
-        assert!(found[0].contains("no trainer of this test takes its batch"), "{found:#?}");
-    }
-}
+mod tests;

@@ -12,7 +12,9 @@ mod recorded;
 pub mod strategies;
 
 pub use case::{Case, InvalidCase, Scale};
-pub use case_files::{CaseFile, CaseFileError, KeptCases, RefusedCase, StaleCaseFile};
+pub use case_files::{
+    CaseFile, CaseFileError, KeptCases, LARGEST, ReadError, RefusedCase, StaleCaseFile, read_text,
+};
 pub use recorded::Recorded;
 #[cfg(feature = "safetensors")]
 pub use recorded::RecordedError;

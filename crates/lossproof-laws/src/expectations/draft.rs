@@ -3,10 +3,11 @@
 use super::{
     ContentFault, Draw, ExpectationsError, FILE, Outcome,
     decides::Pins,
-    outcome,
+    declarations::Declarations,
     read::{Located, TO_BE_WRITTEN, line},
 };
 use crate::Verdict;
+use lossproof_cases::read_text;
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -14,7 +15,7 @@ use std::{
     mem,
     path::{Path, PathBuf},
 };
-use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value};
+use toml_edit::{DocumentMut, Item, Table};
 
 /// A draft that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,46 +56,53 @@ impl fmt::Display for Draft {
     }
 }
 
-/// Drafts the file at `path`, which is replaced atomically.
+/// Drafts the file at `path`, or the one that a link there leads to, which is replaced atomically.
 pub(super) fn write(path: &Path, outcomes: &[(String, Outcome)]) -> Result<Draft, ExpectationsError> {
     if outcomes.iter().any(|(_, outcome)| outcome.draw == Draw::Other) {
         return Err(ExpectationsError::OtherCases { path: path.to_owned() });
     }
     let failed = |source| ExpectationsError::Write { path: path.to_owned(), source };
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    // A link stays one, and who shares the file that it leads to reads the draft.
+    let written = if path.is_symlink() { fs::canonicalize(path).map_err(failed)? } else { path.to_owned() };
     // Every test may be a process of its own, and the last to write must not undo what the others wrote.
     #[cfg(unix)]
     let _lock = {
-        let folder = fs::File::open(folder).map_err(failed)?;
+        let folder = fs::File::open(folder_of(&written)).map_err(failed)?;
         folder.lock().map_err(failed)?;
         folder
     };
-    let before = match fs::read_to_string(path) {
+    let before = match read_text(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(source) => return Err(ExpectationsError::Read { path: path.to_owned(), source }),
+        Err(error) if error.is_missing() => String::new(),
+        Err(error) => return Err(error.into()),
     };
+    let misplaced = |Located { bytes, fault }| ExpectationsError::Content {
+        path: path.to_owned(),
+        line: line(&before, bytes.start),
+        fault: Box::new(fault),
+    };
+    // Cases are named from where the package is, wherever its file may lie.
     let Drafted { text, unexplained, undrafted } =
-        draft(&before, folder, outcomes).map_err(|Located { bytes, fault }| ExpectationsError::Content {
-            path: path.to_owned(),
-            line: line(&before, bytes.start),
-            fault: Box::new(fault),
-        })?;
+        draft(&before, folder_of(path), outcomes).map_err(misplaced)?;
     if text != before {
-        replace(path, folder, &text).map_err(failed)?;
+        replace(&written, &text).map_err(failed)?;
     }
     Ok(Draft { path: path.to_owned(), unexplained, undrafted })
 }
 
-fn replace(path: &Path, folder: &Path, text: &str) -> io::Result<()> {
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut builder = tempfile::Builder::new();
     // A temporary file is its owner's alone; this one is for whoever reads the package.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
+    let mut file = builder.tempfile_in(folder_of(path))?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -141,7 +149,7 @@ fn draft(before: &str, folder: &Path, outcomes: &[(String, Outcome)]) -> Result<
         let mut declarations = Declarations::take(own)?;
         for outcome in outcomes {
             match outcome.verdict {
-                _ if declarations.hold(outcome) => pins.remove(outcome.law),
+                _ if declarations.keep(outcome) => pins.remove(outcome.law),
                 Verdict::Pass => {
                     declarations.remove(outcome.law);
                     pins.insert(outcome.law);
@@ -216,86 +224,6 @@ fn unexplained(document: &DocumentMut) -> usize {
         }
     }
     unexplained
-}
-
-/// The declared failures of a subject, out of its table while they are edited.
-struct Declarations(ArrayOfTables);
-
-impl Declarations {
-    fn take(own: &mut Table) -> Result<Self, Located> {
-        let Some(item) = own.get_mut("fails") else {
-            return Ok(Self(ArrayOfTables::new()));
-        };
-        mem::take(item).into_array_of_tables().map(Self).map_err(|_| Located {
-            bytes: 0..0,
-            fault: ContentFault::Form("`fails` is no list of tables".to_owned()),
-        })
-    }
-
-    fn give_back(self, own: &mut Table) {
-        if self.0.is_empty() {
-            own.remove("fails");
-        } else {
-            own["fails"] = Item::ArrayOfTables(self.0);
-        }
-    }
-
-    fn position(&self, law: &str) -> Option<usize> {
-        self.0.iter().position(|declared| declared.get("law").and_then(Item::as_str) == Some(law))
-    }
-
-    /// Whether the law is declared to fail, and what it does is what is declared.
-    fn hold(&self, outcome: &Outcome) -> bool {
-        let Some(declared) = self.position(outcome.law).and_then(|index| self.0.get(index)) else {
-            return false;
-        };
-        let error = declared.get("error").and_then(Item::as_str);
-        let as_declared = outcome.replay.as_ref().is_some_and(|replay| outcome::holds(error, replay));
-        as_declared && outcome.undeclared_error(error).is_none()
-    }
-
-    fn remove(&mut self, law: &str) {
-        if let Some(index) = self.position(law) {
-            self.0.remove(index);
-        }
-    }
-
-    /// Declares that the law fails on a case. A reason that was written for another case or error is quoted,
-    /// because whoever wrote it has to say whether it is still why.
-    fn declare(&mut self, outcome: &Outcome, case: &str) {
-        let index = self.position(outcome.law).unwrap_or_else(|| {
-            let mut declared = Table::new();
-            set(&mut declared, "law", outcome.law);
-            self.0.push(declared);
-            self.0.len() - 1
-        });
-        let Some(declared) = self.0.get_mut(index) else { return };
-        let former = declared.get("reason").and_then(Item::as_str).unwrap_or_default().to_owned();
-        let reason = if former.starts_with(TO_BE_WRITTEN) {
-            former
-        } else if former.is_empty() {
-            format!("{TO_BE_WRITTEN}: why is this law broken?")
-        } else {
-            format!("{TO_BE_WRITTEN}: is this still why? {former}")
-        };
-        set(declared, "reason", &reason);
-        set(declared, "case", case);
-        match outcome.error.as_deref().and_then(|error| error.lines().next()) {
-            Some(error) => set(declared, "error", error),
-            None => {
-                declared.remove("error");
-            }
-        }
-    }
-}
-
-/// Sets a text, and leaves the comments around a former one.
-fn set(table: &mut Table, key: &str, text: &str) {
-    let mut new = Value::from(text);
-    if let Some(former) = table.get(key).and_then(Item::as_value) {
-        *new.decor_mut() = former.decor().clone();
-    }
-    table[key] = Item::Value(new);
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Why expectations could not be read or written.
 
 use super::FILE;
-use lossproof_cases::CaseFileError;
+use lossproof_cases::{CaseFileError, ReadError};
 use std::{io, path::PathBuf};
 
 /// Why expectations could not be read or written. Each says where, and what to do.
@@ -9,13 +9,8 @@ use std::{io, path::PathBuf};
 #[non_exhaustive]
 pub enum ExpectationsError {
     /// The file is there and cannot be read.
-    #[error("could not read {}: make it readable, or remove it", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The file cannot be written.
     #[error("could not write {}: is its folder writable?", path.display())]
     Write {
@@ -96,6 +91,15 @@ pub enum ContentFault {
         "`error` of `{law}` is empty: write a part of the error's message, or delete it if the law is broken"
     )]
     NoError {
+        /// The law.
+        law: &'static str,
+    },
+    /// A law that is declared to be broken, without a word on what of it.
+    #[error(
+        "`{law}` is declared to fail, and not what of it: draft its `units` (LOSSPROOF_EXPECT=write cargo test), \
+         or write them as docs/laws.md shows"
+    )]
+    NoUnits {
         /// The law.
         law: &'static str,
     },

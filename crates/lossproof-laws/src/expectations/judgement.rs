@@ -1,5 +1,6 @@
 //! One law's outcome, held to what was expected of it.
 
+use super::broken::Difference;
 use super::outcome::{Draw, Outcome, Replay};
 use super::{DeclaredFailure, FILE, SubjectExpectations};
 use crate::Verdict;
@@ -50,7 +51,7 @@ impl Judgement {
 /// Holds the outcome of one law to what is expected of it; `expected` is what the file says of the subject,
 /// if it lists it.
 ///
-/// | found | not listed | pinned | declared to fail, and the case does | declared, and it does not | neither |
+/// | found | not listed | pinned | declared to fail, and the case does so | declared, and it does not | neither |
 /// |---|---|---|---|---|---|
 /// | pass | green | green | expected failure, green | unexpected pass, red | unexpected pass, red |
 /// | fail | red | red | expected failure, green | red | red |
@@ -60,7 +61,10 @@ impl Judgement {
 ///
 /// The reds of the pins, those of *pass*, *unsupported* and *unchecked* under *pinned* and *neither*, are
 /// warnings on other cases than the test's own. A declared case that could not be tried is red, whatever was
-/// found, and so is an error that was found on another case and is not the declared one.
+/// found, and so is an error that was found on another case and is not the declared one. A declaration is of
+/// its units: one that fails and is not in it is red, and so is one that is another multiple on the declared
+/// case; one in it that no longer fails is an unexpected pass, red on the test's own cases, because it would
+/// hide the next defect there, and a warning on others, which need not show every unit.
 #[must_use]
 pub fn judge(expected: Option<&SubjectExpectations>, outcome: &Outcome) -> Judgement {
     let Some(expected) = expected else {
@@ -128,11 +132,10 @@ fn of_declared(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
                 );
                 return Judgement::red(outcome.verdict, reason);
             }
-            let reason = format!("{} ({file})", declared.reason);
-            return Judgement::new(Verdict::ExpectedFailure, Standing::Green, Some(reason));
+            return of_broken(declared, outcome);
         }
         Some(Replay::Passes) => return of_kept(declared, outcome),
-        Some(Replay::Fails) => {
+        Some(Replay::Fails(_)) => {
             let error = declared.error.as_deref().unwrap_or_default();
             let reason = format!(
                 "declared to make the trainer fail with \"{error}\", and the law is broken on {file} instead: delete \
@@ -165,6 +168,26 @@ fn of_declared(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
          declaration from {FILE}"
     );
     Judgement::red(verdict, reason)
+}
+
+/// Where the law is broken on the declared case as it is declared to be: in its units.
+fn of_broken(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
+    let reason = format!("{} ({})", declared.reason, declared.file.display());
+    let expected = Judgement::new(Verdict::ExpectedFailure, Standing::Green, Some(reason));
+    let difference = Difference::of(&declared.units, outcome);
+    if difference.is_none() {
+        return expected;
+    }
+    let advice = format!(
+        "where \"{}\" is why, change its `units` in {FILE}, or run LOSSPROOF_EXPECT=write cargo test",
+        declared.reason
+    );
+    let reason = format!("{difference}; {advice}");
+    if difference.is_new() {
+        Judgement::red(Verdict::Fail, format!("not the declared failure alone: {reason}"))
+    } else {
+        Judgement::pinned(outcome, Verdict::UnexpectedPass, expected, reason)
+    }
 }
 
 /// Where the law is declared to fail, and is kept on the declared case.

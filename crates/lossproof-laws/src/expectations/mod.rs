@@ -15,6 +15,7 @@
 //! law = "reported-loss"
 //! reason = "logs the mean of micro-batch means: issue 1234"
 //! case = "fixtures/cases/reported-loss/8f37e983d25eecfd.json"
+//! units = [{ name = "loss", ratio = 1.5 }]
 //! ```
 //!
 //! The file is strict both ways. A pinned law that no longer decides is a failure, and so is a law that
@@ -23,14 +24,22 @@
 //! undecided: the file is where the owner of a trainer accepts that. It cannot make a broken law green
 //! without a case, a reason, and a run that breaks it on that very case.
 //!
+//! A declaration is of the units in it and of no others, so that it hides no other defect: a unit that fails
+//! and is not listed is red, and so is one that is listed and no longer fails. Where one is a multiple of
+//! what it should be on the declared case, `ratio` says so, to five percent, and tells one defect in it from
+//! another. Drafts have both.
+//!
 //! A declared case on which the trainer fails, with an error or a breach of its contract such as a panic or a
 //! gradient that is no number, needs `error = "…"` with a part of the message, as `#[should_panic(expected =
-//! "…")]` does: a crash is never mistaken for the wrong number that somebody knew about.
+//! "…")]` does: a crash is never mistaken for the wrong number that somebody knew about. Such a declaration
+//! needs no units; those in it may fail on other cases.
 //!
 //! [`Expectations::read`] reads the file, [`judge`] holds one law's [`Outcome`] to it without touching a
 //! file, and [`Expectations::write`] drafts it from the outcomes of a run.
 
+mod broken;
 mod decides;
+mod declarations;
 mod draft;
 mod error;
 mod judgement;
@@ -39,6 +48,7 @@ mod outcome;
 mod package;
 mod read;
 
+pub use broken::Broken;
 pub use draft::{Draft, Undrafted};
 pub use error::{ContentFault, ExpectationsError};
 pub use judgement::{Judgement, Standing, judge};
@@ -81,6 +91,9 @@ pub struct DeclaredFailure {
     /// Where the trainer fails on the case, with an error or by a breach of its contract: a part of the
     /// message.
     pub error: Option<String>,
+    /// What of the law is broken: names of what it certifies, each with the multiple that it is of what it
+    /// should be on the case, where that is declared.
+    pub units: BTreeMap<String, Option<f64>>,
 }
 
 impl Expectations {
@@ -90,26 +103,27 @@ impl Expectations {
     /// # Errors
     /// [`ExpectationsError`] names the file, the line and the remedy: what is no TOML or has another form,
     /// laws that there are not, laws that are named twice, reasons that are missing or were left as a draft,
-    /// and case files that cannot be read or belong to another law.
+    /// failures of which no unit is named, and case files that cannot be read or belong to another law.
     pub fn read(path: &Path) -> Result<Option<Self>, ExpectationsError> {
         read::read(path, read::Reasons::Written)
     }
 
-    /// Reads as [`Self::read`] does, but takes the reasons that a draft left to be written: for the run that
-    /// drafts again.
+    /// Reads as [`Self::read`] does, but takes the reasons that a draft left to be written, and failures
+    /// without units: for the run that drafts again.
     ///
     /// # Errors
-    /// Those of [`Self::read`], but for reasons.
+    /// Those of [`Self::read`], but for reasons and units.
     pub fn read_draft(path: &Path) -> Result<Option<Self>, ExpectationsError> {
         read::read(path, read::Reasons::Drafted)
     }
 
     /// Drafts the expectations at `path` from the outcomes of a run, each with the name of its subject.
     ///
-    /// Laws that pass are pinned, laws that are broken are declared with a reason that is left to be written,
-    /// and what is undecided is neither. Reasons and comments stay where a law stays as it was, and so do the
-    /// tables of other subjects and laws that the run did not try. The file is replaced atomically, and runs
-    /// that write at the same time wait for one another.
+    /// Laws that pass are pinned, laws that are broken are declared with the units that failed and a reason
+    /// that is left to be written, and what is undecided is neither. Reasons and comments stay where a law
+    /// stays as it was, and so do the tables of other subjects and laws that the run did not try. The file, or
+    /// the one that a link at `path` leads to, is replaced atomically, and runs that write at the same time
+    /// wait for one another.
     ///
     /// # Errors
     /// When an outcome is not of the test's own cases, or the file cannot be read or written, or is no TOML.

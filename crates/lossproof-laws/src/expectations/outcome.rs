@@ -1,5 +1,6 @@
 //! What one run found of a law, as the expectations see it.
 
+use super::Broken;
 use crate::{Report, Tried, Verdict};
 use std::path::PathBuf;
 
@@ -13,10 +14,10 @@ pub enum Draw {
 }
 
 /// What the case of a declared failure showed when the law was tried on it again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Replay {
-    /// The law is broken.
-    Fails,
+    /// The law is broken, in these units.
+    Fails(Broken),
     /// The trainer failed with this error, or breached its contract like this, whatever it had computed by
     /// then.
     Errors(String),
@@ -33,7 +34,7 @@ impl Replay {
         if let Some(error) = tried.error() {
             Self::Errors(error.to_string())
         } else if !tried.violations().is_empty() {
-            Self::Fails
+            Self::Fails(Broken::of(&tried.violations()))
         } else if let Some(what) = tried.unsupported() {
             Self::Untried(format!("the trainer lacks {what}"))
         } else if tried.tells() {
@@ -50,14 +51,14 @@ impl Replay {
 /// contains it.
 pub(super) fn holds(error: Option<&str>, replay: &Replay) -> bool {
     match (error, replay) {
-        (None, Replay::Fails) => true,
+        (None, Replay::Fails(_)) => true,
         (Some(expected), Replay::Errors(found)) => found.contains(expected),
         _ => false,
     }
 }
 
 /// What a run found of one law.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Id of the law.
     pub law: &'static str,
@@ -67,6 +68,8 @@ pub struct Outcome {
     pub why: Option<String>,
     /// What the trainer failed with on the case that broke the law, where it failed.
     pub error: Option<String>,
+    /// What of the law failed on that case; nothing where the trainer failed with an error.
+    pub broken: Broken,
     /// Where the case that broke the law is kept.
     pub case: Option<PathBuf>,
     /// What the case of the declared failure showed; `None` where none is declared, or nothing was tried.
@@ -79,11 +82,13 @@ impl Outcome {
     /// Of the report of a campaign.
     #[must_use]
     pub fn of(report: &Report, replay: Option<Replay>, draw: Draw) -> Self {
+        let failed = report.failure.as_ref().filter(|failure| failure.error.is_none());
         Self {
             law: report.law.id(),
             verdict: report.verdict,
             why: report.reason.clone(),
             error: report.failure.as_ref().and_then(|failure| failure.error.clone()),
+            broken: failed.map(|failure| Broken::of(&failure.violations)).unwrap_or_default(),
             case: report.failure.as_ref().and_then(|failure| failure.file.clone()),
             replay,
             draw,
@@ -124,7 +129,8 @@ mod tests {
     #[test]
     fn a_replay_is_what_the_law_found() {
         let broken = Tried { comparisons: violated(), told: Ok(true) };
-        assert_eq!(Replay::of(&broken), Replay::Fails);
+        let Replay::Fails(found) = Replay::of(&broken) else { panic!("it is broken") };
+        assert_eq!(found.units().collect::<Vec<_>>(), ["loss"]);
         // A crash is no broken law, even where something computed before it was wrong.
         for comparisons in [violated(), Comparisons::default()] {
             let crashed = Tried { comparisons, told: Err(crash().into()) };
@@ -142,11 +148,12 @@ mod tests {
 
     #[test]
     fn an_error_is_no_broken_law_and_a_broken_law_no_error() {
-        assert!(holds(None, &Replay::Fails));
+        let fails = Replay::Fails(Broken::default());
+        assert!(holds(None, &fails));
         assert!(!holds(None, &Replay::Errors("out of memory".to_owned())));
         assert!(holds(Some("memory"), &Replay::Errors("out of memory".to_owned())));
         assert!(!holds(Some("overflow"), &Replay::Errors("out of memory".to_owned())));
-        assert!(!holds(Some("memory"), &Replay::Fails));
+        assert!(!holds(Some("memory"), &fails));
         for replay in [Replay::Passes, Replay::Untried("no".to_owned())] {
             assert!(!holds(None, &replay) && !holds(Some(""), &replay), "{replay:?}");
         }

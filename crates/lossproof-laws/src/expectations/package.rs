@@ -1,8 +1,9 @@
 //! A package for tests: its folder, with expectations and a kept case.
 
-use super::{Draw, Expectations, ExpectationsError, FILE, Outcome};
+use super::{Broken, Draw, Expectations, ExpectationsError, FILE, Outcome};
 use crate::Verdict;
 use lossproof_cases::{Case, CaseFile, Scale};
+use lossproof_numerics::Violation;
 use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
@@ -50,5 +51,19 @@ impl Package {
 
 /// An outcome on the test's own cases, without a case or an error.
 pub(super) fn outcome(law: &'static str, verdict: Verdict) -> Outcome {
-    Outcome { law, verdict, why: None, error: None, case: None, replay: None, draw: Draw::Own }
+    let broken = Broken::default();
+    Outcome { law, verdict, why: None, error: None, broken, case: None, replay: None, draw: Draw::Own }
+}
+
+/// What of a law is broken: each unit the given multiple of what it should be.
+pub(super) fn broken(units: &[(&str, f64)]) -> Broken {
+    let violation = |&(unit, ratio): &(&str, f64)| Violation {
+        unit: unit.to_owned(),
+        statement: "one is the other".to_owned(),
+        error: 1.0,
+        bound: 1e-9,
+        pair: None,
+        ratio: Some(ratio),
+    };
+    Broken::of(&units.iter().map(violation).collect::<Vec<_>>())
 }

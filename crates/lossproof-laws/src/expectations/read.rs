@@ -1,13 +1,14 @@
 //! From the text of `lossproof.toml` to expectations that are consistent.
 
-use super::{ContentFault, DeclaredFailure, Expectations, ExpectationsError, SubjectExpectations};
+use super::{
+    ContentFault, DeclaredFailure, Expectations, ExpectationsError, SubjectExpectations, broken::Units,
+};
 use crate::Law;
-use lossproof_cases::{CaseFile, CaseFileError};
+use lossproof_cases::{CaseFile, CaseFileError, read_text};
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use std::{
     collections::BTreeMap,
-    fs, io,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -15,12 +16,12 @@ use std::{
 /// What a reason begins with that a draft left to be written.
 pub(super) const TO_BE_WRITTEN: &str = "TODO";
 
-/// Whether every declared failure must say why.
+/// Whether every declared failure must say why, and what fails.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reasons {
     /// It must.
     Written,
-    /// A draft may have left the reason to be written.
+    /// A draft may have left the reason to be written, and is about to name what fails.
     Drafted,
 }
 
@@ -48,6 +49,14 @@ struct FailureTable {
     reason: Spanned<String>,
     case: Spanned<PathBuf>,
     error: Option<Spanned<String>>,
+    units: Option<Spanned<Vec<UnitTable>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UnitTable {
+    name: String,
+    ratio: Option<f64>,
 }
 
 /// A fault, and the bytes of the file it is in.
@@ -64,10 +73,10 @@ impl Located {
 }
 
 pub(super) fn read(path: &Path, reasons: Reasons) -> Result<Option<Expectations>, ExpectationsError> {
-    let text = match fs::read_to_string(path) {
+    let text = match read_text(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(ExpectationsError::Read { path: path.to_owned(), source }),
+        Err(error) if error.is_missing() => return Ok(None),
+        Err(error) => return Err(error.into()),
     };
     let folder = path.parent().unwrap_or(Path::new(""));
     match subjects(&text, folder, reasons) {
@@ -154,13 +163,20 @@ fn failure(
     {
         return Err(Located::at(error, ContentFault::NoError { law }));
     }
+    let units = units(&table);
+    if reasons == Reasons::Written && units.is_empty() && table.error.is_none() {
+        return Err(match &table.units {
+            Some(empty) => Located::at(empty, ContentFault::NoUnits { law }),
+            None => Located::at(&table.law, ContentFault::NoUnits { law }),
+        });
+    }
     if table.case.as_ref().is_absolute() {
         return Err(Located::at(&table.case, ContentFault::AbsoluteCase { law }));
     }
     let path = folder.join(table.case.as_ref());
     let kept = match CaseFile::read(&path) {
         Ok(kept) => kept,
-        Err(CaseFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+        Err(CaseFileError::Read(error)) if error.is_missing() => {
             return Err(Located::at(&table.case, ContentFault::MissingCase { law, path }));
         }
         Err(source) => return Err(Located::at(&table.case, ContentFault::Case { law, source })),
@@ -174,7 +190,16 @@ fn failure(
         file: table.case.into_inner(),
         case: kept.case,
         error: table.error.map(Spanned::into_inner),
+        units,
     })
+}
+
+fn units(table: &FailureTable) -> Units {
+    let mut units = Units::new();
+    for unit in table.units.iter().flat_map(Spanned::as_ref) {
+        units.insert(unit.name.clone(), unit.ratio);
+    }
+    units
 }
 
 #[cfg(test)]

@@ -1,10 +1,18 @@
 use super::*;
 use crate::expectations::{
     Expectations,
-    package::{BROKEN, DECLARED, Package, outcome},
+    package::{BROKEN, DECLARED, Package, broken, outcome},
 };
 
-/// Expects that `sum` decides and that a law is broken, with `error` for its error.
+/// What is declared: the loss is doubled.
+const UNITS: &str = "units = [{ name = \"loss\", ratio = 2.0 }]\n";
+
+/// The declared case shows what is declared.
+fn fails() -> Replay {
+    Replay::Fails(broken(&[("loss", 2.0)]))
+}
+
+/// Expects that `sum` decides and that a law is broken, with `error` for its error and units.
 fn expectations(error: &str) -> Expectations {
     let package = Package::new();
     package.write(&format!(
@@ -15,7 +23,7 @@ fn expectations(error: &str) -> Expectations {
 }
 
 fn judged(outcome: &Outcome) -> Judgement {
-    judge(expectations("").of("mine"), outcome)
+    judge(expectations(UNITS).of("mine"), outcome)
 }
 
 /// The verdict and standing of the declared law.
@@ -81,7 +89,7 @@ fn a_declared_failure_that_is_there_is_green_whatever_other_cases_show() {
     for verdict in [Verdict::Fail, Verdict::Pass, Verdict::Unchecked, Verdict::Unsupported] {
         for draw in [Draw::Own, Draw::Other] {
             let found = Outcome { draw, ..outcome(BROKEN, verdict) };
-            let (verdict, standing, reason) = of_declared(found, Replay::Fails);
+            let (verdict, standing, reason) = of_declared(found, fails());
             assert_eq!((verdict, standing), (Verdict::ExpectedFailure, Standing::Green));
             assert!(reason.starts_with("issue 7 (cases/loss-scaling/"), "{reason}");
         }
@@ -110,7 +118,7 @@ fn a_declared_failure_excuses_no_other() {
     assert_eq!((verdict, standing), (Verdict::Errored, Standing::Red));
     // The failure is there, and on another case there is a crash besides.
     let crash = Outcome { error: Some("out of memory".to_owned()), ..outcome(BROKEN, Verdict::Errored) };
-    let (verdict, standing, reason) = of_declared(crash, Replay::Fails);
+    let (verdict, standing, reason) = of_declared(crash, fails());
     assert_eq!((verdict, standing), (Verdict::Errored, Standing::Red));
     assert!(reason.contains("out of memory"), "{reason}");
 }
@@ -125,11 +133,11 @@ fn a_crash_is_expected_by_its_message_only() {
         (judgement.verdict, judgement.standing)
     };
     let red = (Verdict::Errored, Standing::Red);
-    assert_eq!(standing("", &found), red);
+    assert_eq!(standing(UNITS, &found), red);
     assert_eq!(standing("error = \"panicked\"", &found), red);
     let green = (Verdict::ExpectedFailure, Standing::Green);
     assert_eq!(standing("error = \"not finite\"", &found), green);
-    let wrong = Outcome { error: None, replay: Some(Replay::Fails), ..found.clone() };
+    let wrong = Outcome { error: None, replay: Some(fails()), ..found.clone() };
     assert_eq!(standing("error = \"not finite\"", &wrong), (Verdict::Fail, Standing::Red));
     let another = Outcome { error: Some("panicked".to_owned()), ..found };
     assert_eq!(standing("error = \"not finite\"", &another), (Verdict::Fail, Standing::Red));
@@ -147,4 +155,66 @@ fn a_declared_case_that_cannot_be_tried_is_never_green() {
         let judgement = judged(&outcome(BROKEN, verdict));
         assert_eq!((judgement.verdict, judgement.standing), (verdict, Standing::Red));
     }
+}
+
+#[test]
+fn a_unit_that_is_not_declared_is_red_and_named() {
+    let red = (Verdict::Fail, Standing::Red);
+    for draw in [Draw::Own, Draw::Other] {
+        let found = Outcome { draw, ..outcome(BROKEN, Verdict::Fail) };
+        // On the declared case, and on another.
+        let both = Replay::Fails(broken(&[("loss", 2.0), ("wte", 2.0)]));
+        let elsewhere = Outcome { broken: broken(&[("wte", 2.0)]), ..found.clone() };
+        for (found, replay) in [(found, both), (elsewhere, fails())] {
+            let (verdict, standing, reason) = of_declared(found, replay);
+            assert_eq!((verdict, standing), red);
+            assert!(reason.contains(": `wte` is not declared to fail, and failed; where"), "{reason}");
+        }
+    }
+    // What an error hides on its own case is not declared on another.
+    let error = "error = \"crash\"\n";
+    let crash = Some(Replay::Errors("a crash".to_owned()));
+    let found = Outcome { broken: broken(&[("loss", 2.0)]), replay: crash, ..outcome(BROKEN, Verdict::Fail) };
+    let judged = |text: &str| judge(expectations(text).of("mine"), &found);
+    assert_eq!((judged(error).verdict, judged(error).standing), red);
+    assert_eq!(judged(&format!("{error}{UNITS}")).standing, Standing::Green);
+    // There it may also go without notice, because nobody has to find both.
+    let silent = Outcome { broken: broken(&[]), ..found.clone() };
+    let judgement = judge(expectations(&format!("{error}{UNITS}")).of("mine"), &silent);
+    assert_eq!((judgement.standing, judgement.warning), (Standing::Green, None));
+}
+
+#[test]
+fn another_multiple_of_the_same_unit_is_red_on_the_declared_case_alone() {
+    let replayed = |ratio: f64| {
+        let found = Outcome { broken: broken(&[("loss", 7.0)]), ..outcome(BROKEN, Verdict::Fail) };
+        of_declared(found, Replay::Fails(broken(&[("loss", ratio)])))
+    };
+    for ratio in [1.91, 2.0, 2.09] {
+        assert_eq!(replayed(ratio).1, Standing::Green, "{ratio}");
+    }
+    for ratio in [1.89, 2.11, -1.0, 0.0, f64::NAN] {
+        let (verdict, standing, reason) = replayed(ratio);
+        assert_eq!((verdict, standing), (Verdict::Fail, Standing::Red), "{ratio}");
+        assert!(reason.contains("`loss` is") && reason.contains("declared to be 2 times"), "{reason}");
+    }
+}
+
+#[test]
+fn a_declared_unit_that_no_longer_fails_is_an_unexpected_pass() {
+    let units = "units = [{ name = \"loss\", ratio = 2.0 }, { name = \"wte\" }]\n";
+    let judged = |draw, elsewhere: &[(&str, f64)]| {
+        let found = outcome(BROKEN, Verdict::Fail);
+        let found = Outcome { draw, broken: broken(elsewhere), replay: Some(fails()), ..found };
+        judge(expectations(units).of("mine"), &found)
+    };
+    let own = judged(Draw::Own, &[]);
+    assert_eq!((own.verdict, own.standing), (Verdict::UnexpectedPass, Standing::Red));
+    let reason = own.reason.unwrap();
+    assert!(reason.starts_with("`wte` is declared to fail, and no longer did; "), "{reason}");
+    // Other cases need not show it.
+    let other = judged(Draw::Other, &[]);
+    assert_eq!((other.verdict, other.standing), (Verdict::ExpectedFailure, Standing::Green));
+    assert!(other.warning.unwrap().starts_with("`wte` is declared"));
+    assert_eq!(judged(Draw::Own, &[("wte", 3.0)]).standing, Standing::Green);
 }

@@ -3,6 +3,10 @@ use crate::expectations::{
     ExpectationsError, FILE,
     package::{BROKEN, DECLARED, Package},
 };
+use lossproof_cases::{LARGEST, ReadError};
+use std::fs;
+
+const UNITS: &str = "units = [{ name = \"loss\" }]\n";
 
 /// The fault in a file, its line, and what is said of it.
 fn fault(package: &Package, text: &str) -> (ContentFault, usize, String) {
@@ -24,7 +28,24 @@ fn a_file_that_is_not_there_expects_nothing() {
 fn a_file_that_cannot_be_read_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let error = Expectations::read(folder.path()).unwrap_err();
-    assert!(matches!(error, ExpectationsError::Read { .. }), "{error}");
+    assert!(matches!(error, ExpectationsError::Read(ReadError::Irregular { .. })), "{error}");
+    assert!(error.to_string().contains(" is a folder and no regular file: "), "{error}");
+    let path = folder.path().join(FILE);
+    fs::File::create(&path).unwrap().set_len(LARGEST + 1).unwrap();
+    let error = Expectations::read(&path).unwrap_err();
+    assert!(matches!(error, ExpectationsError::Read(ReadError::TooLarge { .. })), "{error}");
+    let error = Expectations::write(&path, &[]).unwrap_err();
+    assert!(matches!(error, ExpectationsError::Read(ReadError::TooLarge { .. })), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_device_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    let error = Expectations::read(&path).unwrap_err();
+    assert!(error.to_string().contains("lossproof.toml is a device and no regular file"), "{error}");
 }
 
 #[test]
@@ -32,7 +53,7 @@ fn what_is_written_is_expected() {
     let package = Package::new();
     package.write(&format!(
         "[subject.mine]\ndecides = [\"sum\"]\n{DECLARED}reason = \"issue 7\"\ncase = \"{}\"\nerror = \"not finite\"\n\
-         [subject.\"an other\"]\n",
+         units = [{{ name = \"loss\", ratio = 2 }}, {{ name = \"fact\" }}]\n[subject.\"an other\"]\n",
         package.case
     ));
     let expectations = package.read().unwrap();
@@ -40,6 +61,7 @@ fn what_is_written_is_expected() {
     assert!(mine.pins("sum") && !mine.pins("shift") && !mine.pins(BROKEN));
     let declared = mine.declared(BROKEN).unwrap();
     assert_eq!((declared.reason.as_str(), declared.error.as_deref()), ("issue 7", Some("not finite")));
+    assert_eq!(declared.units, [("fact".to_owned(), None), ("loss".to_owned(), Some(2.0))].into());
     assert_eq!(declared.file, Path::new(&package.case));
     assert_eq!(declared.case, CaseFile::read(&package.path(&package.case)).unwrap().case);
     assert!(mine.declared("sum").is_none());
@@ -57,10 +79,10 @@ fn laws_must_exist_and_be_named_once() {
     let (found, line, _) = fault(&package, "[subject.mine]\ndecides = [\"sum\", \"sum\"]\n");
     assert!(matches!(found, ContentFault::PinnedTwice { law: "sum" }));
     assert_eq!(line, 2);
-    let declared = format!("{DECLARED}reason = \"issue 7\"\ncase = \"{}\"\n", package.case);
+    let declared = format!("{DECLARED}reason = \"issue 7\"\ncase = \"{}\"\n{UNITS}", package.case);
     let (found, line, _) = fault(&package, &format!("{declared}{declared}"));
     assert!(matches!(found, ContentFault::DeclaredTwice { law: BROKEN }));
-    assert_eq!(line, 6);
+    assert_eq!(line, 7);
     let pinned = format!("[subject.mine]\ndecides = [\"{BROKEN}\"]\n{declared}");
     let (found, line, _) = fault(&package, &pinned);
     assert!(matches!(found, ContentFault::PinnedAndDeclared { law: BROKEN }));
@@ -107,7 +129,7 @@ fn every_failure_has_a_reason() {
 #[test]
 fn the_case_of_a_failure_can_be_replayed_anywhere() {
     let package = Package::new();
-    let with = |case: &str| format!("{DECLARED}reason = \"issue 7\"\ncase = \"{case}\"\n");
+    let with = |case: &str| format!("{DECLARED}reason = \"issue 7\"\ncase = \"{case}\"\n{UNITS}");
     let (found, line, said) = fault(&package, &with("cases/none.json"));
     assert!(matches!(found, ContentFault::MissingCase { law: BROKEN, .. }));
     assert!(line == 4 && said.contains("none.json: restore"), "{said}");
@@ -133,4 +155,22 @@ fn subjects_that_no_test_has_are_named_with_their_lines() {
     let untested: Vec<_> = expectations.untested(&["mine"]).iter().map(ToString::to_string).collect();
     assert_eq!(untested.len(), 1);
     assert!(untested[0].contains("lossproof.toml:3: no test has a subject named \"old\""), "{untested:?}");
+}
+
+#[test]
+fn a_broken_law_is_declared_with_what_of_it_is_broken() {
+    let package = Package::new();
+    let declared = format!("{DECLARED}reason = \"issue 7\"\ncase = \"{}\"\n", package.case);
+    for (units, at) in [("", 2), ("units = []\n", 5)] {
+        let (found, line, said) = fault(&package, &format!("{declared}{units}"));
+        assert!(matches!(found, ContentFault::NoUnits { law: BROKEN }), "{said}");
+        assert!(line == at && said.contains("LOSSPROOF_EXPECT=write"), "{said}");
+        // The draft that names them reads the file before.
+        assert!(Expectations::read_draft(&package.path(FILE)).is_ok());
+    }
+    // An error is what it says.
+    package.write(&format!("{declared}error = \"panicked\"\n"));
+    assert!(package.read().is_ok());
+    let (found, line, said) = fault(&package, &format!("{declared}units = [\"loss\"]\n"));
+    assert!(matches!(found, ContentFault::Form(_)) && line == 5, "{said}");
 }
