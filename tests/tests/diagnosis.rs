@@ -7,14 +7,17 @@ use lossproof_faults::{
     kit::{Capability, Hooks, wrap},
 };
 use lossproof_gpt2::Config;
-use lossproof_laws::Examiner;
-use lossproof_laws::{Campaign, Law, Verdict};
+use lossproof_laws::{Campaign, Examiner, Law, Verdict};
 use lossproof_spec::{Dtype, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Rank, Scope};
-use lossproof_subject::{Limits, Subject};
+use lossproof_subject::{Limits, Subject, Watchdog};
 use lossproof_tests::{ours, theirs};
 use rayon::prelude::*;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 fn honest() -> Box<dyn Subject> {
     ours(Config::Pico, Dtype::F64)
@@ -152,6 +155,28 @@ fn the_failure_of_a_law_carries_the_diagnosis() {
     let report =
         Campaign { examiner, ..campaign }.run(law, &mut *broken("concat-gradient-misaligned")).unwrap();
     assert!(report.to_string().contains("looks like concat-gradient-misaligned"), "{report}");
+}
+
+/// A call that hangs during a diagnosis is told to whoever watches the test, who goes on with the others.
+#[test]
+fn a_hang_during_a_diagnosis_is_told_to_the_watchdog_of_the_caller() {
+    let hooks = Hooks {
+        accumulate: |hangs: &mut bool, inner, batch, handed| {
+            if std::mem::take(hangs) {
+                thread::sleep(Duration::from_secs(2));
+            }
+            inner.accumulate(batch, handed)
+        },
+        ..Hooks::IDENTITY
+    };
+    let (send, heard) = mpsc::channel();
+    let watchdog = Watchdog::new(move |subject, breach| {
+        let _ = send.send(format!("{subject}: {breach}"));
+    });
+    let watchdog = watchdog.with_limit(Duration::from_millis(500));
+    let _ = Diagnosis::watched_alone(&mut *wrap(honest(), true, hooks), &watchdog);
+    let told = heard.try_recv().unwrap();
+    assert!(told.contains("accumulate"), "{told}");
 }
 
 /// The planned probes separate every two hypotheses that known logits can separate, by far more than

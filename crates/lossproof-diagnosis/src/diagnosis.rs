@@ -7,7 +7,7 @@ use crate::{
     trainer_model::TrainerModel,
 };
 use lossproof_spec::Dtype;
-use lossproof_subject::{Breach, Checked, ParameterInfo, Subject, SubjectError};
+use lossproof_subject::{Breach, Checked, ParameterInfo, Subject, SubjectError, Watchdog};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -77,7 +77,19 @@ impl Diagnosis {
         subject: &mut dyn Subject,
         reference: Option<&'r mut (dyn Subject + 'r)>,
     ) -> Result<Self, SubjectError> {
-        let mut subject = match Checked::new(subject) {
+        Self::watched(subject, reference, &Watchdog::default())
+    }
+
+    /// The same, where a call that hangs is told to a watchdog of the caller's.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn watched<'r>(
+        subject: &mut dyn Subject,
+        reference: Option<&'r mut (dyn Subject + 'r)>,
+        watchdog: &Watchdog,
+    ) -> Result<Self, SubjectError> {
+        let mut subject = match Checked::watched(subject, watchdog.clone()) {
             Ok(subject) => subject.with_wrong_numbers(),
             Err(breach) => return Ok(Self::of_breach(&breach)),
         };
@@ -96,7 +108,8 @@ impl Diagnosis {
         }
         let parameters = ProbeParameters::new(&infos, dtype, subject.info().limits.vocabulary);
         let given = reference.is_some();
-        let mut reference = reference.map(Checked::new).transpose()?;
+        let mut reference =
+            reference.map(|reference| Checked::watched(reference, watchdog.clone())).transpose()?;
         let reference =
             reference.as_mut().filter(|reference| shapes(&reference.parameters()) == shapes(&infos));
         let mut seen = Examination::of(&mut subject, &parameters, reference.is_some());
@@ -161,9 +174,16 @@ impl Diagnosis {
 
     /// Examines a subject by what a model with known logits shows.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "the invariant holds")]
     pub fn alone(subject: &mut dyn Subject) -> Self {
-        Self::of(subject, None).expect("invariant: closed forms do not fail, and there is no reference")
+        Self::watched_alone(subject, &Watchdog::default())
+    }
+
+    /// The same, where a call that hangs is told to a watchdog of the caller's.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the invariant holds")]
+    pub fn watched_alone(subject: &mut dyn Subject, watchdog: &Watchdog) -> Self {
+        Self::watched(subject, None, watchdog)
+            .expect("invariant: closed forms do not fail, and there is no reference")
     }
 
     /// Where a bug stands among the candidates, from 0; those that are as likely as the first count as one.

@@ -3,7 +3,7 @@
 
 use crate::diagnosis::Diagnosis;
 use lossproof_laws::Examiner;
-use lossproof_subject::{Subject, SubjectError};
+use lossproof_subject::{Subject, SubjectError, Watchdog};
 use std::{fmt, sync::Arc};
 
 /// Makes a reference with the parameters of the subjects that are diagnosed.
@@ -25,14 +25,17 @@ impl Diagnostician {
     }
 
     /// What a subject looks like; without the reference where that fails, which is said among what was not
-    /// looked at. The subject is left as [`Diagnosis::of`] leaves it.
+    /// looked at. A call that hangs is told to the watchdog. The subject is left as [`Diagnosis::of`]
+    /// leaves it.
     #[must_use]
-    pub fn diagnose(&self, subject: &mut dyn Subject) -> Diagnosis {
-        let Some(make) = &self.reference else { return Diagnosis::alone(subject) };
-        match make().and_then(|mut reference| Diagnosis::of(subject, Some(&mut *reference))) {
+    pub fn diagnose(&self, subject: &mut dyn Subject, watchdog: &Watchdog) -> Diagnosis {
+        let Some(make) = &self.reference else { return Diagnosis::watched_alone(subject, watchdog) };
+        let diagnosed =
+            make().and_then(|mut reference| Diagnosis::watched(subject, Some(&mut *reference), watchdog));
+        match diagnosed {
             Ok(diagnosis) => diagnosis,
             Err(error) => {
-                let mut diagnosis = Diagnosis::alone(subject);
+                let mut diagnosis = Diagnosis::watched_alone(subject, watchdog);
                 diagnosis.unseen.push(format!("what the reference says: {error}"));
                 diagnosis
             }
@@ -41,8 +44,8 @@ impl Diagnostician {
 }
 
 impl Examiner for Diagnostician {
-    fn examine(&self, subject: &mut dyn Subject) -> String {
-        self.diagnose(subject).to_string()
+    fn examine(&self, subject: &mut dyn Subject, watchdog: &Watchdog) -> String {
+        self.diagnose(subject, watchdog).to_string()
     }
 }
 

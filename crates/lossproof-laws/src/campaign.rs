@@ -7,7 +7,7 @@ use crate::{
     dry_run::CardOnly,
     tally::Tally,
     tape::{Recorder, Tape},
-    trial::{Ended, Facts, Trial},
+    trial::{Ended, Facts, Trial, Turn},
 };
 use lossproof_cases::{
     Case, CaseFile, CaseFileError,
@@ -75,7 +75,7 @@ impl Campaign {
             Ok(subject) => subject,
             Err(breach) => return Ok(Report::undecided(law, Verdict::Fail, breach.to_string(), 0.0)),
         };
-        let mut facts = Facts { cases: self.cases as usize, ..Facts::of(&subject) };
+        let mut facts = Facts::of(&subject);
         let unsupported = self.unsupported(law, &mut subject);
         if let Some(breach) = subject.take_breach() {
             return Ok(Report::undecided(law, Verdict::Fail, breach.to_string(), 0.0));
@@ -114,7 +114,7 @@ impl Campaign {
             None => Vec::new(),
         };
         for (file, kept) in replayed {
-            let turn = tally.borrow().cases;
+            let turn = Turn::ALONE;
             let (tried, tape) = attempt(law, &mut subject.borrow_mut(), &kept.case, &facts.at(turn));
             if broken(&tried) {
                 let mut failure = failure(kept.case, &tried, Some(file));
@@ -130,14 +130,17 @@ impl Campaign {
         // By how much a case must break the law: while it is made simpler it must not become a matter of
         // rounding, which an honest subject would be convicted by when the case is replayed.
         let clearly = Cell::new(0.0);
+        let failing = Cell::new(None);
         let searched = self.runner(law).run(&strategy, |case| {
             // What panicked is reported as it was found: to shrink it would panic thousands of times.
             if crashed.get() {
                 return Ok(());
             }
-            let turn = tally.borrow().cases;
+            // A case is made simpler under the eyes that it failed under.
+            let turn = failing.get().unwrap_or(self.turn(tally.borrow().cases));
             let (tried, tape) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
             if broken(&tried) && excess(&tried) >= clearly.get() {
+                failing.set(Some(turn));
                 clearly.set(excess(&tried).min(CLEAR));
                 *shown.borrow_mut() = Some(failure(case.clone(), &tried, None));
                 crashed.set(matches!(tried.error(), Some(SubjectError::Breach(Breach::Panicked { .. }))));
@@ -149,8 +152,8 @@ impl Campaign {
         let found = match searched {
             Ok(()) => None,
             Err(TestError::Fail(_, case)) => {
-                let turn = tally.borrow().cases;
-                let (tried, _) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
+                // What is kept is replayed alone, so it is shown as it fails alone.
+                let (tried, _) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(Turn::ALONE));
                 let mut failure = match shown.into_inner() {
                     Some(shown) if !broken(&tried) || excess(&tried) < clearly.get() => shown,
                     _ => failure(case, &tried, None),
@@ -181,7 +184,7 @@ impl Campaign {
                 return Tried { comparisons: Comparisons::default(), told };
             }
         };
-        let mut facts = Facts { cases: self.cases as usize, ..Facts::of(&subject) };
+        let mut facts = Facts::of(&subject);
         facts.noise = noise(&mut subject, case, &facts).unwrap_or(0.0);
         subject.take_breach();
         attempt(law, &mut subject, case, &facts).0
@@ -195,16 +198,16 @@ impl Campaign {
         }
         let in_force = subject.info().spec;
         let mut card = CardOnly::subject(subject);
-        let facts = Facts { cases: self.cases as usize, ..Facts::of(&card) };
+        let facts = Facts::of(&card);
         let strategy = strategies::case(&facts.info.limits, self.size.clone());
         let mut runner = self.runner(law);
         let mut reason = None;
-        for turn in 0..self.cases {
+        for number in 0..self.cases as usize {
             let case = match strategy.new_tree(&mut runner) {
                 Ok(tree) => tree.current(),
                 Err(reason) => return Some(reason.to_string()),
             };
-            let tried = law.try_with(&mut card, &case, &facts.at(turn as usize));
+            let tried = law.try_with(&mut card, &case, &facts.at(self.turn(number)));
             match tried.unsupported() {
                 Some(what) if tried.comparisons.compared() == 0 => reason = Some(what.to_owned()),
                 _ => {
@@ -218,8 +221,13 @@ impl Campaign {
         reason
     }
 
+    /// The turn of a case that was drawn, counted from 0.
+    fn turn(&self, case: usize) -> Turn {
+        Turn { case, cases: (self.cases as usize).max(1) }
+    }
+
     fn diagnose(&self, subject: &mut dyn Subject) -> Option<String> {
-        self.examiner.as_ref().map(|examiner| examiner.examine(subject))
+        self.examiner.as_ref().map(|examiner| examiner.examine(subject, &self.watchdog))
     }
 
     /// A runner that draws the same cases for a law every time.

@@ -6,7 +6,7 @@ use crate::{
     change::{Change, NUMBERS},
     playback::Playback,
     tape::Tape,
-    trial::Facts,
+    trial::{Facts, Turn},
 };
 use lossproof_cases::Case;
 use lossproof_numerics::{CONTROL, Control, Unit};
@@ -17,8 +17,8 @@ use std::rc::Rc;
 pub(crate) struct Taped {
     pub(crate) case: Case,
     pub(crate) tape: Tape,
-    /// Which case of the campaign it was.
-    pub(crate) turn: usize,
+    /// What was looked at.
+    pub(crate) turn: Turn,
 }
 
 /// Whether some change of one answer, as large as the unit's control says, makes the law fail in this unit.

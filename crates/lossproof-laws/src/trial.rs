@@ -50,20 +50,32 @@ pub(crate) struct Facts {
     pub(crate) parameters: Vec<ParameterInfo>,
     /// What two identical calls differ by, relative to the gradient.
     pub(crate) noise: f64,
-    /// Cases of the campaign, and which of them this is: laws that look at one part of a model at a time take
-    /// turns.
+    /// Which parts of a model are looked at, by laws that look at some of them at a time.
+    pub(crate) turn: Turn,
+}
+
+/// Which case of how many this is: laws that look at some parts of a model at a time take turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// From 0.
+    pub(crate) case: usize,
+    /// Cases of the campaign, at least 1.
     pub(crate) cases: usize,
-    pub(crate) turn: usize,
+}
+
+impl Turn {
+    /// A case that is tried by itself: every part of a model has its turn.
+    pub(crate) const ALONE: Self = Self { case: 0, cases: 1 };
 }
 
 impl Facts {
     /// Asks a subject.
     pub(crate) fn of(subject: &dyn Subject) -> Self {
-        Self { info: subject.info(), parameters: subject.parameters(), noise: 0.0, cases: 1, turn: 0 }
+        Self { info: subject.info(), parameters: subject.parameters(), noise: 0.0, turn: Turn::ALONE }
     }
 
-    /// The same for another case of the campaign.
-    pub(crate) fn at(&self, turn: usize) -> Self {
+    /// The same for another case.
+    pub(crate) fn at(&self, turn: Turn) -> Self {
         Self { turn, ..self.clone() }
     }
 

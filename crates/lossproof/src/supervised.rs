@@ -21,8 +21,10 @@ pub(crate) const UNCERTIFIED: u8 = 1;
 pub(crate) const MISUSED: u8 = 2;
 pub(crate) const FAILED: u8 = 101;
 
-/// What the end of a run in a child adds to its exit code, so that no other end is taken for it.
-const SEAL: u8 = 42;
+/// What the end of a run in a child adds to its exit code, so that no other end is taken for it by chance:
+/// a number that no convention gives a meaning to. Against a trainer that means to deceive nothing helps here,
+/// because it shares the process with what examines it.
+const SEAL: u8 = 147;
 
 /// The arguments of this process without the mark of a child, and whether that was there.
 pub(crate) fn arguments() -> (Vec<OsString>, bool) {

@@ -263,8 +263,9 @@ pub(crate) fn finite_differences(trial: &mut Trial<'_>) -> CaseOutcome {
     let names = trial.facts.parameters.iter().map(|p| p.name.clone());
     let names: Vec<String> = names.filter(|name| !zero(name, &blocks)).collect();
     // Every parameter gets its turn, whatever is drawn, and twice where the number of cases is small.
-    let share = (2 * names.len()).div_ceil(trial.facts.cases.max(1)).max(DIFFERENTIATED).min(names.len());
-    let first = trial.facts.turn * share;
+    let share =
+        (2 * names.len()).div_ceil(trial.facts.turn.cases.max(1)).max(DIFFERENTIATED).min(names.len());
+    let first = trial.facts.turn.case * share;
     let mut told = false;
     for name in &names {
         trial.comparisons.require(name);
