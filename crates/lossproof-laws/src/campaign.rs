@@ -3,21 +3,23 @@
 use crate::{
     Examiner, Failure, Law, Report, Tried, Verdict,
     control::Taped,
-    distance,
     dry_run::CardOnly,
+    expectations::DeclaredFailure,
+    noise::{first_to_compute, noise},
+    shown::Shown,
     tally::Tally,
     tape::{Recorder, Tape},
-    trial::{Ended, Facts, Trial, Turn},
+    trial::{Ended, Facts, Turn},
 };
 use lossproof_cases::{
     Case, CaseFile, CaseFileError,
     strategies::{self, Size},
 };
-use lossproof_numerics::{Comparisons, FACT, Violation};
-use lossproof_subject::{Breach, Checked, Subject, SubjectError, Tensor, Watchdog};
+use lossproof_numerics::{Comparisons, Violation};
+use lossproof_subject::{Breach, Checked, Subject, SubjectError, Watchdog};
 use proptest::{
     strategy::{Strategy, ValueTree},
-    test_runner::{Config, Reason, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
 use std::{
     cell::{Cell, RefCell},
@@ -47,6 +49,12 @@ pub struct Campaign {
     pub watchdog: Watchdog,
     /// Whether a law that holds is put to the negative control.
     pub control: bool,
+    /// What the law is declared to be broken in. A case that shows nothing else does not end the search: it
+    /// would hide what others show.
+    pub declared: Option<DeclaredFailure>,
+    /// Whether all cases are tried after one that failed, for [`Failure::elsewhere`]: what a declaration of the
+    /// failure has to list.
+    pub exhaustive: bool,
 }
 
 impl Default for Campaign {
@@ -61,6 +69,8 @@ impl Default for Campaign {
             examiner: None,
             watchdog: Watchdog::default(),
             control: true,
+            declared: None,
+            exhaustive: false,
         }
     }
 }
@@ -84,11 +94,10 @@ impl Campaign {
             return Ok(Report::undecided(law, Verdict::Unsupported, what, 0.0));
         }
         let strategy = strategies::case(&facts.info.limits, self.size.clone());
-        let first = match first_to_compute(&strategy, &mut self.runner(law)) {
+        let first = first_to_compute(&strategy, &mut self.runner(law));
+        let first = match first.map_err(|reason| reason.to_string()) {
             Ok(case) => case,
-            Err(reason) => {
-                return Ok(Report::undecided(law, Verdict::Unsupported, reason.to_string(), 0.0));
-            }
+            Err(reason) => return Ok(Report::undecided(law, Verdict::Unsupported, reason, 0.0)),
         };
         match noise(&mut subject, &first, &facts) {
             Ok(noise) if noise <= facts.model(&first.batch).gradient_bound(facts.info.dtype) => {
@@ -107,21 +116,27 @@ impl Campaign {
         }
         subject.take_breach();
 
-        let tally = RefCell::new(Tally::default());
+        let (tally, known) = (RefCell::new(Tally::default()), RefCell::new(Shown::default()));
         let subject = RefCell::new(subject);
-        let replayed = match &self.files {
-            Some(directory) => CaseFile::of_law(directory, law.id())?,
-            None => Vec::new(),
-        };
-        for (file, kept) in replayed {
+        let replayed = self.kept(law)?;
+        for (file, kept) in &replayed {
             let turn = Turn::ALONE;
             let (tried, tape) = attempt(law, &mut subject.borrow_mut(), &kept.case, &facts.at(turn));
-            if broken(&tried) {
-                let mut failure = failure(kept.case, &tried, Some(file));
-                failure.diagnosis = self.diagnose(subject.borrow_mut().inner());
+            if self.is_declared(&tried) {
+                known
+                    .borrow_mut()
+                    .add_declared(&tried, || failure(kept.case.clone(), &tried, Some(file.clone())));
+            } else if broken(&tried) {
+                let mut failure = failure(kept.case.clone(), &tried, Some(file.clone()));
+                let mut subject = subject.into_inner();
+                let shown = self.elsewhere(law, &mut subject, &facts, &replayed, known.into_inner());
+                failure = shown.beside(failure);
+                failure.diagnosis = self.diagnose(subject.inner());
+                self.keep(law, &mut failure);
                 return Ok(tally.into_inner().report(law, &facts, Some(failure), self.control));
+            } else {
+                tally.borrow_mut().add(tried, Taped { case: kept.case.clone(), tape, turn });
             }
-            tally.borrow_mut().add(tried, Taped { case: kept.case, tape, turn });
         }
 
         let crashed = Cell::new(false);
@@ -131,14 +146,21 @@ impl Campaign {
         // rounding, which an honest subject would be convicted by when the case is replayed.
         let clearly = Cell::new(0.0);
         let failing = Cell::new(None);
+        let drawn = Cell::new(0);
         let searched = self.runner(law).run(&strategy, |case| {
             // What panicked is reported as it was found: to shrink it would panic thousands of times.
             if crashed.get() {
                 return Ok(());
             }
             // A case is made simpler under the eyes that it failed under.
-            let turn = failing.get().unwrap_or(self.turn(tally.borrow().cases));
+            let turn = failing.get().unwrap_or(self.turn(drawn.get()));
+            drawn.set(drawn.get() + 1);
             let (tried, tape) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
+            if self.is_declared(&tried) {
+                // Without a file: what is declared has one already.
+                known.borrow_mut().add_declared(&tried, || failure(case, &tried, None));
+                return Ok(());
+            }
             if broken(&tried) && excess(&tried) >= clearly.get() {
                 failing.set(Some(turn));
                 clearly.set(excess(&tried).min(CLEAR));
@@ -149,23 +171,20 @@ impl Campaign {
             tally.borrow_mut().add(tried, Taped { case, tape, turn });
             Ok(())
         });
+        let mut subject = subject.into_inner();
+        let known = known.into_inner();
         let found = match searched {
-            Ok(()) => None,
+            Ok(()) => known.into_failure(),
             Err(TestError::Fail(_, case)) => {
                 // What is kept is replayed alone, so it is shown as it fails alone.
-                let (tried, _) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(Turn::ALONE));
+                let (tried, _) = attempt(law, &mut subject, &case, &facts.at(Turn::ALONE));
                 let mut failure = match shown.into_inner() {
                     Some(shown) if !broken(&tried) || excess(&tried) < clearly.get() => shown,
                     _ => failure(case, &tried, None),
                 };
-                failure.diagnosis = self.diagnose(subject.borrow_mut().inner());
-                if let Some(directory) = &self.files {
-                    match write(directory, law, &failure) {
-                        Ok(file) => failure.file = Some(file),
-                        // What was found must not be lost because it cannot be kept.
-                        Err(error) => failure.unwritten = Some(error.to_string()),
-                    }
-                }
+                failure = self.elsewhere(law, &mut subject, &facts, &replayed, known).beside(failure);
+                failure.diagnosis = self.diagnose(subject.inner());
+                self.keep(law, &mut failure);
                 Some(failure)
             }
             Err(TestError::Abort(reason)) => {
@@ -221,6 +240,64 @@ impl Campaign {
         reason
     }
 
+    /// The cases of a law that are kept in files.
+    fn kept(&self, law: &Law) -> Result<Vec<(PathBuf, CaseFile)>, CaseFileError> {
+        self.files.as_ref().map_or(Ok(Vec::new()), |directory| CaseFile::of_law(directory, law.id()))
+    }
+
+    /// Whether a case broke the law in nothing but what is declared.
+    fn is_declared(&self, tried: &Tried) -> bool {
+        broken(tried) && self.declared.as_ref().is_some_and(|declared| declared.covers(tried))
+    }
+
+    /// Writes the case of a failure that is not yet in a file, where files are kept.
+    fn keep(&self, law: &Law, failure: &mut Failure) {
+        if let (Some(directory), None) = (&self.files, &failure.file) {
+            match write(directory, law, failure) {
+                Ok(file) => failure.file = Some(file),
+                // What was found must not be lost because it cannot be kept.
+                Err(error) => failure.unwritten = Some(error.to_string()),
+            }
+        }
+    }
+
+    /// What the law is broken in on other cases: on those that were tried before one failed and, in an
+    /// exhaustive campaign, on all.
+    fn elsewhere(
+        &self,
+        law: &Law,
+        subject: &mut Checked<'_>,
+        facts: &Facts,
+        replayed: &[(PathBuf, CaseFile)],
+        mut known: Shown,
+    ) -> Shown {
+        if self.exhaustive {
+            for (file, kept) in replayed {
+                let (tried, _) = attempt(law, subject, &kept.case, &facts.at(Turn::ALONE));
+                if self.is_declared(&tried) {
+                    known.add_declared(&tried, || failure(kept.case.clone(), &tried, Some(file.clone())));
+                } else if broken(&tried) {
+                    known.add(&tried, || failure(kept.case.clone(), &tried, Some(file.clone())));
+                }
+            }
+            let strategy = strategies::case(&facts.info.limits, self.size.clone());
+            let state = RefCell::new((subject, &mut known, 0));
+            // What cannot be drawn has ended the search.
+            let _ = self.runner(law).run(&strategy, |case| {
+                let (subject, known, drawn) = &mut *state.borrow_mut();
+                let (tried, _) = attempt(law, subject, &case, &facts.at(self.turn(*drawn)));
+                *drawn += 1;
+                if self.is_declared(&tried) {
+                    known.add_declared(&tried, || failure(case, &tried, None));
+                } else if broken(&tried) {
+                    known.add(&tried, || failure(case, &tried, None));
+                }
+                Ok(())
+            });
+        }
+        known
+    }
+
     /// The turn of a case that was drawn, counted from 0.
     fn turn(&self, case: usize) -> Turn {
         Turn { case, cases: (self.cases as usize).max(1) }
@@ -255,45 +332,10 @@ fn attempt(law: &Law, subject: &mut Checked<'_>, case: &Case, facts: &Facts) -> 
     let mut tried = law.try_with(&mut recorder, case, facts);
     let tape = recorder.into_tape();
     if let Some(breach) = subject.take_breach() {
-        tried.comparisons.fact(FACT, false, || breach.to_string());
+        tried.comparisons.fact("breach", false, || breach.to_string());
         tried.told = Err(Ended::Failed(breach.into()));
     }
     (tried, tape)
-}
-
-/// What two identical calls differ by, relative to the gradient.
-fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Result<f64, SubjectError> {
-    let measured = (|| -> Result<f64, Ended> {
-        let mut trial = Trial::new(subject, case, facts)?;
-        let spec = trial.spec(&[&case.batch]);
-        let (one, other) = (trial.gradient(&spec, &case.batch)?, trial.gradient(&spec, &case.batch)?);
-        // A gradient that is no number twice is not noise; the law finds it and says so.
-        let finite = |t: &Tensor| (0..t.elements()).all(|index| t.get(index).is_finite());
-        let broken = [&one, &other].iter().all(|computed| !computed.gradient.values().all(finite));
-        Ok(if broken { 0.0 } else { distance(&one.gradient, &other.gradient) })
-    })();
-    match measured {
-        Ok(noise) => Ok(noise),
-        Err(Ended::Failed(error)) => Err(error),
-        // The law itself meets the same and says so.
-        Err(Ended::Unsupported(_) | Ended::NotApplicable) => Ok(0.0),
-    }
-}
-
-/// Cases that are drawn to find one with a gradient.
-const DRAWN: usize = 64;
-
-/// The first case with a supervised token: one without shows no noise.
-fn first_to_compute(strategy: &impl Strategy<Value = Case>, runner: &mut TestRunner) -> Result<Case, Reason> {
-    let first = strategy.new_tree(runner)?.current();
-    let mut case = first.clone();
-    for _ in 0..DRAWN {
-        if case.batch.layout().supervised() > 0 {
-            return Ok(case);
-        }
-        case = strategy.new_tree(runner)?.current();
-    }
-    Ok(first)
 }
 
 /// An error of so many times its bound is none of rounding, which is expected to stay below an eighth of it.
@@ -323,6 +365,7 @@ fn failure(case: Case, tried: &Tried, file: Option<PathBuf>) -> Failure {
         violations: tried.violations(),
         error: tried.error().map(ToString::to_string),
         file,
+        elsewhere: Vec::new(),
         unwritten: None,
         diagnosis: None,
     }

@@ -2,7 +2,7 @@
 
 use super::trial::{Computed, Origin, Trial};
 use crate::blocks::{self, Blocks};
-use lossproof_numerics::{Block, Control, Difference, FACT, Unit, Violation, difference};
+use lossproof_numerics::{Block, Control, Difference, Unit, Violation, difference};
 use lossproof_spec::GlobalBatch;
 use lossproof_subject::{Tensor, TensorSet};
 
@@ -237,10 +237,10 @@ impl Trial<'_> {
         self.values(what, unit, bound, &values, scale);
     }
 
-    /// Records a violation that is no matter of degree, unless `holds`.
-    pub(crate) fn fact(&mut self, holds: bool, statement: impl FnOnce() -> String) {
-        self.comparisons.fact(FACT, holds, statement);
-        self.comparisons.certify(FACT, Unit { power: 0.0, control: Control::Any });
+    /// Records a violation of a unit that is no matter of degree, unless `holds`.
+    pub(crate) fn fact(&mut self, unit: &str, holds: bool, statement: impl FnOnce() -> String) {
+        self.comparisons.fact(unit, holds, statement);
+        self.comparisons.certify(unit, Unit { power: 0.0, control: Control::Any });
     }
 
     /// Records that something that must be there is: of this size, which is not zero.

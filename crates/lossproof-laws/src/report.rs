@@ -38,6 +38,8 @@ pub struct Failure {
     pub case: Case,
     /// The comparisons outside their bounds, the worst first.
     pub violations: Vec<Violation>,
+    /// What the law is broken in on other cases, as far as they were tried: one violation of each unit.
+    pub elsewhere: Vec<Violation>,
     /// The error of a subject that failed.
     pub error: Option<String>,
     /// Where the case was written, or replayed from.

@@ -43,6 +43,12 @@ impl From<SubjectError> for Ended {
 /// What a law answers on a case: whether the case could have told a violation.
 pub(crate) type CaseOutcome = Result<bool, Ended>;
 
+/// The unit of how many tokens are counted.
+pub(crate) const TOKEN_COUNT: &str = "token count";
+
+/// The unit of what becomes of a batch that the spec gives no weights to.
+pub(crate) const EMPTY_POLICY: &str = "empty policy";
+
 /// What does not change from case to case.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
@@ -214,7 +220,9 @@ impl<'a> Trial<'a> {
     ) -> Result<T, Ended> {
         match answer {
             Err(SubjectError::EmptyGroup(empty)) if TokenWeights::new(spec, &batch.layout()).is_ok() => {
-                self.fact(false, || format!("under {spec}, it refuses a batch that has weights: {empty}"));
+                self.fact(EMPTY_POLICY, false, || {
+                    format!("under {spec}, it refuses a batch that has weights: {empty}")
+                });
                 Err(Ended::NotApplicable)
             }
             answer => Ok(answer?),

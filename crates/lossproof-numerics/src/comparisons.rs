@@ -6,9 +6,6 @@ use std::{
     fmt,
 };
 
-/// The unit of everything that is no matter of degree.
-pub const FACT: &str = "fact";
-
 /// One comparison that was outside its bound.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Violation {
@@ -48,7 +45,7 @@ pub enum Control {
     Factor,
     /// Zero in place of what the unit names.
     Zero,
-    /// Any change of any answer: facts name nothing.
+    /// Any change of any answer: the unit names no part of one.
     Any,
 }
 

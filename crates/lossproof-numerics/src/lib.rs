@@ -25,7 +25,7 @@ mod tensor;
 mod update;
 
 pub use bounds::{ErrorModel, f32_rule};
-pub use comparisons::{Closest, Comparisons, Control, FACT, Unit, Violation};
+pub use comparisons::{Closest, Comparisons, Control, Unit, Violation};
 pub use cross_entropy::{CrossEntropy, CrossEntropyError};
 pub use direction::{Rademacher, rademacher};
 pub use finite_difference::{Plateau, Sweep, directional_bound, sweep};

@@ -199,6 +199,7 @@ impl Conformance {
                 seed: options.seed.unwrap_or(0),
                 files: self.files.clone(),
                 examiner: self.examiner.clone(),
+                exhaustive: writes(),
                 ..Campaign::default()
             };
             let named = |test: &str| format!("{}::{test}", stand.name);

@@ -28,6 +28,7 @@ impl LawTest {
     pub(crate) fn run(self) -> Result<Completion, Failed> {
         let Self { law, stand, campaign, expected, draw, rerun, outcomes } = self;
         let declared = expected.as_ref().and_then(|own| own.declared(law.id())).cloned();
+        let campaign = Campaign { declared: declared.clone(), ..campaign };
         let held = stand.hold(law.id(), campaign, move |campaign, subject| {
             let replay = declared.map(|declared| Replay::of(&campaign.replay(law, subject, &declared.case)));
             let report = campaign.run(law, subject).map_err(|error| chain(&error))?;

@@ -306,7 +306,7 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     let reach = norm(&expected[0].1).max(norm(&expected[1].1));
     for name in actual.gradient.keys().filter(|name| ![BIAS, EMBEDDING, GAIN].contains(&name.as_str())) {
         let found = norm(&values(&actual.gradient, name)?);
-        trial.fact(found <= bound * reach, || {
+        trial.fact("gradient below the head", found <= bound * reach, || {
             format!(
                 "a final gain of zero lets nothing through, but the gradient of {name} has norm {found:.1e}"
             )

@@ -3,7 +3,7 @@
 
 use crate::{
     names::{BIAS, EMBEDDING},
-    trial::{CaseOutcome, Ended, Trial, replace, values},
+    trial::{CaseOutcome, Ended, TOKEN_COUNT, Trial, replace, values},
 };
 use lossproof_cases::edit::{assemble, edit, given, id};
 use lossproof_spec::{CompensatedSum, GlobalBatch, LossSpec, MicroBatch, Optimizer, Sequence};
@@ -38,7 +38,9 @@ impl Trial<'_> {
 
     fn count(&mut self, what: &str, found: Evaluated, expected: usize) {
         let counted = found.tokens;
-        self.fact(counted == expected, || format!("{what}: {counted} tokens were counted of {expected}"));
+        self.fact(TOKEN_COUNT, counted == expected, || {
+            format!("{what}: {counted} tokens were counted of {expected}")
+        });
     }
 }
 
@@ -139,7 +141,9 @@ pub(crate) fn validation_trace(trial: &mut Trial<'_>) -> CaseOutcome {
         };
         let same = after.loss().to_bits() == before.loss().to_bits()
             && bits(&after.gradient) == bits(&before.gradient);
-        trial.fact(same, || "a validation changes loss or gradient of the next step".to_owned());
+        trial.fact("step after validation", same, || {
+            "a validation changes loss or gradient of the next step".to_owned()
+        });
     }
     let second = trial.validate(&corpus)?;
     trial.same_validation("the same window", &batch, second, first);
@@ -169,7 +173,7 @@ impl Trial<'_> {
         }
         let bits = |of: Evaluated| (of.loss.to_bits(), of.perplexity.to_bits(), of.tokens);
         if self.facts.noise <= 0.0 {
-            self.fact(bits(found) == bits(expected), || {
+            self.fact("validation after training", bits(found) == bits(expected), || {
                 format!("a validation gives {expected:?}, and {found:?} after {training}")
             });
         }
@@ -214,7 +218,7 @@ pub(crate) fn nothing_validated(trial: &mut Trial<'_>) -> CaseOutcome {
     let nothing = batches(&ignored);
     let of_nothing = trial.validate(&nothing)?;
     trial.count("nothing supervised", of_nothing, 0);
-    trial.fact(of_nothing.loss.is_nan() && of_nothing.perplexity.is_nan(), || {
+    trial.fact("mean of nothing", of_nothing.loss.is_nan() && of_nothing.perplexity.is_nan(), || {
         format!("nothing is supervised, but there is a mean: {of_nothing:?}")
     });
     let tokens = batch.layout().supervised();
@@ -262,7 +266,7 @@ pub(crate) fn perplexity_overflow(trial: &mut Trial<'_>) -> CaseOutcome {
     let loss = far + ((vocabulary - 1) as f64).ln();
     let bound = trial.loss_bound(&batch);
     trial.number("the loss of what is nearly impossible", "loss", bound, (found.loss, loss), loss);
-    trial.fact(found.perplexity.is_infinite() && found.perplexity > 0.0, || {
+    trial.fact("infinite perplexity", found.perplexity.is_infinite() && found.perplexity > 0.0, || {
         format!("the exponential of {} is beyond f64, but the perplexity is {}", found.loss, found.perplexity)
     });
     trial.count("an infinite perplexity", found, tokens);

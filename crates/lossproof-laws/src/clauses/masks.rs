@@ -1,7 +1,7 @@
 //! Clauses of group 3: what is ignored, masked or padded has no influence.
 
 use super::reductions::differ;
-use crate::trial::{CaseOutcome, Computed, Ended, Trial};
+use crate::trial::{CaseOutcome, Computed, Ended, TOKEN_COUNT, Trial};
 use lossproof_cases::edit::{edit, given, id, plain};
 use lossproof_spec::{EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, Reduction, Sequence, SequenceFields};
 use lossproof_subject::Tensor;
@@ -137,7 +137,7 @@ pub(crate) fn eos_as_padding(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.same("padded with a token that is also real", &batch, &actual, &expected);
     if let Some(counted) = actual.observation.supervised_tokens {
         let supervised = plain.layout().supervised();
-        trial.fact(counted == supervised, || {
+        trial.fact(TOKEN_COUNT, counted == supervised, || {
             format!("{counted} supervised tokens were counted, there are {supervised}")
         });
     }
@@ -154,7 +154,7 @@ pub(crate) fn ignored_batch(trial: &mut Trial<'_>) -> CaseOutcome {
     let nothing = trial.gradient(&zero, &batch)?;
     let norm = nothing.gradient.values().flat_map(Tensor::to_f64).fold(0.0, |sum: f64, g| sum + g.abs());
     let loss = nothing.loss();
-    trial.fact(loss.abs() <= 0.0 && norm <= 0.0, || {
+    trial.fact("empty batch", loss.abs() <= 0.0 && norm <= 0.0, || {
         format!("nothing is supervised, but the loss is {loss} and the gradient has the 1-norm {norm}")
     });
     Ok(told)
@@ -191,7 +191,7 @@ impl Trial<'_> {
         let sequence = answer.sequences().nth(chosen).ok_or(Ended::NotApplicable)?;
         let before = (0..sequence.len()).find(|&position| sequence.supervises(position));
         let near = self.gradient(spec, &changed(answer, before.ok_or(Ended::NotApplicable)?))?;
-        self.fact(is_another(&near, of_answer), || {
+        self.fact("token before the answer", is_another(&near, of_answer), || {
             "another token right before the answer does not change the answer's loss".to_owned()
         });
         let of_changed = self.gradient(spec, &changed(whole, 0))?.loss()
@@ -199,7 +199,7 @@ impl Trial<'_> {
         let difference = of_changed - (of_whole.loss() - of_prompt.loss());
         if difference.abs() > DEPENDS * self.loss_bound(whole) * of_whole.loss_scale() {
             let far = self.gradient(spec, &changed(answer, 0))?;
-            self.fact(is_another(&far, of_answer), || {
+            self.fact("token in the prompt", is_another(&far, of_answer), || {
                 "another token in the prompt does not change the answer's loss".to_owned()
             });
         }

@@ -1,6 +1,6 @@
 //! Clauses of group 2: reductions are token weights.
 
-use crate::trial::{CaseOutcome, Computed, Ended, Origin, Trial};
+use crate::trial::{CaseOutcome, Computed, EMPTY_POLICY, Ended, Origin, TOKEN_COUNT, Trial};
 use lossproof_cases::edit::{assemble, disassemble, regroup};
 use lossproof_spec::{
     Counting, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Reduction, Scope, Sequence, TokenWeights,
@@ -103,7 +103,7 @@ pub(crate) fn counting(trial: &mut Trial<'_>) -> CaseOutcome {
         let actual = trial.calculus(&spec, &batch)?;
         let supervised = batch.layout().supervised();
         if let Some(counted) = actual.observation.supervised_tokens {
-            trial.fact(counted == supervised, || {
+            trial.fact(TOKEN_COUNT, counted == supervised, || {
                 format!("{counted} supervised tokens were counted, there are {supervised}")
             });
         }
@@ -214,13 +214,18 @@ impl Trial<'_> {
         self.subject.configure(spec)?;
         let answer = self.subject.accumulate(batch, &mut Collect::default());
         match (spec.empty, answer) {
-            (EmptyPolicy::Nan, Ok(observation)) => self
-                .fact(observation.loss.is_nan(), || format!("{empty}, but the loss is {}", observation.loss)),
-            (EmptyPolicy::Error, Err(SubjectError::EmptyGroup(_))) => self.fact(true, String::new),
-            (_, Ok(observation)) => {
-                self.fact(false, || format!("{empty}, but the loss is {}", observation.loss));
+            (EmptyPolicy::Nan, Ok(observation)) => self.fact(EMPTY_POLICY, observation.loss.is_nan(), || {
+                format!("{empty}, but the loss is {}", observation.loss)
+            }),
+            (EmptyPolicy::Error, Err(SubjectError::EmptyGroup(_))) => {
+                self.fact(EMPTY_POLICY, true, String::new);
             }
-            (_, Err(error)) => self.fact(false, || format!("{empty}, but the subject says: {error}")),
+            (_, Ok(observation)) => {
+                self.fact(EMPTY_POLICY, false, || format!("{empty}, but the loss is {}", observation.loss));
+            }
+            (_, Err(error)) => {
+                self.fact(EMPTY_POLICY, false, || format!("{empty}, but the subject says: {error}"));
+            }
         }
         Ok(true)
     }

@@ -1,6 +1,6 @@
 //! Clause 4.7: what a trainer reports of a batch beside the gradient.
 
-use crate::trial::{CaseOutcome, Computed, Ended, Trial};
+use crate::trial::{CaseOutcome, Computed, Ended, TOKEN_COUNT, Trial};
 use lossproof_numerics::norm;
 use lossproof_spec::{GlobalBatch, LossSpec, Reduction, TokenWeights, to_f64};
 use lossproof_subject::{LogPolicy, Observation};
@@ -54,7 +54,7 @@ impl Trial<'_> {
     pub(super) fn counts(&mut self, what: &str, batch: &GlobalBatch, reported: &Observation) {
         let supervised = batch.layout().supervised();
         if let Some(counted) = reported.supervised_tokens {
-            self.fact(counted == supervised, || {
+            self.fact(TOKEN_COUNT, counted == supervised, || {
                 format!("{what}: {counted} supervised tokens are reported of {supervised}")
             });
         }

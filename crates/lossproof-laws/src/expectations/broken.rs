@@ -1,35 +1,41 @@
-//! What of a law is broken, held to what is declared to be: which units fail, and by what factor.
+//! What of a law is broken, held to what is declared to be: which units fail, and how far they are off.
 //!
 //! A declaration that names its law alone hides every other defect that the law would show. Its units are the
 //! names of what the law certifies, such as a parameter for its gradient, whichever of its rows a case looks
-//! at; where something is a multiple of what it should be, that multiple tells one defect in it from another.
+//! at. How far a unit is off on the declared case tells one defect in it from another.
 
-use super::{Outcome, Replay};
+use super::{DeclaredUnit, Outcome, Replay};
 use lossproof_numerics::Violation;
 use std::{collections::BTreeMap, fmt};
 
-/// The units that are declared to fail, each with its ratio on the declared case, where it is declared.
-pub(super) type Units = BTreeMap<String, Option<f64>>;
+/// The units that are declared to fail.
+pub(super) type Units = BTreeMap<String, DeclaredUnit>;
 
-/// How far a ratio may be from the declared one, relative to that.
-const TOLERANCE: f64 = 0.05;
+/// How far off a unit may be from how far it is declared to be, relative to that.
+const TOLERANCE: f64 = 0.01;
 
-/// A ratio that differs from another by less than this does not differ: some are zero but for rounding.
+/// A ratio is never more certain than this part of how far it is from 1: some are zero but for rounding.
 const RESOLUTION: f64 = 1e-3;
 
-/// The units of a law that failed on a case, each with the comparison that was furthest outside its bound.
+/// What is written of a number, and what another machine computes, may differ from it by this part of its
+/// tolerance.
+const LASTING: f64 = 0.2;
+
+/// The units of a law that failed on a case, each with the comparisons that were outside their bounds, the
+/// furthest first.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Broken(BTreeMap<String, Violation>);
+pub struct Broken(BTreeMap<String, Vec<Violation>>);
 
 impl Broken {
     /// Of violations, the worst first.
     #[must_use]
     pub fn of(violations: &[Violation]) -> Self {
-        let mut worst = BTreeMap::new();
+        let mut broken = Self::default();
         for violation in violations {
-            worst.entry(without_rows(&violation.unit).to_owned()).or_insert_with(|| violation.clone());
+            let unit = without_rows(&violation.unit).to_owned();
+            broken.0.entry(unit).or_default().push(violation.clone());
         }
-        Self(worst)
+        broken
     }
 
     /// The units, in the order of their names.
@@ -37,13 +43,17 @@ impl Broken {
         self.0.keys().map(String::as_str)
     }
 
-    fn ratio(&self, unit: &str) -> Option<f64> {
-        self.0.get(unit)?.ratio
+    fn has(&self, unit: &str) -> bool {
+        self.0.contains_key(unit)
     }
 
     /// What to declare of these units on the case they failed on.
     pub(super) fn declaration(&self) -> Units {
-        self.0.iter().map(|(unit, violation)| (unit.clone(), lasting_ratio(violation))).collect()
+        let mut units = Units::new();
+        for (unit, violations) in &self.0 {
+            units.insert(unit.clone(), violations.first().map(DeclaredUnit::of).unwrap_or_default());
+        }
+        units
     }
 }
 
@@ -52,23 +62,64 @@ fn without_rows(unit: &str) -> &str {
     unit.split_once("[rows ").map_or(unit, |(parameter, _)| parameter)
 }
 
-/// How a ratio may differ from one that is declared.
-fn tolerance(declared: f64) -> f64 {
-    (TOLERANCE * declared.abs()).max(RESOLUTION)
+impl DeclaredUnit {
+    /// What tells a violation from others of its unit on the same case, where every machine finds it: the ratio,
+    /// or else the deviation.
+    fn of(violation: &Violation) -> Self {
+        match (lasting_ratio(violation), lasting_deviation(violation)) {
+            (None, deviation) => Self { ratio: None, deviation },
+            (ratio, _) => Self { ratio, deviation: None },
+        }
+    }
+
+    /// Whether a violation of the unit on the declared case is the declared one.
+    fn is(&self, violation: &Violation) -> bool {
+        let near = |found: f64, declared: f64, tolerance: f64| (found - declared).abs() <= tolerance;
+        let ratio = self.ratio.is_none_or(|declared| {
+            violation.ratio.is_some_and(|found| near(found, declared, ratio_tolerance(declared)))
+        });
+        let tolerance = |declared: f64| TOLERANCE * declared;
+        ratio && self.deviation.is_none_or(|declared| near(violation.error, declared, tolerance(declared)))
+    }
 }
 
-/// The ratio to three digits, where every machine finds it: one to what is zero but for rounding is chance.
+/// What is declared, in words.
+impl fmt::Display for DeclaredUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.ratio, self.deviation) {
+            (Some(ratio), _) => write!(f, "{ratio} times what it should be"),
+            (None, Some(deviation)) => write!(f, "off by {deviation} of its scale"),
+            (None, None) => f.write_str("off"),
+        }
+    }
+}
+
+/// How a ratio may differ from one that is declared: a part of how far that is from 1, and of itself where it
+/// is small.
+fn ratio_tolerance(declared: f64) -> f64 {
+    let off = (declared - 1.0).abs();
+    (TOLERANCE * off * declared.abs().min(1.0)).max(RESOLUTION * off.min(1.0))
+}
+
+/// The ratio to six digits, where every machine finds it: one to what is zero but for rounding is chance.
 ///
 /// With `e = |x − y|/s` outside its bound `b`, both `x` and `y` are known to `b·s`, and `x/y` to
 /// `(1 + |x/y|)·b·s/|y| = (1 + |x/y|)·|x/y − 1|·b/e`.
 fn lasting_ratio(violation: &Violation) -> Option<f64> {
     let Violation { error, bound, ratio, .. } = violation;
     let ratio = (*ratio)?;
-    let unknown = (1.0 + ratio.abs()) * (ratio - 1.0).abs() * bound / error;
+    let written = if ratio.abs() < RESOLUTION { 0.0 } else { format!("{ratio:.5e}").parse().ok()? };
+    let unknown = (1.0 + ratio.abs()) * (ratio - 1.0).abs() * bound / error + (ratio - written).abs();
     // Not so when it is no number, either.
-    let lasts = unknown <= tolerance(ratio) / 5.0;
-    let rounded = if ratio.abs() < RESOLUTION { 0.0 } else { format!("{ratio:.2e}").parse().ok()? };
-    lasts.then_some(rounded)
+    (unknown <= LASTING * ratio_tolerance(written)).then_some(written)
+}
+
+/// The relative deviation to four digits, where every machine finds it: it is known to its bound.
+fn lasting_deviation(violation: &Violation) -> Option<f64> {
+    let Violation { error, bound, .. } = violation;
+    let written: f64 = format!("{error:.3e}").parse().ok()?;
+    let unknown = bound + (error - written).abs();
+    (written.is_finite() && unknown <= LASTING * TOLERANCE * written).then_some(written)
 }
 
 /// In what a run differs from the declaration of a law whose declared case still shows what is declared.
@@ -76,7 +127,7 @@ fn lasting_ratio(violation: &Violation) -> Option<f64> {
 pub(super) struct Difference {
     /// Units that failed and are not declared to.
     pub(super) undeclared: Vec<String>,
-    /// Units that are another multiple on the declared case than is declared, or none.
+    /// Units that are off by something else on the declared case than is declared.
     altered: Vec<Altered>,
     /// Units that are declared to fail and no longer do.
     pub(super) gone: Vec<String>,
@@ -85,8 +136,8 @@ pub(super) struct Difference {
 #[derive(Clone, Debug, PartialEq)]
 struct Altered {
     unit: String,
-    declared: f64,
-    found: Option<f64>,
+    declared: DeclaredUnit,
+    found: DeclaredUnit,
 }
 
 impl Difference {
@@ -96,26 +147,32 @@ impl Difference {
             Some(Replay::Fails(broken)) => Some(broken),
             _ => None,
         };
-        for unit in on_declared.into_iter().chain([&outcome.broken]).flat_map(Broken::units) {
+        let others = [&outcome.broken, &outcome.elsewhere];
+        for unit in on_declared.into_iter().chain(others).flat_map(Broken::units) {
             if !declared.contains_key(unit) && !difference.undeclared.iter().any(|known| known == unit) {
                 difference.undeclared.push(unit.to_owned());
             }
         }
         // Where the declared case shows an error, nothing says what else fails.
         let Some(on_declared) = on_declared else { return difference };
-        for (unit, ratio) in declared {
-            if !on_declared.0.contains_key(unit) {
-                if !outcome.broken.0.contains_key(unit) {
+        for (unit, declared) in declared {
+            let Some(violations) = on_declared.0.get(unit) else {
+                if !others.iter().any(|broken| broken.has(unit)) {
                     difference.gone.push(unit.clone());
                 }
                 continue;
+            };
+            // Which comparison is the furthest outside may be a matter of rounding.
+            if violations.iter().any(|violation| declared.is(violation)) {
+                continue;
             }
-            let found = on_declared.ratio(unit);
-            if let Some(declared) = *ratio
-                && !found.is_some_and(|found| (found - declared).abs() <= tolerance(declared))
-            {
-                difference.altered.push(Altered { unit: unit.clone(), declared, found });
-            }
+            // In the terms of the declaration, whether or not another machine finds the same.
+            let found = violations.first().map(|violation| DeclaredUnit {
+                ratio: violation.ratio.filter(|_| declared.ratio.is_some()),
+                deviation: Some(violation.error),
+            });
+            let found = found.unwrap_or_default();
+            difference.altered.push(Altered { unit: unit.clone(), declared: *declared, found });
         }
         difference
     }
@@ -134,7 +191,7 @@ impl Difference {
     pub(super) fn settle(&self, declared: &Units, outcome: &Outcome) -> Units {
         let mut settled = declared.clone();
         settled.retain(|unit, _| !self.gone.contains(unit));
-        for unit in outcome.broken.units() {
+        for unit in outcome.broken.units().chain(outcome.elsewhere.units()) {
             settled.entry(unit.to_owned()).or_default();
         }
         if let Some(Replay::Fails(broken)) = &outcome.replay {
@@ -152,13 +209,7 @@ impl fmt::Display for Difference {
             parts.push(format!("{} not declared to fail, and failed", are(&self.undeclared)));
         }
         for Altered { unit, declared, found } in &self.altered {
-            let is = match found {
-                Some(found) => format!("{found:.3} times"),
-                None => "no multiple of".to_owned(),
-            };
-            parts.push(format!(
-                "`{unit}` is {is} what it should be, and declared to be {declared} times that"
-            ));
+            parts.push(format!("`{unit}` is {found}, and declared to be {declared}"));
         }
         if !self.gone.is_empty() {
             parts.push(format!("{} declared to fail, and no longer did", are(&self.gone)));

@@ -1,7 +1,7 @@
 //! The declared failures of a subject, edited with their comments.
 
 use super::{
-    ContentFault, Outcome,
+    Broken, ContentFault, DeclaredUnit, Outcome,
     broken::{Difference, Units},
     outcome::{self, Replay},
     read::{Located, TO_BE_WRITTEN},
@@ -43,6 +43,7 @@ impl Declarations {
             return false;
         };
         let error = declared.get("error").and_then(Item::as_str);
+        let errs = error.is_some();
         let as_declared = outcome.replay.as_ref().is_some_and(|replay| outcome::holds(error, replay));
         if !as_declared || outcome.undeclared_error(error).is_some() {
             return false;
@@ -51,8 +52,8 @@ impl Declarations {
         let difference = Difference::of(&units, outcome);
         if !difference.is_none() {
             set_units(declared, &difference.settle(&units, outcome));
-            // The reason was not given for some units where there were none.
-            if !units.is_empty() {
+            // The reason was not given for some units where there were none, but for an error alone.
+            if !units.is_empty() || difference.is_new() && errs {
                 question(declared);
             }
         }
@@ -85,8 +86,12 @@ impl Declarations {
         }
         let mut units = outcome.broken.declaration();
         // A crash is declared in place of what the former case showed, which is still there.
-        if let (Some(_), Some(Replay::Fails(broken))) = (&outcome.error, &outcome.replay) {
-            units.extend(broken.units().map(|unit| (unit.to_owned(), None)));
+        let former = match (&outcome.error, &outcome.replay) {
+            (Some(_), Some(Replay::Fails(broken))) => Some(broken),
+            _ => None,
+        };
+        for unit in former.into_iter().chain([&outcome.elsewhere]).flat_map(Broken::units) {
+            units.entry(unit.to_owned()).or_default();
         }
         set_units(declared, &units);
     }
@@ -110,10 +115,13 @@ fn units(declared: &Table) -> Units {
     let mut units = Units::new();
     for unit in declared.get("units").and_then(Item::as_array).into_iter().flatten() {
         let Some(unit) = unit.as_inline_table() else { continue };
-        let ratio = unit.get("ratio");
-        let ratio = ratio.and_then(|ratio| ratio.as_float().or_else(|| ratio.as_integer()?.to_f64()));
+        let number = |key: &str| {
+            let value = unit.get(key)?;
+            value.as_float().or_else(|| value.as_integer()?.to_f64())
+        };
         if let Some(name) = unit.get("name").and_then(Value::as_str) {
-            units.insert(name.to_owned(), ratio);
+            let declared = DeclaredUnit { ratio: number("ratio"), deviation: number("deviation") };
+            units.insert(name.to_owned(), declared);
         }
     }
     units
@@ -126,11 +134,13 @@ fn set_units(declared: &mut Table, units: &Units) {
         return;
     }
     let mut array = Array::new();
-    for (name, ratio) in units {
+    for (name, DeclaredUnit { ratio, deviation }) in units {
         let mut unit = InlineTable::new();
         unit.insert("name", name.into());
-        if let Some(ratio) = *ratio {
-            unit.insert("ratio", ratio.into());
+        for (key, number) in [("ratio", ratio), ("deviation", deviation)] {
+            if let Some(number) = *number {
+                unit.insert(key, number.into());
+            }
         }
         array.push(unit);
     }

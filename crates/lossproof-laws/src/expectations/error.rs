@@ -103,6 +103,24 @@ pub enum ContentFault {
         /// The law.
         law: &'static str,
     },
+    /// A unit that is named twice.
+    #[error("`{unit}` is named twice among the `units` of `{law}`: delete one")]
+    UnitTwice {
+        /// The law.
+        law: &'static str,
+        /// The unit.
+        unit: String,
+    },
+    /// A number of a unit to which nothing can be held.
+    #[error(
+        "{number} of a unit of `{law}` is no finite number: draft it (LOSSPROOF_EXPECT=write cargo test), or delete it"
+    )]
+    NoNumber {
+        /// The law.
+        law: &'static str,
+        /// What is written.
+        number: f64,
+    },
     /// The path of a case that another machine would not find.
     #[error("the case of `{law}` has an absolute path: write it relative to the folder of {FILE}")]
     AbsoluteCase {

@@ -62,7 +62,7 @@ impl Judgement {
 /// The reds of the pins, those of *pass*, *unsupported* and *unchecked* under *pinned* and *neither*, are
 /// warnings on other cases than the test's own. A declared case that could not be tried is red, whatever was
 /// found, and so is an error that was found on another case and is not the declared one. A declaration is of
-/// its units: one that fails and is not in it is red, and so is one that is another multiple on the declared
+/// its units: one that fails and is not in it is red, and so is one that is off by something else on the declared
 /// case; one in it that no longer fails is an unexpected pass, red on the test's own cases, because it would
 /// hide the next defect there, and a warning on others, which need not show every unit.
 #[must_use]
@@ -128,7 +128,7 @@ fn of_declared(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
             // A trainer that fails elsewhere in a way that nobody declared has a defect that nobody knew.
             if let Some(error) = outcome.undeclared_error(declared.error.as_deref()) {
                 let reason = format!(
-                    "is broken on {file} as declared, and on another case the trainer fails in a way that is not: {error}"
+                    "is broken on {file} as declared, and otherwise the trainer fails in a way that is not: {error}"
                 );
                 return Judgement::red(outcome.verdict, reason);
             }
@@ -155,14 +155,19 @@ fn of_declared(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
             };
             return Judgement::red(Verdict::Errored, reason);
         }
+        Some(Replay::Silent) => "the law could not tell a violation on it from what is right",
         Some(Replay::Untried(why)) => why.as_str(),
         None => why(outcome),
     };
-    let verdict = match outcome.verdict {
-        // What the law is on other cases must not look like the answer.
-        Verdict::Pass => Verdict::Unchecked,
-        found => found,
-    };
+    if outcome.verdict == Verdict::Pass {
+        let reason = format!(
+            "declared to fail, and kept on every case that was tried; {file} shows nothing any more: {untried}. If \
+             \"{}\" is mended, delete the declaration from {FILE}; if not, name a case that shows it",
+            declared.reason
+        );
+        return Judgement::red(Verdict::UnexpectedPass, reason);
+    }
+    let verdict = outcome.verdict;
     let reason = format!(
         "declared to fail, and its case {file} could not be tried: {untried}; name a case that can, or delete the \
          declaration from {FILE}"
@@ -220,6 +225,7 @@ fn of_kept(declared: &DeclaredFailure, outcome: &Outcome) -> Judgement {
     }
 }
 
+/// Why nothing was decided.
 fn why(outcome: &Outcome) -> &str {
     outcome.why.as_deref().unwrap_or(match outcome.verdict {
         Verdict::Unsupported => "the trainer lacks what it needs",

@@ -25,9 +25,10 @@
 //! without a case, a reason, and a run that breaks it on that very case.
 //!
 //! A declaration is of the units in it and of no others, so that it hides no other defect: a unit that fails
-//! and is not listed is red, and so is one that is listed and no longer fails. Where one is a multiple of
-//! what it should be on the declared case, `ratio` says so, to five percent, and tells one defect in it from
-//! another. Drafts have both.
+//! and is not listed is red, on whichever case, and so is one that is listed and no longer fails. How far one
+//! is off on the declared case tells one defect in it from another: `ratio` is the multiple that it is of what
+//! it should be, and where it is none, `deviation` its distance from that, relative to its scale. Both hold to
+//! one percent of how far the unit is off. Drafts have them.
 //!
 //! A declared case on which the trainer fails, with an error or a breach of its contract such as a panic or a
 //! gradient that is no number, needs `error = "…"` with a part of the message, as `#[should_panic(expected =
@@ -54,6 +55,7 @@ pub use error::{ContentFault, ExpectationsError};
 pub use judgement::{Judgement, Standing, judge};
 pub use outcome::{Draw, Outcome, Replay};
 
+use crate::Tried;
 use lossproof_cases::Case;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -91,9 +93,17 @@ pub struct DeclaredFailure {
     /// Where the trainer fails on the case, with an error or by a breach of its contract: a part of the
     /// message.
     pub error: Option<String>,
-    /// What of the law is broken: names of what it certifies, each with the multiple that it is of what it
-    /// should be on the case, where that is declared.
-    pub units: BTreeMap<String, Option<f64>>,
+    /// What of the law is broken, by the names of what it certifies.
+    pub units: BTreeMap<String, DeclaredUnit>,
+}
+
+/// How far a unit that is declared to fail is off on the declared case, as far as that is declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DeclaredUnit {
+    /// The multiple that it is of what it should be.
+    pub ratio: Option<f64>,
+    /// Its distance from what it should be, relative to its scale.
+    pub deviation: Option<f64>,
 }
 
 impl Expectations {
@@ -174,5 +184,14 @@ impl DeclaredFailure {
     #[must_use]
     pub fn holds(&self, replay: &Replay) -> bool {
         outcome::holds(self.error.as_deref(), replay)
+    }
+
+    /// Whether a case that broke the law shows nothing but what is declared: the error, or some of the units.
+    pub(crate) fn covers(&self, tried: &Tried) -> bool {
+        match (tried.error(), &self.error) {
+            (Some(found), Some(declared)) => outcome::is_error(&found.to_string(), declared),
+            (Some(_), None) => false,
+            (None, _) => Broken::of(&tried.violations()).units().all(|unit| self.units.contains_key(unit)),
+        }
     }
 }

@@ -51,8 +51,18 @@ impl Package {
 
 /// An outcome on the test's own cases, without a case or an error.
 pub(super) fn outcome(law: &'static str, verdict: Verdict) -> Outcome {
-    let broken = Broken::default();
-    Outcome { law, verdict, why: None, error: None, broken, case: None, replay: None, draw: Draw::Own }
+    let (broken, elsewhere) = (Broken::default(), Broken::default());
+    Outcome {
+        law,
+        verdict,
+        why: None,
+        error: None,
+        broken,
+        elsewhere,
+        case: None,
+        replay: None,
+        draw: Draw::Own,
+    }
 }
 
 /// What of a law is broken: each unit the given multiple of what it should be.

@@ -1,7 +1,8 @@
 //! From the text of `lossproof.toml` to expectations that are consistent.
 
 use super::{
-    ContentFault, DeclaredFailure, Expectations, ExpectationsError, SubjectExpectations, broken::Units,
+    ContentFault, DeclaredFailure, DeclaredUnit, Expectations, ExpectationsError, SubjectExpectations,
+    broken::Units,
 };
 use crate::Law;
 use lossproof_cases::{CaseFile, CaseFileError, read_text};
@@ -55,8 +56,9 @@ struct FailureTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UnitTable {
-    name: String,
-    ratio: Option<f64>,
+    name: Spanned<String>,
+    ratio: Option<Spanned<f64>>,
+    deviation: Option<Spanned<f64>>,
 }
 
 /// A fault, and the bytes of the file it is in.
@@ -75,7 +77,8 @@ impl Located {
 pub(super) fn read(path: &Path, reasons: Reasons) -> Result<Option<Expectations>, ExpectationsError> {
     let text = match read_text(path) {
         Ok(text) => text,
-        Err(error) if error.is_missing() => return Ok(None),
+        // A link to a file that is gone does not mean that nothing is expected.
+        Err(error) if error.is_missing() && !path.is_symlink() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -163,7 +166,7 @@ fn failure(
     {
         return Err(Located::at(error, ContentFault::NoError { law }));
     }
-    let units = units(&table);
+    let units = units(law, &table)?;
     if reasons == Reasons::Written && units.is_empty() && table.error.is_none() {
         return Err(match &table.units {
             Some(empty) => Located::at(empty, ContentFault::NoUnits { law }),
@@ -194,12 +197,27 @@ fn failure(
     })
 }
 
-fn units(table: &FailureTable) -> Units {
+fn units(law: &'static str, table: &FailureTable) -> Result<Units, Located> {
     let mut units = Units::new();
     for unit in table.units.iter().flat_map(Spanned::as_ref) {
-        units.insert(unit.name.clone(), unit.ratio);
+        let (ratio, deviation) = (number(law, unit.ratio.as_ref())?, number(law, unit.deviation.as_ref())?);
+        let name = unit.name.as_ref();
+        if units.insert(name.clone(), DeclaredUnit { ratio, deviation }).is_some() {
+            let fault = ContentFault::UnitTwice { law, unit: name.clone() };
+            return Err(Located::at(&unit.name, fault));
+        }
     }
-    units
+    Ok(units)
+}
+
+/// A number that another can be held to: infinity is as near to everything.
+fn number(law: &'static str, written: Option<&Spanned<f64>>) -> Result<Option<f64>, Located> {
+    let Some(written) = written else { return Ok(None) };
+    let number = *written.as_ref();
+    if !number.is_finite() {
+        return Err(Located::at(written, ContentFault::NoNumber { law, number }));
+    }
+    Ok(Some(number))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub(crate) fn between_steps(trial: &mut Trial<'_>) -> CaseOutcome {
         answers.push(trial.asked(&spec, &batch)?);
     }
     for (k, (step, expected)) in disturbed.iter().zip(&undisturbed).enumerate() {
-        trial.fact(step.after == expected.after && step.report == expected.report, || {
+        trial.fact("disturbed step", step.after == expected.after && step.report == expected.report, || {
             format!(
                 "step {k} is another one where the trainer accumulates, evaluates and validates between steps"
             )

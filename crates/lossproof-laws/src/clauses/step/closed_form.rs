@@ -45,7 +45,7 @@ impl Trial<'_> {
         for (k, ((window, step), computed)) in (0..).zip(windows.iter().zip(&taken).zip(&replayed)) {
             let what = format!("step {k}");
             let finite = computed.gradient.values().all(|tensor| tensor_norm(tensor).is_finite());
-            self.fact(!step.report.skipped || !finite, || {
+            self.fact("skipped step", !step.report.skipped || !finite, || {
                 format!("{what} was skipped, and its gradient is finite")
             });
             self.norms(&what, window, &step.report, &computed.gradient);

@@ -147,23 +147,23 @@ impl Trial<'_> {
     fn fact_of_overflow(&mut self, step: &TakenStep) {
         if step.report.skipped {
             let kept = step.after == step.before;
-            self.fact(kept, || "a skipped step changed the parameters".to_owned());
+            self.fact("overflow", kept, || "a skipped step changed the parameters".to_owned());
         } else {
             let finite = largest_element(&step.after).is_finite();
-            self.fact(finite, || "a step with an overflowing gradient was taken".to_owned());
+            self.fact("overflow", finite, || "a step with an overflowing gradient was taken".to_owned());
         }
     }
 
     /// The step after a skipped one is the step without it.
     fn fact_of_waiting(&mut self, after: &TakenStep, alone: &TakenStep) {
-        self.fact(!after.report.skipped, || {
+        self.fact("step after a skip", !after.report.skipped, || {
             "a step after a skipped one is skipped, which is taken where none was skipped".to_owned()
         });
         let (found, expected) = (after.report.learning_rate, alone.report.learning_rate);
-        self.fact((found - expected).abs() <= 1e-6 * expected, || {
+        self.fact("learning rate after a skip", (found - expected).abs() <= 1e-6 * expected, || {
             format!("after a skipped step the learning rate is {found}, the first one is {expected}")
         });
-        self.fact(after.after == alone.after, || {
+        self.fact("step after a skip", after.after == alone.after, || {
             "the step after a skipped one is another than without it: the optimizer did not wait".to_owned()
         });
     }

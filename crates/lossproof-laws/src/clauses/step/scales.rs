@@ -38,7 +38,7 @@ pub(crate) fn adam_scale(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.return_to_the_trial()?;
     let [of_sum, of_mean] = &runs[..] else { return Err(Ended::NotApplicable) };
     let ends = |run: &[TakenStep]| run.last().map(|last| last.after.clone());
-    trial.fact(ends(of_sum) == ends(of_mean), || {
+    trial.fact("scaled epsilon", ends(of_sum) == ends(of_mean), || {
         format!("three Adam steps with a gradient {keep} times as large and ε {keep} times as large differ")
     });
     let bound = trial.gradient_bound(&batch);
@@ -66,7 +66,9 @@ pub(crate) fn loss_scaling(trial: &mut Trial<'_>) -> CaseOutcome {
         runs.extend(trial.take_steps(&optimizer, &spec, &[&batch])?);
     }
     let [plain, scaled] = &runs[..] else { return Err(Ended::NotApplicable) };
-    trial.fact(plain.after == scaled.after, || "a loss scale of 1024 changes the step".to_owned());
+    trial.fact("loss scale", plain.after == scaled.after, || {
+        "a loss scale of 1024 changes the step".to_owned()
+    });
     let bound = trial.loss_bound(&batch);
     let losses = (scaled.report.observation.loss, plain.report.observation.loss);
     trial.number("reported loss under a loss scale", "loss", bound, losses, losses.1.abs());

@@ -84,7 +84,7 @@ impl Trial<'_> {
                     None => self.read()?,
                 };
                 if self.facts.noise <= 0.0 {
-                    self.fact(there == step.before, || {
+                    self.fact("reset", there == step.before, || {
                         format!("after a reset, the first {k} steps lead to other parameters than before")
                     });
                 }

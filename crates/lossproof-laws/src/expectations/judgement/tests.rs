@@ -147,9 +147,11 @@ fn a_crash_is_expected_by_its_message_only() {
 fn a_declared_case_that_cannot_be_tried_is_never_green() {
     for verdict in [Verdict::Pass, Verdict::Unchecked] {
         let untried = Replay::Untried("the trainer does not take it".to_owned());
-        let (verdict, standing, reason) = of_declared(outcome(BROKEN, verdict), untried);
-        assert_eq!((verdict, standing), (Verdict::Unchecked, Standing::Red));
-        assert!(reason.contains("does not take it"), "{reason}");
+        let (judged, standing, reason) = of_declared(outcome(BROKEN, verdict), untried);
+        // What the law is on other cases is not the answer.
+        let found = if verdict == Verdict::Pass { Verdict::UnexpectedPass } else { verdict };
+        assert_eq!((judged, standing), (found, Standing::Red));
+        assert!(reason.contains("does not take it") && reason.contains("name a case"), "{reason}");
     }
     for verdict in [Verdict::Fail, Verdict::Errored, Verdict::Unsupported] {
         let judgement = judged(&outcome(BROKEN, verdict));
@@ -190,10 +192,10 @@ fn another_multiple_of_the_same_unit_is_red_on_the_declared_case_alone() {
         let found = Outcome { broken: broken(&[("loss", 7.0)]), ..outcome(BROKEN, Verdict::Fail) };
         of_declared(found, Replay::Fails(broken(&[("loss", ratio)])))
     };
-    for ratio in [1.91, 2.0, 2.09] {
+    for ratio in [1.991, 2.0, 2.009] {
         assert_eq!(replayed(ratio).1, Standing::Green, "{ratio}");
     }
-    for ratio in [1.89, 2.11, -1.0, 0.0, f64::NAN] {
+    for ratio in [1.989, 2.011, -1.0, 0.0, f64::NAN] {
         let (verdict, standing, reason) = replayed(ratio);
         assert_eq!((verdict, standing), (Verdict::Fail, Standing::Red), "{ratio}");
         assert!(reason.contains("`loss` is") && reason.contains("declared to be 2 times"), "{reason}");

@@ -61,7 +61,14 @@ fn what_is_written_is_expected() {
     assert!(mine.pins("sum") && !mine.pins("shift") && !mine.pins(BROKEN));
     let declared = mine.declared(BROKEN).unwrap();
     assert_eq!((declared.reason.as_str(), declared.error.as_deref()), ("issue 7", Some("not finite")));
-    assert_eq!(declared.units, [("fact".to_owned(), None), ("loss".to_owned(), Some(2.0))].into());
+    assert_eq!(
+        declared.units,
+        [
+            ("fact".to_owned(), DeclaredUnit::default()),
+            ("loss".to_owned(), DeclaredUnit { ratio: Some(2.0), deviation: None })
+        ]
+        .into()
+    );
     assert_eq!(declared.file, Path::new(&package.case));
     assert_eq!(declared.case, CaseFile::read(&package.path(&package.case)).unwrap().case);
     assert!(mine.declared("sum").is_none());
