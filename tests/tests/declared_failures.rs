@@ -106,7 +106,7 @@ fn outcome(
         ..Campaign::default()
     };
     let replay = declared.map(|declared| Replay::of(&campaign.replay(law, &mut *subject, &declared.case)));
-    let report = campaign.run(law, &mut *subject).unwrap();
+    let report = campaign.run(law, &mut *subject).expect("case files are read");
     Outcome::of(&report, replay, Draw::Own)
 }
 
@@ -117,10 +117,12 @@ fn drafted(folder: &TempDir, laws: &[&'static Law], subject: &dyn Fn() -> Box<dy
     for law in laws {
         outcomes.push((SUBJECT.to_owned(), outcome(folder, law, None, subject())));
     }
-    Expectations::write(&path, &outcomes).unwrap();
-    let reasoned = fs::read_to_string(&path).unwrap().replace("TODO: why is this law broken?", "issue 7");
-    fs::write(&path, reasoned).unwrap();
-    Expectations::read(&path).unwrap().unwrap()
+    Expectations::write(&path, &outcomes).expect("the folder is writable");
+    let reasoned = fs::read_to_string(&path)
+        .expect("it was drafted")
+        .replace("TODO: why is this law broken?", "issue 7");
+    fs::write(&path, reasoned).expect("the folder is writable");
+    Expectations::read(&path).expect("every failure has a reason").expect("it was drafted")
 }
 
 #[test]

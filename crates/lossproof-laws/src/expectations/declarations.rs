@@ -2,7 +2,8 @@
 
 use super::{
     Broken, ContentFault, DeclaredUnit, Outcome,
-    broken::{Difference, Units},
+    broken::Units,
+    difference::Difference,
     outcome::{self, Replay},
     read::{Located, TO_BE_WRITTEN},
 };

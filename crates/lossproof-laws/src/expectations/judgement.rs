@@ -1,6 +1,6 @@
 //! One law's outcome, held to what was expected of it.
 
-use super::broken::Difference;
+use super::difference::Difference;
 use super::outcome::{Draw, Outcome, Replay};
 use super::{DeclaredFailure, FILE, SubjectExpectations};
 use crate::Verdict;

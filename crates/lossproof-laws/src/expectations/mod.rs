@@ -41,6 +41,7 @@
 mod broken;
 mod decides;
 mod declarations;
+mod difference;
 mod draft;
 mod error;
 mod judgement;
