@@ -18,6 +18,7 @@ mod text;
 mod verify;
 
 use clap::{Parser, Subcommand};
+use exit::Exit;
 use std::process::ExitCode;
 
 /// States what a training loss is, exactly, and verifies that a trainer computes it.
@@ -44,7 +45,13 @@ enum Command {
 fn main() -> ExitCode {
     exit::announce_panics();
     let command = Cli::parse().command;
-    exit::of(|| match command {
+    exit::of(|| run(command)).into()
+}
+
+fn run(command: Command) -> miette::Result<Exit> {
+    #[cfg(all(feature = "reference", feature = "torch"))]
+    subjects::check_time_limit()?;
+    match command {
         Command::Explain(args) => explain::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Faults(args) => faults::run(&args),
@@ -54,6 +61,5 @@ fn main() -> ExitCode {
         Command::Laws(args) => laws::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Verify(args) => verify::run(&args),
-    })
-    .into()
+    }
 }

@@ -1,7 +1,7 @@
 //! The two implementations, by their names on the command line.
 
 use lossproof_gpt2::{Config, reference};
-use lossproof_subject::{Device, Subject};
+use lossproof_subject::{Device, Subject, Watchdog};
 use lossproof_torch::{Gpt2Config, libtorch};
 use miette::IntoDiagnostic;
 
@@ -26,6 +26,17 @@ pub(crate) fn theirs(
 /// The same configuration on libtorch's side.
 pub(crate) fn named(config: Config) -> Gpt2Config {
     Gpt2Config::named(config.name()).expect("invariant: both sides know every configuration")
+}
+
+/// Refuses a `LOSSPROOF_TIMEOUT` that sets no time, before a subject is asked anything.
+///
+/// # Errors
+/// When the variable holds no number of seconds above zero.
+pub(crate) fn check_time_limit() -> miette::Result<()> {
+    match Watchdog::time_limit() {
+        Ok(_) => Ok(()),
+        Err(message) => Err(miette::miette!("{message}")),
+    }
 }
 
 /// Refuses a device this build cannot use, before anything else is done.

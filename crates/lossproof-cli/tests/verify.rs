@@ -23,6 +23,8 @@ fn unusable_arguments_are_named_and_exit_with_2() {
     refused(&["verify", "--length", "65"], "a sequence cannot have 65 tokens");
     refused(&["verify", "--length", "1"], "with one there is nothing to predict");
     refused(&["verify", "--sequences", "0"], "a batch needs a sequence");
+    refused(&["verify", "--sequences", "99999999"], "GiB of memory");
+    refused(&["verify", "--sequences", "18446744073709551615"], "GiB of memory");
     refused(&["verify", "--text", "no/such/file"], "no/such/file");
     refused(&["verify", "--device", "cuda"], "CUDA");
 }
@@ -37,6 +39,18 @@ fn no_place_for_the_parameters_is_said_before_anything_is_computed() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("/none") && said.contains("set TMPDIR"), "{said}");
+}
+
+#[test]
+fn a_time_limit_that_is_none_is_named_before_anything_is_computed() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lossproof"))
+        .args(["laws", "--cases", "1"])
+        .env("LOSSPROOF_TIMEOUT", "soon")
+        .output()
+        .expect("the command runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("LOSSPROOF_TIMEOUT takes a number of seconds"), "{said}");
 }
 
 #[test]

@@ -141,6 +141,7 @@ impl Conformance {
     /// The run itself, and its exit code.
     fn run(&self, options: &Options, arguments: &Arguments) -> Result<u8, String> {
         Watchdog::time_limit()?;
+        check_expect()?;
         let expectations = self.expectations()?;
         let outcomes = Outcomes::default();
         let trials = self.trials(options, arguments, expectations.as_ref(), &outcomes);
@@ -265,7 +266,18 @@ fn misused(message: &str) -> u8 {
 
 /// Whether this run drafts the expectations.
 fn writes() -> bool {
-    env::var(EXPECT).is_ok_and(|value| value == "write")
+    env::var_os(EXPECT).is_some_and(|value| value == "write")
+}
+
+/// Fails where the variable asks for something else than a draft: a run that is meant to write must not pass by
+/// not doing so.
+fn check_expect() -> Result<(), String> {
+    match env::var_os(EXPECT) {
+        Some(value) if value != "write" && !value.is_empty() => {
+            Err(format!("{EXPECT} is `write` or not set, not `{}`", value.to_string_lossy()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Fails where a kept case is replayed by no law: it would guard nothing, in silence.

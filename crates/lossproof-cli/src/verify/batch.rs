@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use std::path::{Path, PathBuf};
 
 /// Ranks, and micro-batches of each rank, where there are sequences enough.
-const PARTS: usize = 2;
+pub(crate) const PARTS: usize = 2;
 
 /// The vocabulary of GPT-2's byte-pair encoding, and that of bytes with an end-of-text token.
 const BPE_VOCABULARY: usize = 50257;

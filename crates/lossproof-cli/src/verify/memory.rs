@@ -33,12 +33,13 @@ impl Run {
         let parameters = self.shape.parameter_count();
         let largest = self.shape.vocabulary * self.shape.width;
         let phase = |size: usize, copies: usize, passing: usize, positions: usize| {
-            let logits = 3 * positions * self.shape.vocabulary;
-            size * (copies * parameters + passing * largest + logits)
+            let logits = positions.saturating_mul(3 * self.shape.vocabulary);
+            let elements = logits.saturating_add(copies * parameters + passing * largest);
+            elements.saturating_mul(size)
         };
         let judged = phase(self.size, 1 + self.ranks, 3, self.positions);
         let truth = if self.truth { phase(DOUBLE, 2, 7, self.longest) } else { 0 };
-        BASE + judged.max(truth)
+        judged.max(truth).saturating_add(BASE)
     }
 }
 

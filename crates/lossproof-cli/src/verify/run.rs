@@ -2,7 +2,7 @@
 
 use super::{
     Args, Dtype,
-    batch::{Text, ragged},
+    batch::{PARTS, Text, ragged},
     memory, render, storage,
 };
 use crate::{
@@ -41,6 +41,18 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     let sequences = args.sequences.unwrap_or(default_sequences);
     let length = args.length.unwrap_or(default_length);
     let text = Text::read(args.text.as_deref())?;
+    // A longer sequence is refused below.
+    let longest = length.min(shape.positions);
+    let exact = small && dtype == lossproof_spec::Dtype::F64;
+    let run = memory::Run {
+        shape,
+        size: if dtype == lossproof_spec::Dtype::F64 { 8 } else { 4 },
+        truth: !exact && has_truth(args.config),
+        ranks: PARTS.min(sequences),
+        positions: sequences.saturating_mul(longest),
+        longest,
+    };
+    memory::check(run.peak())?;
     let batch = ragged(&text, shape, sequences, length, args.seed)?;
     let model = error_model(shape, &batch);
     let bar = progress_bar();
@@ -49,20 +61,7 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
         bar.tick();
     };
     let inputs = Inputs { config: args.config, device: args.device, batch: &batch, model, seed: args.seed };
-    let report = if small && dtype == lossproof_spec::Dtype::F64 {
-        inputs.exact(progress)?
-    } else {
-        let run = memory::Run {
-            shape,
-            size: if dtype == lossproof_spec::Dtype::F64 { 8 } else { 4 },
-            truth: has_truth(args.config),
-            ranks: batch.ranks().len(),
-            positions: sequences * length,
-            longest: length,
-        };
-        memory::check(run.peak())?;
-        inputs.streamed(dtype, progress)?
-    };
+    let report = if exact { inputs.exact(progress)? } else { inputs.streamed(dtype, progress)? };
     bar.finish_and_clear();
     let heading = render::Heading { text: &text.name, config: args.config, batch: &batch };
     output::print(&render::report(&heading, &report, started.elapsed(), peak_memory()))?;

@@ -59,4 +59,7 @@ fn time_limits() {
     let with = |value: &str| Inner::of("tiny=honest").with("LOSSPROOF_TIMEOUT", value).run(&["tiny::sum"]);
     with("soon").assert(2, &["LOSSPROOF_TIMEOUT takes a number of seconds above zero, not `soon`"]);
     with(&u64::MAX.to_string()).assert(0, &["1 laws hold"]);
+    // Who meant to draft is told that nothing was.
+    let draft = Inner::of("tiny=honest").with("LOSSPROOF_EXPECT", "wrte").run(&["tiny::sum"]);
+    draft.assert(2, &["LOSSPROOF_EXPECT is `write` or not set, not `wrte`"]);
 }
