@@ -8,7 +8,13 @@ fn lossproof(arguments: &[&str]) -> Output {
 }
 
 fn refused(arguments: &[&str], because: &str) {
-    let output = lossproof(arguments);
+    refused_with(&[], arguments, because);
+}
+
+/// The same with variables of the environment.
+fn refused_with(variables: &[(&str, &str)], arguments: &[&str], because: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lossproof"));
+    let output = command.args(arguments).envs(variables.iter().copied()).output().expect("the command runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains(because), "{said}");
@@ -31,26 +37,15 @@ fn unusable_arguments_are_named_and_exit_with_2() {
 
 #[test]
 fn no_place_for_the_parameters_is_said_before_anything_is_computed() {
-    let output = Command::new(env!("CARGO_BIN_EXE_lossproof"))
-        .args(["verify", "--dtype", "f32"])
-        .env("TMPDIR", "/none")
-        .output()
-        .expect("the command runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("/none") && said.contains("set TMPDIR"), "{said}");
+    for because in ["/none", "set TMPDIR"] {
+        refused_with(&[("TMPDIR", "/none")], &["verify", "--dtype", "f32"], because);
+    }
 }
 
 #[test]
 fn a_time_limit_that_is_none_is_named_before_anything_is_computed() {
-    let output = Command::new(env!("CARGO_BIN_EXE_lossproof"))
-        .args(["laws", "--cases", "1"])
-        .env("LOSSPROOF_TIMEOUT", "soon")
-        .output()
-        .expect("the command runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("LOSSPROOF_TIMEOUT takes a number of seconds"), "{said}");
+    let because = "LOSSPROOF_TIMEOUT takes a number of seconds";
+    refused_with(&[("LOSSPROOF_TIMEOUT", "soon")], &["laws", "--cases", "1"], because);
 }
 
 #[test]

@@ -127,12 +127,10 @@ impl Campaign {
                     .borrow_mut()
                     .add_declared(&tried, || failure(kept.case.clone(), &tried, Some(file.clone())));
             } else if broken(&tried) {
-                let mut failure = failure(kept.case.clone(), &tried, Some(file.clone()));
+                let failure = failure(kept.case.clone(), &tried, Some(file.clone()));
                 let mut subject = subject.into_inner();
                 let shown = self.elsewhere(law, &mut subject, &facts, &replayed, known.into_inner());
-                failure = shown.beside(failure);
-                failure.diagnosis = self.diagnose(subject.inner());
-                self.keep(law, &mut failure);
+                let failure = self.examined(law, &mut subject, shown.beside(failure));
                 return Ok(tally.into_inner().report(law, &facts, Some(failure), self.control));
             } else {
                 tally.borrow_mut().add(tried, Taped { case: kept.case.clone(), tape, turn });
@@ -178,14 +176,12 @@ impl Campaign {
             Err(TestError::Fail(_, case)) => {
                 // What is kept is replayed alone, so it is shown as it fails alone.
                 let (tried, _) = attempt(law, &mut subject, &case, &facts.at(Turn::ALONE));
-                let mut failure = match shown.into_inner() {
+                let failure = match shown.into_inner() {
                     Some(shown) if !broken(&tried) || excess(&tried) < clearly.get() => shown,
                     _ => failure(case, &tried, None),
                 };
-                failure = self.elsewhere(law, &mut subject, &facts, &replayed, known).beside(failure);
-                failure.diagnosis = self.diagnose(subject.inner());
-                self.keep(law, &mut failure);
-                Some(failure)
+                let shown = self.elsewhere(law, &mut subject, &facts, &replayed, known);
+                Some(self.examined(law, &mut subject, shown.beside(failure)))
             }
             Err(TestError::Abort(reason)) => {
                 return Ok(Report::undecided(law, Verdict::Unchecked, reason.to_string(), facts.noise));
@@ -250,14 +246,26 @@ impl Campaign {
         broken(tried) && self.declared.as_ref().is_some_and(|declared| declared.covers(tried))
     }
 
-    /// Writes the case of a failure that is not yet in a file, where files are kept.
-    fn keep(&self, law: &Law, failure: &mut Failure) {
+    /// A failure with what the subject looks like, and its case in a file, where files are kept.
+    fn examined(&self, law: &Law, subject: &mut Checked<'_>, mut failure: Failure) -> Failure {
+        let examiner = self.examiner.as_ref();
+        failure.diagnosis = examiner.map(|examiner| examiner.examine(subject.inner(), &self.watchdog));
         if let (Some(directory), None) = (&self.files, &failure.file) {
-            match write(directory, law, failure) {
+            match write(directory, law, &failure) {
                 Ok(file) => failure.file = Some(file),
                 // What was found must not be lost because it cannot be kept.
                 Err(error) => failure.unwritten = Some(error.to_string()),
             }
+        }
+        failure
+    }
+
+    /// Adds a case that was tried to what is shown, if it broke the law.
+    fn show(&self, shown: &mut Shown, tried: &Tried, failure: impl FnOnce() -> Failure) {
+        if self.is_declared(tried) {
+            shown.add_declared(tried, failure);
+        } else if broken(tried) {
+            shown.add(tried, failure);
         }
     }
 
@@ -274,11 +282,7 @@ impl Campaign {
         if self.exhaustive {
             for (file, kept) in replayed {
                 let (tried, _) = attempt(law, subject, &kept.case, &facts.at(Turn::ALONE));
-                if self.is_declared(&tried) {
-                    known.add_declared(&tried, || failure(kept.case.clone(), &tried, Some(file.clone())));
-                } else if broken(&tried) {
-                    known.add(&tried, || failure(kept.case.clone(), &tried, Some(file.clone())));
-                }
+                self.show(&mut known, &tried, || failure(kept.case.clone(), &tried, Some(file.clone())));
             }
             let strategy = strategies::case(&facts.info.limits, self.size.clone());
             let state = RefCell::new((subject, &mut known, 0));
@@ -287,11 +291,7 @@ impl Campaign {
                 let (subject, known, drawn) = &mut *state.borrow_mut();
                 let (tried, _) = attempt(law, subject, &case, &facts.at(self.turn(*drawn)));
                 *drawn += 1;
-                if self.is_declared(&tried) {
-                    known.add_declared(&tried, || failure(case, &tried, None));
-                } else if broken(&tried) {
-                    known.add(&tried, || failure(case, &tried, None));
-                }
+                self.show(known, &tried, || failure(case, &tried, None));
                 Ok(())
             });
         }
@@ -301,10 +301,6 @@ impl Campaign {
     /// The turn of a case that was drawn, counted from 0.
     fn turn(&self, case: usize) -> Turn {
         Turn { case, cases: (self.cases as usize).max(1) }
-    }
-
-    fn diagnose(&self, subject: &mut dyn Subject) -> Option<String> {
-        self.examiner.as_ref().map(|examiner| examiner.examine(subject, &self.watchdog))
     }
 
     /// A runner that draws the same cases for a law every time.
