@@ -3,7 +3,7 @@
 use crate::Door;
 use lossproof_faults::kit::{Capability, HandedOver, Hooks, wrap};
 use lossproof_spec::LossSpec;
-use lossproof_subject::{SubjectInfo, Tensor, TensorSet, TensorValues};
+use lossproof_subject::{Tensor, TensorSet, TensorValues};
 
 /// What is wrong with a trainer.
 #[derive(Clone, Copy)]
@@ -29,8 +29,6 @@ pub enum Break {
 /// What is remembered of a broken subject.
 struct Broken {
     by: Break,
-    /// The loss spec that was declared last, which it says is in force.
-    declared: Option<LossSpec>,
 }
 
 impl Break {
@@ -41,15 +39,12 @@ impl Break {
     #[must_use]
     pub fn of(self, honest: Door) -> Door {
         let hooks = Hooks {
-            info: |broken: &Broken, info| SubjectInfo { spec: broken.declared.unwrap_or(info.spec), ..info },
-            offers: |_, capability, _| matches!(capability, Capability::Parameters | Capability::TokenLosses),
-            configure: |broken, inner, spec| {
-                match broken.by {
-                    Self::Reduction(other) => inner.configure(&other(spec))?,
-                    _ => inner.configure(spec)?,
-                }
-                broken.declared = Some(*spec);
-                Ok(())
+            offers: |_: &Broken, capability, _| {
+                matches!(capability, Capability::Parameters | Capability::TokenLosses)
+            },
+            configure: |broken, inner, spec| match broken.by {
+                Self::Reduction(other) => inner.configure(&other(spec)),
+                _ => inner.configure(spec),
             },
             gradient: |broken, _, handed| broken.by.gradient(handed),
             observation: |broken, _, observed| match broken.by {
@@ -78,7 +73,7 @@ impl Break {
             },
             ..Hooks::IDENTITY
         };
-        wrap(honest, Broken { by: self, declared: None }, hooks)
+        wrap(honest, Broken { by: self }, hooks)
     }
 
     fn gradient(self, handed: &mut HandedOver) {

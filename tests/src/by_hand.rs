@@ -38,7 +38,11 @@ pub enum Mistake {
 pub fn by_hand(inner: Door, mistake: Mistake) -> Door {
     let hooks = Hooks {
         info: |_, info| SubjectInfo { name: "by hand".to_owned(), ..info },
-        reset: |by_hand: &mut ByHand, inner| {
+        configure: |by_hand: &mut ByHand, inner, spec| {
+            by_hand.spec = *spec;
+            inner.configure(spec)
+        },
+        reset: |by_hand, inner| {
             by_hand.started = None;
             inner.reset()
         },
@@ -49,11 +53,13 @@ pub fn by_hand(inner: Door, mistake: Mistake) -> Door {
         step: ByHand::step,
         ..Hooks::IDENTITY
     };
-    wrap(inner, ByHand { mistake, started: None }, hooks)
+    let spec = inner.info().claims.first();
+    wrap(inner, ByHand { mistake, spec, started: None }, hooks)
 }
 
 struct ByHand {
     mistake: Mistake,
+    spec: LossSpec,
     started: Option<Started>,
 }
 
@@ -116,6 +122,7 @@ impl ByHand {
             Mistake::ScaledGradient(name, by) => gradient.tensor(name).scale(by),
             Mistake::Rounded { relative, seed } => round(&mut gradient, relative, seed, started.steps),
             Mistake::ClippedPerMicroBatch => {
+                assert_eq!(self.spec, LossSpec::token_mean(), "the mistake is written for this spec");
                 gradient = clipped_as_it_grows(inner, batch, &started.optimizer)?;
             }
             Mistake::Nothing | Mistake::SchedulePerMicroBatch => {}
@@ -130,8 +137,6 @@ fn clipped_as_it_grows(
     batch: &GlobalBatch,
     optimizer: &Optimizer,
 ) -> Result<HandedOver, SubjectError> {
-    let spec = inner.info().spec;
-    assert_eq!(spec, LossSpec::token_mean(), "the mistake is written for this spec");
     let tokens = batch.layout().supervised() as f64;
     inner.configure(&LossSpec::sum()).expect("every subject has the sum");
     let mut grown: Option<HandedOver> = None;
@@ -145,7 +150,7 @@ fn clipped_as_it_grows(
         }
         grown = Some(gradient);
     }
-    inner.configure(&spec).expect("it was in force");
+    inner.configure(&LossSpec::token_mean()).expect("it was in force");
     Ok(grown.expect("a batch has micro-batches"))
 }
 

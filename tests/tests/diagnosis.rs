@@ -9,7 +9,7 @@ use lossproof_faults::{
 use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, Examiner, Law, Verdict};
 use lossproof_spec::{Dtype, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Rank, Scope};
-use lossproof_subject::{Limits, Subject, Watchdog};
+use lossproof_subject::{Count, Limits, Subject, Watchdog};
 use lossproof_tests::{ours, theirs};
 use rayon::prelude::*;
 use std::{
@@ -193,7 +193,7 @@ fn the_plan_separates_what_can_be_separated() {
 
     // Without labels to ignore and with one rank much is out of reach, and the plan says what.
     let mut limits = subject.info().limits;
-    (limits.ignore_index, limits.segments, limits.ranks) = (false, false, 1);
+    (limits.ignore_index, limits.segments, limits.ranks) = (false, false, Count::exactly(1));
     let narrow = ProbePlan::new(&subject.parameters(), &limits, Dtype::F64, false);
     assert!(narrow.elsewhere.len() > plan.elsewhere.len(), "{narrow}");
 }
@@ -213,16 +213,24 @@ fn limited(limits: fn(&mut Limits)) -> Box<dyn Subject> {
 
 /// A trainer that logs the right loss and hands a multiple of its gradient over.
 fn multiplied(factor: fn(&LossSpec, &GlobalBatch) -> f64) -> Box<dyn Subject> {
+    struct Multiplied {
+        factor: fn(&LossSpec, &GlobalBatch) -> f64,
+        spec: LossSpec,
+    }
     let hooks = Hooks {
-        accumulate: |factor: &mut fn(&LossSpec, &GlobalBatch) -> f64, inner, batch, handed| {
+        configure: |state: &mut Multiplied, inner, spec| {
+            state.spec = *spec;
+            inner.configure(spec)
+        },
+        accumulate: |state, inner, batch, handed| {
             let observation = inner.accumulate(batch, handed)?;
-            handed.scale(factor(&inner.info().spec, batch));
+            handed.scale((state.factor)(&state.spec, batch));
             Ok(observation)
         },
         offers: |_, capability, _| matches!(capability, Capability::Parameters | Capability::TokenLosses),
         ..Hooks::IDENTITY
     };
-    wrap(honest(), factor, hooks)
+    wrap(honest(), Multiplied { factor, spec: LossSpec::token_mean() }, hooks)
 }
 
 /// The usual form of the mistake: the all-reduce averages gradients, and the loss is logged as it should be.
@@ -251,15 +259,16 @@ fn a_factor_that_nobody_knows_is_no_known_bug() {
 #[test]
 fn a_diagnosis_keeps_to_the_limits_of_a_subject() {
     let limits: [fn(&mut Limits); 7] = [
-        |limits| limits.ranks = 1,
-        |limits| limits.micro_batches = 1,
+        |limits| limits.ranks = Count::exactly(1),
+        |limits| limits.micro_batches = Count::exactly(1),
         |limits| limits.ignore_index = false,
         |limits| limits.segments = false,
-        |limits| limits.positions = 4,
+        |limits| (limits.positions, limits.lengths) = (4, Count::up_to(4)),
         |limits| limits.vocabulary = 5,
         |limits| {
-            (limits.fixed_length, limits.ignore_index, limits.segments) = (true, false, false);
-            (limits.ranks, limits.micro_batches) = (1, 1);
+            limits.lengths = Count::exactly(limits.positions);
+            (limits.ignore_index, limits.segments) = (false, false);
+            (limits.ranks, limits.micro_batches) = (Count::exactly(1), Count::exactly(1));
         },
     ];
     for change in limits {
@@ -268,7 +277,7 @@ fn a_diagnosis_keeps_to_the_limits_of_a_subject() {
         assert!(diagnosis.sound && diagnosis.examined > 20, "{:?}: {diagnosis}", subject.info().limits);
         assert!(diagnosis.to_string().contains("not looked at: optimizer steps"), "{diagnosis}");
     }
-    let diagnosis = examined(&mut *limited(|limits| limits.sequences = 0));
+    let diagnosis = examined(&mut *limited(|limits| limits.sequences = Count::exactly(0)));
     assert!(
         diagnosis.candidates.is_empty() && !diagnosis.to_string().contains("no known bug"),
         "{diagnosis}"

@@ -38,7 +38,8 @@ struct Mistaken {
 impl Mistaken {
     /// Wraps an honest trainer into it.
     fn over(honest: Door, mistake: Mistake) -> Door {
-        let state = Self { mistake, before: None, loaded: TensorSet::new(), spec: honest.info().spec };
+        let state =
+            Self { mistake, before: None, loaded: TensorSet::new(), spec: honest.info().claims.first() };
         let hooks = Hooks {
             reset: |mistaken: &mut Self, inner| {
                 mistaken.before = None;

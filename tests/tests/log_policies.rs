@@ -12,7 +12,7 @@ use lossproof_faults::{
 use lossproof_gpt2::{Config, probe_initial};
 use lossproof_spec::{Dtype, GlobalBatch, LossSpec, MicroBatch, Rank, Sequence};
 use lossproof_subject::{
-    Discard, Limits, LogPolicy, Observation, StepReport, Subject, SubjectError, SubjectInfo,
+    Count, Discard, Limits, LogPolicy, Observation, StepReport, Subject, SubjectError, SubjectInfo,
 };
 use lossproof_tests::{Door, ours, theirs};
 use rayon::prelude::*;
@@ -27,11 +27,13 @@ struct CardAndLog {
     actual: LogPolicy,
     /// What is changed about what the trainer takes.
     limits: fn(&mut Limits),
+    /// The semantics in force.
+    spec: LossSpec,
 }
 
 impl CardAndLog {
     fn new(declared: LogPolicy, actual: LogPolicy) -> Self {
-        Self { declared, actual, limits: |_| () }
+        Self { declared, actual, limits: |_| (), spec: LossSpec::token_mean() }
     }
 
     /// All declared with all actual policies.
@@ -52,12 +54,16 @@ impl CardAndLog {
                 (with.limits)(&mut info.limits);
                 SubjectInfo { log_policy: with.declared, ..info }
             },
+            configure: |with, inner, spec| {
+                with.spec = *spec;
+                inner.configure(spec)
+            },
             accumulate: |with, inner, batch, handed| {
-                let loss = logged_loss(with.actual, inner, batch)?;
+                let loss = logged_loss(with, inner, batch)?;
                 Ok(Observation { loss, ..inner.accumulate(batch, handed)? })
             },
             step: |with, inner, batch| {
-                let loss = logged_loss(with.actual, inner, batch)?;
+                let loss = logged_loss(with, inner, batch)?;
                 let report = inner.optimizer_steps().unwrap().step(batch)?;
                 Ok(StepReport { observation: Observation { loss, ..report.observation }, ..report })
             },
@@ -68,8 +74,8 @@ impl CardAndLog {
 }
 
 /// The mean of the losses of the batches that a policy logs, each as the trainer computes it by itself.
-fn logged_loss(policy: LogPolicy, inner: &mut dyn Subject, batch: &GlobalBatch) -> Result<f64, SubjectError> {
-    let logged = policy.logged(batch, &inner.info().spec);
+fn logged_loss(with: &CardAndLog, inner: &mut dyn Subject, batch: &GlobalBatch) -> Result<f64, SubjectError> {
+    let logged = with.actual.logged(batch, &with.spec);
     let mut sum = 0.0;
     for part in &logged {
         sum += inner.accumulate(part, &mut Discard)?.loss;
@@ -153,7 +159,7 @@ fn policies_that_no_batch_tells_apart_are_not_told_apart() {
     let examined = |declared, actual, limits| {
         examined(CardAndLog { limits, ..CardAndLog::new(declared, actual) }.around(honest()))
     };
-    let one_rank: fn(&mut Limits) = |limits| limits.ranks = 1;
+    let one_rank: fn(&mut Limits) = |limits| limits.ranks = Count::exactly(1);
     let diagnosis = examined(first, window, one_rank);
     assert!(diagnosis.sound && logging(&diagnosis).found == [window, first], "{diagnosis}");
     let diagnosis = examined(last, window, one_rank);
@@ -161,9 +167,10 @@ fn policies_that_no_batch_tells_apart_are_not_told_apart() {
     let either = "every loss is the loss of the whole window, or the loss of rank 0, and the card declares";
     assert!(diagnosis.to_string().contains(either), "{diagnosis}");
 
-    let diagnosis = examined(last, first, |limits| limits.micro_batches = 1);
+    let diagnosis = examined(last, first, |limits| limits.micro_batches = Count::exactly(1));
     assert!(diagnosis.sound && logging(&diagnosis).found == [last, first], "{diagnosis}");
-    let one_micro_batch: fn(&mut Limits) = |limits| (limits.ranks, limits.micro_batches) = (1, 1);
+    let one_micro_batch: fn(&mut Limits) =
+        |limits| (limits.ranks, limits.micro_batches) = (Count::exactly(1), Count::exactly(1));
     for with in CardAndLog::all() {
         let diagnosis = examined(with.declared, with.actual, one_micro_batch);
         assert!(diagnosis.sound && logging(&diagnosis).found == POLICIES, "{with:?}: {diagnosis}");
@@ -272,7 +279,15 @@ fn tomography_holds_reported_losses_to_the_log_policy_that_is_declared() {
         subject.configure(&spec).unwrap();
         let observed = Observed::of(&mut *subject, &batch).unwrap();
         let of_gradient = recover(&basis, &observed.gradient, &observed.precision).unwrap();
-        let losses = ReportedLosses::of(&mut *subject, None, &batch, &observed.precision, 0, 3).unwrap();
+        let losses = ReportedLosses::of(
+            &mut *subject,
+            None,
+            &batch,
+            &LossSpec::token_mean(),
+            &observed.precision,
+            (0, 3),
+        )
+        .unwrap();
         let of_loss = losses.recover(0.0).unwrap();
         assert!(of_loss.is_explained() && of_gradient.policy.is_none(), "{with:?}: {of_loss}");
         assert_eq!(of_loss.policy.as_ref().unwrap().comparison.found, [actual], "{with:?}: {of_loss}");

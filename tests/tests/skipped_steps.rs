@@ -4,25 +4,18 @@ use lossproof_faults::kit::{Hooks, wrap};
 use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, Law, Verdict};
 use lossproof_spec::{Dtype, LossSpec};
-use lossproof_subject::SubjectInfo;
 use lossproof_tests::ours;
 
-/// A trainer that computes the per-token mean, whatever is declared. The state is what is declared.
-const MEAN_ALONE: Hooks<LossSpec> = Hooks {
-    info: |declared, info| SubjectInfo { spec: *declared, ..info },
-    configure: |declared, inner, spec| {
-        *declared = *spec;
-        inner.configure(&LossSpec::token_mean())
-    },
-    ..Hooks::IDENTITY
-};
+/// A trainer that computes the per-token mean, whatever is declared.
+const MEAN_ALONE: Hooks<()> =
+    Hooks { configure: |(), inner, _| inner.configure(&LossSpec::token_mean()), ..Hooks::IDENTITY };
 
 /// Under a mean no loss scale carries a gradient out of range that is below 2, at parameters of the usual
 /// size.
 #[test]
 fn a_mean_overflows_too() {
     for dtype in [Dtype::F64, Dtype::F32] {
-        let mut trainer = wrap(ours(Config::Pico, dtype), LossSpec::token_mean(), MEAN_ALONE);
+        let mut trainer = wrap(ours(Config::Pico, dtype), (), MEAN_ALONE);
         let campaign = Campaign { cases: 32, ..Campaign::default() };
         let report = campaign.run(Law::named("loss-scaling").unwrap(), &mut *trainer).unwrap();
         assert_eq!(report.verdict, Verdict::Pass, "{report}");

@@ -285,15 +285,16 @@ fn the_three_bases_agree() {
 
         let start = Instant::now();
         let own =
-            Basis::self_calibrated(&mut *subject, Some(&parameters), &batch, &observed.precision).unwrap();
+            Basis::self_calibrated(&mut *subject, Some(&parameters), &batch, &spec, &observed.precision)
+                .unwrap();
         let by_itself = recover(&own, &observed.gradient, &observed.precision).unwrap();
         println!("{dtype} self-calibration: {:.2} s", start.elapsed().as_secs_f64());
 
         let start = Instant::now();
         let mut strict = strict(subject);
         let precision = &observed.precision;
-        assert!(Basis::self_calibrated(&mut *strict, Some(&parameters), &batch, precision).is_err());
-        let by_swaps = label_swaps(&mut *strict, Some(&parameters), &batch, precision).unwrap();
+        assert!(Basis::self_calibrated(&mut *strict, Some(&parameters), &batch, &spec, precision).is_err());
+        let by_swaps = label_swaps(&mut *strict, Some(&parameters), &batch, &spec, precision).unwrap();
         println!("{dtype} label swaps: {:.2} s", start.elapsed().as_secs_f64());
 
         let single = dtype == Dtype::F32;
@@ -334,7 +335,8 @@ fn a_trainer_that_logs_one_loss_and_optimises_another_is_caught() {
         let start = Instant::now();
         let precision = &observed.precision;
         let losses =
-            ReportedLosses::of(&mut *subject, Some(&mut *evaluator), &batch, precision, 0, 2).unwrap();
+            ReportedLosses::of(&mut *subject, Some(&mut *evaluator), &batch, &spec, precision, (0, 2))
+                .unwrap();
         let of_loss = losses.recover(0.0).unwrap();
         let seconds = start.elapsed().as_secs_f64();
         println!("{}: {seconds:.2} s, condition {:.1}", subject.info().name, of_loss.condition);

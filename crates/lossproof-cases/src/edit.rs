@@ -1,6 +1,7 @@
 //! Changing batches: what a law compares a case with.
 
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence, SequenceFields};
+use lossproof_subject::Limits;
 
 /// The batch with the sequences of every micro-batch replaced; at least one must remain.
 pub fn regroup(batch: &GlobalBatch, mut change: impl FnMut(&MicroBatch) -> Vec<Sequence>) -> GlobalBatch {
@@ -26,6 +27,15 @@ pub fn assemble(ranks: Vec<Vec<Vec<Sequence>>>) -> GlobalBatch {
 pub fn disassemble(batch: &GlobalBatch) -> Vec<Vec<Vec<Sequence>>> {
     let rank = |rank: &Rank| rank.micro_batches().iter().map(|m| m.sequences().to_vec()).collect();
     batch.ranks().iter().map(rank).collect()
+}
+
+/// A sequence by itself: in as many copies as the smallest batch inside the limits has, one where they allow
+/// it.
+#[must_use]
+pub fn alone(sequence: &Sequence, limits: &Limits) -> GlobalBatch {
+    let micro_batch = vec![sequence.clone(); limits.sequences.least.max(1)];
+    let rank = vec![micro_batch; limits.micro_batches.least.max(1)];
+    assemble(vec![rank; limits.ranks.least.max(1)])
 }
 
 /// The sequence with its fields changed; `change` must keep them consistent.

@@ -70,10 +70,10 @@ impl SequenceDraft {
     /// where what is special about it is what the subject does not take.
     fn within(self, limits: &Limits) -> Option<Self> {
         let special = self.left + self.right + self.document > 0;
-        if special && (limits.fixed_length || !limits.segments || !limits.ignore_index) {
+        if special && (limits.lengths.is_exact() || !limits.segments || !limits.ignore_index) {
             return None;
         }
-        let length = if limits.fixed_length { limits.positions } else { self.length.min(limits.positions) };
+        let length = limits.lengths.nearest(self.length);
         let prompt = if limits.ignore_index { self.prompt.min(length) } else { 0 };
         Some(Self { length, prompt, ..self })
     }
@@ -149,11 +149,11 @@ fn fitted(layout: BatchDraft<'_>, limits: &Limits) -> Vec<Vec<Vec<SequenceDraft>
     let owned = |micro_batch: &&[SequenceDraft]| micro_batch.to_vec();
     let mut ranks: Vec<Vec<Vec<SequenceDraft>>> =
         layout.iter().map(|rank| rank.iter().map(owned).collect()).collect();
-    if ranks.len() > limits.ranks {
+    if ranks.len() > limits.ranks.most {
         ranks = vec![ranks.into_iter().flatten().collect()];
     }
     for rank in &mut ranks {
-        if rank.len() > limits.micro_batches {
+        if rank.len() > limits.micro_batches.most {
             *rank = vec![rank.iter().flatten().copied().collect()];
         }
     }

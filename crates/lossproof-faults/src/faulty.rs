@@ -35,7 +35,7 @@ impl Faulty {
             Some(operators) => Box::new(WrittenOutGpt2::new(subject, operators)),
             None => subject,
         };
-        let declared = subject.info().spec;
+        let declared = subject.info().claims.first();
         let honest = Honest { subject, logits: trainer.logits, memory: TrainerMemory::default() };
         Self { honest, trainer, declared, started: None }
     }
@@ -75,7 +75,7 @@ impl Faulty {
 
 impl Subject for Faulty {
     fn info(&self) -> SubjectInfo {
-        SubjectInfo { spec: self.declared, ..self.honest.subject.info() }
+        self.honest.subject.info()
     }
 
     fn parameters(&self) -> Vec<ParameterInfo> {

@@ -13,7 +13,7 @@ use crate::{
 use dfdx::prelude::{ConstShape, Device as DfdxDevice, Tensor};
 use lossproof_spec::{Counting, GlobalBatch, LossSpec};
 use lossproof_subject::{
-    Device, Evaluation, GradientSink, Limits, LoadParameters, LogPolicy, Observation, OptimizerSteps,
+    Claims, Device, Evaluation, GradientSink, Limits, LoadParameters, LogPolicy, Observation, OptimizerSteps,
     ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
     UpstreamWeights,
 };
@@ -80,7 +80,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Subject for Reference<K, E, D> {
             framework: "dfdx 0.13.0".to_owned(),
             dtype: E::DTYPE,
             device: self.device,
-            spec: self.spec,
+            claims: Claims::Any,
             limits: Self::limits(),
             log_policy: LogPolicy::default(),
         }

@@ -13,6 +13,8 @@ pub(crate) trait Answers {
     fn info(&self) -> SubjectInfo;
     fn parameters(&self) -> &[ParameterInfo];
     fn offered(&self) -> Offered;
+    /// The spec in force.
+    fn spec(&self) -> LossSpec;
     fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported>;
     fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported>;
     /// The answer, which is of the kind that the question asks for.
@@ -61,7 +63,7 @@ impl<A: Answers> Subject for Answering<A> {
         batch: &GlobalBatch,
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
-        let spec = self.0.info().spec;
+        let spec = self.0.spec();
         match self.0.answer(Question::Accumulate(spec, batch.clone()))? {
             Answer::Gradient(observation, tensors) => {
                 self.hand_over(&tensors, gradients)?;
@@ -118,7 +120,7 @@ impl<A: Answers> UpstreamWeights for Answering<A> {
         weights: &[f64],
         gradients: &mut dyn GradientSink,
     ) -> Result<f64, SubjectError> {
-        let spec = self.0.info().spec;
+        let spec = self.0.spec();
         match self.0.answer(Question::Backward(spec, batch.clone(), weights.to_vec()))? {
             Answer::Weighted(loss, tensors) => {
                 self.hand_over(&tensors, gradients)?;
@@ -135,7 +137,7 @@ impl<A: Answers> OptimizerSteps for Answering<A> {
     }
 
     fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
-        let spec = self.0.info().spec;
+        let spec = self.0.spec();
         match self.0.answer(Question::Step(spec, batch.clone()))? {
             Answer::Stepped(report) => Ok(report),
             _ => Err(self.of_another_kind()),

@@ -93,7 +93,7 @@ impl Campaign {
         if let Some(what) = unsupported {
             return Ok(Report::undecided(law, Verdict::Unsupported, what, 0.0));
         }
-        let strategy = strategies::case(&facts.info.limits, self.size.clone());
+        let strategy = strategies::case(&facts.info.limits, &facts.info.claims, self.size.clone());
         let first = first_to_compute(&strategy, &mut self.runner(law));
         let first = match first.map_err(|reason| reason.to_string()) {
             Ok(case) => case,
@@ -211,10 +211,9 @@ impl Campaign {
         if let Some(what) = law.lacking(subject) {
             return Some(what.to_owned());
         }
-        let in_force = subject.info().spec;
         let mut card = CardOnly::subject(subject);
         let facts = Facts::of(&card);
-        let strategy = strategies::case(&facts.info.limits, self.size.clone());
+        let strategy = strategies::case(&facts.info.limits, &facts.info.claims, self.size.clone());
         let mut runner = self.runner(law);
         let mut reason = None;
         for number in 0..self.cases as usize {
@@ -231,8 +230,6 @@ impl Campaign {
                 }
             }
         }
-        // What was in force is in force again; a subject that refuses its own spec has said so by now.
-        let _ = subject.configure(&in_force);
         reason
     }
 
@@ -284,7 +281,7 @@ impl Campaign {
                 let (tried, _) = attempt(law, subject, &kept.case, &facts.at(Turn::ALONE));
                 self.show(&mut known, &tried, || failure(kept.case.clone(), &tried, Some(file.clone())));
             }
-            let strategy = strategies::case(&facts.info.limits, self.size.clone());
+            let strategy = strategies::case(&facts.info.limits, &facts.info.claims, self.size.clone());
             let state = RefCell::new((subject, &mut known, 0));
             // What cannot be drawn has ended the search.
             let _ = self.runner(law).run(&strategy, |case| {

@@ -20,14 +20,15 @@ pub(crate) struct CardOnly<'a> {
     info: SubjectInfo,
     parameters: Vec<ParameterInfo>,
     offered: Offered,
+    spec: LossSpec,
 }
 
 impl<'a> CardOnly<'a> {
     /// The subject that has this one's card.
     pub(crate) fn subject(subject: &'a mut dyn Subject) -> Answering<Self> {
         let (info, parameters) = (subject.info(), subject.parameters());
-        let offered = Offered::by(subject);
-        Answering(Self { subject, info, parameters, offered })
+        let (offered, spec) = (Offered::by(subject), info.claims.first());
+        Answering(Self { subject, info, parameters, offered, spec })
     }
 
     fn zeros(&self) -> TensorSet {
@@ -54,9 +55,13 @@ impl Answers for CardOnly<'_> {
         self.offered
     }
 
+    fn spec(&self) -> LossSpec {
+        self.spec
+    }
+
     fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
         self.subject.configure(spec)?;
-        self.info.spec = *spec;
+        self.spec = *spec;
         Ok(())
     }
 

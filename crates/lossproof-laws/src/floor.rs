@@ -1,7 +1,7 @@
 //! The floor under every green: what no expectation can pin away.
 
 use crate::{Campaign, distance, error_model};
-use lossproof_cases::strategies;
+use lossproof_cases::{edit, strategies};
 use lossproof_numerics::exceeds;
 use lossproof_spec::{GlobalBatch, TokenWeights};
 use lossproof_subject::{Checked, Collect, GradientSink, Subject, SubjectError, Tensor};
@@ -13,7 +13,7 @@ use proptest::{
 /// Batches that are drawn before it is said that none has anything to show.
 const DRAWN: usize = 64;
 
-/// One sequence alone, under the semantics on the subject's own card, has a loss and a gradient that are more
+/// One sequence alone, under the first semantics that the subject's card claims, has a loss and a gradient that are more
 /// than nothing, and has them again when asked again.
 ///
 /// # Errors
@@ -23,20 +23,21 @@ pub fn floor(campaign: &Campaign, subject: &mut dyn Subject) -> Result<(), Strin
         Checked::watched(subject, campaign.watchdog.clone()).map_err(|breach| breach.to_string())?;
     let info = subject.info();
     subject.reset().map_err(|error| error.to_string())?;
-    let configured = subject.configure(&info.spec);
+    let claim = info.claims.first();
+    let configured = subject.configure(&claim);
     if let Some(breach) = subject.take_breach() {
         return Err(breach.to_string());
     }
-    configured.map_err(|refused| format!("the spec on its own card is refused: {refused}"))?;
-    let strategy = strategies::case(&info.limits, campaign.size.clone());
+    configured.map_err(|refused| format!("what its own card claims is refused: {refused}"))?;
+    let strategy = strategies::case(&info.limits, &info.claims, campaign.size.clone());
     let mut runner = TestRunner::deterministic();
     for _ in 0..DRAWN {
         let case = strategy.new_tree(&mut runner).map_err(|reason| reason.to_string())?.current();
         let Some(sequence) = case.batch.sequences().find(|sequence| sequence.supervised() > 0) else {
             continue;
         };
-        let alone = GlobalBatch::single(sequence.clone());
-        let weighs = TokenWeights::new(&info.spec, &alone.layout()).is_ok();
+        let alone = edit::alone(sequence, &info.limits);
+        let weighs = TokenWeights::new(&claim, &alone.layout()).is_ok();
         if !weighs || info.limits.check(&alone).is_err() {
             continue;
         }

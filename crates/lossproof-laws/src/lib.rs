@@ -86,7 +86,7 @@ impl Need {
             Self::OptimizerSteps => (subject.optimizer_steps().is_some(), "optimizer steps"),
             Self::Evaluation => (subject.evaluation().is_some(), "validation"),
             Self::IgnoredLabels => (limits.ignore_index, "ignored labels"),
-            Self::Segments => (limits.segments && !limits.fixed_length, "padded and packed sequences"),
+            Self::Segments => (limits.segments && !limits.lengths.is_exact(), "padded and packed sequences"),
             Self::TiedHead => {
                 (subject.parameters().iter().any(|p| p.tied_to.is_some()), "a head tied to the embedding")
             }

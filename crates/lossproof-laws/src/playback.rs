@@ -23,13 +23,18 @@ pub(crate) struct Playback<'a> {
 impl<'a> Playback<'a> {
     /// The subject that gives them.
     pub(crate) fn subject(tape: &'a Tape, changed: (usize, Change)) -> Answering<Self> {
-        Answering(Self { tape, given: vec![false; tape.answers.len()], spec: tape.info.spec, changed })
+        Answering(Self {
+            tape,
+            given: vec![false; tape.answers.len()],
+            spec: tape.info.claims.first(),
+            changed,
+        })
     }
 }
 
 impl Answers for Playback<'_> {
     fn info(&self) -> SubjectInfo {
-        SubjectInfo { spec: self.spec, ..self.tape.info.clone() }
+        self.tape.info.clone()
     }
 
     fn parameters(&self) -> &[ParameterInfo] {
@@ -38,6 +43,10 @@ impl Answers for Playback<'_> {
 
     fn offered(&self) -> Offered {
         self.tape.offered
+    }
+
+    fn spec(&self) -> LossSpec {
+        self.spec
     }
 
     fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {

@@ -94,11 +94,13 @@ impl Tape {
 pub(crate) struct Recorder<'a> {
     subject: &'a mut dyn Subject,
     tape: Tape,
+    /// The spec in force.
+    spec: LossSpec,
 }
 
 impl<'a> Recorder<'a> {
     pub(crate) fn new(subject: &'a mut dyn Subject) -> Self {
-        let offered = Offered::by(subject);
+        let (offered, spec) = (Offered::by(subject), subject.info().claims.first());
         let tape = Tape {
             info: subject.info(),
             parameters: subject.parameters(),
@@ -107,15 +109,11 @@ impl<'a> Recorder<'a> {
             refused_specs: Vec::new(),
             refused_optimizers: Vec::new(),
         };
-        Self { subject, tape }
+        Self { subject, tape, spec }
     }
 
     pub(crate) fn into_tape(self) -> Tape {
         self.tape
-    }
-
-    fn spec(&self) -> LossSpec {
-        self.tape.info.spec
     }
 
     fn note<T>(
@@ -157,7 +155,7 @@ impl Subject for Recorder<'_> {
     fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
         match self.subject.configure(spec) {
             Ok(()) => {
-                self.tape.info.spec = *spec;
+                self.spec = *spec;
                 Ok(())
             }
             Err(refused) => {
@@ -174,7 +172,7 @@ impl Subject for Recorder<'_> {
     ) -> Result<Observation, SubjectError> {
         let mut kept = Collect::default();
         let answer = self.subject.accumulate(batch, &mut Tee(gradients, &mut kept));
-        let question = Question::Accumulate(self.spec(), batch.clone());
+        let question = Question::Accumulate(self.spec, batch.clone());
         self.note(question, answer, |observation| Answer::Gradient(observation.clone(), kept.into_tensors()))
     }
 
@@ -216,7 +214,7 @@ impl UpstreamWeights for Recorder<'_> {
         let mut kept = Collect::default();
         let upstream = self.subject.upstream_weights().ok_or_else(gone)?;
         let answer = upstream.backward(batch, weights, &mut Tee(gradients, &mut kept));
-        let question = Question::Backward(self.spec(), batch.clone(), weights.to_vec());
+        let question = Question::Backward(self.spec, batch.clone(), weights.to_vec());
         self.note(question, answer, |loss| Answer::Weighted(*loss, kept.into_tensors()))
     }
 }
@@ -234,7 +232,7 @@ impl OptimizerSteps for Recorder<'_> {
 
     fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
         let answer = self.subject.optimizer_steps().ok_or_else(gone)?.step(batch);
-        let question = Question::Step(self.spec(), batch.clone());
+        let question = Question::Step(self.spec, batch.clone());
         self.note(question, answer, |report| Answer::Stepped(report.clone()))
     }
 

@@ -32,7 +32,7 @@ impl From<Unsupported> for Ended {
 impl From<SubjectError> for Ended {
     fn from(error: SubjectError) -> Self {
         match error {
-            SubjectError::Limit { .. } | SubjectError::TooMany { .. } | SubjectError::Kind { .. } => {
+            SubjectError::Limit { .. } | SubjectError::Number { .. } | SubjectError::Kind { .. } => {
                 Self::NotApplicable
             }
             error => Self::Failed(error),

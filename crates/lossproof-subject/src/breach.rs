@@ -1,6 +1,6 @@
 //! What no subject may do, whatever it computes: the ways in which an answer is none.
 
-use lossproof_spec::{Dtype, LossSpec};
+use lossproof_spec::Dtype;
 use std::fmt;
 
 /// A method of a subject, or of one of its capabilities.
@@ -69,8 +69,8 @@ pub enum Breach {
         /// What the panic said.
         message: String,
     },
-    /// A batch or parameters that the subject's card says it takes were refused.
-    #[error("`{call}` refuses what the subject's limits and parameters allow: {message}")]
+    /// What the subject's card says it takes was refused: a batch, parameters or a loss.
+    #[error("`{call}` refuses what the subject's card says it takes: {message}")]
     Refused {
         /// The method.
         call: Call,
@@ -174,14 +174,6 @@ pub enum Breach {
         call: Call,
         /// What changed, from what to what.
         what: String,
-    },
-    /// A loss spec that was accepted and is not in force.
-    #[error("`configure` accepts {accepted}, and the card says that {in_force} is in force")]
-    NotInForce {
-        /// The spec that was accepted.
-        accepted: Box<LossSpec>,
-        /// The spec on the card.
-        in_force: Box<LossSpec>,
     },
     /// Two parameters under one name.
     #[error("`parameters` lists `{name}` twice")]

@@ -1,6 +1,6 @@
 //! Why a subject could not answer.
 
-use crate::{Breach, SinkError, SourceError};
+use crate::{Breach, Count, SinkError, SourceError};
 use lossproof_spec::EmptyGroup;
 
 /// The trainer has no such semantics or capability. An answer, not a failure.
@@ -31,15 +31,15 @@ pub enum SubjectError {
         /// What it must be below.
         limit: usize,
     },
-    /// More parts than the subject takes.
-    #[error("{found} {what}, the subject takes {limit}")]
-    TooMany {
-        /// Parts of what.
-        what: &'static str,
+    /// More parts than the subject takes, or fewer.
+    #[error("{found} {what}, the subject takes {takes}")]
+    Number {
+        /// Which parts, of what.
+        what: String,
         /// The number found.
         found: usize,
-        /// The most it takes.
-        limit: usize,
+        /// How many it takes.
+        takes: Count,
     },
     /// A sequence of a kind the subject does not take.
     #[error("sequence {sequence} {what}, which the subject does not take")]

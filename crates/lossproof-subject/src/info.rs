@@ -1,6 +1,6 @@
 //! What a subject says of itself, of its parameters, and of one batch.
 
-use crate::{Device, Limits, LogPolicy};
+use crate::{Claims, Device, Limits, LogPolicy, Unsupported};
 use lossproof_spec::{Dtype, LossSpec};
 
 /// What a subject says of itself.
@@ -16,12 +16,44 @@ pub struct SubjectInfo {
     pub dtype: Dtype,
     /// Where it computes.
     pub device: Device,
-    /// The loss semantics in force.
-    pub spec: LossSpec,
+    /// The loss semantics that it says it has.
+    pub claims: Claims,
     /// What it can take.
     pub limits: Limits,
     /// Which loss it logs for a step.
     pub log_policy: LogPolicy,
+}
+
+impl SubjectInfo {
+    /// The card of a trainer with one loss, in f32 on the CPU, that logs the loss of the whole window. Other
+    /// fields are changed with `..`.
+    ///
+    /// ```
+    /// use lossproof_spec::LossSpec;
+    /// use lossproof_subject::{Count, Limits, SubjectInfo};
+    ///
+    /// let limits = Limits { micro_batches: Count::exactly(4), ..Limits::of_model(50_257, 1024) };
+    /// let card = SubjectInfo::of_one("my trainer", "0.3.0", "candle 0.9", LossSpec::token_mean(), limits);
+    /// ```
+    #[must_use]
+    pub fn of_one(name: &str, version: &str, framework: &str, claim: LossSpec, limits: Limits) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            framework: framework.to_owned(),
+            dtype: Dtype::F32,
+            device: Device::Cpu,
+            claims: Claims::One(claim),
+            limits,
+            log_policy: LogPolicy::default(),
+        }
+    }
+
+    /// The answer to a spec that is not claimed.
+    #[must_use]
+    pub fn unsupported(&self, spec: &LossSpec) -> Unsupported {
+        Unsupported { subject: self.name.clone(), what: spec.to_string() }
+    }
 }
 
 /// One trainable parameter.

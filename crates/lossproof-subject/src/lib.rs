@@ -9,6 +9,8 @@
 mod breach;
 mod capabilities;
 mod checked;
+mod claims;
+mod count;
 mod device;
 mod error;
 mod evaluation;
@@ -29,6 +31,8 @@ mod watchdog;
 pub use breach::{Breach, Call};
 pub use capabilities::{LoadParameters, TokenLosses, UpstreamWeights};
 pub use checked::Checked;
+pub use claims::{Claims, equivalent};
+pub use count::Count;
 pub use device::{Device, UnknownDevice};
 pub use error::{SubjectError, Unsupported};
 pub use evaluation::{Evaluated, Evaluation};

@@ -1,6 +1,6 @@
 //! What batches a subject takes.
 
-use crate::SubjectError;
+use crate::{Count, SubjectError};
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence};
 
 /// What a subject can take; batches are made inside these limits only.
@@ -8,21 +8,21 @@ use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence};
 pub struct Limits {
     /// Token ids are below this.
     pub vocabulary: usize,
-    /// Position ids are below this, and no sequence is longer.
+    /// Position ids are below this.
     pub positions: usize,
-    /// Whether every sequence must have exactly `positions` positions.
-    pub fixed_length: bool,
+    /// Positions of a sequence, padding included.
+    pub lengths: Count,
     /// Whether labels may be ignored.
     pub ignore_index: bool,
     /// Whether a sequence may be padded and hold several documents: `segment_ids` other than 1, `position_ids` other than
     /// 0, 1, 2, ….
     pub segments: bool,
-    /// The most sequences a micro-batch may have.
-    pub sequences: usize,
-    /// The most micro-batches a rank may have.
-    pub micro_batches: usize,
-    /// The most ranks a batch may have.
-    pub ranks: usize,
+    /// Sequences of a micro-batch.
+    pub sequences: Count,
+    /// Micro-batches of a rank: those of one optimizer step. A trainer built for so many takes exactly those.
+    pub micro_batches: Count,
+    /// Ranks of a batch.
+    pub ranks: Count,
 }
 
 impl Limits {
@@ -32,12 +32,12 @@ impl Limits {
         Self {
             vocabulary,
             positions,
-            fixed_length: false,
+            lengths: Count::up_to(positions),
             ignore_index: true,
             segments: true,
-            sequences: usize::MAX,
-            micro_batches: usize::MAX,
-            ranks: usize::MAX,
+            sequences: Count::ANY,
+            micro_batches: Count::ANY,
+            ranks: Count::ANY,
         }
     }
 
@@ -56,9 +56,7 @@ impl Limits {
                 value,
                 limit,
             };
-            if tokens.len() > self.positions {
-                return Err(error("length", 0, tokens.len(), self.positions + 1));
-            }
+            within(self.lengths, tokens.len(), || format!("positions of sequence {sequence}"))?;
             self.check_kind(sequence, tokens)?;
             let fields = [
                 ("token id", tokens.input_ids(), self.vocabulary),
@@ -75,22 +73,21 @@ impl Limits {
     }
 
     fn check_groups(&self, batch: &GlobalBatch) -> Result<(), SubjectError> {
-        let most = |what, found: Option<usize>, limit| match found {
-            Some(found) if found > limit => Err(SubjectError::TooMany { what, found, limit }),
-            _ => Ok(()),
-        };
-        most("ranks", Some(batch.ranks().len()), self.ranks)?;
-        let micro_batches = batch.ranks().iter().map(|rank| rank.micro_batches().len());
-        most("micro-batches of a rank", micro_batches.max(), self.micro_batches)?;
-        let sequences = batch.micro_batches().map(|micro_batch| micro_batch.sequences().len());
-        most("sequences of a micro-batch", sequences.max(), self.sequences)
+        within(self.ranks, batch.ranks().len(), || "ranks".to_owned())?;
+        for (rank, own) in batch.ranks().iter().enumerate() {
+            within(self.micro_batches, own.micro_batches().len(), || {
+                format!("micro-batches of rank {rank}")
+            })?;
+        }
+        for (index, micro_batch) in batch.micro_batches().enumerate() {
+            let found = micro_batch.sequences().len();
+            within(self.sequences, found, || format!("sequences of micro-batch {index}"))?;
+        }
+        Ok(())
     }
 
     fn check_kind(&self, sequence: usize, tokens: &Sequence) -> Result<(), SubjectError> {
         let refuse = |what| Err(SubjectError::Kind { what, sequence });
-        if self.fixed_length && tokens.len() != self.positions {
-            return refuse("is shorter than the fixed length");
-        }
         if !self.ignore_index && tokens.labels().contains(&IGNORE_INDEX) {
             return refuse("has ignored labels");
         }
@@ -102,4 +99,9 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+/// Holds a number of parts to how many there may be.
+fn within(takes: Count, found: usize, what: impl FnOnce() -> String) -> Result<(), SubjectError> {
+    if takes.contains(found) { Ok(()) } else { Err(SubjectError::Number { what: what(), found, takes }) }
 }

@@ -20,11 +20,16 @@ pub trait Subject {
     /// When the trainer cannot be brought back.
     fn reset(&mut self) -> Result<(), SubjectError>;
 
-    /// Declares the loss semantics [`accumulate`](Self::accumulate) is to implement from now on.
+    /// Declares the loss semantics [`accumulate`](Self::accumulate) is to implement from now on. A trainer
+    /// with one loss has nothing to choose and leaves this as it is.
     ///
     /// # Errors
-    /// [`Unsupported`] when this trainer has no such semantics; the former spec stays in force.
-    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported>;
+    /// [`Unsupported`] when its [`Claims`](crate::Claims) do not have such semantics; the former spec stays
+    /// in force.
+    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
+        let info = self.info();
+        if info.claims.claim_of(spec, &info.limits).is_some() { Ok(()) } else { Err(info.unsupported(spec)) }
+    }
 
     /// Forward and backward over every rank and micro-batch of one optimizer step, without taking the step.
     ///

@@ -6,7 +6,7 @@ use crate::{
 };
 use lossproof_spec::{Counting, Dtype, GlobalBatch, LossSpec, Sequence};
 use lossproof_subject::{
-    Device, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, Observation,
+    Claims, Device, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, Observation,
     OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet,
     TokenLosses, Unsupported, UpstreamWeights,
 };
@@ -138,7 +138,7 @@ impl Subject for Torch {
             framework: "libtorch 2.11.0 (tch 0.24.0)".to_owned(),
             dtype: self.dtype,
             device: self.device,
-            spec: self.spec,
+            claims: Claims::Any,
             limits: self.limits(),
             log_policy: LogPolicy::default(),
         }

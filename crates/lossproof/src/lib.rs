@@ -26,10 +26,10 @@ pub use lossproof_spec::{
 };
 pub use lossproof_subject as subject;
 pub use lossproof_subject::{
-    Collect, Device, Discard, Evaluated, Evaluation, GradientSink, GradientView, Limits, LoadParameters,
-    LogPolicy, Observation, OptimizerSteps, ParameterInfo, ParameterSource, SinkError, StepReport, Subject,
-    SubjectError, SubjectInfo, Tee, Tensor, TensorError, TensorSet, TensorValues, TokenLosses, Unsupported,
-    UpstreamWeights,
+    Claims, Collect, Count, Device, Discard, Evaluated, Evaluation, GradientSink, GradientView, Limits,
+    LoadParameters, LogPolicy, Observation, OptimizerSteps, ParameterInfo, ParameterSource, SinkError,
+    StepReport, Subject, SubjectError, SubjectInfo, Tee, Tensor, TensorError, TensorSet, TensorValues,
+    TokenLosses, Unsupported, UpstreamWeights,
 };
 pub use lossproof_trace as trace;
 pub use lossproof_verify as verify;

@@ -7,15 +7,14 @@ use crate::{
     trainer::{Step, Tensors, Trainer},
 };
 use femto_gpt::tensor::Tensor;
-use lossproof_spec::{Counting, Dtype, GlobalBatch, LossSpec, Reduction, Sequence};
+use lossproof_spec::{GlobalBatch, LossSpec, Sequence};
 use lossproof_subject::{
-    Device, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, Observation, ParameterInfo,
-    Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
+    Count, GradientSink, GradientView, Limits, LoadParameters, Observation, ParameterInfo, Subject,
+    SubjectError, SubjectInfo, TensorSet, TokenLosses,
 };
 
 pub(crate) struct FemtoGpt {
     config: Config,
-    spec: LossSpec,
     trainer: Trainer,
     parameters: Vec<Parameter>,
     /// What [`Subject::reset`] returns to.
@@ -36,19 +35,19 @@ impl FemtoGpt {
             initial.insert(names::HEAD_BIAS.to_owned(), Tensor::constant(&[config.vocabulary], bias));
         }
         trainer.load(initial.clone())?;
-        Ok(Self { config, spec: LossSpec::token_mean(), trainer, parameters, initial })
+        Ok(Self { config, trainer, parameters, initial })
     }
 
     fn limits(&self) -> Limits {
         Limits {
             vocabulary: self.config.vocabulary,
             positions: self.config.predictions + 1,
-            fixed_length: true,
+            lengths: Count::exactly(self.config.predictions + 1),
             ignore_index: false,
             segments: false,
-            sequences: usize::MAX,
-            micro_batches: 1,
-            ranks: 1,
+            sequences: Count::ANY,
+            micro_batches: Count::exactly(1),
+            ranks: Count::exactly(1),
         }
     }
 
@@ -84,22 +83,9 @@ fn rounded(values: impl Iterator<Item = f64>) -> Vec<f32> {
     values.map(|value| value as f32).collect()
 }
 
-fn unsupported(what: &str) -> Unsupported {
-    Unsupported { subject: NAME.to_owned(), what: what.to_owned() }
-}
-
 impl Subject for FemtoGpt {
     fn info(&self) -> SubjectInfo {
-        SubjectInfo {
-            name: NAME.to_owned(),
-            version: "0.2.0".to_owned(),
-            framework: "femto-gpt 0.2.0".to_owned(),
-            dtype: Dtype::F32,
-            device: Device::Cpu,
-            spec: self.spec,
-            limits: self.limits(),
-            log_policy: LogPolicy::default(),
-        }
+        SubjectInfo::of_one(NAME, "0.2.0", "femto-gpt 0.2.0", LossSpec::token_mean(), self.limits())
     }
 
     fn parameters(&self) -> Vec<ParameterInfo> {
@@ -112,20 +98,6 @@ impl Subject for FemtoGpt {
 
     /// Scope, combinations and the empty policy are taken as they come: with one micro-batch of samples that are all
     /// supervised they change no weight.
-    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
-        if !matches!(spec.reduction, Reduction::TokenMean | Reduction::SequenceMean) {
-            return Err(unsupported("reductions other than the mean over tokens"));
-        }
-        if spec.counting != Counting::Supervised {
-            return Err(unsupported("counting tokens that are not supervised"));
-        }
-        if spec.label_smoothing != 0.0 || spec.z_loss != 0.0 {
-            return Err(unsupported("label smoothing and z-loss"));
-        }
-        self.spec = *spec;
-        Ok(())
-    }
-
     fn accumulate(
         &mut self,
         batch: &GlobalBatch,

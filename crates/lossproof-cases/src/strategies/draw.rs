@@ -57,7 +57,7 @@ pub(super) fn draft(random: &mut impl Rng, bounds: &Bounds) -> Draft {
     }
     Draft {
         ranks,
-        spec: spec(random),
+        spec: if bounds.claimed.is_empty() { spec(random) } else { any_of(random, &bounds.claimed) },
         scale: if random.random_bool(0.8) { Scale::Probe } else { Scale::Gpt2 },
         upstream: upstream(random),
         seed: random.random(),

@@ -13,7 +13,7 @@ mod tree;
 
 use crate::Case;
 use bounds::Bounds;
-use lossproof_subject::Limits;
+use lossproof_subject::{Claims, Limits};
 use proptest::{
     strategy::{NewTree, Strategy},
     test_runner::TestRunner,
@@ -41,7 +41,7 @@ impl Default for Size {
     }
 }
 
-/// Cases inside `limits` and of this size.
+/// Cases inside `limits`, of this size and under one of the claimed specs.
 ///
 /// Small counts are likelier than large ones: at the default size the mean global batch has about ten sequences of about
 /// ten positions. Ragged and even batches; nothing masked, prompts, suffixes, holes, random masks, an end-of-sequence token
@@ -55,13 +55,14 @@ impl Default for Size {
 /// one; a small seed.
 ///
 /// Where `limits` or `size` admit no batch at all, the runner aborts with the reason.
-pub fn case(limits: &Limits, size: Size) -> impl Strategy<Value = Case> + use<> {
-    Cases { limits: *limits, size }
+pub fn case(limits: &Limits, claims: &Claims, size: Size) -> impl Strategy<Value = Case> + use<> {
+    Cases { limits: *limits, claims: claims.clone(), size }
 }
 
 #[derive(Debug)]
 struct Cases {
     limits: Limits,
+    claims: Claims,
     size: Size,
 }
 
@@ -70,7 +71,7 @@ impl Strategy for Cases {
     type Value = Case;
 
     fn new_tree(&self, runner: &mut TestRunner) -> NewTree<Self> {
-        let bounds = Bounds::new(self.limits, &self.size)?;
+        let bounds = Bounds::new(self.limits, &self.claims, &self.size)?;
         let draft = draw::draft(runner.rng(), &bounds);
         Ok(CaseTree::new(bounds, draft))
     }

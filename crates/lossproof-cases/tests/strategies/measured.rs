@@ -15,6 +15,7 @@ use lossproof_cases::{
 use lossproof_spec::{
     Combine, EmptyPolicy, IGNORE_INDEX, LossSpec, Reduction, Scope, Sequence, TokenWeights,
 };
+use lossproof_subject::Claims;
 use proptest::strategy::{Strategy, ValueTree};
 use std::fmt::Write;
 
@@ -110,7 +111,7 @@ const FLOOR: f64 = 0.03;
 #[test]
 fn every_feature_is_common() {
     let mut runner = runner(0);
-    let strategy = case(&limits(), Size::default());
+    let strategy = case(&limits(), &Claims::Any, Size::default());
     let cases: Vec<_> = (0..4096).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect();
     let mean = |count: Count| cases.iter().map(count).sum::<usize>() as f64 / cases.len() as f64;
     let mut table = String::new();

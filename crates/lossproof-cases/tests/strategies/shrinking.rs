@@ -11,6 +11,7 @@ use lossproof_cases::{
 use lossproof_spec::{
     Combine, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Sequence, SequenceFields,
 };
+use lossproof_subject::Claims;
 use proptest::test_runner::{TestCaseError, TestError};
 use std::cell::Cell;
 
@@ -20,7 +21,7 @@ fn minima(law: impl Fn(&Case) -> bool) -> Vec<Case> {
     for seed in 0..40 {
         let mut runner = runner(seed);
         let tried = Cell::new(0_u32);
-        let result = runner.run(&case(&limits(), Size::default()), |case| {
+        let result = runner.run(&case(&limits(), &Claims::Any, Size::default()), |case| {
             tried.set(tried.get() + 1);
             if law(&case) { Ok(()) } else { Err(TestCaseError::fail("broken")) }
         });

@@ -6,7 +6,7 @@ use super::{
     precision::{accumulated, checked},
 };
 use lossproof_numerics::{norm, sweep};
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
 use lossproof_subject::{Discard, Subject, Tensor, TensorSet};
 
 /// The largest vocabulary of which every label is tried at one position.
@@ -48,7 +48,7 @@ impl Basis {
     ///    `g'·v/dr` is the gradient's factor over the loss's, by one finite difference. That needs
     ///    `parameters`, the ones the subject holds, and that it takes parameters one by one.
     ///
-    /// `precision` is the subject's on the batch, noise included ([`Observed`](super::Observed)); on the
+    /// The subject is asked about `spec`; `precision` is its own on the batch, noise included ([`Observed`](super::Observed)); on the
     /// smaller probes it is no worse.
     ///
     /// What could not be fixed, and what the subject's own basis cannot show, is in [`Basis::undetermined`].
@@ -60,9 +60,11 @@ impl Basis {
         subject: &mut dyn Subject,
         parameters: Option<&TensorSet>,
         batch: &GlobalBatch,
+        spec: &LossSpec,
         precision: &Precision,
     ) -> Result<Self, TomographyError> {
         let subject = &mut checked(subject)?;
+        subject.configure(spec)?;
         let info = subject.info();
         if !info.limits.ignore_index {
             return Err(TomographyError::Lacks {
@@ -74,7 +76,7 @@ impl Basis {
         subject.reset()?;
         let width = batch.sequences().map(Sequence::len).max().unwrap_or(0);
         let ragged = batch.sequences().any(|sequence| sequence.len() < width);
-        let pads = info.limits.segments && !info.limits.fixed_length;
+        let pads = info.limits.segments && !info.limits.lengths.is_exact();
         let (singles, mut open) = singles(batch);
         let mut gradients = Vec::new();
         let mut first = None;
@@ -93,7 +95,7 @@ impl Basis {
         }
         let Some((sequence, position, gradient)) = first else { return Ok(basis.leaving_open(open)) };
         let alone = GlobalBatch::single(sequence.clone());
-        let loss = loss_factor(subject, &sequence, position, precision)?;
+        let loss = loss_factor(subject, spec, (&sequence, position), precision)?;
         let tie = gradient_factor(subject, parameters, &Lone { batch: alone, gradient, loss }, precision)?;
         open.extend(undetermined(loss, tie));
         let factor = loss.unwrap_or(Factor::ONE).times(tie.unwrap_or(Factor::ONE));
@@ -136,12 +138,12 @@ fn padded(sequence: &Sequence, width: usize) -> Result<Sequence, TomographyError
 /// other is supervised; `None` where c cannot be told.
 pub(super) fn loss_factor(
     subject: &mut dyn Subject,
-    sequence: &Sequence,
-    position: usize,
+    spec: &LossSpec,
+    (sequence, position): (&Sequence, usize),
     precision: &Precision,
 ) -> Result<Option<Factor>, TomographyError> {
     let info = subject.info();
-    let plain = info.spec.label_smoothing <= 0.0 && info.spec.z_loss <= 0.0;
+    let plain = spec.label_smoothing <= 0.0 && spec.z_loss <= 0.0;
     if !plain || info.limits.vocabulary > VOCABULARY {
         return Ok(None);
     }
@@ -281,9 +283,9 @@ mod tests {
     fn weights(mut toy: Toy, with_parameters: bool) -> (super::super::Tomogram, Vec<f64>) {
         let batch = toy::batch([5, 3, 4, 3], |index, p| index == 0 && p == 2);
         let held = toy.held();
-        let observed = Observed::of(&mut toy, &batch).unwrap();
+        let (spec, observed) = (toy.spec, Observed::of(&mut toy, &batch).unwrap());
         let given = with_parameters.then_some(&held);
-        let basis = Basis::self_calibrated(&mut toy, given, &batch, &observed.precision).unwrap();
+        let basis = Basis::self_calibrated(&mut toy, given, &batch, &spec, &observed.precision).unwrap();
         let truth = TokenWeights::new(&toy.spec, &batch.layout()).unwrap().per_prediction(&batch);
         (recover(&basis, &observed.gradient, &observed.precision).unwrap(), truth)
     }
@@ -330,15 +332,19 @@ mod tests {
         let batch = toy::batch([5, 3, 4, 3], |_, _| false);
         let mut negative = Toy { factors: (1.0, -1.0), ..Toy::new() };
         let precision = Precision::of(&negative, &batch, 0.0);
-        let error = Basis::self_calibrated(&mut negative, None, &batch, &precision).unwrap_err();
+        let error = Basis::self_calibrated(&mut negative, None, &batch, &LossSpec::token_mean(), &precision)
+            .unwrap_err();
         assert!(matches!(error, TomographyError::Calibration { .. }), "{error}");
         let mut falling = Toy { factors: (-1.0, 1.0), ..Toy::new() };
         let held = falling.held();
-        let error = Basis::self_calibrated(&mut falling, Some(&held), &batch, &precision).unwrap_err();
+        let error =
+            Basis::self_calibrated(&mut falling, Some(&held), &batch, &LossSpec::token_mean(), &precision)
+                .unwrap_err();
         assert!(error.to_string().contains("does not rise"), "{error}");
         let mut strict = Toy::new();
         strict.limits.ignore_index = false;
-        let error = Basis::self_calibrated(&mut strict, None, &batch, &precision).unwrap_err();
+        let error = Basis::self_calibrated(&mut strict, None, &batch, &LossSpec::token_mean(), &precision)
+            .unwrap_err();
         assert!(matches!(error, TomographyError::Lacks { .. }), "{error}");
     }
 
@@ -349,7 +355,8 @@ mod tests {
         let held = toy.held();
         let common = |toy: &mut Toy, noise: f64| {
             let precision = Precision::of(toy, &batch, noise);
-            Basis::self_calibrated(toy, Some(&held), &batch, &precision).map(|basis| basis.common_error())
+            Basis::self_calibrated(toy, Some(&held), &batch, &LossSpec::token_mean(), &precision)
+                .map(|basis| basis.common_error())
         };
         let (quiet, noisy) = (common(&mut toy, 0.0).unwrap(), common(&mut toy, 1e-6).unwrap());
         assert!(quiet < 1e-7 && noisy > 1e-6, "{quiet:e} {noisy:e}");

@@ -38,7 +38,7 @@ impl ReportedLosses {
     /// The losses that a subject reports for `count` batches (at least twice as many as predictions) of the
     /// layout of `batch` with random tokens. Every group keeps its size and every label that is ignored stays
     /// so, therefore the weights stay too. `evaluator` gives the token losses, and must hold the same
-    /// parameters; without it the subject does. `precision` is the subject's, noise included
+    /// parameters; without it the subject does. Both are asked about `spec`. `precision` is the subject's, noise included
     /// ([`Observed`](super::Observed)); an evaluator is taken to have no noise.
     ///
     /// The spread of the token losses decides the condition: about 60 where logits are of order one
@@ -51,12 +51,16 @@ impl ReportedLosses {
         subject: &mut dyn Subject,
         evaluator: Option<&mut dyn Subject>,
         batch: &GlobalBatch,
+        spec: &LossSpec,
         precision: &Precision,
-        count: usize,
-        seed: u64,
+        (count, seed): (usize, u64),
     ) -> Result<Self, TomographyError> {
         let subject = &mut checked(subject)?;
+        subject.configure(spec)?;
         let mut evaluator = evaluator.map(checked).transpose()?;
+        if let Some(evaluator) = &mut evaluator {
+            evaluator.configure(spec)?;
+        }
         let (singles, _) = singles(batch);
         let known: Vec<(usize, usize)> =
             singles.iter().map(|single| (single.prediction.sequence, single.prediction.position)).collect();
@@ -88,7 +92,7 @@ impl ReportedLosses {
             let token_losses = places.iter().filter_map(|&place| all.get(place).copied()).collect();
             probes.push(ReportedProbe { token_losses, reported });
         }
-        let (batch, spec, declared) = (batch.clone(), info.spec, info.log_policy);
+        let (batch, spec, declared) = (batch.clone(), *spec, info.log_policy);
         Ok(Self { batch, spec, declared, names, places, probes, precision })
     }
 
@@ -220,7 +224,9 @@ mod tests {
         for logged in [None, Some(naive)] {
             let mut toy = Toy { logged, ..Toy::new() };
             let precision = Precision::of(&toy, &batch, 0.0);
-            let losses = ReportedLosses::of(&mut toy, None, &batch, &precision, 0, 1).unwrap();
+            let losses =
+                ReportedLosses::of(&mut toy, None, &batch, &LossSpec::token_mean(), &precision, (0, 1))
+                    .unwrap();
             let of_loss = losses.recover(0.0).unwrap();
             assert!(of_loss.is_explained() && of_loss.equations == 22, "{of_loss}");
             let spec = logged.unwrap_or(toy.spec);
@@ -243,7 +249,8 @@ mod tests {
             let coarse = losses.recover(1e-4).unwrap();
             assert!(coarse.weights.iter().all(|weight| weight.error > 1e-5));
             let noisy = Precision::of(&toy, &batch, 1e-4);
-            let noisy = ReportedLosses::of(&mut toy, None, &batch, &noisy, 0, 1).unwrap();
+            let noisy =
+                ReportedLosses::of(&mut toy, None, &batch, &LossSpec::token_mean(), &noisy, (0, 1)).unwrap();
             assert!(noisy.recover(0.0).unwrap().weights.iter().all(|weight| weight.error > 1e-5));
         }
     }
@@ -257,7 +264,15 @@ mod tests {
                 let mut toy = Toy { policies: (declared, actual), ..Toy::new() };
                 let observed = Observed::of(&mut toy, &batch).unwrap();
                 let of_gradient = recover(&basis, &observed.gradient, &observed.precision).unwrap();
-                let losses = ReportedLosses::of(&mut toy, None, &batch, &observed.precision, 0, 1).unwrap();
+                let losses = ReportedLosses::of(
+                    &mut toy,
+                    None,
+                    &batch,
+                    &LossSpec::token_mean(),
+                    &observed.precision,
+                    (0, 1),
+                )
+                .unwrap();
                 let of_loss = losses.recover(0.0).unwrap();
                 let policy = of_loss.policy.clone().unwrap();
                 assert_eq!((policy.comparison.declared, policy.comparison.found), (declared, vec![actual]));
@@ -279,7 +294,8 @@ mod tests {
         let batch = toy::batch([5, 3, 4, 3], |_, _| false);
         let mut toy = Toy::new();
         let precision = Precision::of(&toy, &batch, 0.0);
-        let mut losses = ReportedLosses::of(&mut toy, None, &batch, &precision, 0, 1).unwrap();
+        let mut losses =
+            ReportedLosses::of(&mut toy, None, &batch, &LossSpec::token_mean(), &precision, (0, 1)).unwrap();
         losses.probes[3].reported *= 1.01;
         let tomogram = losses.recover(0.0).unwrap();
         assert!(tomogram.fault().unwrap().starts_with("the reported loss is no weighted sum"), "{tomogram}");

@@ -8,7 +8,7 @@ use super::{
     recover::recover_above,
     tomogram::WeightSource,
 };
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Prediction, Sequence, SequenceFields};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Prediction, Sequence, SequenceFields};
 use lossproof_subject::{Subject, Tensor, TensorSet, TensorValues};
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 /// lone token, and since a prediction does not see what follows it, the ratio is `u_i/c`. Then c is fixed as
 /// in [`Basis::self_calibrated`].
 ///
-/// `precision` is the subject's on the batch, noise included ([`Observed`](super::Observed)); on the smaller
+/// The subject is asked about `spec`; `precision` is its own on the batch, noise included ([`Observed`](super::Observed)); on the smaller
 /// probes it is no worse.
 ///
 /// Labels are swapped, inputs stay. A swap that changes nothing when its sequence is alone tells nothing, and
@@ -34,9 +34,11 @@ pub fn label_swaps(
     subject: &mut dyn Subject,
     parameters: Option<&TensorSet>,
     batch: &GlobalBatch,
+    spec: &LossSpec,
     precision: &Precision,
 ) -> Result<Tomogram, TomographyError> {
     let subject = &mut checked(subject)?;
+    subject.configure(spec)?;
     let info = subject.info();
     let vocabulary = u32::try_from(info.limits.vocabulary).unwrap_or(u32::MAX);
     let supervised: Vec<(usize, Prediction)> =
@@ -49,6 +51,7 @@ pub fn label_swaps(
     subject.reset()?;
     let mut swapper = Swapper {
         subject,
+        spec,
         parameters,
         vocabulary,
         precision,
@@ -107,6 +110,7 @@ fn cut_off(sequence: &Sequence, position: usize) -> Result<Sequence, TomographyE
 
 struct Swapper<'a> {
     subject: &'a mut dyn Subject,
+    spec: &'a LossSpec,
     parameters: Option<&'a TensorSet>,
     vocabulary: u32,
     precision: &'a Precision,
@@ -158,7 +162,7 @@ impl Swapper<'_> {
             return Ok(known);
         }
         let batch = GlobalBatch::single(lone.clone());
-        let loss = loss_factor(self.subject, lone, position, self.precision)?;
+        let loss = loss_factor(self.subject, self.spec, (lone, position), self.precision)?;
         let gradient = self.gradient(&batch)?;
         let tie =
             gradient_factor(self.subject, self.parameters, &Lone { batch, gradient, loss }, self.precision)?;
@@ -272,7 +276,8 @@ mod tests {
         let batch = toy::batch([5, 3, 4, 3], |index, p| masked && index == 0 && p < 3);
         let held = toy.held();
         let precision = Precision::of(&toy, &batch, 0.0);
-        let tomogram = label_swaps(&mut toy, Some(&held), &batch, &precision).unwrap();
+        let spec = toy.spec;
+        let tomogram = label_swaps(&mut toy, Some(&held), &batch, &spec, &precision).unwrap();
         let truth = TokenWeights::new(&toy.spec, &batch.layout()).unwrap().per_prediction(&batch);
         let supervised = batch.predictions().zip(truth).filter(|(p, _)| p.supervised);
         (tomogram, supervised.map(|(_, weight)| weight).collect())
@@ -322,7 +327,7 @@ mod tests {
         let mut toy = Toy::new();
         let batch = toy::batch([5, 3, 4, 3], |_, _| true);
         let precision = Precision { gradient: 0.0, loss: 0.0 };
-        let error = label_swaps(&mut toy, None, &batch, &precision).unwrap_err();
+        let error = label_swaps(&mut toy, None, &batch, &LossSpec::token_mean(), &precision).unwrap_err();
         assert!(matches!(error, TomographyError::Nothing { .. }));
     }
 }

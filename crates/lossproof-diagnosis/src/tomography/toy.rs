@@ -3,12 +3,13 @@
 use crate::inference::due_weights;
 use lossproof_numerics::CrossEntropy;
 use lossproof_spec::{
-    Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Prediction, Rank, Sequence, TokenWeights,
+    Counting, Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Prediction, Rank, Sequence,
+    TokenWeights,
 };
 use lossproof_subject::{
-    Device, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, Observation, ParameterInfo,
-    Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, Unsupported,
-    probe_initial,
+    Claims, Device, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, Observation,
+    ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses,
+    Unsupported, probe_initial,
 };
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -90,7 +91,10 @@ impl Subject for Toy {
             framework: "none".to_owned(),
             dtype: Dtype::F64,
             device: Device::Cpu,
-            spec: self.spec,
+            claims: match self.spec.counting {
+                Counting::Supervised => Claims::Any,
+                _ => Claims::One(self.spec),
+            },
             limits: self.limits,
             log_policy: self.policies.0,
         }

@@ -11,8 +11,8 @@ use crate::kit::{Capability, HandedOver, Hooks, NamedTensor, wrap};
 use lossproof_gpt2::Config;
 use lossproof_spec::{Dtype, EmptyGroup, GlobalBatch, Group, LossSpec};
 use lossproof_subject::{
-    Limits, LogPolicy, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor, TensorSet,
-    Unsupported,
+    Count, Limits, LogPolicy, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor,
+    TensorSet, Unsupported,
 };
 use std::cell::Cell;
 
@@ -52,27 +52,12 @@ pub(super) const SUBJECTS: &[Hostile] = &[
     ),
     hostile(
         "computes-one-spec-only",
-        "`configure` takes every spec, the card says that it is in force, and the per-token mean is computed",
+        "claims every spec, and computes the per-token mean under each of them",
         Red,
         |honest| {
-            let hooks = Hooks {
-                info: |declared: &LossSpec, info| SubjectInfo { spec: *declared, ..info },
-                configure: |declared, inner, spec| {
-                    *declared = *spec;
-                    inner.configure(&LossSpec::token_mean())
-                },
-                ..Hooks::IDENTITY
-            };
-            wrap(honest, LossSpec::token_mean(), hooks)
-        },
-    ),
-    hostile(
-        "card-keeps-its-first-spec",
-        "`configure` takes every spec and computes it, and the card goes on to say that the first is in force",
-        Red,
-        |honest| {
-            let info = |(): &(), info| SubjectInfo { spec: LossSpec::token_mean(), ..info };
-            hooked(honest, Hooks { info, ..HONEST })
+            let configure =
+                |(): &mut (), inner: &mut dyn Subject, _: &LossSpec| inner.configure(&LossSpec::token_mean());
+            hooked(honest, Hooks { configure, ..HONEST })
         },
     ),
     hostile(
@@ -201,7 +186,13 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         "declares limits in which nothing can be predicted: sequences of one position",
         NotCovered,
         |honest| {
-            hooked(honest, Hooks { info: |(), info| limited(info, |limits| limits.positions = 1), ..HONEST })
+            hooked(
+                honest,
+                Hooks {
+                    info: |(), info| limited(info, |limits| limits.lengths = Count::exactly(1)),
+                    ..HONEST
+                },
+            )
         },
     ),
     hostile(
@@ -209,7 +200,13 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         "declares limits in which there is no batch at all: micro-batches without a sequence",
         NotCovered,
         |honest| {
-            hooked(honest, Hooks { info: |(), info| limited(info, |limits| limits.sequences = 0), ..HONEST })
+            hooked(
+                honest,
+                Hooks {
+                    info: |(), info| limited(info, |limits| limits.sequences = Count::exactly(0)),
+                    ..HONEST
+                },
+            )
         },
     ),
     hostile(
@@ -237,7 +234,8 @@ pub(super) const SUBJECTS: &[Hostile] = &[
             let hooks = Hooks {
                 info: |(), info| {
                     limited(info, |limits| {
-                        (limits.ranks, limits.micro_batches, limits.sequences) = (1, 1, 1);
+                        (limits.ranks, limits.micro_batches) = (Count::exactly(1), Count::exactly(1));
+                        limits.sequences = Count::exactly(1);
                     })
                 },
                 gradient: |(), batch, handed| {
@@ -278,7 +276,7 @@ fn at_most_two_ranks(
     handed: &mut HandedOver,
 ) -> Result<Observation, SubjectError> {
     match batch.ranks().len() {
-        found @ 3.. => Err(SubjectError::TooMany { what: "ranks", found, limit: 2 }),
+        found @ 3.. => Err(SubjectError::Number { what: "ranks".to_owned(), found, takes: Count::up_to(2) }),
         _ => inner.accumulate(batch, handed),
     }
 }

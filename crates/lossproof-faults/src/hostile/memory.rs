@@ -7,7 +7,7 @@ use super::{
     hostile,
 };
 use crate::kit::{HandedOver, Hooks, wrap};
-use lossproof_spec::GlobalBatch;
+use lossproof_spec::{GlobalBatch, LossSpec};
 use lossproof_subject::{Observation, Subject, SubjectError};
 use std::collections::BTreeMap;
 
@@ -19,17 +19,21 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         |honest| {
             let hooks = Hooks {
                 reset: |memory: &mut Remembered, inner| {
-                    memory.clear();
+                    memory.answers.clear();
                     inner.reset()
                 },
                 load: |memory, inner, parameters| {
-                    memory.clear();
+                    memory.answers.clear();
                     (Hooks::IDENTITY.load)(&mut (), inner, parameters)
+                },
+                configure: |memory, inner, spec| {
+                    memory.spec = Some(*spec);
+                    inner.configure(spec)
                 },
                 accumulate: remembered,
                 ..Hooks::IDENTITY
             };
-            wrap(honest, Remembered::new(), hooks)
+            wrap(honest, Remembered::default(), hooks)
         },
     ),
     hostile(
@@ -118,7 +122,11 @@ pub(super) const SUBJECTS: &[Hostile] = &[
 ];
 
 /// What was answered under each loss spec to batches of each layout.
-type Remembered = BTreeMap<String, (Observation, HandedOver)>;
+#[derive(Default)]
+struct Remembered {
+    spec: Option<LossSpec>,
+    answers: BTreeMap<String, (Observation, HandedOver)>,
+}
 
 fn remembered(
     memory: &mut Remembered,
@@ -126,12 +134,12 @@ fn remembered(
     batch: &GlobalBatch,
     handed: &mut HandedOver,
 ) -> Result<Observation, SubjectError> {
-    let key = format!("{:?}, {:?}", inner.info().spec, batch.layout());
-    if let Some((observation, gradient)) = memory.get(&key) {
+    let key = format!("{:?}, {:?}", memory.spec, batch.layout());
+    if let Some((observation, gradient)) = memory.answers.get(&key) {
         handed.clone_from(gradient);
         return Ok(observation.clone());
     }
     let observation = inner.accumulate(batch, handed)?;
-    memory.insert(key, (observation.clone(), handed.clone()));
+    memory.answers.insert(key, (observation.clone(), handed.clone()));
     Ok(observation)
 }

@@ -34,6 +34,8 @@ use transformer::Transformer;
 /// parameters and for saying which optimizers there are.
 pub(crate) struct WrittenOutGpt2 {
     honest: Box<dyn Subject>,
+    /// The spec in force.
+    spec: LossSpec,
     operators: Operators,
     /// `None` where the honest subject's parameters are those of no known configuration.
     shape: Option<ModelShape>,
@@ -44,7 +46,8 @@ impl WrittenOutGpt2 {
         let found: Vec<_> = honest.parameters().into_iter().map(|p| (p.name, p.shape)).collect();
         // The number of heads is no parameter's shape; it is that of the configuration with these shapes.
         let shape = Config::ALL.iter().map(|config| config.shape()).find(|shape| shape.parameters() == found);
-        Self { honest, operators, shape }
+        let spec = honest.info().claims.first();
+        Self { honest, spec, operators, shape }
     }
 
     /// Computes something with the parameters in force.
@@ -56,9 +59,9 @@ impl WrittenOutGpt2 {
     }
 
     fn weighted(&mut self, batch: &GlobalBatch, weights: &[f64]) -> Result<Weighted, SubjectError> {
-        let info = self.honest.info();
-        info.limits.check(batch)?;
-        self.compute(|model| model.weighted(batch, &info.spec, weights))
+        self.honest.info().limits.check(batch)?;
+        let spec = self.spec;
+        self.compute(|model| model.weighted(batch, &spec, weights))
     }
 
     fn hand_over(&self, gradient: &NamedTensors, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
@@ -94,7 +97,9 @@ impl Subject for WrittenOutGpt2 {
     }
 
     fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
-        self.honest.configure(spec)
+        self.honest.configure(spec)?;
+        self.spec = *spec;
+        Ok(())
     }
 
     fn accumulate(
@@ -102,7 +107,7 @@ impl Subject for WrittenOutGpt2 {
         batch: &GlobalBatch,
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
-        let (weights, nan) = weights(&self.honest.info().spec, batch)?;
+        let (weights, nan) = weights(&self.spec, batch)?;
         let weighted = self.weighted(batch, &weights)?;
         self.hand_over(&weighted.gradient, gradients)?;
         Ok(Observation {

@@ -82,14 +82,14 @@ fn alone(batch: &GlobalBatch) -> Vec<GlobalBatch> {
 /// Counted globally, loss and gradient do not depend on how a rank's sequences are split into micro-batches.
 pub(crate) fn split_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut ranks = disassemble(&trial.case.batch);
-    let most = trial.facts.info.limits;
+    let limits = trial.facts.info.limits;
     for rank in &mut ranks {
         let sequences: Vec<Sequence> = rank.drain(..).flatten().collect();
         let mut rest = sequences.as_slice();
         while !rest.is_empty() {
-            let last = rank.len() + 1 >= most.micro_batches;
+            let last = rank.len() + 1 >= limits.micro_batches.most;
             let count = if last { rest.len() } else { trial.random.random_range(1..=rest.len()) };
-            let (own, others) = rest.split_at(count.min(most.sequences));
+            let (own, others) = rest.split_at(count.min(limits.sequences.most));
             rank.push(own.to_vec());
             rest = others;
         }

@@ -140,9 +140,9 @@ impl Trial<'_> {
     /// `Σ_y exp(−ℓ(y)) = 1` at one prediction of a model whose logits are not known.
     fn probabilities(&mut self, batch: &GlobalBatch) -> Result<(), Ended> {
         let limits = self.facts.info.limits;
-        let fits = |s: &&Sequence| s.len() > 1 && !limits.fixed_length;
+        let fits = |s: &&Sequence| s.len() > 1 && !limits.lengths.is_exact();
         let Some(sequence) = batch.sequences().find(fits) else { return Ok(()) };
-        if limits.vocabulary > limits.sequences || !limits.ignore_index {
+        if limits.vocabulary > limits.sequences.most || !limits.ignore_index {
             return Ok(());
         }
         let position = self.random.random_range(0..sequence.len() - 1);

@@ -108,8 +108,8 @@ pub(crate) fn validation_batches(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut sequences: Vec<Sequence> = batch.sequences().cloned().collect();
     sequences.shuffle(&mut trial.random);
     let tokens = batch.layout().supervised();
-    let most = limits.sequences.min(sequences.len());
-    let size = trial.random.random_range(1..=most);
+    let most = limits.sequences.most.min(sequences.len());
+    let size = trial.random.random_range(limits.sequences.least.min(most)..=most);
     let expected = trial.validate(&batches(&batch))?;
     let other: Vec<MicroBatch> = sequences.chunks(size).map(batch_of).collect();
     let found = trial.validate(&other)?;

@@ -77,13 +77,13 @@ impl Trial<'_> {
     /// The batch with some sequences padded as far as the positions allow, `filler` being the padding's token.
     fn pad(&mut self, side: Side, filler: u32) -> Result<(GlobalBatch, bool), Ended> {
         let limits = self.facts.info.limits;
-        if !limits.segments || limits.fixed_length || !limits.ignore_index {
+        if !limits.segments || limits.lengths.is_exact() || !limits.ignore_index {
             return Err(Ended::Unsupported("padded sequences".to_owned()));
         }
         let mut any = false;
         let random = &mut self.random;
         let batch = self.case.batch.map_sequences(|sequence| {
-            let room = limits.positions - sequence.len();
+            let room = limits.lengths.most - sequence.len();
             let count = random.random_range(0..=room.min(5));
             any |= count > 0 && sequence.supervised() > 0;
             padded(sequence, side, count, filler)

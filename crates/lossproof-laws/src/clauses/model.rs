@@ -88,7 +88,7 @@ fn packed(one: &Sequence, other: &Sequence) -> Sequence {
 /// Packed documents are what they are separately.
 pub(crate) fn packing(trial: &mut Trial<'_>) -> CaseOutcome {
     let limits = trial.facts.info.limits;
-    if !limits.segments || limits.fixed_length || !limits.ignore_index {
+    if !limits.segments || limits.lengths.is_exact() || !limits.ignore_index {
         return Err(Ended::Unsupported("packed documents".to_owned()));
     }
     let mut ranks = disassemble(&trial.case.batch);
@@ -97,7 +97,7 @@ pub(crate) fn packing(trial: &mut Trial<'_>) -> CaseOutcome {
         let mut rows: Vec<Sequence> = Vec::new();
         for sequence in micro_batch.drain(..) {
             match rows.last_mut() {
-                Some(row) if row.len() + sequence.len() <= limits.positions => {
+                Some(row) if row.len() + sequence.len() <= limits.lengths.most => {
                     any |= row.supervised() > 0 && sequence.supervised() > 0;
                     *row = packed(row, &sequence);
                 }

@@ -22,8 +22,8 @@ pub(crate) fn rank_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     let limits = trial.facts.info.limits;
     let mut sequences: Vec<Sequence> = trial.case.batch.sequences().cloned().collect();
     sequences.shuffle(&mut trial.random);
-    let most = sequences.len().min(limits.ranks).min(4);
-    let count = trial.random.random_range(1..=most);
+    let most = sequences.len().min(limits.ranks.most).min(limits.ranks.least.max(4));
+    let count = trial.random.random_range(limits.ranks.least.min(most)..=most);
     let mut ranks = vec![vec![Vec::new()]; count];
     for (index, sequence) in sequences.into_iter().enumerate() {
         // Every rank gets one; the others fall where they fall.

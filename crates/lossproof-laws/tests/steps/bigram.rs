@@ -8,7 +8,7 @@ use lossproof_spec::{
     Adam, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Optimizer, Rule, Sequence, TokenWeights,
 };
 use lossproof_subject::{
-    Device, Evaluated, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy,
+    Claims, Device, Evaluated, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy,
     Observation, OptimizerSteps, ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, TensorSet,
     TokenLosses, Unsupported,
 };
@@ -310,7 +310,7 @@ impl Subject for Bigram {
             framework: "none".to_owned(),
             dtype: Dtype::F64,
             device: Device::Cpu,
-            spec: self.spec,
+            claims: Claims::Any,
             limits: Limits::of_model(VOCABULARY, 32),
             log_policy: self.offer.log_policy,
         }

@@ -26,8 +26,8 @@ pub struct Checked<'a> {
     /// Whether an answer is withheld whose numbers alone are a breach.
     withholds: bool,
     breach: Option<Breach>,
-    /// Every spec that was declared, and whether it was accepted.
-    declared: Vec<(LossSpec, bool)>,
+    /// The spec in force.
+    spec: LossSpec,
 }
 
 impl<'a> Checked<'a> {
@@ -46,7 +46,7 @@ impl<'a> Checked<'a> {
     /// As [`new`](Self::new).
     pub fn watched(inner: &'a mut (dyn Subject + 'a), watchdog: Watchdog) -> Result<Self, Breach> {
         let info = watchdog.guard("the subject", Call::Info, || inner.info())?;
-        let name = info.name.clone();
+        let (name, spec) = (info.name.clone(), info.claims.first());
         let parameters = watchdog.guard(&name, Call::Parameters, || inner.parameters())?;
         let mut names = BTreeSet::new();
         if let Some(twice) = parameters.iter().find(|parameter| !names.insert(&parameter.name)) {
@@ -54,16 +54,7 @@ impl<'a> Checked<'a> {
         }
         let call = Call::Capability("a capability");
         let offered = watchdog.guard(&name, call, || Offered::by(inner))?;
-        Ok(Self {
-            inner,
-            info,
-            parameters,
-            offered,
-            watchdog,
-            withholds: true,
-            breach: None,
-            declared: Vec::new(),
-        })
+        Ok(Self { inner, info, parameters, offered, watchdog, withholds: true, breach: None, spec })
     }
 
     /// Hands answers on whose numbers alone are a breach: those that are not finite, and those with another
@@ -108,9 +99,8 @@ impl<'a> Checked<'a> {
     fn accepted<T>(&mut self, call: Call, answer: Result<T, SubjectError>) -> Result<T, SubjectError> {
         match answer {
             Err(
-                error @ (SubjectError::Limit { .. }
-                | SubjectError::TooMany { .. }
-                | SubjectError::Kind { .. }),
+                error
+                @ (SubjectError::Limit { .. } | SubjectError::Number { .. } | SubjectError::Kind { .. }),
             ) => Err(self.breached(Breach::Refused { call, message: error.to_string() }).into()),
             answer => answer,
         }
@@ -143,7 +133,7 @@ impl<'a> Checked<'a> {
     /// Whether every number must be finite, because every group of a batch has weights under the spec in
     /// force.
     fn weighs(&self, batch: &GlobalBatch) -> bool {
-        TokenWeights::new(&self.info.spec, &batch.layout()).is_ok()
+        TokenWeights::new(&self.spec, &batch.layout()).is_ok()
     }
 
     /// Holds an observation to the batch it is of.
@@ -166,19 +156,6 @@ impl<'a> Checked<'a> {
         Ok(())
     }
 
-    /// Holds the answer to a spec to the answer it had before.
-    fn steadfast(&mut self, spec: &LossSpec, accepted: bool) {
-        match self.declared.iter().find(|(declared, _)| declared == spec) {
-            None => self.declared.push((*spec, accepted)),
-            Some((_, before)) if *before != accepted => {
-                let word = |accepted: bool| if accepted { "accepted" } else { "refused" };
-                let what = format!("{spec} is {} where it was {}", word(accepted), word(*before));
-                self.breached(Breach::Changed { call: Call::Configure, what });
-            }
-            Some(_) => {}
-        }
-    }
-
     fn lacks(&mut self, name: &'static str) -> SubjectError {
         let call = Call::Capability(name);
         self.breached(Breach::Changed { call, what: "the capability is gone".to_owned() }).into()
@@ -197,8 +174,7 @@ impl Subject for Checked<'_> {
     fn reset(&mut self) -> Result<(), SubjectError> {
         self.call(Call::Reset, <dyn Subject>::reset)??;
         let now = self.call(Call::Info, |subject| subject.info())?;
-        let spec = self.info.spec;
-        if (SubjectInfo { spec, ..now.clone() }) != self.info {
+        if now != self.info {
             let what = format!("{:?}, and it was {:?}", now, self.info);
             return Err(self.breached(Breach::Changed { call: Call::Info, what }).into());
         }
@@ -210,24 +186,24 @@ impl Subject for Checked<'_> {
         Ok(())
     }
 
+    /// What the card does not claim is not asked for, and what it claims must not be refused.
     fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
-        let refused = |info: &SubjectInfo| Unsupported { subject: info.name.clone(), what: spec.to_string() };
-        match self.call(Call::Configure, |subject| subject.configure(spec)) {
-            // The breach is kept, and ends what is being done.
-            Err(_) => return Err(refused(&self.info)),
-            Ok(answer) => {
-                self.steadfast(spec, answer.is_ok());
-                answer?;
+        let Some(claim) = self.info.claims.claim_of(spec, &self.info.limits) else {
+            return Err(self.info.unsupported(spec));
+        };
+        let call = Call::Configure;
+        // A breach is kept, and ends what is being done.
+        match self.call(call, |subject| subject.configure(&claim)) {
+            Ok(Ok(())) => {
+                self.spec = *spec;
+                Ok(())
             }
+            Ok(Err(refusal)) => {
+                self.breached(Breach::Refused { call, message: refusal.to_string() });
+                Err(refusal)
+            }
+            Err(_) => Err(self.info.unsupported(spec)),
         }
-        self.info.spec = *spec;
-        if let Ok(now) = self.call(Call::Info, |subject| subject.info())
-            && now.spec != *spec
-        {
-            let (accepted, in_force) = (Box::new(*spec), Box::new(now.spec));
-            self.breached(Breach::NotInForce { accepted, in_force });
-        }
-        Ok(())
     }
 
     fn accumulate(

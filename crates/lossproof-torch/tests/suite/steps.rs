@@ -198,7 +198,7 @@ fn values_set_between_steps_are_stepped_from() {
     subject.parameter_loading().unwrap().set("ln_f.bias", &moved).unwrap();
     let before = read(&mut subject);
     assert_eq!(before["ln_f.bias"].to_f64(), moved);
-    let spec = subject.info().spec;
+    let spec = subject.info().claims.first();
     let (_, gradient) = accumulate(&mut subject, &spec, &batch(5));
     step(&mut subject, &batch(5));
     for (name, after) in read(&mut subject) {

@@ -2,7 +2,7 @@
 
 use crate::bigram::{Bigram, Offer};
 use lossproof::{
-    EmptyPolicy, Evaluation, GlobalBatch, GradientSink, LoadParameters, LossSpec, Observation,
+    Claims, Count, Evaluation, GlobalBatch, GradientSink, LoadParameters, LossSpec, Observation,
     OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, TokenLosses, Unsupported,
     UpstreamWeights,
 };
@@ -114,8 +114,11 @@ impl Subject for Trainer {
     fn info(&self) -> SubjectInfo {
         let mut info = self.inner.info();
         if self.habit == Habit::OneMicroBatch {
-            info.limits.ranks = 1;
-            info.limits.micro_batches = 1;
+            info.limits.ranks = Count::exactly(1);
+            info.limits.micro_batches = Count::exactly(1);
+        }
+        if self.habit == Habit::OwnSpecOnly {
+            info.claims = Claims::One(LossSpec::token_mean());
         }
         info
     }
@@ -129,11 +132,6 @@ impl Subject for Trainer {
     }
 
     fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
-        // The model behind this one has no answer to a batch whose mean is none.
-        let refused = self.habit == Habit::OwnSpecOnly && *spec != LossSpec::token_mean();
-        if refused || spec.empty == EmptyPolicy::Nan {
-            return Err(Unsupported { subject: "tiny".to_owned(), what: spec.to_string() });
-        }
         self.inner.configure(spec)
     }
 

@@ -103,7 +103,7 @@ impl Trial<'_> {
     fn far_apart(&mut self, spec: &LossSpec) -> Result<Option<(Sized, Sized)>, Ended> {
         let batch = self.case.batch.clone();
         let most = batch.micro_batches().map(|own| own.sequences().len()).max().unwrap_or(1);
-        let times = (self.facts.info.limits.sequences / most).clamp(1, REPEATED);
+        let times = (self.facts.info.limits.sequences.most / most).clamp(1, REPEATED);
         let repeated = regroup(&batch, |own| vec![own.sequences(); times].concat());
         let supervised = batch.sequences().filter(|sequence| sequence.supervised() > 0);
         let lone: Vec<GlobalBatch> = supervised.take(LONE).cloned().map(GlobalBatch::single).collect();
