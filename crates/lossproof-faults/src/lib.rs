@@ -42,6 +42,7 @@ mod loss;
 mod model;
 mod names;
 mod operators;
+mod profile;
 mod rules;
 mod step;
 mod steps;
@@ -49,6 +50,7 @@ mod tensors;
 mod trainer;
 
 pub use controls::Control;
+pub use profile::Profile;
 
 use faulty::Faulty;
 use lossproof_diagnosis::Bug;

@@ -9,6 +9,7 @@ mod answering;
 pub mod blocks;
 mod campaign;
 mod change;
+mod claimed;
 mod clauses;
 mod compare;
 mod control;
@@ -73,6 +74,16 @@ pub enum Need {
     TiedHead,
     /// f64.
     DoublePrecision,
+    /// More than one micro-batch a rank.
+    SeveralMicroBatches,
+    /// One micro-batch a rank.
+    OneMicroBatch,
+    /// Windows of different numbers of micro-batches.
+    ShorterWindows,
+    /// More than one rank.
+    SeveralRanks,
+    /// One rank, and more.
+    OneRankAndMore,
 }
 
 impl Need {
@@ -91,6 +102,14 @@ impl Need {
                 (subject.parameters().iter().any(|p| p.tied_to.is_some()), "a head tied to the embedding")
             }
             Self::DoublePrecision => (subject.info().dtype == Dtype::F64, "double precision"),
+            Self::SeveralMicroBatches => (limits.micro_batches.most > 1, "several micro-batches"),
+            Self::OneMicroBatch => (limits.micro_batches.least <= 1, "a rank with one micro-batch"),
+            Self::ShorterWindows => (
+                limits.micro_batches.most > limits.micro_batches.least.max(1),
+                "windows of different numbers of micro-batches",
+            ),
+            Self::SeveralRanks => (limits.ranks.most > 1, "several ranks"),
+            Self::OneRankAndMore => (limits.ranks.least <= 1 && limits.ranks.most > 1, "one rank, and more"),
         };
         (!met).then_some(what)
     }
@@ -109,8 +128,8 @@ const fn law(id: &'static str, needs: &'static [Need], check: fn(&mut Trial<'_>)
 }
 
 use Need::{
-    DoublePrecision, Evaluation, IgnoredLabels, OptimizerSteps, Parameters, Segments, TiedHead, TokenLosses,
-    UpstreamWeights,
+    DoublePrecision, Evaluation, IgnoredLabels, OneMicroBatch, OneRankAndMore, OptimizerSteps, Parameters,
+    Segments, SeveralMicroBatches, SeveralRanks, ShorterWindows, TiedHead, TokenLosses, UpstreamWeights,
 };
 
 /// All laws, in the order of their clauses.
@@ -142,18 +161,18 @@ pub const LAWS: &[Law] = &[
     law("prompt-masking", &[IgnoredLabels], masks::prompt_masking),
     law("padding-token", &[Segments, IgnoredLabels], masks::padding_token),
     law("eos-as-padding", &[Segments, IgnoredLabels], masks::eos_as_padding),
-    law("split-invariance", &[], accumulation::split_invariance),
+    law("split-invariance", &[SeveralMicroBatches], accumulation::split_invariance),
     law("order-invariance", &[], accumulation::order_invariance),
-    law("naive-deviation", &[], accumulation::naive_deviation),
-    law("partial-window", &[], accumulation::partial_window),
+    law("naive-deviation", &[SeveralMicroBatches], accumulation::naive_deviation),
+    law("partial-window", &[ShorterWindows], accumulation::partial_window),
     law("zero-grad", &[], accumulation::zero_grad),
-    law("no-op-accumulation", &[], accumulation::no_op_accumulation),
+    law("no-op-accumulation", &[OneMicroBatch], accumulation::no_op_accumulation),
     law("reported-loss", &[], reported::reported_loss),
-    law("rank-average", &[], ranks::rank_average),
-    law("rank-invariance", &[], ranks::rank_invariance),
-    law("rank-deviation", &[], ranks::rank_deviation),
-    law("rank-order", &[], ranks::rank_order),
-    law("replicated-ranks", &[], ranks::replicated_ranks),
+    law("rank-average", &[SeveralRanks], ranks::rank_average),
+    law("rank-invariance", &[SeveralRanks], ranks::rank_invariance),
+    law("rank-deviation", &[SeveralRanks], ranks::rank_deviation),
+    law("rank-order", &[SeveralRanks], ranks::rank_order),
+    law("replicated-ranks", &[OneRankAndMore], ranks::replicated_ranks),
     law("causality", &[TokenLosses], model::causality),
     law("causal-gradient", &[IgnoredLabels], model::causal_gradient),
     law("weight-tying", &[Parameters, TokenLosses, TiedHead], embedding::weight_tying),

@@ -5,6 +5,7 @@ use crate::{
     trial::{Ended, Facts, Trial},
 };
 use lossproof_cases::Case;
+use lossproof_spec::TokenWeights;
 use lossproof_subject::{Subject, SubjectError, Tensor};
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -15,7 +16,7 @@ use proptest::{
 pub(crate) fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Result<f64, SubjectError> {
     let measured = (|| -> Result<f64, Ended> {
         let mut trial = Trial::new(subject, case, facts)?;
-        let spec = trial.spec(&[&case.batch]);
+        let spec = trial.spec(&[&case.batch])?;
         let (one, other) = (trial.gradient(&spec, &case.batch)?, trial.gradient(&spec, &case.batch)?);
         // A gradient that is no number twice is not noise; the law finds it and says so.
         let finite = |t: &Tensor| (0..t.elements()).all(|index| t.get(index).is_finite());
@@ -33,7 +34,7 @@ pub(crate) fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Re
 /// Cases that are drawn to find one with a gradient.
 const DRAWN: usize = 64;
 
-/// The first case with a supervised token: one without shows no noise.
+/// The first case with a supervised token and weights: one without shows no noise.
 pub(crate) fn first_to_compute(
     strategy: &impl Strategy<Value = Case>,
     runner: &mut TestRunner,
@@ -41,7 +42,8 @@ pub(crate) fn first_to_compute(
     let first = strategy.new_tree(runner)?.current();
     let mut case = first.clone();
     for _ in 0..DRAWN {
-        if case.batch.layout().supervised() > 0 {
+        let layout = case.batch.layout();
+        if layout.supervised() > 0 && TokenWeights::new(&case.spec, &layout).is_ok() {
             return Ok(case);
         }
         case = strategy.new_tree(runner)?.current();

@@ -8,7 +8,7 @@
 use super::trial::{Computed, Trial};
 use crate::blocks;
 use lossproof_numerics::{Block, difference};
-use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights};
+use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights, to_f64};
 use lossproof_subject::TensorSet;
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,51 +37,76 @@ impl Trial<'_> {
                 TokenWeights::new(&origin.spec, &origin.batch.layout()).ok()?.per_prediction(&origin.batch)
             }
         };
-        let sum = LossSpec {
-            label_smoothing: origin.spec.label_smoothing,
-            z_loss: origin.spec.z_loss,
-            ..LossSpec::sum()
-        };
+        let spec = self.of_lone(&origin.spec);
+        let (chosen, drawn) = self.half(&spec, &origin.batch)?;
+        let of_half = self.gradient(&spec, &chosen).ok()?;
+        let half_weights = TokenWeights::new(&spec, &chosen.layout()).ok()?.per_prediction(&chosen);
+        let largest = half_weights.iter().copied().fold(0.0, f64::max);
         let mut norms = vec![0.0; blocks.len()];
-        let mut unweighed = vec![0.0; blocks.len()];
+        let mut of_half_norms = vec![0.0; blocks.len()];
         let (mut whole, mut half) = (Totals::default(), Totals::default());
-        let mut drawn = BTreeSet::new();
-        for (prediction, weight) in origin.batch.predictions().zip(weights) {
+        for ((prediction, weight), half_weight) in origin.batch.predictions().zip(weights).zip(half_weights) {
             if !prediction.supervised {
                 continue;
             }
             let sequence = origin.batch.sequences().nth(prediction.sequence)?;
             let alone = sequence.supervise_only(|position| position == prediction.position);
-            let token = self.gradient(&sum, &GlobalBatch::single(alone)).ok()?;
-            for ((norm, plain), block) in norms.iter_mut().zip(&mut unweighed).zip(blocks) {
-                let own = blocks::norm(&token.gradient, block);
+            let lone = self.lone(&spec, &alone).ok()??;
+            let unit = 1.0 / to_f64(&lone.weight);
+            let gradient = &lone.computed.gradient;
+            for ((norm, of_half), block) in norms.iter_mut().zip(&mut of_half_norms).zip(blocks) {
+                let own = unit * blocks::norm(gradient, block);
                 *norm += weight.abs() * own;
-                *plain += own;
+                *of_half += largest * own;
             }
-            whole.add(weight, &token.gradient);
-            if self.random.random::<bool>() {
-                drawn.insert((prediction.sequence, prediction.position));
-                half.add(1.0, &token.gradient);
+            whole.add(weight * unit, gradient);
+            if drawn.contains(&(prediction.sequence, prediction.position)) {
+                half.add(half_weight * unit, gradient);
             }
         }
-        let mut index = 0;
-        let chosen = origin.batch.map_sequences(|sequence| {
-            let own = sequence.supervise_only(|position| drawn.contains(&(index, position)));
-            index += 1;
-            own
-        });
-        let of_half = self.gradient(&sum, &chosen).ok()?;
         let bound = self.gradient_bound(&origin.batch);
         let with_keys = |norms: &[f64]| -> Vec<f64> {
             let own = blocks.iter().zip(norms);
             own.map(|(block, &own)| own.max(of_keys(block, blocks, norms))).collect()
         };
-        let (norms, unweighed) = (with_keys(&norms), with_keys(&unweighed));
+        let (norms, of_half_norms) = (with_keys(&norms), with_keys(&of_half_norms));
         let adds_up = blocks.iter().enumerate().all(|(index, block)| {
             whole.is(&of.gradient, block, bound * norms[index])
-                && half.is(&of_half.gradient, block, bound * unweighed[index])
+                && half.is(&of_half.gradient, block, bound * of_half_norms[index])
         });
         adds_up.then_some(norms)
+    }
+
+    /// The batch with a random half of its tokens supervised, and which. Where that leaves a group without
+    /// tokens under a policy that gives such a batch no weights, each sequence keeps its first one.
+    fn half(
+        &mut self,
+        spec: &LossSpec,
+        batch: &GlobalBatch,
+    ) -> Option<(GlobalBatch, BTreeSet<(usize, usize)>)> {
+        let mut drawn = BTreeSet::new();
+        let mut first = BTreeMap::new();
+        for prediction in batch.predictions().filter(|prediction| prediction.supervised) {
+            let place = (prediction.sequence, prediction.position);
+            first.entry(prediction.sequence).or_insert(place);
+            if self.random.random::<bool>() {
+                drawn.insert(place);
+            }
+        }
+        let supervised = |drawn: &BTreeSet<(usize, usize)>| {
+            let mut sequences = 0..;
+            batch.map_sequences(|sequence| {
+                let index = sequences.next().unwrap_or(0);
+                sequence.supervise_only(|position| drawn.contains(&(index, position)))
+            })
+        };
+        let mut chosen = supervised(&drawn);
+        if TokenWeights::new(spec, &chosen.layout()).is_err() {
+            drawn.extend(first.into_values());
+            chosen = supervised(&drawn);
+        }
+        TokenWeights::new(spec, &chosen.layout()).ok()?;
+        Some((chosen, drawn))
     }
 }
 

@@ -1,9 +1,13 @@
 //! A law's workbench: one subject and one case.
 
-use crate::{error_model, names::head_of_its_own};
+use crate::{
+    claimed::{Lone, Recognised},
+    error_model,
+    names::head_of_its_own,
+};
 use lossproof_cases::Case;
 use lossproof_numerics::{Comparisons, ErrorModel};
-use lossproof_spec::{Dtype, EmptyPolicy, GlobalBatch, LossSpec, TokenWeights};
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec, TokenWeights};
 use lossproof_subject::{
     Collect, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor,
     TensorSet, TensorValues, Unsupported, UpstreamWeights,
@@ -58,6 +62,8 @@ pub(crate) struct Facts {
     pub(crate) noise: f64,
     /// Which parts of a model are looked at, by laws that look at some of them at a time.
     pub(crate) turn: Turn,
+    /// Which claims other semantics are.
+    pub(crate) recognised: Recognised,
 }
 
 /// Which case of how many this is: laws that look at some parts of a model at a time take turns.
@@ -77,7 +83,13 @@ impl Turn {
 impl Facts {
     /// Asks a subject.
     pub(crate) fn of(subject: &dyn Subject) -> Self {
-        Self { info: subject.info(), parameters: subject.parameters(), noise: 0.0, turn: Turn::ALONE }
+        Self {
+            info: subject.info(),
+            parameters: subject.parameters(),
+            noise: 0.0,
+            turn: Turn::ALONE,
+            recognised: Recognised::default(),
+        }
     }
 
     /// The same for another case.
@@ -135,6 +147,8 @@ pub(crate) struct Trial<'a> {
     pub(crate) loaded: Option<TensorSet>,
     /// How often parameters were replaced.
     pub(crate) loads: usize,
+    /// Sequences by themselves that were computed.
+    pub(crate) lone: Vec<Lone>,
 }
 
 impl<'a> Trial<'a> {
@@ -146,7 +160,16 @@ impl<'a> Trial<'a> {
             loader.load(&case.parameters(&facts.parameters))?;
         }
         let random = ChaCha8Rng::seed_from_u64(case.seed ^ 0x6c61_7773);
-        Ok(Self { subject, case, facts, comparisons: Comparisons::default(), random, loaded: None, loads: 0 })
+        Ok(Self {
+            subject,
+            case,
+            facts,
+            comparisons: Comparisons::default(),
+            random,
+            loaded: None,
+            loads: 0,
+            lone: Vec::new(),
+        })
     }
 
     /// Tokens of the subject's vocabulary.
@@ -247,13 +270,6 @@ impl<'a> Trial<'a> {
     pub(crate) fn steps(&mut self) -> Result<&mut dyn OptimizerSteps, Ended> {
         let steps = self.subject.optimizer_steps();
         steps.ok_or_else(|| Ended::Unsupported("optimizer steps".to_owned()))
-    }
-
-    /// The spec of the case where it has weights on all of these batches, and otherwise with empty groups counted as zero.
-    pub(crate) fn spec(&self, batches: &[&GlobalBatch]) -> LossSpec {
-        let weighs = |batch: &&GlobalBatch| TokenWeights::new(&self.case.spec, &batch.layout()).is_ok();
-        let empty = if batches.iter().all(weighs) { self.case.spec.empty } else { EmptyPolicy::ZeroCounted };
-        LossSpec { empty, ..self.case.spec }
     }
 
     /// A preset with the token loss (label smoothing, z-loss) of the case.

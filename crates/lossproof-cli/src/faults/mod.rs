@@ -4,15 +4,16 @@
 mod alarms;
 mod alone;
 mod matrix;
+mod profiles;
 mod render;
 
 use crate::{exit::Exit, output, subjects};
 use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::ProbePlan;
-use lossproof_faults::Fault;
+use lossproof_faults::{Fault, Profile};
 use lossproof_gpt2::Config;
 use lossproof_laws::Campaign;
-use lossproof_spec::Dtype;
+use lossproof_spec::{Dtype, LossSpec};
 use lossproof_subject::{Device, Subject};
 use miette::{IntoDiagnostic, WrapErr};
 use std::{
@@ -43,12 +44,49 @@ pub(crate) struct Args {
     /// this many random batches in total, or a few more: as many for each trainer and law.
     #[arg(long, value_name = "N", conflicts_with_all = ["fault", "full"])]
     alarms: Option<u32>,
+    /// See trainers through this much of them: bare, parameters, steps or full. They then have one claim.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["full", "alarms", "write", "json"])]
+    profile: Option<Profile>,
+    /// The one loss that trainers claim: sum, token-mean, sequence-mean, batch-mean or naive-accumulated-mean.
+    #[arg(long, value_name = "NAME", default_value = "token-mean", requires = "profile")]
+    claim: ClaimName,
+    /// Arithmetic of the trainers that are seen through a profile.
+    #[arg(long, default_value = "f64", requires = "profile")]
+    dtype: crate::verify::Dtype,
+    /// Model of the trainers that are seen through a profile.
+    #[arg(long, value_name = "NAME", default_value = "gpt2-pico", requires = "profile")]
+    config: Config,
+    /// Print how many are killed, and no table.
+    #[arg(long, requires = "profile")]
+    summary: bool,
     /// Also write the report as JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Also write the table into this Markdown file, between its marks.
     #[arg(long, value_name = "FILE", conflicts_with = "fault")]
     write: Option<PathBuf>,
+}
+
+/// A loss that one trainer claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ClaimName {
+    Sum,
+    TokenMean,
+    SequenceMean,
+    BatchMean,
+    NaiveAccumulatedMean,
+}
+
+impl ClaimName {
+    fn spec(self) -> LossSpec {
+        match self {
+            Self::Sum => LossSpec::sum(),
+            Self::TokenMean => LossSpec::token_mean(),
+            Self::SequenceMean => LossSpec::sequence_mean(),
+            Self::BatchMean => LossSpec::batch_mean(),
+            Self::NaiveAccumulatedMean => LossSpec::naive_accumulated_mean(),
+        }
+    }
 }
 
 /// The trainer that faults are injected into, and what is compared with it.
@@ -79,6 +117,13 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let region = args.write.as_deref().map(|path| MarkedRegion::find(path, name)).transpose()?;
     output::check_writable(args.json.as_deref())?;
     let faults = selected(&args.fault)?;
+    if let Some(profile) = args.profile {
+        let make = || subjects::ours(args.config, args.dtype.into(), Device::Cpu);
+        let rows = profiles::results(&faults, &campaign, profile, &args.claim.spec(), &make)?;
+        output::print(&profiles::text(&rows, args.summary))?;
+        let all = rows.iter().all(|row| row.killed_by.is_some());
+        return Ok(if all { Exit::Conforms } else { Exit::Deviates });
+    }
     if let Some(batches) = args.alarms {
         let found = alarms::sound(&campaign, batches)?;
         output::print(&render::alarms(&found))?;

@@ -1,22 +1,23 @@
 //! Clauses of group 4: gradient accumulation.
 
 use super::reductions::differ;
-use crate::trial::{CaseOutcome, Computed, Ended, Trial};
+use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_cases::edit::{assemble, disassemble};
-use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, LossSpec, Optimizer, Scope, Sequence, TokenWeights};
+use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, LossSpec, Scope, Sequence, TokenWeights};
+use lossproof_subject::Limits;
 use num_traits::ToPrimitive;
 use rand::{RngExt, seq::SliceRandom};
 
 impl Trial<'_> {
     /// The reduction of the case, counted over the global batch and added.
-    pub(crate) fn global(&self) -> LossSpec {
-        LossSpec {
+    pub(crate) fn global(&self) -> Result<LossSpec, Ended> {
+        self.claimed(&LossSpec {
             scope: Scope::Global,
             micro_batches: Combine::Add,
             ranks: Combine::Add,
             empty: EmptyPolicy::ZeroCounted,
             ..self.case.spec
-        }
+        })
     }
 
     /// Holds two batches with the same sequences to the same loss and gradient.
@@ -27,20 +28,22 @@ impl Trial<'_> {
         Ok(*other != batch && batch.layout().supervised() > 0)
     }
 
-    /// Loss and gradient of the sum of each group's token losses, `groups` being batches by themselves.
-    pub(crate) fn sums(&mut self, groups: &[GlobalBatch]) -> Result<Vec<Computed>, Ended> {
-        let sum = self.with_token_loss(LossSpec::sum());
-        groups.iter().map(|group| self.gradient(&sum, group)).collect()
-    }
-
     /// Holds `spec` to the per-token mean plus what it deviates by: `Σ_k (w_k − 1/N)·∇(sum of group k)`, the
-    /// weights `w_k` being those of the calculus and the same for all tokens of a group.
+    /// weights `w_k` being those of the calculus and the same for all tokens of a group. Where the trainer
+    /// claims neither the mean nor the sum, both are taken from its sequences by themselves.
     pub(crate) fn deviation(&mut self, spec: &LossSpec, groups: &[GlobalBatch]) -> CaseOutcome {
         let batch = self.case.batch.clone();
-        let mean = self.with_token_loss(LossSpec::token_mean());
+        let mean = self.reduction(LossSpec::token_mean());
+        let Some((mean, sum)) = mean.zip(self.reduction(LossSpec::sum())) else {
+            self.calculus(spec, &batch)?;
+            return Ok(differ(spec, &self.with_token_loss(LossSpec::token_mean()), &batch));
+        };
         let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?;
         let of_mean = self.gradient(&mean, &batch)?;
-        let sums = self.sums(groups)?;
+        let mut sums = Vec::new();
+        for group in groups {
+            sums.push(self.gradient(&sum, group)?);
+        }
         let actual = self.gradient(spec, &batch)?;
         let supervised = batch.layout().supervised();
         if supervised == 0 {
@@ -60,17 +63,43 @@ impl Trial<'_> {
         Ok(differ(spec, &mean, &batch))
     }
 
-    /// Holds a step on every window to the closed form, where the trainer takes SGD steps: what a law says of
-    /// the gradient can be seen without them.
+    /// Holds a step on every window to the closed form, where the trainer takes steps by a known rule: what a
+    /// law says of the gradient can be seen without them.
     fn steps_where_possible(&mut self, spec: &LossSpec, windows: &[&GlobalBatch]) -> Result<(), Ended> {
         if self.subject.optimizer_steps().is_none() {
             return Ok(());
         }
-        let optimizer = Optimizer::sgd(self.sgd_rate(spec, windows[0])?);
-        match self.closed_form_steps(&optimizer, spec, windows) {
+        let optimizer = self.simplest_rule(spec, windows[0]);
+        match optimizer.and_then(|optimizer| self.closed_form_steps(&optimizer, spec, windows)) {
             Ok(_) | Err(Ended::Unsupported(_)) => Ok(()),
             Err(ended) => Err(ended),
         }
+    }
+}
+
+impl Trial<'_> {
+    /// The sequences of a rank in micro-batches of random sizes; `None` where the limits allow no split.
+    pub(super) fn split(&mut self, sequences: Vec<Sequence>) -> Option<Vec<Vec<Sequence>>> {
+        let Limits { micro_batches, sequences: sizes, .. } = self.facts.info.limits;
+        let count = sequences.len();
+        let fewest = micro_batches.least.max(count.div_ceil(sizes.most)).max(1);
+        let most = micro_batches.most.min(count / sizes.least.max(1));
+        if fewest > most {
+            return None;
+        }
+        let parts = self.random.random_range(fewest..=most);
+        let mut rest = sequences.as_slice();
+        let mut split = Vec::new();
+        for left in (0..parts).rev() {
+            // The micro-batches to come take so many at least, and so many at most.
+            let (least, most) = (left * sizes.least.max(1), left.saturating_mul(sizes.most));
+            let fewest = sizes.least.max(1).max(rest.len().saturating_sub(most));
+            let own = self.random.random_range(fewest..=sizes.most.min(rest.len() - least));
+            let (own, others) = rest.split_at(own);
+            split.push(own.to_vec());
+            rest = others;
+        }
+        Some(split)
     }
 }
 
@@ -82,19 +111,11 @@ fn alone(batch: &GlobalBatch) -> Vec<GlobalBatch> {
 /// Counted globally, loss and gradient do not depend on how a rank's sequences are split into micro-batches.
 pub(crate) fn split_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut ranks = disassemble(&trial.case.batch);
-    let limits = trial.facts.info.limits;
     for rank in &mut ranks {
         let sequences: Vec<Sequence> = rank.drain(..).flatten().collect();
-        let mut rest = sequences.as_slice();
-        while !rest.is_empty() {
-            let last = rank.len() + 1 >= limits.micro_batches.most;
-            let count = if last { rest.len() } else { trial.random.random_range(1..=rest.len()) };
-            let (own, others) = rest.split_at(count.min(limits.sequences.most));
-            rank.push(own.to_vec());
-            rest = others;
-        }
+        *rank = trial.split(sequences).ok_or(Ended::NotApplicable)?;
     }
-    let spec = trial.global();
+    let spec = trial.global()?;
     trial.invariance(&format!("{spec}, split otherwise"), &spec, &assemble(ranks))
 }
 
@@ -108,13 +129,13 @@ pub(crate) fn order_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
         rank.shuffle(&mut trial.random);
     }
     let other = assemble(ranks);
-    let spec = trial.spec(&[&other]);
+    let spec = trial.spec(&[&other])?;
     trial.invariance(&format!("{spec}, in another order"), &spec, &other)
 }
 
 /// What the naive accumulated mean deviates by, micro-batch by micro-batch.
 pub(crate) fn naive_deviation(trial: &mut Trial<'_>) -> CaseOutcome {
-    let spec = trial.with_token_loss(LossSpec::naive_accumulated_mean());
+    let spec = trial.claimed(&trial.with_token_loss(LossSpec::naive_accumulated_mean()))?;
     let groups = alone(&trial.case.batch);
     trial.deviation(&spec, &groups)
 }
@@ -128,7 +149,8 @@ pub(crate) fn partial_window(trial: &mut Trial<'_>) -> CaseOutcome {
     let keep = trial.random.random_range(1..longest.len());
     longest.truncate(keep);
     let partial = assemble(ranks);
-    let spec = trial.with_token_loss(LossSpec::naive_accumulated_mean());
+    let naive = trial.reduction(LossSpec::naive_accumulated_mean());
+    let spec = naive.map_or_else(|| trial.spec(&[&full, &partial]), Ok)?;
     let before = trial.gradient(&spec, &full)?;
     trial.calculus(&spec, &partial)?;
     trial.steps_where_possible(&spec, &[&full, &partial])?;
@@ -139,7 +161,7 @@ pub(crate) fn partial_window(trial: &mut Trial<'_>) -> CaseOutcome {
 pub(crate) fn zero_grad(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let part = batch.map_sequences(|s| s.supervise_only(|position| position % 2 == 0));
-    let spec = trial.spec(&[&batch, &part]);
+    let spec = trial.spec(&[&batch, &part])?;
     let expected = trial.gradient(&spec, &part)?;
     let before = trial.gradient(&spec, &batch)?;
     let actual = trial.gradient(&spec, &part)?;
@@ -151,9 +173,13 @@ pub(crate) fn zero_grad(trial: &mut Trial<'_>) -> CaseOutcome {
 /// With one micro-batch on one rank, scopes and combinations are all the same.
 pub(crate) fn no_op_accumulation(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.merged();
-    let spec = trial.spec(&[&batch]);
+    let spec = trial.spec(&[&batch])?;
     let plain = LossSpec { scope: Scope::Global, micro_batches: Combine::Add, ranks: Combine::Add, ..spec };
+    let Some(plain) = trial.facts.claim(&plain).filter(|plain| *plain != spec) else {
+        let computed = trial.calculus(&spec, &batch)?;
+        return Ok(computed.total > 0.0);
+    };
     let (expected, actual) = (trial.gradient(&plain, &batch)?, trial.gradient(&spec, &batch)?);
     trial.same(&format!("{spec}, of one micro-batch"), &batch, &actual, &expected);
-    Ok(spec != plain && expected.total > 0.0)
+    Ok(expected.total > 0.0)
 }

@@ -83,8 +83,7 @@ fn label_weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<BTreeMap<usize,
 /// Each prediction is scored against the label of the next position, and the first label against nothing.
 pub(crate) fn shift(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
-    let spec = trial.spec(&[&batch]);
-    let before = trial.gradient(&spec, &batch)?;
+    let spec = trial.spec(&[&batch])?;
     let flipped = batch.map_sequences(|sequence| {
         edit(sequence, |fields| {
             let padding = fields.segment_ids[0] == 0;
@@ -92,12 +91,11 @@ pub(crate) fn shift(trial: &mut Trial<'_>) -> CaseOutcome {
                 if given(fields.labels[0]) || padding { IGNORE_INDEX } else { i64::from(fields.targets[0]) };
         })
     });
-    let after = trial.gradient(&spec, &flipped)?;
-    trial.same("first labels given or not", &batch, &after, &before);
+    trial.unchanged_by("first labels given or not", &spec, &batch, &flipped)?;
     // With the same logits everywhere the loss depends on which labels are scored, and on nothing else.
     let known = trial.known_logits(|trial, _| trial.random_bias())?;
-    let sum = trial.with_token_loss(LossSpec::sum());
-    trial.closed_form("sum over the labels of the next positions", &sum, &batch, &known)?;
+    let sum = trial.reduction(LossSpec::sum()).unwrap_or(spec);
+    trial.closed_form("losses of the labels of the next positions", &sum, &batch, &known)?;
     let scored = |offset: usize| -> Vec<i64> {
         let mut labels: Vec<i64> = batch
             .sequences()
@@ -117,10 +115,12 @@ pub(crate) fn token_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     if trial.subject.token_losses().is_some() {
         trial.probabilities(&batch)?;
     }
+    let own = trial.spec(&[&batch])?;
+    let spec = trial.facts.claim(&LossSpec::sum()).unwrap_or(own);
     let known = trial.known_logits(|trial, _| trial.random_bias())?;
-    trial.closed_form("sum of token losses", &LossSpec::sum(), &batch, &known)?;
+    trial.closed_form("token losses", &spec, &batch, &known)?;
     let sure = trial.known_logits(|trial, _| SURE * trial.random_bias())?;
-    trial.closed_form("sum of token losses of confident mistakes", &LossSpec::sum(), &batch, &sure)?;
+    trial.closed_form("token losses of confident mistakes", &spec, &batch, &sure)?;
     let mut parameters = trial.parameters()?;
     trial.load_known_logits(&mut parameters, known.bias().to_vec())?;
     if trial.subject.token_losses().is_some() {
@@ -165,7 +165,7 @@ impl Trial<'_> {
 /// Equal logits make every token loss ln V.
 pub(crate) fn uniform_logits(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
-    let spec = LossSpec { z_loss: 0.0, ..trial.spec(&[&batch]) };
+    let spec = trial.claimed(&LossSpec { z_loss: 0.0, ..trial.spec(&[&batch])? })?;
     trial.known_logits(|_, _| 0.0)?;
     let actual = trial.gradient(&spec, &batch)?;
     let expected = (trial.facts.info.limits.vocabulary as f64).ln() * actual.total;
@@ -178,7 +178,7 @@ pub(crate) fn uniform_logits(trial: &mut Trial<'_>) -> CaseOutcome {
 pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.needs_the_embedding_for_a_head()?;
     let batch = trial.case.batch.clone();
-    let spec = LossSpec { z_loss: 0.0, ..trial.spec(&[&batch]) };
+    let spec = trial.claimed(&LossSpec { z_loss: 0.0, ..trial.spec(&[&batch])? })?;
     let mut parameters = trial.parameters()?;
     let mut bias = values(&parameters, BIAS)?;
     let mut embedding = values(&parameters, EMBEDDING)?;
@@ -269,7 +269,7 @@ impl Trial<'_> {
 /// `∇W = Σ w·(p − q)·bᵀ`; a gain of zero lets nothing through to anything else.
 pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
-    let spec = trial.spec(&[&batch]);
+    let spec = trial.spec(&[&batch])?;
     let known = trial.known_logits(|trial, _| trial.random_bias())?;
     let actual = trial.closed_form(&format!("{spec}, known logits"), &spec, &batch, &known)?;
     let cross_entropy = CrossEntropy { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
@@ -319,20 +319,19 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
 pub(crate) fn label_smoothing(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let epsilon = if trial.case.spec.label_smoothing > 0.0 { trial.case.spec.label_smoothing } else { 0.25 };
-    let spec = |label_smoothing: f64, trial: &Trial<'_>| LossSpec {
-        label_smoothing,
-        z_loss: 0.0,
-        ..trial.spec(&[&batch])
-    };
+    let base = LossSpec { z_loss: 0.0, ..trial.spec(&[&batch])? };
+    let smoothed = trial.claimed(&LossSpec { label_smoothing: epsilon, ..base })?;
     let far = 0.9;
-    let none = trial.gradient(&spec(0.0, trial), &batch)?;
-    let much = trial.gradient(&spec(far, trial), &batch)?;
-    let some = trial.gradient(&spec(epsilon, trial), &batch)?;
-    let parts = [(1.0 - epsilon / far, &none), (epsilon / far, &much)];
-    trial.combination(&format!("affine in ε, at {epsilon}"), &batch, &some, &parts, &[]);
+    let claim = |label_smoothing| trial.facts.claim(&LossSpec { label_smoothing, ..base });
+    // A trainer with one smoothing is held to the closed form alone.
+    if let (Some(none), Some(much)) = (claim(0.0), claim(far)) {
+        let (none, much) = (trial.gradient(&none, &batch)?, trial.gradient(&much, &batch)?);
+        let some = trial.gradient(&smoothed, &batch)?;
+        let parts = [(1.0 - epsilon / far, &none), (epsilon / far, &much)];
+        trial.combination(&format!("affine in ε, at {epsilon}"), &batch, &some, &parts, &[]);
+    }
 
     let known = trial.known_logits(|trial, _| trial.random_bias())?;
-    let smoothed = spec(epsilon, trial);
     let actual = trial.gradient(&smoothed, &batch)?;
     let plain = CrossEntropy::default();
     let spread = epsilon / known.logits().len() as f64;
@@ -355,17 +354,25 @@ pub(crate) fn label_smoothing(trial: &mut Trial<'_>) -> CaseOutcome {
 pub(crate) fn z_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let zeta = if trial.case.spec.z_loss > 0.0 { trial.case.spec.z_loss } else { 0.01 };
-    let base = trial.spec(&[&batch]);
-    let far = 2.0 * zeta;
-    let none = trial.gradient(&LossSpec { z_loss: 0.0, ..base }, &batch)?;
-    let twice = trial.gradient(&LossSpec { z_loss: far, ..base }, &batch)?;
-    let once = trial.gradient(&LossSpec { z_loss: zeta, ..base }, &batch)?;
-    trial.combination(&format!("affine in ζ, at {zeta}"), &batch, &once, &[(0.5, &none), (0.5, &twice)], &[]);
+    let base = trial.spec(&[&batch])?;
+    let spec = trial.claimed(&LossSpec { z_loss: zeta, ..base })?;
+    let claim = |z_loss| trial.facts.claim(&LossSpec { z_loss, ..base });
+    let (plain, doubled) = (claim(0.0), claim(2.0 * zeta));
+    if let (Some(plain), Some(doubled)) = (plain, doubled) {
+        let (none, twice) = (trial.gradient(&plain, &batch)?, trial.gradient(&doubled, &batch)?);
+        let once = trial.gradient(&spec, &batch)?;
+        let parts = [(0.5, &none), (0.5, &twice)];
+        trial.combination(&format!("affine in ζ, at {zeta}"), &batch, &once, &parts, &[]);
+    }
 
     let known = trial.known_logits(|trial, _| trial.random_bias())?;
-    let spec = LossSpec { z_loss: zeta, ..base };
+    // A trainer with one z-loss is held to the closed form of its whole loss.
+    let Some(plain) = plain else {
+        let with = trial.closed_form(&format!("{spec}, known logits"), &spec, &batch, &known)?;
+        return Ok(with.total > 0.0);
+    };
     let with = trial.gradient(&spec, &batch)?;
-    let without = trial.gradient(&LossSpec { z_loss: 0.0, ..base }, &batch)?;
+    let without = trial.gradient(&plain, &batch)?;
     // log Σ exp z = ℓ(y) + z_y for any label.
     let label = 0;
     let log_sum_exp =

@@ -82,7 +82,7 @@ pub(crate) fn weight_tying(trial: &mut Trial<'_>) -> CaseOutcome {
     let upper = twins.batch.map_sequences(|sequence| {
         edit(sequence, |fields| fields.input_ids.iter_mut().for_each(|token| *token += id(twins.half)))
     });
-    let spec = LossSpec { z_loss: 0.0, ..trial.spec(&[&twins.batch]) };
+    let spec = trial.claimed(&LossSpec { z_loss: 0.0, ..trial.spec(&[&twins.batch])? })?;
     let (low, up) = (trial.gradient(&spec, &twins.batch)?, trial.gradient(&spec, &upper)?);
     if low.total.is_nan() || low.total <= 0.0 {
         return Ok(false);
@@ -143,7 +143,7 @@ pub(crate) fn repeated_tokens(trial: &mut Trial<'_>) -> CaseOutcome {
         }
         edit(sequence, |fields| fields.input_ids[position] += id(twins.half))
     });
-    let spec = trial.spec(&[&twins.batch]);
+    let spec = trial.spec(&[&twins.batch])?;
     let (together, apart) = (trial.gradient(&spec, &twins.batch)?, trial.gradient(&spec, &parted)?);
     trial.same_but_for_twins(
         "a repeated token replaced by its twin in one place",
@@ -174,7 +174,7 @@ impl Trial<'_> {
     ) -> CaseOutcome {
         let mut parameters = self.parameters()?;
         let batch = self.case.batch.clone();
-        let spec = self.spec(&[&batch]);
+        let spec = self.spec(&[&batch])?;
         let before = self.gradient(&spec, &batch)?;
         // Rows that no id names stay where they are.
         let all = parameters.get(name).and_then(|table| table.shape().first()).copied().unwrap_or(0);

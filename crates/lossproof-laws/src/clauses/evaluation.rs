@@ -129,7 +129,7 @@ pub(crate) fn validation_batches(trial: &mut Trial<'_>) -> CaseOutcome {
 pub(crate) fn validation_trace(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let other = of_other_counts(&batch);
-    let spec = trial.spec(&[&batch, &other]);
+    let spec = trial.spec(&[&batch, &other])?;
     let corpus = batches(&batch);
     let before = trial.gradient(&spec, &batch)?;
     let first = trial.validate(&corpus)?;

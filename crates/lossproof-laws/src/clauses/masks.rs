@@ -1,9 +1,8 @@
 //! Clauses of group 3: what is ignored, masked or padded has no influence.
 
-use super::reductions::differ;
 use crate::trial::{CaseOutcome, Computed, Ended, TOKEN_COUNT, Trial};
 use lossproof_cases::edit::{edit, given, id, plain};
-use lossproof_spec::{EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, Reduction, Sequence, SequenceFields};
+use lossproof_spec::{EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
 use lossproof_subject::Tensor;
 use rand::RngExt;
 
@@ -11,7 +10,7 @@ use rand::RngExt;
 pub(crate) fn ignored_labels(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let vocabulary = trial.facts.info.limits.vocabulary;
-    let spec = trial.spec(&[&batch]);
+    let spec = trial.spec(&[&batch])?;
     let actual = trial.gradient(&spec, &batch)?;
     let random = &mut trial.random;
     let other = batch.map_sequences(|sequence| {
@@ -27,18 +26,20 @@ pub(crate) fn ignored_labels(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.same("other tokens under ignored labels", &batch, &again, &actual);
 
     let mut keep = Vec::new();
-    for _ in batch.predictions() {
-        keep.push(trial.random.random::<bool>());
+    for sequence in batch.sequences() {
+        let of_sequence: Vec<bool> = (0..sequence.len()).map(|_| trial.random.random()).collect();
+        keep.push(of_sequence);
     }
+    let parted = trial.to_be_parted()?;
     let part = |wanted: bool| {
-        let mut chosen = keep.iter();
-        batch.map_sequences(|s| s.supervise_only(|_| chosen.next() == Some(&wanted)))
+        let mut places = parted.places.iter();
+        parted.whole.map_sequences(|s| {
+            let chosen = places.next().map(|&place| &keep[place]);
+            s.supervise_only(|position| chosen.is_some_and(|chosen| chosen[position] == wanted))
+        })
     };
-    let sum = trial.with_token_loss(LossSpec::sum());
-    let whole = trial.gradient(&sum, &batch)?;
-    let (one, rest) = (trial.gradient(&sum, &part(true))?, trial.gradient(&sum, &part(false))?);
-    trial.combination("supervised in two parts", &batch, &whole, &[(1.0, &one), (1.0, &rest)], &[]);
-    Ok(one.total > 0.0 && rest.total > 0.0)
+    let (_, parts) = trial.parted("supervised in two parts", &parted, &[part(true), part(false)])?;
+    Ok(parts.iter().all(|part| part.total > 0.0))
 }
 
 /// Which end padding is added to.
@@ -95,9 +96,8 @@ impl Trial<'_> {
         let filler = id(self.random.random_range(0..self.facts.info.limits.vocabulary));
         let (batch, any) = self.pad(side, filler)?;
         let plain = self.case.batch.clone();
-        let spec = self.spec(&[&plain]);
-        let (expected, actual) = (self.gradient(&spec, &plain)?, self.gradient(&spec, &batch)?);
-        self.same(what, &batch, &actual, &expected);
+        let spec = self.spec(&[&plain])?;
+        self.unchanged_by(what, &spec, &plain, &batch)?;
         Ok(any)
     }
 }
@@ -120,9 +120,8 @@ pub(crate) fn padding_token(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.random.set_word_pos(position);
     let last = id(trial.facts.info.limits.vocabulary - 1);
     let (other, _) = trial.pad(Side::Right, last)?;
-    let spec = trial.spec(&[&one]);
-    let (expected, actual) = (trial.gradient(&spec, &one)?, trial.gradient(&spec, &other)?);
-    trial.same("padded with another token", &other, &actual, &expected);
+    let spec = trial.spec(&[&one])?;
+    trial.unchanged_by("padded with another token", &spec, &one, &other)?;
     Ok(any)
 }
 
@@ -132,9 +131,8 @@ pub(crate) fn eos_as_padding(trial: &mut Trial<'_>) -> CaseOutcome {
     let Some(eos) = real else { return Ok(false) };
     let (batch, any) = trial.pad(Side::Right, eos)?;
     let plain = trial.case.batch.clone();
-    let spec = trial.with_token_loss(LossSpec::token_mean());
-    let (expected, actual) = (trial.gradient(&spec, &plain)?, trial.gradient(&spec, &batch)?);
-    trial.same("padded with a token that is also real", &batch, &actual, &expected);
+    let spec = trial.reduction(LossSpec::token_mean()).map_or_else(|| trial.spec(&[&plain]), Ok)?;
+    let actual = trial.unchanged_by("padded with a token that is also real", &spec, &plain, &batch)?;
     if let Some(counted) = actual.observation.supervised_tokens {
         let supervised = plain.layout().supervised();
         trial.fact(TOKEN_COUNT, counted == supervised, || {
@@ -151,6 +149,8 @@ pub(crate) fn ignored_batch(trial: &mut Trial<'_>) -> CaseOutcome {
     let told = trial.by_policy(&spec, &batch)?;
     // Whatever the spec of the case is, the default must be seen to hold.
     let zero = LossSpec { empty: EmptyPolicy::ZeroCounted, ..LossSpec::token_mean() };
+    let gives_zero = [EmptyPolicy::ZeroCounted, EmptyPolicy::ZeroSkipped].contains(&spec.empty);
+    let Some(zero) = trial.facts.claim(&zero).or(gives_zero.then_some(spec)) else { return Ok(told) };
     let nothing = trial.gradient(&zero, &batch)?;
     let norm = nothing.gradient.values().flat_map(Tensor::to_f64).fold(0.0, |sum: f64, g| sum + g.abs());
     let loss = nothing.loss();
@@ -168,7 +168,8 @@ fn is_another(one: &Computed, other: &Computed) -> bool {
 impl Trial<'_> {
     /// A prompt without labels is still seen. Another token right before the answer changes the answer's
     /// loss: every language model looks that far back. So does another first token, where it does while the
-    /// prompt has labels. Batches and losses are those of the whole, of the prompt and of the answer.
+    /// prompt has labels; that is looked at where losses of the whole and of its parts add up. Batches and
+    /// losses are those of the whole, of the prompt and of the answer.
     fn prompt_in_sight(
         &mut self,
         spec: &LossSpec,
@@ -194,6 +195,9 @@ impl Trial<'_> {
         self.fact("token before the answer", is_another(&near, of_answer), || {
             "another token right before the answer does not change the answer's loss".to_owned()
         });
+        if self.reduction(LossSpec::sum()).is_none() {
+            return Ok(());
+        }
         let of_changed = self.gradient(spec, &changed(whole, 0))?.loss()
             - self.gradient(spec, &changed(prompt, 0))?.loss();
         let difference = of_changed - (of_whole.loss() - of_prompt.loss());
@@ -209,36 +213,36 @@ impl Trial<'_> {
 
 /// Masking a prompt takes its tokens out of the loss, and leaves them in sight.
 pub(crate) fn prompt_masking(trial: &mut Trial<'_>) -> CaseOutcome {
-    let batch = trial.case.batch.clone();
-    let sum = trial.with_token_loss(LossSpec::sum());
+    let parted = trial.to_be_parted()?;
     let mut cuts = Vec::new();
-    for sequence in batch.sequences() {
+    for sequence in trial.case.batch.sequences() {
         cuts.push(trial.random.random_range(0..sequence.len()));
     }
+    let cuts: Vec<usize> = parted.places.iter().map(|&place| cuts[place]).collect();
     let part = |prompt: bool| {
         let mut cut = cuts.iter();
-        batch.map_sequences(|s| {
+        parted.whole.map_sequences(|s| {
             let cut = cut.next().copied().unwrap_or(0);
             s.supervise_only(|position| (position < cut) == prompt)
         })
     };
-    let (prompt, answer) = (part(true), part(false));
-    let whole = trial.gradient(&sum, &batch)?;
-    let (of_prompt, of_answer) = (trial.gradient(&sum, &prompt)?, trial.gradient(&sum, &answer)?);
-    let parts = [(1.0, &of_prompt), (1.0, &of_answer)];
-    trial.combination("prompt and answer", &batch, &whole, &parts, &[]);
-
-    let mean = trial.with_token_loss(LossSpec { reduction: Reduction::TokenMean, ..LossSpec::token_mean() });
-    let of_mean = trial.gradient(&mean, &answer)?;
+    let batches = [part(true), part(false)];
+    let (whole, parts) = trial.parted("prompt and answer", &parted, &batches)?;
+    let ([prompt, answer], [of_prompt, of_answer]) = (&batches, &parts[..]) else {
+        return Err(Ended::NotApplicable);
+    };
+    let mean = trial.reduction(LossSpec::token_mean()).filter(|mean| *mean != parted.spec);
     let count = answer.layout().supervised();
-    if count > 0 {
-        let parts = [(1.0 / count as f64, &of_answer)];
-        trial.combination("mean over the answer", &answer, &of_mean, &parts, &[]);
+    if let Some(mean) = mean.filter(|_| count > 0 && trial.reduction(LossSpec::sum()).is_some()) {
+        let of_mean = trial.gradient(&mean, answer)?;
+        let parts = [(1.0 / count as f64, of_answer)];
+        trial.combination("mean over the answer", answer, &of_mean, &parts, &[]);
     }
     let sees = |s: &Sequence, cut: usize| plain(s) && cut > 0 && (cut..s.len()).any(|t| s.supervises(t));
     let in_sight = answer.sequences().zip(&cuts).position(|(s, &cut)| sees(s, cut));
     if let Some(chosen) = in_sight.filter(|_| trial.vocabulary() > 1) {
-        trial.prompt_in_sight(&sum, chosen, [&batch, &prompt, &answer], [&whole, &of_prompt, &of_answer])?;
+        let batches = [&parted.whole, prompt, answer];
+        trial.prompt_in_sight(&parted.spec, chosen, batches, [&whole, of_prompt, of_answer])?;
     }
-    Ok(of_prompt.total > 0.0 && of_answer.total > 0.0 && differ(&sum, &mean, &batch))
+    Ok(of_prompt.total > 0.0 && of_answer.total > 0.0)
 }

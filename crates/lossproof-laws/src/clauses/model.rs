@@ -2,6 +2,7 @@
 
 use crate::{
     blocks::{self, Blocks},
+    claimed::Piece,
     trial::{CaseOutcome, Ended, Trial, replace, values},
 };
 use lossproof_cases::edit::{assemble, disassemble, edit, id};
@@ -62,7 +63,7 @@ pub(crate) fn causal_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
         })
     };
     let (batch, other) = (past(&trial.case.batch), past(&changed));
-    let spec = trial.spec(&[&batch]);
+    let spec = trial.spec(&[&batch])?;
     let (expected, actual) = (trial.gradient(&spec, &batch)?, trial.gradient(&spec, &other)?);
     trial.same("after later tokens changed", &other, &actual, &expected);
     Ok(batch != other && expected.total > 0.0)
@@ -93,6 +94,9 @@ pub(crate) fn packing(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let mut ranks = disassemble(&trial.case.batch);
     let mut any = false;
+    // The row of each document, and how many rows there are.
+    let mut row_of = Vec::new();
+    let mut row_count = 0;
     for micro_batch in ranks.iter_mut().flatten() {
         let mut rows: Vec<Sequence> = Vec::new();
         for sequence in micro_batch.drain(..) {
@@ -101,17 +105,34 @@ pub(crate) fn packing(trial: &mut Trial<'_>) -> CaseOutcome {
                     any |= row.supervised() > 0 && sequence.supervised() > 0;
                     *row = packed(row, &sequence);
                 }
-                _ => rows.push(sequence),
+                _ => {
+                    rows.push(sequence);
+                    row_count += 1;
+                }
             }
+            row_of.push(row_count - 1);
         }
         *micro_batch = rows;
     }
     let together = assemble(ranks);
     let apart = trial.case.batch.clone();
-    for preset in [LossSpec::sum(), LossSpec::token_mean()] {
-        let spec = trial.with_token_loss(preset);
-        let (expected, actual) = (trial.gradient(&spec, &apart)?, trial.gradient(&spec, &together)?);
+    let presets = [LossSpec::sum(), LossSpec::token_mean()];
+    let claimed: Vec<LossSpec> = presets.into_iter().filter_map(|preset| trial.reduction(preset)).collect();
+    for spec in &claimed {
+        let (expected, actual) = (trial.gradient(spec, &apart)?, trial.gradient(spec, &together)?);
         trial.same(&format!("{spec}, packed"), &together, &actual, &expected);
+    }
+    // Under other semantics a document weighs what its row gives it.
+    if claimed.is_empty() {
+        let spec = trial.spec(&[&together])?;
+        let weights = TokenWeights::new(&spec, &together.layout()).map_err(|_| Ended::NotApplicable)?;
+        let weights: Vec<_> = weights.sequences().map(|(weight, _)| weight.clone()).collect();
+        let pieces: Vec<Piece> = apart
+            .sequences()
+            .zip(row_of)
+            .map(|(document, row)| (document.clone(), weights[row].clone()))
+            .collect();
+        trial.made_of(&format!("{spec}, packed"), &spec, &together, &pieces)?;
     }
     Ok(any)
 }
@@ -119,7 +140,7 @@ pub(crate) fn packing(trial: &mut Trial<'_>) -> CaseOutcome {
 /// The same call gives the same answer: nothing is random, as dropout would be, in training mode as in evaluation.
 pub(crate) fn determinism(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
-    let spec = trial.spec(&[&batch]);
+    let spec = trial.spec(&[&batch])?;
     let (first, second) = (trial.gradient(&spec, &batch)?, trial.gradient(&spec, &batch)?);
     trial.same("the same call again", &batch, &second, &first);
     if trial.subject.token_losses().is_some() {
@@ -140,7 +161,7 @@ pub(crate) fn determinism(trial: &mut Trial<'_>) -> CaseOutcome {
 /// Every parameter that can receive a gradient does.
 pub(crate) fn every_parameter(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
-    let spec = trial.spec(&[&batch]);
+    let spec = trial.spec(&[&batch])?;
     let computed = trial.gradient(&spec, &batch)?;
     for block in Blocks::new(&batch, &trial.facts.parameters).all() {
         if !block.structurally_zero {
@@ -185,7 +206,7 @@ impl Trial<'_> {
         if self.dtype() != Dtype::F64 {
             return Ok(None);
         }
-        let spec = self.spec(&[batch]);
+        let spec = self.spec(&[batch])?;
         let computed = self.gradient(&spec, batch)?;
         let gradient = values(&computed.gradient, name)?;
         let point = self.current(name)?;

@@ -3,45 +3,16 @@
 use crate::trial::{CaseOutcome, Computed, EMPTY_POLICY, Ended, Origin, TOKEN_COUNT, Trial};
 use lossproof_cases::edit::{assemble, disassemble, regroup};
 use lossproof_spec::{
-    Counting, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Reduction, Scope, Sequence, TokenWeights,
-    WeightRatio,
+    Counting, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Reduction, Scope, TokenWeights, WeightRatio,
 };
 use lossproof_subject::{Collect, Observation, SubjectError};
 use num_traits::ToPrimitive;
 
 impl Trial<'_> {
-    /// Loss and gradient of the sum of each sequence's token losses, the sequence being alone; `None` where it supervises
-    /// nothing.
-    pub(crate) fn basis(&mut self, batch: &GlobalBatch) -> Result<Vec<Option<Computed>>, Ended> {
-        let sum = self.with_token_loss(LossSpec::sum());
-        let alone = |sequence: &Sequence| -> Result<_, Ended> {
-            if sequence.supervised() == 0 {
-                return Ok(None);
-            }
-            self.gradient(&sum, &GlobalBatch::single(sequence.clone())).map(Some)
-        };
-        batch.sequences().map(alone).collect()
-    }
-
-    /// Holds what the subject computes under `spec` to `Σ_i w_i·(loss, gradient)_i` over its own sequences, with the exact
-    /// weights of the calculus. The spec must have weights on this batch.
-    pub(crate) fn calculus(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Computed, Ended> {
-        let basis = self.basis(batch)?;
-        let actual = self.gradient(spec, batch)?;
-        let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?;
-        let parts: Vec<_> = basis
-            .iter()
-            .zip(weights.sequences())
-            .filter_map(|(part, (weight, _))| Some((weight.to_f64()?, part.as_ref()?)))
-            .collect();
-        self.combination(&spec.to_string(), batch, &actual, &parts, &[]);
-        Ok(actual)
-    }
-
-    /// [`calculus`](Self::calculus) of a preset with the token loss of the case. The case tells when something is supervised
-    /// and the weights are not those of `other`.
+    /// [`calculus`](Self::calculus) of a claimed preset with the token loss of the case. The case tells when
+    /// something is supervised and the weights are not those of `other`.
     fn preset(&mut self, preset: LossSpec, other: Option<LossSpec>) -> CaseOutcome {
-        let spec = self.with_token_loss(preset);
+        let spec = self.claimed(&self.with_token_loss(preset))?;
         let batch = &self.case.batch;
         self.calculus(&spec, batch)?;
         Ok(batch.layout().supervised() > 0 && other.is_none_or(|other| differ(&spec, &other, batch)))
@@ -98,8 +69,11 @@ pub(crate) fn counting(trial: &mut Trial<'_>) -> CaseOutcome {
         [Scope::MicroBatch, Scope::RankWindow, Scope::Global]
             .map(|scope| LossSpec { scope, ..LossSpec::token_mean() }),
     );
-    for spec in scoped {
-        let spec = trial.with_token_loss(spec);
+    let mut claimed: Vec<LossSpec> = scoped.into_iter().filter_map(|spec| trial.reduction(spec)).collect();
+    if claimed.is_empty() {
+        claimed.push(trial.spec(&[&batch])?);
+    }
+    for spec in claimed {
         let actual = trial.calculus(&spec, &batch)?;
         let supervised = batch.layout().supervised();
         if let Some(counted) = actual.observation.supervised_tokens {
@@ -108,7 +82,8 @@ pub(crate) fn counting(trial: &mut Trial<'_>) -> CaseOutcome {
             });
         }
         let wrong = [Counting::BeforeShift, Counting::AllPositions];
-        tells |= wrong.iter().all(|&counting| differ(&spec, &LossSpec { counting, ..spec }, &batch));
+        let others = wrong.iter().map(|&counting| LossSpec { counting, ..spec });
+        tells |= others.filter(|other| *other != spec).all(|other| differ(&spec, &other, &batch));
     }
     Ok(tells)
 }
@@ -128,8 +103,11 @@ pub(crate) fn ratios(trial: &mut Trial<'_>) -> CaseOutcome {
     ];
     let layout = batch.layout();
     let mut computed = Vec::new();
-    for preset in presets {
-        let spec = trial.with_token_loss(preset);
+    let claimed: Vec<LossSpec> = presets.into_iter().filter_map(|preset| trial.reduction(preset)).collect();
+    if claimed.len() < 2 {
+        return Err(Ended::Unsupported("several reductions".to_owned()));
+    }
+    for spec in claimed {
         let weights = TokenWeights::new(&spec, &layout).map_err(|_| Ended::NotApplicable)?;
         computed.push((spec, weights, trial.gradient(&spec, &batch)?));
     }
@@ -145,34 +123,42 @@ pub(crate) fn ratios(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(layout.supervised() > 1)
 }
 
-/// The gradient of `Σ_t u_t·ℓ_t` is `Σ_k u_k·∇(sum over the tokens with weight u_k)`.
+/// The gradient of `Σ_t u_t·ℓ_t` is `Σ_k u_k·∇(sum over the tokens with weight u_k)`. A trainer that does not
+/// claim the sum is asked for the sums by the weights 1 and 0, and for its own loss by the weights that it has.
 pub(crate) fn linearity(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let upstream = trial.case.upstream_weights();
-    let sum = trial.with_token_loss(LossSpec::sum());
-    trial.subject.configure(&sum)?;
-    let mut sink = Collect::default();
-    let loss = trial.upstream()?.backward(&batch, &upstream, &mut sink)?;
-    let observation = Observation { loss, token_losses: None, supervised_tokens: None };
+    let own = trial.spec(&[&batch])?;
+    let spec = trial.of_lone(&own);
+    let is_sum = trial.reduction(LossSpec::sum()).is_some();
+    trial.subject.configure(&spec)?;
+    let actual = trial.weighted(&spec, &batch, &upstream)?;
     let supervised = batch.predictions().zip(&upstream).filter(|(p, _)| p.supervised);
     let mut classes: Vec<f64> = supervised.map(|(_, &weight)| weight).collect();
-    let total = classes.iter().map(|weight| weight.abs()).sum();
-    let origin =
-        Origin { spec: sum, batch: batch.clone(), upstream: Some(upstream.clone()), loads: trial.loads };
-    let actual = Computed { observation, gradient: sink.into_tensors(), total, origin };
     classes.sort_by(f64::total_cmp);
     classes.dedup_by(|a, b| a.to_bits() == b.to_bits());
     let mut parts = Vec::new();
     for &class in &classes {
-        let mut weights = upstream.iter();
-        let keep = |sequence: &Sequence| {
-            sequence.supervise_only(|_| weights.next().is_some_and(|w| w.to_bits() == class.to_bits()))
+        let of_class = |weight: &f64| weight.to_bits() == class.to_bits();
+        let part = if is_sum {
+            let mut weights = upstream.iter();
+            let own = batch.map_sequences(|s| s.supervise_only(|_| weights.next().is_some_and(of_class)));
+            trial.gradient(&spec, &own)?
+        } else {
+            let ones: Vec<f64> =
+                upstream.iter().map(|weight| f64::from(u8::from(of_class(weight)))).collect();
+            trial.weighted(&spec, &batch, &ones)?
         };
-        let own = batch.map_sequences(keep);
-        parts.push((class, trial.gradient(&sum, &own)?));
+        parts.push((class, part));
     }
     let parts: Vec<_> = parts.iter().map(|(class, part)| (*class, part)).collect();
     trial.combination("weighted sum of token losses", &batch, &actual, &parts, &[]);
+    if !is_sum {
+        let weights = TokenWeights::new(&spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?;
+        let weighted = trial.weighted(&spec, &batch, &weights.per_prediction(&batch))?;
+        let whole = trial.gradient(&spec, &batch)?;
+        trial.same(&format!("{spec}, its weights given"), &batch, &weighted, &whole);
+    }
     Ok(classes.len() > 1)
 }
 
@@ -182,7 +168,7 @@ pub(crate) fn duplication(trial: &mut Trial<'_>) -> CaseOutcome {
     let twice =
         |m: &MicroBatch| m.sequences().iter().flat_map(|s| [s.clone(), s.clone()]).collect::<Vec<_>>();
     let doubled = regroup(&batch, twice);
-    let spec = trial.spec(&[&batch, &doubled]);
+    let spec = trial.spec(&[&batch, &doubled])?;
     let factor = if spec.reduction == Reduction::Sum { 2.0 } else { 1.0 };
     let (once, twice) = (trial.gradient(&spec, &batch)?, trial.gradient(&spec, &doubled)?);
     trial.combination(&format!("{spec}, every sequence twice"), &doubled, &twice, &[(factor, &once)], &[]);
@@ -203,6 +189,18 @@ pub(crate) fn empty_groups(trial: &mut Trial<'_>) -> CaseOutcome {
 }
 
 impl Trial<'_> {
+    /// `Σ_t u_t·ℓ_t` under the semantics in force.
+    fn weighted(&mut self, spec: &LossSpec, batch: &GlobalBatch, weights: &[f64]) -> Result<Computed, Ended> {
+        let mut sink = Collect::default();
+        let loss = self.upstream()?.backward(batch, weights, &mut sink)?;
+        let observation = Observation { loss, token_losses: None, supervised_tokens: None };
+        let supervised = batch.predictions().zip(weights).filter(|(p, _)| p.supervised);
+        let total = supervised.map(|(_, weight)| weight.abs()).sum();
+        let upstream = Some(weights.to_vec());
+        let origin = Origin { spec: *spec, batch: batch.clone(), upstream, loads: self.loads };
+        Ok(Computed { observation, gradient: sink.into_tensors(), total, origin })
+    }
+
     /// Holds a batch with empty groups to the empty policy of a spec: weights where there are some, NaN or an error where
     /// that is declared.
     pub(crate) fn by_policy(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> CaseOutcome {

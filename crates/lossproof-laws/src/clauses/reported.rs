@@ -1,8 +1,9 @@
 //! Clause 4.7: what a trainer reports of a batch beside the gradient.
 
 use crate::trial::{CaseOutcome, Computed, Ended, TOKEN_COUNT, Trial};
+use lossproof_cases::edit::alone;
 use lossproof_numerics::norm;
-use lossproof_spec::{GlobalBatch, LossSpec, Reduction, TokenWeights, to_f64};
+use lossproof_spec::{GlobalBatch, LossSpec, Reduction};
 use lossproof_subject::{LogPolicy, Observation};
 use rand::RngExt;
 
@@ -14,15 +15,15 @@ use rand::RngExt;
 pub(crate) fn reported_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let policy = trial.facts.info.log_policy;
-    let drawn = trial.spec(&[&batch]);
+    let drawn = trial.spec(&[&batch])?;
     let logged = policy.logged(&batch, &drawn);
-    let drawn = trial.spec(&[&batch].into_iter().chain(&logged).collect::<Vec<_>>());
-    let plain = LossSpec { label_smoothing: 0.0, z_loss: 0.0, ..drawn };
+    let drawn = trial.spec(&[&batch].into_iter().chain(&logged).collect::<Vec<_>>())?;
+    let plain = trial.facts.claim(&LossSpec { label_smoothing: 0.0, z_loss: 0.0, ..drawn });
     // Evaluation is of the plain token loss. Another policy's loss under label smoothing and z-loss is looked
     // at here and in no other law.
-    let modified = plain != drawn && policy != LogPolicy::Window && trial.random.random::<bool>();
-    let evaluates = trial.subject.token_losses().is_some() && !modified;
-    let spec = if evaluates { plain } else { drawn };
+    let modified = plain != Some(drawn) && policy != LogPolicy::Window && trial.random.random::<bool>();
+    let plain = plain.filter(|_| trial.subject.token_losses().is_some() && !modified);
+    let (evaluates, spec) = (plain.is_some(), plain.unwrap_or(drawn));
 
     let actual = trial.gradient(&spec, &batch)?;
     trial.counts(&spec.to_string(), &batch, &actual.observation);
@@ -100,10 +101,12 @@ impl Trial<'_> {
             if *weight <= 0.0 {
                 continue;
             }
-            let alone = GlobalBatch::single(sequence.clone());
+            // Whatever is logged of copies of one sequence is a multiple of its token losses.
+            let alone = alone(sequence, &self.facts.info.limits);
             let computed = self.gradient(spec, &alone)?;
-            let weight_alone = TokenWeights::new(spec, &alone.layout()).map_err(|_| Ended::NotApplicable)?;
-            let factor = weight / to_f64(weight_alone.of_sequence(0));
+            let logged =
+                self.facts.info.log_policy.weights(&alone, spec).map_err(|_| Ended::NotApplicable)?;
+            let factor = weight / logged.iter().sum::<f64>();
             total += factor * computed.loss();
             scale += factor * computed.loss_scale();
         }

@@ -23,7 +23,7 @@ pub(crate) fn between_steps(trial: &mut Trial<'_>) -> CaseOutcome {
         return Err(Ended::Unsupported("repeatable gradients".to_owned()));
     }
     let batch = trial.case.batch.clone();
-    let spec = trial.spec(&[&batch]);
+    let spec = trial.spec(&[&batch])?;
     let Some(rule) = trial.rule_with_state()? else { return Ok(false) };
     let optimizer = Optimizer { rule, warm_up: WARM_UP, ..Optimizer::sgd(trial.adam_rate()) };
     let undisturbed = trial.take_steps(&optimizer, &spec, &[&batch; STEPS])?;

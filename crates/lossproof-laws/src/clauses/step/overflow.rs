@@ -2,7 +2,7 @@
 
 use super::taken::TakenStep;
 use crate::trial::{Ended, Trial};
-use lossproof_cases::edit::regroup;
+use lossproof_cases::edit::{alone, regroup};
 use lossproof_spec::{Adam, Decayed, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule};
 use lossproof_subject::{Tensor, TensorSet, TensorValues};
 
@@ -33,8 +33,7 @@ pub(super) const WARM_UP: u32 = 4;
 pub(super) fn overflow(trial: &mut Trial<'_>) -> Result<bool, Ended> {
     trial.return_to_the_trial()?;
     let batch = trial.case.batch.clone();
-    let sum = trial.with_token_loss(LossSpec::sum());
-    let spec = if trial.subject.configure(&sum).is_ok() { sum } else { trial.spec(&[&batch]) };
+    let spec = trial.reduction(LossSpec::sum()).map_or_else(|| trial.spec(&[&batch]), Ok)?;
     let mut pair = trial.far_apart(&spec)?;
     let small_gradients = pair.as_ref().is_none_or(|(large, _)| large.largest_element < 2.0);
     if small_gradients && trial.subject.parameter_loading().is_some() {
@@ -103,10 +102,11 @@ impl Trial<'_> {
     fn far_apart(&mut self, spec: &LossSpec) -> Result<Option<(Sized, Sized)>, Ended> {
         let batch = self.case.batch.clone();
         let most = batch.micro_batches().map(|own| own.sequences().len()).max().unwrap_or(1);
-        let times = (self.facts.info.limits.sequences.most / most).clamp(1, REPEATED);
+        let limits = self.facts.info.limits;
+        let times = (limits.sequences.most / most).clamp(1, REPEATED);
         let repeated = regroup(&batch, |own| vec![own.sequences(); times].concat());
         let supervised = batch.sequences().filter(|sequence| sequence.supervised() > 0);
-        let lone: Vec<GlobalBatch> = supervised.take(LONE).cloned().map(GlobalBatch::single).collect();
+        let lone: Vec<GlobalBatch> = supervised.take(LONE).map(|sequence| alone(sequence, &limits)).collect();
         let (mut large, mut small): (Option<Sized>, Option<Sized>) = (None, None);
         for batch in [repeated].into_iter().chain(lone) {
             let largest_element = largest_element(&self.gradient(spec, &batch)?.gradient);

@@ -2,6 +2,7 @@
 
 use super::closed_form::tensor_norm;
 use crate::trial::{CaseOutcome, Ended, Trial};
+use lossproof_cases::edit::alone;
 use lossproof_numerics::norm;
 use lossproof_spec::{Adam, Clip, Decayed, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule};
 use lossproof_subject::{Limits, TensorSet};
@@ -90,15 +91,44 @@ impl Trial<'_> {
     /// Some steps on the batch of the case. Tells whether they move anything.
     fn equal_steps(&mut self, optimizer: &Optimizer, count: usize) -> CaseOutcome {
         let batch = self.case.batch.clone();
-        let spec = self.spec(&[&batch]);
+        let spec = self.spec(&[&batch])?;
         self.closed_form_steps(optimizer, &spec, &vec![&batch; count])?;
         Ok(self.moves())
     }
 
-    /// Plain SGD for steps on the batch of the case.
-    fn plain_sgd(&mut self) -> Result<Optimizer, Ended> {
-        let batch = self.case.batch.clone();
-        Ok(Optimizer::sgd(self.sgd_rate(&self.spec(&[&batch]), &batch)?))
+    /// The simplest rule that the trainer has, with a rate that suits steps on this batch: SGD, or else Adam
+    /// without decay, or with it.
+    pub(crate) fn simplest_rule(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Optimizer, Ended> {
+        let norm = norm_of(&self.gradient(spec, batch)?.gradient);
+        self.simplest_rule_at(norm)
+    }
+
+    /// [`simplest_rule`](Self::simplest_rule) where the gradient has this norm.
+    fn simplest_rule_at(&mut self, norm: f64) -> Result<Optimizer, Ended> {
+        let sgd = Optimizer::sgd(self.sgd_rate_at(norm));
+        if self.offers(sgd.rule)? {
+            return Ok(sgd);
+        }
+        let numbers = |weight_decay, decayed| Adam {
+            beta_1: 0.5,
+            beta_2: 0.75,
+            epsilon: 1e-8,
+            epsilon_placement: EpsilonPlacement::AfterCorrection,
+            weight_decay,
+            decayed,
+        };
+        let rate = self.adam_rate();
+        for (weight_decay, decayed) in
+            [(0.0, Decayed::All), (0.125, Decayed::All), (0.125, Decayed::Matrices)]
+        {
+            let numbers = numbers(weight_decay, decayed);
+            for rule in [Rule::AdamW(numbers), Rule::Adam(numbers)] {
+                if self.offers(rule)? {
+                    return Ok(Optimizer { rule, ..Optimizer::sgd(rate) });
+                }
+            }
+        }
+        Err(Ended::Unsupported("an update rule: SGD, Adam or AdamW".to_owned()))
     }
 
     /// Whether a step on the case moves anything.
@@ -118,7 +148,9 @@ pub(crate) fn sgd(trial: &mut Trial<'_>) -> CaseOutcome {
     let momentum = [0.0, 0.5, 0.9].choose(&mut trial.random).copied().unwrap_or(0.0);
     let weight_decay = [0.0, 0.125].choose(&mut trial.random).copied().unwrap_or(0.0);
     let rule = Rule::Sgd { momentum, weight_decay };
-    let optimizer = Optimizer { rule, ..trial.plain_sgd()? };
+    let batch = trial.case.batch.clone();
+    let rate = trial.sgd_rate(&trial.spec(&[&batch])?, &batch)?;
+    let optimizer = Optimizer { rule, ..Optimizer::sgd(rate) };
     trial.equal_steps(&optimizer, 3)
 }
 
@@ -141,7 +173,7 @@ pub(crate) fn adamw(trial: &mut Trial<'_>) -> CaseOutcome {
 /// The whole gradient is clipped once, after everything has been accumulated.
 pub(crate) fn clipping(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
-    let spec = trial.spec(&[&batch]);
+    let spec = trial.spec(&[&batch])?;
     let gradient = trial.gradient(&spec, &batch)?;
     let norm = norm_of(&gradient.gradient);
     if norm <= 0.0 || !norm.is_finite() {
@@ -152,9 +184,13 @@ pub(crate) fn clipping(trial: &mut Trial<'_>) -> CaseOutcome {
     let clip = Clip { max_norm: share * norm, epsilon: 1e-6 };
     // A loss scale that is still on the gradient would be clipped with it.
     let loss_scale = [1.0, 16.0, 1024.0].choose(&mut trial.random).copied().unwrap_or(1.0);
-    let rate = trial.sgd_rate_at(norm);
-    let optimizer = Optimizer { clip: Some(clip), loss_scale, ..Optimizer::sgd(rate) };
-    let reports = trial.closed_form_steps(&optimizer, &spec, &[&batch])?;
+    let rule = trial.simplest_rule_at(norm)?;
+    let optimizer = Optimizer { clip: Some(clip), loss_scale, ..rule };
+    // A first step of Adam is the same for every factor: a second one on another window shows it.
+    let small = smallest(&batch, &trial.facts.info.limits);
+    let adam = !matches!(rule.rule, Rule::Sgd { .. }) && spec == trial.spec(&[&batch, &small])?;
+    let windows = if adam { vec![&batch, &small, &batch] } else { vec![&batch] };
+    let reports = trial.closed_form_steps(&optimizer, &spec, &windows)?;
     Ok(reports.iter().any(|report| report.clip_factor < 1.0) && batch.micro_batches().count() > 1)
 }
 
@@ -162,7 +198,9 @@ pub(crate) fn clipping(trial: &mut Trial<'_>) -> CaseOutcome {
 /// is after the warm-up.
 pub(crate) fn schedule(trial: &mut Trial<'_>) -> CaseOutcome {
     let (warm_up, steps) = if trial.random.random::<bool>() { (2, 4) } else { (3, 5) };
-    let optimizer = Optimizer { warm_up, ..trial.plain_sgd()? };
+    let batch = trial.case.batch.clone();
+    let rule = trial.simplest_rule(&trial.spec(&[&batch])?, &batch)?;
+    let optimizer = Optimizer { warm_up, ..rule };
     let moves = trial.equal_steps(&optimizer, steps)?;
     Ok(moves && trial.case.batch.micro_batches().count() > 1)
 }
@@ -174,7 +212,7 @@ pub(crate) const MOST_STEPS: usize = 8;
 pub(crate) fn composition(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let small = smallest(&batch, &trial.facts.info.limits);
-    let spec = trial.spec(&[&batch, &small]);
+    let spec = trial.spec(&[&batch, &small])?;
     let norm = norm_of(&trial.gradient(&spec, &batch)?.gradient);
     if norm <= 0.0 || !norm.is_finite() {
         return Ok(false);
@@ -200,6 +238,5 @@ pub(crate) fn composition(trial: &mut Trial<'_>) -> CaseOutcome {
 /// The first sequence with a supervised token, by itself.
 fn smallest(batch: &GlobalBatch, limits: &Limits) -> GlobalBatch {
     let supervised = batch.sequences().find(|sequence| sequence.supervised() > 0);
-    let alone = supervised.cloned().map(GlobalBatch::single);
-    alone.filter(|alone| limits.check(alone).is_ok()).unwrap_or_else(|| batch.clone())
+    supervised.map_or_else(|| batch.clone(), |sequence| alone(sequence, limits))
 }

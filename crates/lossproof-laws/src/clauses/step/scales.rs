@@ -24,7 +24,8 @@ pub(crate) fn adam_scale(trial: &mut Trial<'_>) -> CaseOutcome {
             kept
         })
     });
-    let (sum, mean) = (trial.with_token_loss(LossSpec::sum()), trial.with_token_loss(LossSpec::token_mean()));
+    let sum = trial.claimed(&trial.with_token_loss(LossSpec::sum()))?;
+    let mean = trial.claimed(&trial.with_token_loss(LossSpec::token_mean()))?;
     // Exact in every dtype, and after division by c too.
     let epsilon = 2.0_f64.powi(-20);
     let numbers = Adam { weight_decay: 0.0, ..trial.adam_numbers() };
@@ -57,12 +58,12 @@ pub(crate) fn loss_scaling(trial: &mut Trial<'_>) -> CaseOutcome {
         return Err(Ended::Unsupported("repeatable gradients".to_owned()));
     }
     let batch = trial.case.batch.clone();
-    let spec = trial.spec(&[&batch]);
-    let rate = trial.sgd_rate(&spec, &batch)?;
+    let spec = trial.spec(&[&batch])?;
+    let rule = trial.simplest_rule(&spec, &batch)?;
     let mut runs = Vec::new();
     for loss_scale in [1.0, 1024.0] {
         trial.return_to_the_trial()?;
-        let optimizer = Optimizer { loss_scale, warm_up: 4, ..Optimizer::sgd(rate) };
+        let optimizer = Optimizer { loss_scale, warm_up: 4, ..rule };
         runs.extend(trial.take_steps(&optimizer, &spec, &[&batch])?);
     }
     let [plain, scaled] = &runs[..] else { return Err(Ended::NotApplicable) };
