@@ -184,12 +184,13 @@ impl Trial<'_> {
         Ok(Parted { spec: self.spec(&[&whole])?, whole, places })
     }
 
-    /// Holds a batch to parts of it, each with some of its tokens supervised and all of them together with
-    /// each once. Returns what was computed: the whole, and the parts.
+    /// Holds a batch to parts of it, each with some of its tokens supervised and all together with each once.
+    /// All tokens of the batch weigh the same, and so do those of a part. Returns what was computed: the whole, and the parts.
     pub(crate) fn parted(
         &mut self,
         what: &str,
-        Parted { spec, whole, .. }: &Parted,
+        spec: &LossSpec,
+        whole: &GlobalBatch,
         parts: &[GlobalBatch],
     ) -> Result<(Computed, Vec<Computed>), Ended> {
         let weights =

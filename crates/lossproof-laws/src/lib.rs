@@ -45,7 +45,8 @@ pub use summary::Summary;
 pub use verdict::Verdict;
 
 use clauses::{
-    accumulation, cross_entropy, embedding, evaluation, masks, model, ranks, reductions, reported, step,
+    accumulation, cross_entropy, embedding, evaluation, lone_tokens, masks, model, ranks, reductions,
+    reported, step,
 };
 use lossproof_cases::Case;
 use lossproof_numerics::Comparisons;
@@ -141,6 +142,9 @@ pub const LAWS: &[Law] = &[
     law("closed-form-gradient", &[Parameters], cross_entropy::closed_form_gradient),
     law("label-smoothing", &[Parameters], cross_entropy::label_smoothing),
     law("z-loss", &[Parameters], cross_entropy::z_loss),
+    law("normalisation", &[], lone_tokens::normalisation),
+    law("next-position", &[IgnoredLabels], lone_tokens::next_position),
+    law("mean-zero-score", &[], lone_tokens::mean_zero_score),
     law("sum", &[], reductions::sum),
     law("token-mean", &[], reductions::token_mean),
     law("sequence-mean", &[], reductions::sequence_mean),
@@ -154,6 +158,8 @@ pub const LAWS: &[Law] = &[
     law("linearity", &[UpstreamWeights, IgnoredLabels], reductions::linearity),
     law("duplication", &[], reductions::duplication),
     law("empty-groups", &[IgnoredLabels], reductions::empty_groups),
+    law("shares", &[], lone_tokens::shares),
+    law("equal-tokens", &[IgnoredLabels], lone_tokens::equal_tokens),
     law("ignored-labels", &[IgnoredLabels], masks::ignored_labels),
     law("right-padding", &[Segments, IgnoredLabels], masks::right_padding),
     law("left-padding", &[Segments, IgnoredLabels], masks::left_padding),

@@ -75,6 +75,21 @@ pub const CLAUSES: &[Clause] = &[
         "1.9",
         "A masked language model MUST score the masked positions only, each against the token that was there, without a shift.",
     ),
+    must(
+        "1.10",
+        "normalisation",
+        "The losses of all labels of one token MUST be minus the logarithms of probabilities that add up to one.",
+    ),
+    must(
+        "1.11",
+        "next-position",
+        "A label MUST be scored by the prediction made right before it, which sees the token there.",
+    ),
+    must(
+        "1.12",
+        "mean-zero-score",
+        "The gradients of the losses of all labels of one token, each times its probability, MUST add up to nothing.",
+    ),
     must("2.1", "sum", "The sum MUST give every supervised token the weight 1."),
     must(
         "2.2",
@@ -136,6 +151,12 @@ pub const CLAUSES: &[Clause] = &[
         "empty-groups",
         "What an empty sequence, micro-batch or rank contributes MUST follow the declared empty policy, and a batch without any supervised token MUST NOT be silently trained on as NaN unless that is the policy.",
     ),
+    must(
+        "2.14",
+        "shares",
+        "A batch MUST be the sum of its sequences by themselves, each times its share: what its tokens weigh in the batch over what they weigh alone.",
+    ),
+    must("2.15", "equal-tokens", "Every supervised token of a sequence MUST have the same weight."),
     must(
         "3.1",
         "ignored-labels",

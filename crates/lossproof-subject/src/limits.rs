@@ -14,6 +14,9 @@ pub struct Limits {
     pub lengths: Count,
     /// Whether labels may be ignored.
     pub ignore_index: bool,
+    /// Whether a label may be another token than the one at its position. A trainer that makes its labels out
+    /// of its tokens takes none that are.
+    pub free_labels: bool,
     /// Whether a sequence may be padded and hold several documents: `segment_ids` other than 1, `position_ids` other than
     /// 0, 1, 2, ….
     pub segments: bool,
@@ -34,6 +37,7 @@ impl Limits {
             positions,
             lengths: Count::up_to(positions),
             ignore_index: true,
+            free_labels: true,
             segments: true,
             sequences: Count::ANY,
             micro_batches: Count::ANY,
@@ -90,6 +94,10 @@ impl Limits {
         let refuse = |what| Err(SubjectError::Kind { what, sequence });
         if !self.ignore_index && tokens.labels().contains(&IGNORE_INDEX) {
             return refuse("has ignored labels");
+        }
+        let mut labels = tokens.labels().iter().zip(tokens.input_ids());
+        if !self.free_labels && labels.any(|(&label, &id)| label != IGNORE_INDEX && label != i64::from(id)) {
+            return refuse("has labels that are not its tokens");
         }
         let counts_up = |(position, &id): (usize, &u32)| usize::try_from(id) == Ok(position);
         let plain = tokens.segment_ids().iter().all(|&id| id == 1)

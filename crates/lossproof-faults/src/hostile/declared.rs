@@ -34,7 +34,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
             hooked(honest, Hooks { configure: refuse, offers: |(), _, _| false, ..HONEST })
         },
     )
-    .saying("its own card"),
+    .saying("card says it takes"),
     hostile(
         "refuses-every-other-time",
         "`configure` refuses every second spec that it is given, whichever it is",

@@ -38,7 +38,8 @@ pub(crate) fn ignored_labels(trial: &mut Trial<'_>) -> CaseOutcome {
             s.supervise_only(|position| chosen.is_some_and(|chosen| chosen[position] == wanted))
         })
     };
-    let (_, parts) = trial.parted("supervised in two parts", &parted, &[part(true), part(false)])?;
+    let (_, parts) =
+        trial.parted("supervised in two parts", &parted.spec, &parted.whole, &[part(true), part(false)])?;
     Ok(parts.iter().all(|part| part.total > 0.0))
 }
 
@@ -227,7 +228,7 @@ pub(crate) fn prompt_masking(trial: &mut Trial<'_>) -> CaseOutcome {
         })
     };
     let batches = [part(true), part(false)];
-    let (whole, parts) = trial.parted("prompt and answer", &parted, &batches)?;
+    let (whole, parts) = trial.parted("prompt and answer", &parted.spec, &parted.whole, &batches)?;
     let ([prompt, answer], [of_prompt, of_answer]) = (&batches, &parts[..]) else {
         return Err(Ended::NotApplicable);
     };

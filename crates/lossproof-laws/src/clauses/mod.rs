@@ -4,6 +4,7 @@ pub(crate) mod accumulation;
 pub(crate) mod cross_entropy;
 pub(crate) mod embedding;
 pub(crate) mod evaluation;
+pub(crate) mod lone_tokens;
 pub(crate) mod masks;
 pub(crate) mod model;
 pub(crate) mod ranks;

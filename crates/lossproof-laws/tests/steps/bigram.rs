@@ -5,7 +5,7 @@
 //! accumulated before.
 
 use lossproof_spec::{
-    Adam, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Optimizer, Rule, Sequence, TokenWeights,
+    Adam, Dtype, EmptyPolicy, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Optimizer, Rule, Sequence, TokenWeights,
 };
 use lossproof_subject::{
     Claims, Device, Evaluated, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy,
@@ -169,7 +169,12 @@ impl Bigram {
 
     /// Forward and backward over a batch: adds the gradient of `loss_scale` times the loss to the buffer.
     fn run(&mut self, batch: &GlobalBatch, loss_scale: f64) -> Result<Observation, SubjectError> {
-        let weights = TokenWeights::new(&self.spec, &batch.layout())?.per_prediction(batch);
+        let counted = LossSpec { empty: EmptyPolicy::ZeroCounted, ..self.spec };
+        let weights = match TokenWeights::new(&self.spec, &batch.layout()) {
+            Err(empty) if empty.nan => TokenWeights::new(&counted, &batch.layout())?,
+            weights => weights?,
+        };
+        let weights = weights.per_prediction(batch);
         let sequences: Vec<&Sequence> = batch.sequences().collect();
         let mut token_losses = Vec::new();
         for (prediction, weight) in batch.predictions().zip(weights) {
@@ -200,7 +205,7 @@ impl Bigram {
             LogPolicy::LastMicroBatch => self.loss(micro_batches(&first_rank).last().unwrap()),
             LogPolicy::MeanOfMicroBatches => {
                 let (mut total, mut count) = (0.0, 0.0);
-                let skipping = self.spec.empty == lossproof_spec::EmptyPolicy::ZeroSkipped;
+                let skipping = self.spec.empty == EmptyPolicy::ZeroSkipped;
                 for alone in micro_batches(batch) {
                     if !skipping || alone.layout().supervised() > 0 {
                         total += self.loss(&alone)?;
@@ -214,7 +219,10 @@ impl Bigram {
 
     /// The loss of a batch by itself.
     fn loss(&self, batch: &GlobalBatch) -> Result<f64, SubjectError> {
-        let weights = TokenWeights::new(&self.spec, &batch.layout())?;
+        let weights = match TokenWeights::new(&self.spec, &batch.layout()) {
+            Err(empty) if empty.nan => return Ok(f64::NAN),
+            weights => weights?,
+        };
         let mut total = 0.0;
         for (sequence, (weight, _)) in batch.sequences().zip(weights.sequences()) {
             for position in (0..sequence.len()).filter(|&position| sequence.supervises(position)) {

@@ -1,0 +1,299 @@
+//! Clauses that need neither parameters nor an architecture: what the trainer says of one token by itself.
+//!
+//! They anchor what a comparison of a trainer with itself leaves open: that a lone token's loss is its weight
+//! times a normalised −ln p over the labels, that the label is that of the next position, and that the score
+//! has mean zero.
+
+use crate::trial::{CaseOutcome, Computed, Ended, Trial};
+use lossproof_cases::edit::{alone, edit_freely, id};
+use lossproof_numerics::{Violation, norm};
+use lossproof_spec::{CompensatedSum, GlobalBatch, LossSpec, Prediction, Sequence};
+use rand::{RngExt, seq::IndexedRandom};
+use std::collections::BTreeMap;
+
+/// The largest vocabulary of which every label is tried.
+const VOCABULARY: usize = 4096;
+
+/// Cases of a campaign in which every label is tried: each costs as many passes as there are labels.
+const CASES: usize = 16;
+
+/// Numbers that the gradients of all labels may hold together: they are written down for the control.
+const NUMBERS: usize = 1 << 24;
+
+/// Tokens of a sequence that are taken by themselves, beside its first and last ones and those beside an
+/// ignored one.
+const SAMPLED: usize = 2;
+
+/// A sequence in which one label is not ignored, or which has no other.
+struct LoneToken {
+    sequence: Sequence,
+    /// Index of the label.
+    at: usize,
+}
+
+impl LoneToken {
+    /// The same with another label. Where the label's token is the last of the sequence no prediction sees
+    /// it, and it is the label.
+    fn labelled(&self, label: u32) -> Sequence {
+        edit_freely(&self.sequence, |fields| {
+            fields.targets[self.at] = label;
+            if self.at + 1 == fields.input_ids.len() {
+                fields.input_ids[self.at] = label;
+            }
+        })
+    }
+}
+
+/// One label of a lone token.
+struct Labelled {
+    label: u32,
+    /// The token loss: what is reported over the weight.
+    loss: f64,
+    computed: Computed,
+}
+
+impl Trial<'_> {
+    /// A token of the batch by itself, drawn at random: its sequence cut off behind it, where the limits take
+    /// sequences of that length.
+    fn lone_token(&mut self) -> Result<Option<LoneToken>, Ended> {
+        let limits = self.facts.info.limits;
+        let shortest = limits.lengths.least.max(2);
+        if !limits.ignore_index && shortest > 2 {
+            return Err(Ended::Unsupported("ignored labels, or sequences of two tokens".to_owned()));
+        }
+        let supervised: Vec<Prediction> =
+            self.case.batch.predictions().filter(|prediction| prediction.supervised).collect();
+        let fits = |prediction: &&Prediction| limits.ignore_index || prediction.position == 0;
+        let fitting: Vec<Prediction> = supervised.iter().filter(fits).copied().collect();
+        let Some(prediction) = fitting.choose(&mut self.random) else { return Ok(None) };
+        let sequence = self.case.batch.sequences().nth(prediction.sequence).ok_or(Ended::NotApplicable)?;
+        let at = prediction.position + 1;
+        let length = (at + 1).max(shortest).min(sequence.len());
+        let cut = edit_freely(sequence, |fields| {
+            for ids in [&mut fields.input_ids, &mut fields.targets] {
+                ids.truncate(length);
+            }
+            fields.labels.truncate(length);
+            fields.segment_ids.truncate(length);
+            fields.position_ids.truncate(length);
+        });
+        let sequence = cut.supervise_only(|position| position + 1 == at);
+        if !limits.free_labels && at + 1 < sequence.len() {
+            return Ok(None);
+        }
+        Ok(Some(LoneToken { sequence, at }))
+    }
+
+    /// Semantics without z-loss, which makes probabilities out of losses.
+    fn without_z_loss(&self) -> Result<LossSpec, Ended> {
+        if self.vocabulary() > VOCABULARY {
+            return Err(Ended::Unsupported(format!("a vocabulary of at most {VOCABULARY} tokens")));
+        }
+        self.claimed(&LossSpec { z_loss: 0.0, ..self.case.spec })
+    }
+
+    /// Whether it is this case's turn to try every label.
+    fn tries_every_label(&self) -> bool {
+        let turn = self.facts.turn;
+        turn.case.is_multiple_of((turn.cases / CASES).max(1))
+    }
+
+    fn labelled(&mut self, spec: &LossSpec, lone: &LoneToken, label: u32) -> Result<Labelled, Ended> {
+        let batch = alone(&lone.labelled(label), &self.facts.info.limits);
+        let logged = self.facts.info.log_policy.weights(&batch, spec).map_err(|_| Ended::NotApplicable)?;
+        let computed = self.gradient(spec, &batch)?;
+        Ok(Labelled { label, loss: computed.loss() / logged.iter().sum::<f64>(), computed })
+    }
+}
+
+/// The probabilities that the losses of all labels of one token say, which add up to one: with label
+/// smoothing ε, `p = exp(−(ℓ − ε·mean ℓ)/(1 − ε))`.
+pub(crate) fn normalisation(trial: &mut Trial<'_>) -> CaseOutcome {
+    let spec = trial.without_z_loss()?;
+    let Some(lone) = trial.lone_token()?.filter(|_| trial.tries_every_label()) else { return Ok(false) };
+    let mut losses = Vec::new();
+    for label in 0..trial.vocabulary() {
+        losses.push(trial.labelled(&spec, &lone, id(label))?.loss);
+    }
+    let count = losses.len() as f64;
+    let smoothing = spec.label_smoothing;
+    let probabilities = |losses: &[f64]| -> Vec<f64> {
+        let mean = losses.iter().copied().collect::<CompensatedSum>().value() / count;
+        losses.iter().map(|loss| (-(loss - smoothing * mean) / (1.0 - smoothing)).exp()).collect()
+    };
+    // The label whose loss counts most is asked for again, so that it is the last answer of the case.
+    let effect = |label: usize, losses: &[f64]| probabilities(losses)[label] * losses[label].abs();
+    let largest = (0..losses.len()).max_by(|&a, &b| effect(a, &losses).total_cmp(&effect(b, &losses)));
+    let Some(largest) = largest else { return Ok(false) };
+    let last = trial.labelled(&spec, &lone, id(largest))?;
+    losses[largest] = last.loss;
+    let total = probabilities(&losses).into_iter().collect::<CompensatedSum>().value();
+    // A loss errs by its bound times max(ℓ, 1), and moves its own probability and, by the mean, all others.
+    let size = |loss: &f64| loss.abs().max(1.0);
+    let mean_size = losses.iter().map(size).sum::<f64>() / count;
+    let sizes = probabilities(&losses).into_iter().zip(&losses);
+    let scale: f64 =
+        sizes.map(|(p, loss)| p * (size(loss) + smoothing * mean_size) / (1.0 - smoothing)).sum();
+    let bound = trial.loss_bound(&last.computed.origin.batch);
+    let error = (total - 1.0).abs() / scale;
+    trial.comparisons.compare("loss", bound, effect(largest, &losses) / scale, error, || Violation {
+        unit: "loss".to_owned(),
+        statement: format!("{spec}: probabilities of all labels of one token, together"),
+        error,
+        bound,
+        pair: Some((total, 1.0)),
+        ratio: None,
+    });
+    Ok(losses.len() > 1)
+}
+
+/// Tensors by parameter.
+#[derive(Default)]
+struct Sums(BTreeMap<String, Vec<f64>>);
+
+impl Sums {
+    fn add(&mut self, factor: f64, computed: &Computed) {
+        for (name, tensor) in &computed.gradient {
+            let sum = self.0.entry(name.clone()).or_insert_with(|| vec![0.0; tensor.elements()]);
+            for (index, value) in sum.iter_mut().enumerate() {
+                *value += factor * tensor.get(index);
+            }
+        }
+    }
+}
+
+/// The probabilities' mean of the gradients of all labels of one token is nothing, or with label smoothing ε
+/// times their plain mean: `Σ_y p_y·∇ℓ(y) = ε·mean_y ∇ℓ(y)`.
+pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
+    let spec = trial.without_z_loss()?;
+    let elements: usize = trial.facts.parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+    if trial.vocabulary().saturating_mul(elements) > NUMBERS {
+        return Err(Ended::Unsupported("a smaller vocabulary, or fewer parameters".to_owned()));
+    }
+    let Some(lone) = trial.lone_token()?.filter(|_| trial.tries_every_label()) else { return Ok(false) };
+    let smoothing = spec.label_smoothing;
+    let vocabulary = trial.vocabulary();
+    // Up to one factor on all of them, these are the probabilities.
+    let likelihood = |of: &Labelled| (-of.loss / (1.0 - smoothing)).exp();
+    let (mut others, mut plain) = (Sums::default(), Sums::default());
+    let mut sizes: BTreeMap<String, f64> = BTreeMap::new();
+    let mut total = 0.0;
+    let mut likeliest: Option<Labelled> = None;
+    let mut bound = 0.0;
+    for label in 0..vocabulary {
+        let of = trial.labelled(&spec, &lone, id(label))?;
+        let batch = &of.computed.origin.batch;
+        bound = trial.gradient_bound(batch);
+        let relative = trial.loss_bound(batch) / bound;
+        total += likelihood(&of);
+        plain.add(1.0 / vocabulary as f64, &of.computed);
+        // A likelihood errs by the error of its loss.
+        let own = likelihood(&of) * (1.0 + relative * of.loss.abs().max(1.0) / (1.0 - smoothing));
+        for (name, tensor) in &of.computed.gradient {
+            *sizes.entry(name.clone()).or_default() += own * norm(&tensor.to_f64());
+        }
+        match &mut likeliest {
+            Some(best) if likelihood(best) >= likelihood(&of) => others.add(likelihood(&of), &of.computed),
+            best => {
+                if let Some(before) = best.replace(of) {
+                    others.add(likelihood(&before), &before.computed);
+                }
+            }
+        }
+    }
+    let Some(label) = likeliest.map(|best| best.label) else { return Ok(false) };
+    let best = trial.labelled(&spec, &lone, label)?;
+    let whole = norm(&sizes.values().copied().collect::<Vec<_>>());
+    for (name, tensor) in &best.computed.gradient {
+        let actual: Vec<f64> = tensor.to_f64().iter().map(|g| likelihood(&best) * g).collect();
+        let rest = others.0.get(name).cloned().unwrap_or_else(|| vec![0.0; actual.len()]);
+        let plain = plain.0.get(name).cloned().unwrap_or_else(|| vec![0.0; actual.len()]);
+        let due = rest.iter().zip(&plain).map(|(rest, plain)| smoothing * total * plain - rest);
+        let due: Vec<f64> = due.collect();
+        let scale = sizes.get(name).copied().unwrap_or(0.0);
+        // What is zero but for the rounding of the rest of the model says nothing.
+        if scale > bound * whole {
+            let what = format!("{spec}: gradient of {name}, the likeliest label against all others");
+            trial.elements(&what, name, bound, &actual, &due, scale);
+        }
+    }
+    Ok(vocabulary > 1)
+}
+
+/// The label of a position is scored by the prediction before it: another token right before it changes its
+/// loss, a label of the first position is scored by nothing, and every other one by something.
+pub(crate) fn next_position(trial: &mut Trial<'_>) -> CaseOutcome {
+    let Some(lone) = trial.lone_token()? else { return Ok(false) };
+    let spec = trial.case.spec;
+    let limits = trial.facts.info.limits;
+    let vocabulary = trial.vocabulary();
+    let batch = alone(&lone.sequence, &limits);
+    let of_token = trial.gradient(&spec, &batch)?;
+    trial.present("lone token", of_token.loss(), || {
+        format!("{spec}: the loss of the label at position {} of a sequence is nothing", lone.at)
+    });
+    // Where all labels are equally likely, no token is known to matter.
+    let uniform = (vocabulary as f64).ln() * of_token.total;
+    let tells = (of_token.loss() - uniform).abs() > 8.0 * trial.loss_bound(&batch) * uniform;
+    if !tells || vocabulary < 2 {
+        return Ok(false);
+    }
+    let before = trial.random.random_range(1..vocabulary);
+    let other = edit_freely(&lone.sequence, |fields| {
+        let token = id((fields.input_ids[lone.at - 1] as usize + before) % vocabulary);
+        fields.input_ids[lone.at - 1] = token;
+        if !limits.free_labels {
+            fields.targets[lone.at - 1] = token;
+        }
+    });
+    let changed = trial.gradient(&spec, &alone(&other, &limits))?;
+    let matters = changed.loss().to_bits() != of_token.loss().to_bits();
+    trial.fact("token before", matters, || {
+        format!(
+            "{spec}: another token right before the label at position {} does not change its loss",
+            lone.at
+        )
+    });
+    Ok(true)
+}
+
+/// Shares: a batch is the weighted sum of its sequences by themselves.
+pub(crate) fn shares(trial: &mut Trial<'_>) -> CaseOutcome {
+    let batch = trial.case.batch.clone();
+    let spec = trial.spec(&[&batch])?;
+    let computed = trial.calculus(&spec, &batch)?;
+    Ok(computed.total > 0.0 && batch.sequences().count() > 1)
+}
+
+/// The tokens of a sequence by itself weigh the same: it is the sum of some of its tokens by themselves and
+/// of the rest.
+pub(crate) fn equal_tokens(trial: &mut Trial<'_>) -> CaseOutcome {
+    let longest = trial.case.batch.sequences().max_by_key(|sequence| sequence.supervised());
+    let sequence = longest.cloned().ok_or(Ended::NotApplicable)?;
+    let supervised: Vec<usize> = (0..sequence.len()).filter(|&p| sequence.supervises(p)).collect();
+    let [first, .., last] = supervised[..] else { return Ok(false) };
+    let beside = |position: &usize| {
+        let ignored = |p: usize| p + 1 < sequence.len() && !sequence.supervises(p);
+        ignored(position + 1) || position.checked_sub(1).is_some_and(ignored)
+    };
+    let mut sampled = vec![first, last];
+    sampled.extend(supervised.iter().copied().filter(beside).take(SAMPLED));
+    for _ in 0..SAMPLED {
+        sampled.extend(supervised.choose(&mut trial.random));
+    }
+    sampled.sort_unstable();
+    sampled.dedup();
+    let limits = trial.facts.info.limits;
+    let whole = alone(&sequence, &limits);
+    let spec = trial.spec(&[&whole])?;
+    let only = |chosen: &dyn Fn(usize) -> bool| {
+        alone(&sequence.supervise_only(|position| sequence.supervises(position) && chosen(position)), &limits)
+    };
+    let mut parts: Vec<GlobalBatch> =
+        sampled.iter().map(|&token| only(&|position| position == token)).collect();
+    if sampled.len() < supervised.len() {
+        parts.push(only(&|position| !sampled.contains(&position)));
+    }
+    trial.parted("a sequence and its tokens", &spec, &whole, &parts)?;
+    Ok(true)
+}
