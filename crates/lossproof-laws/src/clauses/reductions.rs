@@ -103,7 +103,12 @@ pub(crate) fn ratios(trial: &mut Trial<'_>) -> CaseOutcome {
     ];
     let layout = batch.layout();
     let mut computed = Vec::new();
-    let claimed: Vec<LossSpec> = presets.into_iter().filter_map(|preset| trial.reduction(preset)).collect();
+    let mut claimed: Vec<LossSpec> = Vec::new();
+    for claim in presets.into_iter().filter_map(|preset| trial.reduction(preset)) {
+        if !claimed.contains(&claim) {
+            claimed.push(claim);
+        }
+    }
     if claimed.len() < 2 {
         return Err(Ended::Unsupported("several reductions".to_owned()));
     }
