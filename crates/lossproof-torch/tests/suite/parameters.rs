@@ -170,7 +170,7 @@ fn batches_outside_the_limits_are_refused_with_their_place() {
     assert!(subject.token_losses().unwrap().evaluate(&with_token(63)).is_ok());
     let long = together(vec![sequence(1, 17, 0)]);
     assert!(
-        subject.accumulate(&long, &mut Collect::default()).unwrap_err().to_string().contains("length 17")
+        subject.accumulate(&long, &mut Collect::default()).unwrap_err().to_string().contains("17 positions of sequence 0")
     );
 }
 

@@ -223,7 +223,7 @@ fn a_failed_step_changes_nothing() {
         let before = read(&mut subject);
         let too_long = together(vec![sequence(1, 17, 0)]);
         let error = subject.optimizer_steps().unwrap().step(&too_long).unwrap_err();
-        assert!(error.to_string().contains("length 17"));
+        assert!(error.to_string().contains("17 positions of sequence 0"));
         subject.configure(&LossSpec { empty: EmptyPolicy::Error, ..LossSpec::sequence_mean() }).unwrap();
         // The first micro-batch has run its backward pass when the second turns out to be empty.
         let empty = global(vec![vec![vec![sequence(1, 5, 0)], vec![sequence(2, 3, 3)]]]);

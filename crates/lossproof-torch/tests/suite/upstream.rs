@@ -122,7 +122,7 @@ fn a_wrong_number_of_weights_and_a_batch_outside_the_limits_are_refused() {
         );
     }
     let long = together(vec![sequence(1, 17, 0)]);
-    assert!(refused(&long, 16).contains("length 17"));
+    assert!(refused(&long, 16).contains("17 positions of sequence 0"));
 }
 
 #[test]
