@@ -1,6 +1,6 @@
 //! Validation, by libtorch's own sum over what is not ignored.
 
-use crate::{Failure, model::Model, objective, padded::Padded, subject::Torch, threads::OneThread};
+use crate::{Failure, objective, padded::Padded, subject::Torch, threads::OneThread};
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch};
 use lossproof_subject::{Evaluated, Evaluation, SubjectError};
 
@@ -10,7 +10,7 @@ impl Torch {
         let _no_graph = tch::no_grad_guard();
         let _one_thread = OneThread::for_model(self.parameters.elements());
         let padded = Padded::supervised(batch);
-        let logits = Model::new(&self.config, self.parameters.tensors()).logits(&padded)?;
+        let logits = self.config.model(self.parameters.tensors()).logits(&padded)?;
         let sum = objective::sum(&LossSpec::sum(), &logits, &padded)?;
         Ok((sum.f_double_value(&[])?, padded.scored().sum()))
     }

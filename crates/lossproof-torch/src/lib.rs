@@ -1,9 +1,9 @@
-//! The independent implementation: GPT-2 on libtorch, through tch.
+//! The independent implementation: GPT-2 and Llama on libtorch, through tch.
 //!
-//! Written from the papers (Radford et al. 2018, 2019), from what Hugging Face documents of its GPT-2, and from the
-//! loss spec; never from the reference. What the two share is the spec and the names of the parameters, so that an
-//! error in one is not an error in the other. Losses are libtorch's own `cross_entropy_loss` with its own reductions;
-//! token weights play no part in them.
+//! Written from the papers (Radford et al. 2018, 2019; Touvron et al. 2023), from what Hugging Face documents
+//! of its GPT-2 and its Llama, and from the loss spec; never from the reference. What the two share is the
+//! spec and the names of the parameters, so that an error in one is not an error in the other. Losses are
+//! libtorch's own `cross_entropy_loss` with its own reductions; token weights play no part in them.
 //!
 //! ```no_run
 //! use lossproof_spec::{Dtype, GlobalBatch, Sequence};
@@ -20,22 +20,25 @@
 //! ```
 //!
 //! # Optimizer steps
-//! The optimizers are `torch::optim::SGD`, `Adam` and `AdamW` of libtorch's C++ library; loss scaling, clipping and the
-//! schedule around them follow [`Optimizer`](lossproof_spec::Optimizer). A parameter that no loss reaches has a gradient of
-//! zero, so that it decays with the others; norms are taken in f64; a skipped step reports a clip factor of 1. Values
-//! [set](lossproof_subject::LoadParameters::set) between two steps are stepped from. Beside a second copy of the gradient and
-//! the optimizer's state a step needs memory for two copies of the parameters: the initial ones, and those of before,
-//! should the update fail halfway.
+//! The optimizers are `torch::optim::SGD`, `Adam` and `AdamW` of libtorch's C++ library; loss scaling,
+//! clipping and the schedule around them follow [`Optimizer`](lossproof_spec::Optimizer). A parameter that no
+//! loss reaches has a gradient of zero, so that it decays with the others; norms are taken in f64; a skipped
+//! step reports a clip factor of 1. Values [set](lossproof_subject::LoadParameters::set) between two steps
+//! are stepped from. Beside a second copy of the gradient and the optimizer's state a step needs memory for
+//! two copies of the parameters: the initial ones, and those of before, should the update fail halfway.
 //!
 //! # Threads
-//! A model of fewer than 2^20 parameters (gpt2-pico, gpt2-nano) computes on one thread, which keeps it fast beside other
-//! work and its results the same on any number of cores; libtorch's thread count is put back after each call. Larger
-//! models use as many threads as libtorch is set to.
+//! A model of fewer than 2^20 parameters (gpt2-pico, gpt2-nano) computes on one thread, which keeps it fast
+//! beside other work and its results the same on any number of cores; libtorch's thread count is put back
+//! after each call. Larger models use as many threads as libtorch is set to.
 
+mod architecture;
 mod config;
 mod evaluation;
 mod failure;
-mod model;
+mod gpt2;
+mod layers;
+mod llama;
 mod objective;
 mod padded;
 mod parameters;
@@ -46,46 +49,52 @@ mod threads;
 mod upstream;
 mod window;
 
-pub use config::{Activation, Gpt2Config};
+pub use config::Config;
 use failure::Failure;
+pub use gpt2::{Activation, Gpt2Config};
+pub use llama::LlamaConfig;
 use lossproof_spec::Dtype;
 use lossproof_subject::{Device, ParameterSource, Subject, SubjectError, Unsupported};
 
 /// What this trainer calls itself.
 const NAME: &str = "libtorch";
 
-/// A GPT-2 of shape `config` on libtorch, in f32 or f64, on the processor or a CUDA device.
+/// A model of shape `config`, a [`Gpt2Config`], a [`LlamaConfig`] or either as a [`Config`], on libtorch, in
+/// f32 or f64, on the processor or a CUDA device.
 ///
-/// Until parameters are loaded it has GPT-2's own initialisation from the fixed seed 20190214. Its loss is the mean over
-/// all supervised tokens until it is [configured](Subject::configure); every spec that counts supervised tokens is
-/// supported. It loads parameters, evaluates token losses and corpora, differentiates any weighted sum of token losses, and takes
-/// steps of libtorch's own SGD, Adam and `AdamW`, which have no ε before the bias correction.
+/// Until parameters are loaded it has the model's own initialisation from the fixed seed 20190214. Its loss
+/// is the mean over all supervised tokens until it is [configured](Subject::configure); every spec that
+/// counts supervised tokens is supported. It loads parameters, evaluates token losses and corpora,
+/// differentiates any weighted sum of token losses, and takes steps of libtorch's own SGD, Adam and `AdamW`,
+/// which have no ε before the bias correction.
 ///
-/// Under the empty policy `nan` the loss is NaN where a mean is taken of nothing, but the gradient is not: libtorch's own
-/// mean hands zero back to every ignored prediction, so that the empty group adds nothing to it.
+/// Under the empty policy `nan` the loss is NaN where a mean is taken of nothing, but the gradient is not:
+/// libtorch's own mean hands zero back to every ignored prediction, so that the empty group adds nothing to
+/// it.
 ///
 /// # Errors
-/// [`SubjectError::Failed`] when there is no such model (a size of zero, or a width that the heads do not divide), for
-/// any other dtype, when libtorch has no such CUDA device, and when it cannot allocate the parameters.
-pub fn libtorch(
-    config: &Gpt2Config,
+/// [`SubjectError::Failed`] when there is no such model (a size of zero, or heads that cannot be split so),
+/// for any other dtype, when libtorch has no such CUDA device, and when it cannot allocate the parameters.
+pub fn libtorch<C: Clone + Into<Config>>(
+    config: &C,
     dtype: Dtype,
     device: Device,
 ) -> Result<Box<dyn Subject + Send>, SubjectError> {
-    Ok(Box::new(subject::Torch::new(config, dtype, device, None)?))
+    Ok(Box::new(subject::Torch::new(config.clone().into(), dtype, device, None)?))
 }
 
-/// [`libtorch`] with these initial parameters, of which it reads one tensor at a time: it holds no copy of them.
+/// [`libtorch`] with these initial parameters, of which it reads one tensor at a time: it holds no copy of
+/// them.
 ///
 /// # Errors
 /// As [`libtorch`], and when a parameter cannot be read or has another shape.
-pub fn libtorch_at(
-    config: &Gpt2Config,
+pub fn libtorch_at<C: Clone + Into<Config>>(
+    config: &C,
     dtype: Dtype,
     device: Device,
     initial: &dyn ParameterSource,
 ) -> Result<Box<dyn Subject + Send>, SubjectError> {
-    Ok(Box::new(subject::Torch::new(config, dtype, device, Some(initial))?))
+    Ok(Box::new(subject::Torch::new(config.clone().into(), dtype, device, Some(initial))?))
 }
 
 /// This trainer has no such thing.

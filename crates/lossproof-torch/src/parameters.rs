@@ -1,6 +1,7 @@
 //! The live parameters and the way back to the initial ones.
 
-use crate::{Failure, Gpt2Config, dim};
+use crate::architecture::{Architecture, Declared, Initial};
+use crate::{Failure, dim};
 use lossproof_subject::{ParameterInfo, ParameterSource, SubjectError, TensorSet, TensorValues};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -10,8 +11,6 @@ use tch::{Device, Kind, TchError, Tensor};
 
 /// Seed of the initial parameters: the day GPT-2 was announced.
 const SEED: u64 = 20_190_214;
-/// Standard deviation of GPT-2's initial weights (Radford et al. 2018, §4.1).
-const DEVIATION: f64 = 0.02;
 
 /// All parameters of one model, on their device and in their dtype. They never require a gradient themselves: a
 /// [`replica`](Self::replica) does. Until the next reset every change is made in place, so that replicas follow.
@@ -21,40 +20,46 @@ pub(crate) struct Parameters {
     /// Initial values of the parameters that were [`set`](Self::set) or updated since, by index.
     displaced: BTreeMap<usize, Tensor>,
     kind: Kind,
+    /// How the weights of linear layers are laid out, for messages.
+    layout: &'static str,
 }
 
 impl Parameters {
-    /// GPT-2's own initialisation: normal weights, those that end a residual branch scaled by `1/√(2·layers)` (Radford
-    /// et al. 2019, §2.3), gains one, biases zero.
-    pub(crate) fn initial(config: &Gpt2Config, kind: Kind, device: Device) -> Result<Self, TchError> {
+    /// Where the architecture starts, from the fixed seed.
+    pub(crate) fn initial(
+        architecture: &dyn Architecture,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, TchError> {
         let mut random = ChaCha8Rng::seed_from_u64(SEED);
-        let residual = DEVIATION / (2.0 * config.layers as f64).sqrt();
-        let infos = config.parameters();
-        let tensor = |info: &ParameterInfo| {
-            let shape = shape(info);
-            if info.name.ends_with("bias") {
-                return Tensor::f_zeros(shape, (kind, device));
-            }
-            if info.shape.len() == 1 {
-                return Tensor::f_ones(shape, (kind, device));
-            }
-            let deviation = if info.name.ends_with("c_proj.weight") { residual } else { DEVIATION };
-            let normal = Normal::new(0.0, deviation).expect("invariant: the deviation is finite");
-            let values: Vec<f64> = normal.sample_iter(&mut random).take(elements(info)).collect();
-            Tensor::f_from_slice(&values)?.f_view(shape.as_slice())?.f_to_kind(kind)?.f_to_device(device)
-        };
-        let live = infos.iter().map(tensor).collect::<Result<_, _>>()?;
-        Ok(Self { infos, live, displaced: BTreeMap::new(), kind })
+        let (mut infos, mut live) = (Vec::new(), Vec::new());
+        for declared in architecture.parameters() {
+            let info = declared.info();
+            let shape = shape(&info);
+            live.push(match declared.initial {
+                Initial::Constant(value) => Tensor::f_full(shape, value, (kind, device))?,
+                Initial::Normal(deviation) => {
+                    let normal = Normal::new(0.0, deviation).expect("invariant: the deviation is finite");
+                    let values: Vec<f64> = normal.sample_iter(&mut random).take(elements(&info)).collect();
+                    Tensor::f_from_slice(&values)?
+                        .f_view(shape.as_slice())?
+                        .f_to_kind(kind)?
+                        .f_to_device(device)?
+                }
+            });
+            infos.push(info);
+        }
+        Ok(Self { infos, live, displaced: BTreeMap::new(), kind, layout: architecture.layout() })
     }
 
     /// Those of a source, read one tensor at a time: no copy of them is held.
     pub(crate) fn read(
-        config: &Gpt2Config,
+        architecture: &dyn Architecture,
         kind: Kind,
         device: Device,
         source: &dyn ParameterSource,
     ) -> Result<Self, Failure> {
-        let infos = config.parameters();
+        let infos: Vec<_> = architecture.parameters().iter().map(Declared::info).collect();
         let mut live = Vec::with_capacity(infos.len());
         for info in &infos {
             let tensor = source.read(&info.name).map_err(SubjectError::from)?;
@@ -68,7 +73,7 @@ impl Parameters {
             };
             live.push(flat.f_view(shape(info).as_slice())?.f_to_kind(kind)?.f_to_device(device)?);
         }
-        Ok(Self { infos, live, displaced: BTreeMap::new(), kind })
+        Ok(Self { infos, live, displaced: BTreeMap::new(), kind, layout: architecture.layout() })
     }
 
     /// Names and shapes, in order.
@@ -112,11 +117,8 @@ impl Parameters {
                 return Err(refuse(&info.name, "is missing: every parameter of the model is needed"));
             };
             if tensor.shape() != info.shape {
-                let problem = format!(
-                    "shape {:?}, expected {:?} (Conv1D weights are [in, out])",
-                    tensor.shape(),
-                    info.shape
-                );
+                let (found, expected) = (tensor.shape(), &info.shape);
+                let problem = format!("shape {found:?}, expected {expected:?} ({})", self.layout);
                 return Err(refuse(&info.name, &problem));
             }
             if let Some(index) = (0..tensor.elements()).find(|&index| !self.holds(tensor.get(index))) {

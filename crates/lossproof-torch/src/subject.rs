@@ -1,8 +1,8 @@
 //! The trainer as a subject: what it says of itself, its parameters, its gradients and its token losses.
 
 use crate::{
-    Failure, Gpt2Config, NAME, model::Model, objective, padded::Padded, parameters::Parameters,
-    started::Started, threads::OneThread, unsupported,
+    Config, Failure, NAME, objective, padded::Padded, parameters::Parameters, started::Started,
+    threads::OneThread, unsupported,
 };
 use lossproof_spec::{Counting, Dtype, GlobalBatch, LossSpec, Sequence};
 use lossproof_subject::{
@@ -16,7 +16,7 @@ use tch::{Kind, TchError, Tensor, kind::Element};
 const EVALUATED_LOGITS: usize = 1 << 24;
 
 pub(crate) struct Torch {
-    pub(crate) config: Gpt2Config,
+    pub(crate) config: Config,
     dtype: Dtype,
     device: Device,
     pub(crate) spec: LossSpec,
@@ -26,9 +26,9 @@ pub(crate) struct Torch {
 }
 
 impl Torch {
-    /// With the initial parameters of a source, or GPT-2's own.
+    /// With the initial parameters of a source, or the model's own.
     pub(crate) fn new(
-        config: &Gpt2Config,
+        config: Config,
         dtype: Dtype,
         device: Device,
         initial: Option<&dyn ParameterSource>,
@@ -55,21 +55,15 @@ impl Torch {
             }
         };
         let parameters = match initial {
-            Some(source) => Parameters::read(config, kind, place, source)?,
-            None => Parameters::initial(config, kind, place)?,
+            Some(source) => Parameters::read(config.architecture(), kind, place, source)?,
+            None => Parameters::initial(config.architecture(), kind, place)?,
         };
-        Ok(Self {
-            config: config.clone(),
-            dtype,
-            device,
-            spec: LossSpec::token_mean(),
-            parameters,
-            started: None,
-        })
+        Ok(Self { config, dtype, device, spec: LossSpec::token_mean(), parameters, started: None })
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        Limits::of_model(self.config.vocabulary, self.config.positions)
+        let model = self.config.architecture();
+        Limits::of_model(model.vocabulary(), model.positions())
     }
 
     /// Hands one tensor per parameter over, zeros where there is none, freeing each as soon as it is gone.
@@ -94,7 +88,7 @@ impl Torch {
     fn plain_token_losses(&self, batch: &GlobalBatch) -> Result<Vec<f64>, Failure> {
         let _no_graph = tch::no_grad_guard();
         let _one_thread = OneThread::for_model(self.parameters.elements());
-        let model = Model::new(&self.config, self.parameters.tensors());
+        let model = self.config.model(self.parameters.tensors());
         let plain = LossSpec::sum();
         let sequences: Vec<&Sequence> = batch.sequences().collect();
         let target = |sequence: &Sequence, position: usize| i64::from(sequence.targets()[position + 1]);
@@ -112,10 +106,11 @@ impl Torch {
 
     /// How many of the next sequences are evaluated together: at least one, and no more logits than the cap.
     fn rows_at_once(&self, sequences: &[&Sequence]) -> usize {
+        let vocabulary = self.config.architecture().vocabulary();
         let mut width = 0;
         let fitting = sequences.iter().zip(1..).take_while(|&(sequence, rows)| {
             width = sequence.len().max(width);
-            rows == 1 || rows * width * self.config.vocabulary <= EVALUATED_LOGITS
+            rows == 1 || rows * width * vocabulary <= EVALUATED_LOGITS
         });
         fitting.count()
     }

@@ -1,8 +1,6 @@
 //! The backward pass from a given upstream gradient.
 
-use crate::{
-    Failure, model::Model, objective, padded::Padded, subject::Torch, threads::OneThread, window::gradients,
-};
+use crate::{Failure, objective, padded::Padded, subject::Torch, threads::OneThread, window::gradients};
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch};
 use lossproof_subject::{GradientSink, SubjectError, UpstreamWeights};
 use tch::Tensor;
@@ -16,7 +14,7 @@ impl Torch {
     ) -> Result<(f64, Vec<Option<Tensor>>), Failure> {
         let _one_thread = OneThread::for_model(self.parameters.elements());
         let leaves = self.parameters.replica()?;
-        let model = Model::new(&self.config, &leaves);
+        let model = self.config.model(&leaves);
         let mut total = 0.0;
         let mut rest = weights;
         for micro_batch in batch.micro_batches() {

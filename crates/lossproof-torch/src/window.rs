@@ -2,7 +2,6 @@
 
 use crate::{
     Failure, dim,
-    model::Model,
     objective::{self, Count},
     padded::Padded,
     subject::Torch,
@@ -77,7 +76,7 @@ impl Torch {
         loss_scale: f64,
     ) -> Result<Window, Failure> {
         let leaves = self.parameters.replica()?;
-        let model = Model::new(&self.config, &leaves);
+        let model = self.config.model(&leaves);
         let policy = self.spec.empty;
         let own = Count::of(Group::Rank(index.rank), rank, policy);
         let averaged_over = match self.spec.micro_batches {

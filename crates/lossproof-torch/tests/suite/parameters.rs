@@ -5,7 +5,7 @@ use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Sequence};
 use lossproof_subject::{
     Collect, Device, GradientSink, GradientView, SinkError, SubjectError, Tensor, TensorSet, TensorValues,
 };
-use lossproof_torch::{Gpt2Config, libtorch, libtorch_at};
+use lossproof_torch::{Config, Gpt2Config, LlamaConfig, libtorch, libtorch_at};
 use std::error::Error;
 
 fn pico() -> (Door, TensorSet) {
@@ -25,16 +25,22 @@ fn load_error(subject: &mut Door, parameters: &TensorSet) -> (String, String) {
 
 #[test]
 fn parameters_have_hugging_faces_names_and_shapes() {
-    for config in [Gpt2Config::PICO, Gpt2Config::NANO] {
+    let gpts: [Config; 2] = [Gpt2Config::PICO.into(), Gpt2Config::NANO.into()];
+    let llamas: [Config; 2] = [LlamaConfig::PICO.into(), LlamaConfig::NANO.into()];
+    for config in gpts.into_iter().chain(llamas) {
         let subject = libtorch(&config, Dtype::F64, Device::Cpu).unwrap();
         let listed = subject.parameters();
-        let expected = Fixture::of(&config.name).set("parameter/");
+        let expected = Fixture::of(config.name()).set("parameter/");
         assert_eq!(listed.len(), expected.len());
         for info in &listed {
             assert_eq!(info.shape, expected[&info.name].shape(), "{}", info.name);
         }
         let tied = listed.iter().filter_map(|info| Some((info.name.as_str(), info.tied_to.as_deref()?)));
-        assert!(tied.eq([("wte.weight", "lm_head.weight")]));
+        let expected: &[_] = match config {
+            Config::Gpt2(_) => &[("wte.weight", "lm_head.weight")],
+            _ => &[],
+        };
+        assert!(tied.eq(expected.iter().copied()));
     }
 }
 
@@ -74,6 +80,11 @@ fn parameters_read_from_a_source_are_those_that_are_loaded() {
     read.reset().unwrap();
     assert_eq!(evaluate(&mut read, &batch()), losses);
 
+    let llama = Fixture::of("llama-pico").set("parameter/");
+    let mut read = libtorch_at(&LlamaConfig::PICO, Dtype::F64, Device::Cpu, &llama).unwrap();
+    let losses = evaluate(&mut loaded(&LlamaConfig::PICO, Dtype::F64), &batch());
+    assert_eq!(evaluate(&mut read, &batch()), losses);
+
     let mut missing = parameters.clone();
     missing.remove("ln_f.bias");
     let mut short = missing.clone();
@@ -87,12 +98,15 @@ fn parameters_read_from_a_source_are_those_that_are_loaded() {
 
 #[test]
 fn a_fresh_subject_is_deterministic_and_near_a_uniform_guess() {
-    let mut first = libtorch(&Gpt2Config::NANO, Dtype::F64, Device::Cpu).unwrap();
-    let mut second = libtorch(&Gpt2Config::NANO, Dtype::F64, Device::Cpu).unwrap();
-    let losses = evaluate(&mut first, &batch());
-    assert_eq!(losses, evaluate(&mut second, &batch()));
-    // Initial logits have standard deviation 0.02·√32 = 0.11.
-    assert!(losses.iter().all(|loss| (loss - 257.0_f64.ln()).abs() < 0.6), "{losses:?}");
+    let nanos: [Config; 2] = [Gpt2Config::NANO.into(), LlamaConfig::NANO.into()];
+    for config in nanos {
+        let mut first = libtorch(&config, Dtype::F64, Device::Cpu).unwrap();
+        let mut second = libtorch(&config, Dtype::F64, Device::Cpu).unwrap();
+        let losses = evaluate(&mut first, &batch());
+        assert_eq!(losses, evaluate(&mut second, &batch()));
+        // Initial logits have standard deviation 0.02·√32 = 0.11.
+        assert!(losses.iter().all(|loss| (loss - 257.0_f64.ln()).abs() < 0.6), "{losses:?}");
+    }
 }
 
 #[test]
@@ -144,6 +158,22 @@ fn parameters_that_do_not_fit_are_named_and_change_nothing() {
 }
 
 #[test]
+fn a_transposed_weight_of_a_llama_is_refused_with_its_layout() {
+    let name = "layers.0.mlp.down_proj.weight";
+    let mut subject = loaded(&LlamaConfig::PICO, Dtype::F64);
+    let before = evaluate(&mut subject, &batch());
+    let mut transposed = Fixture::of("llama-pico").set("parameter/");
+    let values = transposed[name].values().clone();
+    transposed.insert(name.to_owned(), Tensor::new(vec![12, 8], values).unwrap());
+    let (found, problem) = load_error(&mut subject, &transposed);
+    assert_eq!(
+        (found.as_str(), problem.as_str()),
+        (name, "shape [12, 8], expected [8, 12] (Linear weights are [out, in])")
+    );
+    assert_eq!(evaluate(&mut subject, &batch()), before);
+}
+
+#[test]
 fn setting_checks_name_and_size() {
     let (mut subject, _) = pico();
     let mut set = |name: &str, values: &[f64]| match subject.parameter_loading().unwrap().set(name, values) {
@@ -170,7 +200,11 @@ fn batches_outside_the_limits_are_refused_with_their_place() {
     assert!(subject.token_losses().unwrap().evaluate(&with_token(63)).is_ok());
     let long = together(vec![sequence(1, 17, 0)]);
     assert!(
-        subject.accumulate(&long, &mut Collect::default()).unwrap_err().to_string().contains("length 17")
+        subject
+            .accumulate(&long, &mut Collect::default())
+            .unwrap_err()
+            .to_string()
+            .contains("17 positions of sequence 0")
     );
 }
 

@@ -1,7 +1,8 @@
 //! Losses and gradients against exact token weights, which the implementation knows nothing of.
 
 use crate::support::{
-    Door, accumulate, assert_close, assert_combination, evaluate, global, loaded, norm, sequence, together,
+    Door, accumulate, assert_close, assert_combination, evaluate, global, loaded, norm, picos, sequence,
+    together,
 };
 use lossproof_spec::{
     Combine, Counting, Dtype, EmptyPolicy, GlobalBatch, LossSpec, Prediction, Reduction, Scope, Sequence,
@@ -70,14 +71,19 @@ fn weights_of_supervised(weights: &TokenWeights, batch: &GlobalBatch) -> Vec<f64
 
 /// Holds `specs`, which share one token loss, to the weights wherever the calculus has any.
 fn hold(batch: &GlobalBatch, specs: &[LossSpec]) {
-    let mut subject = loaded(&Gpt2Config::PICO, Dtype::F64);
-    let (losses, gradients) = basis(&mut subject, batch, &specs[0]);
+    for config in picos() {
+        hold_one(&mut loaded(&config, Dtype::F64), batch, specs);
+    }
+}
+
+fn hold_one(subject: &mut Door, batch: &GlobalBatch, specs: &[LossSpec]) {
+    let (losses, gradients) = basis(subject, batch, &specs[0]);
     for spec in specs {
         let context = format!("{spec}, {:?}", spec.empty);
         match TokenWeights::new(spec, &batch.layout()) {
             Ok(weights) => {
                 let weights = weights_of_supervised(&weights, batch);
-                let (seen, gradient) = accumulate(&mut subject, spec, batch);
+                let (seen, gradient) = accumulate(subject, spec, batch);
                 let expected: f64 = weights.iter().zip(&losses).map(|(w, l)| w * l).sum();
                 assert_close(&[seen.loss], &[expected], expected, &context);
                 assert_close(&seen.token_losses.unwrap(), &losses, norm(&losses), &context);
@@ -85,7 +91,7 @@ fn hold(batch: &GlobalBatch, specs: &[LossSpec]) {
                 assert_combination(&gradient, &weights, &gradients, &context);
             }
             Err(empty) if empty.nan => {
-                let (seen, gradient) = accumulate(&mut subject, spec, batch);
+                let (seen, gradient) = accumulate(subject, spec, batch);
                 assert!(seen.loss.is_nan(), "{context}: {}", seen.loss);
                 // libtorch's gradient of a mean of nothing is zero.
                 let zero = LossSpec { empty: EmptyPolicy::ZeroCounted, ..*spec };

@@ -1,11 +1,11 @@
 //! The contract of optimizer steps around the update itself: loss scale, skipped steps, start, reset and refusals.
 
-use crate::support::{Door, accumulate, assert_close, global, loaded, norm, sequence, together};
+use crate::support::{Door, accumulate, assert_close, global, loaded, norm, picos, sequence, together};
 use lossproof_spec::{
     Adam, Clip, Decayed, Dtype, EmptyPolicy, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule,
 };
 use lossproof_subject::{Collect, StepReport, SubjectError, TensorSet};
-use lossproof_torch::Gpt2Config;
+use lossproof_torch::{Config, Gpt2Config};
 
 pub(crate) const ADAM: Adam = Adam {
     beta_1: 0.9,
@@ -26,6 +26,16 @@ pub(crate) fn batch(seed: u32) -> GlobalBatch {
 
 pub(crate) fn pico() -> Door {
     loaded(&Gpt2Config::PICO, Dtype::F64)
+}
+
+/// Each architecture's smallest model.
+pub(crate) fn each() -> [Door; 2] {
+    picos().map(|config| loaded(&config, Dtype::F64))
+}
+
+/// A model in both dtypes.
+fn both(config: &Config) -> [(Config, Dtype); 2] {
+    [Dtype::F32, Dtype::F64].map(|dtype| (config.clone(), dtype))
 }
 
 pub(crate) fn start(subject: &mut Door, optimizer: &Optimizer) {
@@ -53,18 +63,22 @@ pub(crate) fn with(rule: Rule) -> Optimizer {
 #[test]
 fn a_batch_without_a_supervised_token_is_a_step_with_a_zero_gradient() {
     let empty = together(vec![sequence(1, 4, 4)]);
-    let mut subject = pico();
-    subject.configure(&LossSpec::token_mean()).unwrap();
-    let before = read(&mut subject);
-    start(&mut subject, &Optimizer { warm_up: 4, ..with(Rule::Sgd { momentum: 0.0, weight_decay: 0.5 }) });
-    let report = step(&mut subject, &empty);
-    assert!(!report.skipped && report.grad_norm.abs() <= 0.0 && report.observation.loss.abs() <= 0.0);
-    assert_eq!(report.tensor_norms.len(), before.len());
-    assert!(step(&mut subject, &empty).learning_rate > report.learning_rate);
-    let kept = (1.0 - 0.5 * 0.03 / 4.0) * (1.0 - 0.5 * 0.03 / 2.0);
-    for (name, after) in read(&mut subject) {
-        let expected: Vec<f64> = before[&name].to_f64().iter().map(|value| kept * value).collect();
-        assert_close(&after.to_f64(), &expected, norm(&expected), &name);
+    for mut subject in each() {
+        subject.configure(&LossSpec::token_mean()).unwrap();
+        let before = read(&mut subject);
+        start(
+            &mut subject,
+            &Optimizer { warm_up: 4, ..with(Rule::Sgd { momentum: 0.0, weight_decay: 0.5 }) },
+        );
+        let report = step(&mut subject, &empty);
+        assert!(!report.skipped && report.grad_norm.abs() <= 0.0 && report.observation.loss.abs() <= 0.0);
+        assert_eq!(report.tensor_norms.len(), before.len());
+        assert!(step(&mut subject, &empty).learning_rate > report.learning_rate);
+        let kept = (1.0 - 0.5 * 0.03 / 4.0) * (1.0 - 0.5 * 0.03 / 2.0);
+        for (name, after) in read(&mut subject) {
+            let expected: Vec<f64> = before[&name].to_f64().iter().map(|value| kept * value).collect();
+            assert_close(&after.to_f64(), &expected, norm(&expected), &name);
+        }
     }
 }
 
@@ -79,11 +93,11 @@ fn run(subject: &mut Door, optimizer: &Optimizer, batches: &[GlobalBatch]) -> (V
 fn a_power_of_two_as_loss_scale_changes_no_bit() {
     let clip = Some(Clip { max_norm: 0.5, epsilon: 1e-6 });
     let rules = [Rule::Sgd { momentum: 0.9, weight_decay: 0.1 }, Rule::Adam(ADAM), Rule::AdamW(ADAM)];
-    for dtype in [Dtype::F32, Dtype::F64] {
+    for (config, dtype) in picos().into_iter().flat_map(|config| both(&config)) {
         for rule in rules {
             let [plain, large, small] = [1.0, 1024.0, 0.125].map(|loss_scale| {
                 let optimizer = Optimizer { clip, loss_scale, ..with(rule) };
-                run(&mut loaded(&Gpt2Config::PICO, dtype), &optimizer, &three())
+                run(&mut loaded(&config, dtype), &optimizer, &three())
             });
             assert!(plain.0.iter().all(|report| report.clip_factor < 1.0));
             assert_eq!(large, plain, "{dtype} {rule:?}");
@@ -94,13 +108,13 @@ fn a_power_of_two_as_loss_scale_changes_no_bit() {
 
 #[test]
 fn a_run_repeats_bit_by_bit() {
-    for dtype in [Dtype::F32, Dtype::F64] {
+    for (config, dtype) in picos().into_iter().flat_map(|config| both(&config)) {
         let optimizer = Optimizer { warm_up: 2, ..with(Rule::AdamW(ADAM)) };
-        let mut subject = loaded(&Gpt2Config::PICO, dtype);
+        let mut subject = loaded(&config, dtype);
         let first = run(&mut subject, &optimizer, &three());
         subject.reset().unwrap();
         assert_eq!(run(&mut subject, &optimizer, &three()), first);
-        assert_eq!(run(&mut loaded(&Gpt2Config::PICO, dtype), &optimizer, &three()), first);
+        assert_eq!(run(&mut loaded(&config, dtype), &optimizer, &three()), first);
     }
 }
 
@@ -223,7 +237,7 @@ fn a_failed_step_changes_nothing() {
         let before = read(&mut subject);
         let too_long = together(vec![sequence(1, 17, 0)]);
         let error = subject.optimizer_steps().unwrap().step(&too_long).unwrap_err();
-        assert!(error.to_string().contains("length 17"));
+        assert!(error.to_string().contains("17 positions of sequence 0"));
         subject.configure(&LossSpec { empty: EmptyPolicy::Error, ..LossSpec::sequence_mean() }).unwrap();
         // The first micro-batch has run its backward pass when the second turns out to be empty.
         let empty = global(vec![vec![vec![sequence(1, 5, 0)], vec![sequence(2, 3, 3)]]]);

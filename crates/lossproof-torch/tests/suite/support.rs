@@ -2,7 +2,7 @@
 
 use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Sequence};
 use lossproof_subject::{Collect, Device, Observation, Subject, Tensor, TensorSet, TensorValues};
-use lossproof_torch::{Gpt2Config, libtorch};
+use lossproof_torch::{Config, Gpt2Config, LlamaConfig, libtorch};
 use safetensors::SafeTensors;
 use std::path::Path;
 
@@ -58,10 +58,16 @@ impl Fixture {
     }
 }
 
-/// A subject in f64 with the third forward's parameters: at GPT-2's initial ones many faults would not show.
-pub(crate) fn loaded(config: &Gpt2Config, dtype: Dtype) -> Door {
-    let mut subject = libtorch(config, dtype, Device::Cpu).unwrap();
-    let parameters = Fixture::of(&config.name).set("parameter/");
+/// The smallest model of each architecture.
+pub(crate) fn picos() -> [Config; 2] {
+    [Gpt2Config::PICO.into(), LlamaConfig::PICO.into()]
+}
+
+/// A subject with the third forward's parameters: at a model's initial ones many faults would not show.
+pub(crate) fn loaded<C: Clone + Into<Config>>(config: &C, dtype: Dtype) -> Door {
+    let config = config.clone().into();
+    let mut subject = libtorch(&config, dtype, Device::Cpu).unwrap();
+    let parameters = Fixture::of(config.name()).set("parameter/");
     subject.parameter_loading().unwrap().load(&parameters).unwrap();
     subject
 }

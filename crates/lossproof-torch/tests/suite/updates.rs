@@ -1,31 +1,34 @@
 //! Optimizer steps against closed forms in f64, which share no code with libtorch's optimizers.
 
 use crate::{
-    steps::{ADAM, batch, pico, read, start, step, three, with},
-    support::{BOUND, accumulate, assert_close, norm},
+    steps::{ADAM, batch, each, read, start, step, three, with},
+    support::{BOUND, Door, accumulate, assert_close, norm},
 };
 use lossproof_numerics::Updated;
 use lossproof_spec::{Adam, Clip, Decayed, GlobalBatch, LossSpec, Optimizer, Rule};
 use std::collections::BTreeMap;
 
-/// Takes `batches.len()` steps, each held to the closed form from the parameters before it. Returns the clip
-/// factors.
+/// Takes `batches.len()` steps of each architecture, each held to the closed form from the parameters before
+/// it. Returns the clip factors.
 fn hold(optimizer: &Optimizer, batches: &[GlobalBatch]) -> Vec<f64> {
-    let mut subject = pico();
+    each().iter_mut().flat_map(|subject| hold_one(subject, optimizer, batches)).collect()
+}
+
+fn hold_one(subject: &mut Door, optimizer: &Optimizer, batches: &[GlobalBatch]) -> Vec<f64> {
     let spec = LossSpec::sequence_mean();
     let names: Vec<String> = subject.parameters().into_iter().map(|info| info.name).collect();
     let mut closed = BTreeMap::new();
-    for (name, tensor) in read(&mut subject) {
+    for (name, tensor) in read(subject) {
         closed.insert(name, Updated::new(tensor.to_f64(), tensor.shape().to_vec()));
     }
-    start(&mut subject, optimizer);
+    start(subject, optimizer);
     let mut factors = Vec::new();
     for (batch, k) in batches.iter().zip(1_u32..) {
-        let before = read(&mut subject);
+        let before = read(subject);
         // Accumulating beside the optimizer disturbs nothing.
-        let (seen, gradient) = accumulate(&mut subject, &spec, batch);
-        let report = step(&mut subject, batch);
-        let after = read(&mut subject);
+        let (seen, gradient) = accumulate(subject, &spec, batch);
+        let report = step(subject, batch);
+        let after = read(subject);
 
         let norms: Vec<f64> = names.iter().map(|name| norm(&gradient[name].to_f64())).collect();
         let rate = optimizer.learning_rate * (f64::from(k) / f64::from(optimizer.warm_up.max(1))).min(1.0);

@@ -1,0 +1,82 @@
+//! What the trainer asks of an architecture: the one seam between the models and everything that trains them.
+
+use crate::padded::Padded;
+use lossproof_subject::ParameterInfo;
+use tch::{TchError, Tensor};
+
+/// As many as f64 values can be addressed.
+const MOST_ELEMENTS: usize = isize::MAX as usize / size_of::<f64>();
+
+/// The shape of a model, which says what its parameters are and how to compute with them.
+pub(crate) trait Architecture {
+    /// What messages call it.
+    fn name(&self) -> &str;
+    /// Number of tokens, `V`.
+    fn vocabulary(&self) -> usize;
+    /// Position ids are below this.
+    fn positions(&self) -> usize;
+    /// How the weights of its linear layers are laid out, for messages about their shapes.
+    fn layout(&self) -> &'static str;
+    /// Why there is no such model and what to change, or `None` where there is one.
+    fn problem(&self) -> Option<String>;
+    /// Its parameters; only where there is such a model.
+    fn parameters(&self) -> Vec<Declared>;
+    /// The model over `tensors`, one for each of [`parameters`](Self::parameters) and in their order. They
+    /// are shared, not copied.
+    fn model(&self, tensors: &[Tensor]) -> Box<dyn Model>;
+}
+
+/// A model as a function of the parameters it was made over.
+pub(crate) trait Model {
+    /// Logits of every prediction of `n` rows of `l` positions, `[n·(l − 1), V]`: the last position predicts
+    /// nothing. They depend on the tokens and the positions of `batch`, and attend to no key it hides.
+    fn logits(&self, batch: &Padded) -> Result<Tensor, TchError>;
+}
+
+/// A parameter as its architecture declares it.
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// The name of another use of the same tensor.
+    pub(crate) tied_to: Option<String>,
+    pub(crate) initial: Initial,
+}
+
+/// Where an element of a parameter starts.
+#[derive(Clone, Copy)]
+pub(crate) enum Initial {
+    Constant(f64),
+    /// Normal around zero with this standard deviation.
+    Normal(f64),
+}
+
+impl Declared {
+    pub(crate) fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>, initial: Initial) -> Self {
+        Self { name: name.into(), shape: shape.into(), tied_to: None, initial }
+    }
+
+    /// What the trainer lists.
+    pub(crate) fn info(&self) -> ParameterInfo {
+        ParameterInfo { name: self.name.clone(), shape: self.shape.clone(), tied_to: self.tied_to.clone() }
+    }
+}
+
+/// Tensors taken one after the other, in the order of the parameters.
+pub(crate) struct InOrder<'a>(std::slice::Iter<'a, Tensor>);
+
+impl<'a> InOrder<'a> {
+    pub(crate) fn of(tensors: &'a [Tensor]) -> Self {
+        Self(tensors.iter())
+    }
+
+    /// The next one, sharing its memory.
+    pub(crate) fn take(&mut self) -> Tensor {
+        self.0.next().expect("invariant: one tensor for each parameter").shallow_clone()
+    }
+}
+
+/// The problem of a model with so many parameters, `None` of them where the number overflows.
+pub(crate) fn too_large(elements: Option<usize>) -> Option<String> {
+    let fits = elements.is_some_and(|elements| elements <= MOST_ELEMENTS);
+    (!fits).then(|| "more parameters than memory can address: take smaller sizes".to_owned())
+}

@@ -1,0 +1,155 @@
+//! The forward pass, in basic operations of tensors.
+
+use super::LlamaConfig;
+use crate::architecture::{InOrder, Model};
+use crate::layers::{attend, embed, predicting};
+use crate::{dim, padded::Padded};
+use tch::{Kind, TchError, Tensor};
+
+/// Llama as a function of its parameters: decoder blocks that normalise before each of their two layers, and
+/// a final norm (Touvron et al. 2023, §2.2).
+pub(crate) struct Llama {
+    heads: i64,
+    key_value_heads: i64,
+    epsilon: f64,
+    /// Radians per position of each pair of features, `[d/2]`.
+    frequencies: Vec<f64>,
+    embedding: Tensor,
+    blocks: Vec<Block>,
+    final_norm: Tensor,
+    head: Tensor,
+}
+
+/// Weights `[out, in]` of linear layers without bias, and gains `[C]` of RMS norms.
+struct Block {
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_projection: Tensor,
+    gate: Tensor,
+    up: Tensor,
+    feed_forward_projection: Tensor,
+    attention_norm: Tensor,
+    feed_forward_norm: Tensor,
+}
+
+/// Cosines and sines of the angles of each position and pair, `[n, l, 1, d/2]`.
+struct Turns {
+    cosines: Tensor,
+    sines: Tensor,
+}
+
+impl Llama {
+    /// The model over `tensors`, in the order of the parameters.
+    pub(super) fn new(config: &LlamaConfig, tensors: &[Tensor]) -> Self {
+        let mut tensors = InOrder::of(tensors);
+        let head_size = config.head_size as f64;
+        let frequency = |pair: usize| config.rotary_base.powf(-2.0 * pair as f64 / head_size);
+        Self {
+            heads: dim(config.heads),
+            key_value_heads: dim(config.key_value_heads),
+            epsilon: config.rms_epsilon,
+            frequencies: (0..config.head_size / 2).map(frequency).collect(),
+            embedding: tensors.take(),
+            blocks: (0..config.layers)
+                .map(|_| Block {
+                    query: tensors.take(),
+                    key: tensors.take(),
+                    value: tensors.take(),
+                    attention_projection: tensors.take(),
+                    gate: tensors.take(),
+                    up: tensors.take(),
+                    feed_forward_projection: tensors.take(),
+                    attention_norm: tensors.take(),
+                    feed_forward_norm: tensors.take(),
+                })
+                .collect(),
+            final_norm: tensors.take(),
+            head: tensors.take(),
+        }
+    }
+
+    /// `x/√(mean of the squares + ε)` times the gain (Zhang and Sennrich 2019), on `x` `[…, C]`.
+    fn rms_norm(&self, gain: &Tensor, x: &Tensor) -> Result<Tensor, TchError> {
+        let mean_square = x.f_square()?.f_mean_dim([-1_i64].as_slice(), true, None)?;
+        x.f_mul(&mean_square.f_add_scalar(self.epsilon)?.f_rsqrt()?)?.f_mul(gain)
+    }
+
+    /// How the positions of `batch` turn each pair (Su et al. 2021, §3.2). The angles hold no parameter and
+    /// can be many turns long, so they and their cosines and sines are f64, rounded to the model's dtype
+    /// once.
+    fn turns(&self, batch: &Padded) -> Result<Turns, TchError> {
+        let (device, kind) = (self.embedding.device(), self.embedding.kind());
+        let pairs = dim(self.frequencies.len());
+        let shape = [dim(batch.rows()), dim(batch.width()), 1, pairs];
+        let positions = batch.positions(device)?.f_to_kind(Kind::Double)?.f_view([-1, 1])?;
+        let frequencies = Tensor::f_from_slice(&self.frequencies)?.f_to_device(device)?.f_view([1, pairs])?;
+        let angles = positions.f_mul(&frequencies)?.f_view(shape)?;
+        Ok(Turns { cosines: angles.f_cos()?.f_to_kind(kind)?, sines: angles.f_sin()?.f_to_kind(kind)? })
+    }
+
+    /// Attention on `x` `[n·l, C]`, where neighbouring heads share a key and a value (Ainslie et al. 2023).
+    fn attention(
+        &self,
+        block: &Block,
+        x: &Tensor,
+        turns: &Turns,
+        hidden_keys: &Tensor,
+    ) -> Result<Tensor, TchError> {
+        let (n, _, l, _) = hidden_keys.size4()?;
+        let split = |weight: &Tensor, heads: i64| linear(weight, x)?.f_view([n, l, heads, -1]);
+        let query = turns.apply(&split(&block.query, self.heads)?)?;
+        let key = self.repeat(&turns.apply(&split(&block.key, self.key_value_heads)?)?)?;
+        let value = self.repeat(&split(&block.value, self.key_value_heads)?)?;
+        // [n, l, H, d] to [n, H, l, d].
+        let [query, key, value] = [query, key, value].map(|part| part.f_transpose(1, 2));
+        linear(&block.attention_projection, &attend(&query?, &key?, &value?, hidden_keys)?)
+    }
+
+    /// Keys or values `[n, l, K, d]` once for each head that queries them, `[n, l, H, d]`: each `H/K` times
+    /// in a row.
+    fn repeat(&self, shared: &Tensor) -> Result<Tensor, TchError> {
+        let (n, l, own, head_size) = shared.size4()?;
+        let each = [n, l, own, self.heads / own, head_size];
+        shared.f_unsqueeze(3)?.f_expand(each, false)?.f_reshape([n, l, self.heads, head_size])
+    }
+
+    /// `SwiGLU` on `x` `[n·l, C]` (Shazeer 2020): the gate's `z·σ(z)` times a second linear layer, projected
+    /// back.
+    fn feed_forward(block: &Block, x: &Tensor) -> Result<Tensor, TchError> {
+        let gate = linear(&block.gate, x)?;
+        let open = gate.f_mul(&gate.f_sigmoid()?)?;
+        linear(&block.feed_forward_projection, &open.f_mul(&linear(&block.up, x)?)?)
+    }
+}
+
+impl Model for Llama {
+    fn logits(&self, batch: &Padded) -> Result<Tensor, TchError> {
+        let device = self.embedding.device();
+        let (hidden_keys, turns) = (batch.hidden_keys(device)?, self.turns(batch)?);
+        let mut x = embed(&self.embedding, &batch.tokens(device)?)?;
+        for block in &self.blocks {
+            let normal = self.rms_norm(&block.attention_norm, &x)?;
+            x = x.f_add(&self.attention(block, &normal, &turns, &hidden_keys)?)?;
+            let normal = self.rms_norm(&block.feed_forward_norm, &x)?;
+            x = x.f_add(&Self::feed_forward(block, &normal)?)?;
+        }
+        linear(&self.head, &self.rms_norm(&self.final_norm, &predicting(&x, batch)?)?)
+    }
+}
+
+impl Turns {
+    /// `x` `[n, l, heads, d]` with each pair of features `(i, i + d/2)` turned by its angle.
+    fn apply(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let half = x.size4()?.3 / 2;
+        let (first, second) = (x.f_narrow(-1, 0, half)?, x.f_narrow(-1, half, half)?);
+        let left = first.f_mul(&self.cosines)?.f_sub(&second.f_mul(&self.sines)?)?;
+        let right = second.f_mul(&self.cosines)?.f_add(&first.f_mul(&self.sines)?)?;
+        Tensor::f_cat(&[left, right], -1)
+    }
+}
+
+/// `x` `[…, in]` times a weight `[out, in]`.
+fn linear(weight: &Tensor, x: &Tensor) -> Result<Tensor, TchError> {
+    x.f_matmul(&weight.f_tr()?)
+}
