@@ -1,7 +1,7 @@
 //! One example a law is tried on.
 
 use lossproof_spec::{GlobalBatch, InvalidSpec, LossSpec};
-use lossproof_subject::{ParameterInfo, TensorSet, gpt2_initial, probe_initial};
+use lossproof_subject::{ParameterInfo, TensorSet, gpt2_initial_of, probe_initial_of};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use std::fmt;
 
@@ -67,10 +67,9 @@ impl Case {
     /// The parameters of this case for a model with these.
     #[must_use]
     pub fn parameters(&self, of: &[ParameterInfo]) -> TensorSet {
-        let shapes: Vec<_> = of.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
         match self.scale {
-            Scale::Probe => probe_initial(&shapes, self.seed),
-            Scale::Gpt2 => gpt2_initial(&shapes, self.seed),
+            Scale::Probe => probe_initial_of(of, self.seed),
+            Scale::Gpt2 => gpt2_initial_of(of, self.seed),
         }
     }
 

@@ -6,7 +6,7 @@ use lossproof_laws::{
     names::{BIAS, EMBEDDING},
 };
 use lossproof_spec::Dtype;
-use lossproof_subject::{ParameterInfo, Tensor, TensorSet, TensorValues, probe_initial};
+use lossproof_subject::{ParameterInfo, Tensor, TensorSet, TensorValues, probe_initial_of};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -23,8 +23,7 @@ pub(crate) struct ProbeParameters {
 impl ProbeParameters {
     /// Draws values for these parameters of a model with so many tokens.
     pub(crate) fn new(parameters: &[ParameterInfo], dtype: Dtype, vocabulary: usize) -> Self {
-        let shapes: Vec<_> = parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
-        let general = probe_initial(&shapes, SEED);
+        let general = probe_initial_of(parameters, SEED);
         let mut random = ChaCha8Rng::seed_from_u64(SEED);
         let width = general.get(BIAS).map_or(0, Tensor::elements);
         let bias = (0..width).map(|_| f64::from(random.random_range(-128_i32..=128)) / 64.0).collect();

@@ -87,9 +87,9 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Subject for Reference<K, E, D> {
     }
 
     fn parameters(&self) -> Vec<ParameterInfo> {
-        let info = |(name, shape): (String, _)| {
+        let info = |(name, shape): (String, Vec<usize>)| {
             let tied_to = (name == "wte.weight").then(|| "lm_head.weight".to_owned());
-            ParameterInfo { name, shape, tied_to }
+            ParameterInfo { tied_to, ..ParameterInfo::named(&name, &shape) }
         };
         ModelShape::of::<K>().parameters().into_iter().map(info).collect()
     }

@@ -1,6 +1,6 @@
 //! Comparing gradients block by block.
 
-use lossproof_numerics::{Block, difference, gpt2_blocks};
+use lossproof_numerics::{Block, difference, gradient_blocks};
 use lossproof_spec::GlobalBatch;
 use lossproof_subject::{ParameterInfo, TensorSet};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ impl Blocks {
     /// The blocks of these parameters.
     #[must_use]
     pub fn new(batch: &GlobalBatch, parameters: &[ParameterInfo]) -> Self {
-        Self(gpt2_blocks(batch, parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice()))))
+        Self(gradient_blocks(batch, parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice(), p.role))))
     }
 
     /// Every block, in the order of the parameters.

@@ -6,7 +6,7 @@
 //! - `Equations`, with the feature `least-squares`: linear least squares, the error of each unknown, and what cannot be told apart;
 //! - [`difference`]: how far apart two tensors are, and relative to which scale;
 //! - [`Comparisons`]: what was held to which bound, how close it came, and how small an error is certain to be caught;
-//! - [`gpt2_blocks`]: which blocks of a GPT-2 gradient are structurally zero on a batch;
+//! - [`gradient_blocks`]: which blocks of a GPT-2 gradient are structurally zero on a batch;
 //! - [`ErrorModel`] and [`f32_rule`]: how far rounding may carry a gradient from its exact value.
 //!
 //! Every bound is derived where it is defined; `docs/tolerances.md` tells the derivations in one place.
@@ -33,6 +33,6 @@ pub use judgement::{CONTROL, closeness, exceeds, power};
 #[cfg(feature = "least-squares")]
 pub use least_squares::{Equations, LeastSquaresError, Perturbation, Solution, Unresolved};
 pub use slope::{FIRST_STEP, HALVINGS, Slope};
-pub use structure::{Block, gpt2_blocks};
+pub use structure::{Block, gradient_blocks};
 pub use tensor::{Difference, Worst, difference, norm};
 pub use update::Updated;

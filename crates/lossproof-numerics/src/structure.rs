@@ -1,6 +1,6 @@
-//! Which blocks of a GPT-2 gradient are structurally zero on a batch.
+//! Which blocks of a transformer's gradient are structurally zero on a batch.
 
-use lossproof_spec::{GlobalBatch, Sequence};
+use lossproof_spec::{GlobalBatch, Role, Sequence};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
@@ -45,8 +45,8 @@ impl Block {
     }
 }
 
-/// Divides the parameters of a GPT-2 (names and shapes of Hugging Face, without the `transformer.` prefix) into blocks
-/// that are, on this batch, either structurally zero or generically not. Every element is in exactly one block.
+/// Divides the parameters of a transformer (name, shape and role) into blocks that are, on this batch, either
+/// structurally zero or generically not. Every element is in exactly one block.
 ///
 /// Position `j` is *seen* by position `t` when `j ≤ t` and both are in the same document, that is, have the same segment
 /// id other than 0 (padding). What a prediction made at `t` computes is a function of the seen positions alone, through
@@ -54,28 +54,33 @@ impl Block {
 /// losses (label smoothing and z-loss included):
 ///
 /// 1. *Nothing supervised*: the sum is empty, and everything is zero.
-/// 2. *Key bias*, `h.N.attn.c_attn.bias`: always zero. The scores of one query are `q·(k_j + b)/√D = q·k_j/√D + q·b/√D`;
-///    the last term is the same for every key, and softmax ignores it.
-/// 3. *Row p of `wpe.weight`*: zero iff no position with position id `p` is seen by a supervised prediction. Iff: a seen
-///    position enters through its value, which generic parameters do not cancel.
-/// 4. *Query weight and bias, key weight*: zero iff each supervised prediction sees only positions with the token id and
-///    position id of its own, as when it sees itself alone. By induction over the layers those positions all carry the
-///    same vector `x`; attention then averages equal values and returns `v(x)` whatever the probabilities, so nothing
-///    depends on the scores. Iff: with two different inputs in sight, the values differ and the probabilities matter.
+/// 2. *Key bias*, where positions are embedded: always zero. The scores of one query are
+///    `q·(k_j + b)/√D = q·k_j/√D + q·b/√D`; the last term is the same for every key, and softmax ignores it. Where keys
+///    are turned by their position (Su et al. 2021) it is not, and the bias matters.
+/// 3. *Row p of a position embedding*: zero iff no position with position id `p` is seen by a supervised prediction.
+///    Iff: a seen position enters through its value, which generic parameters do not cancel.
+/// 4. *Query weight and bias, key weight*: zero iff each supervised prediction sees only positions with the input of
+///    its own, as when it sees itself alone: the token id and, where positions are embedded, the position id. By
+///    induction over the layers those positions all carry the same vector `x`; attention then averages equal values and
+///    returns `v(x)` whatever the probabilities, so nothing depends on the scores, turned keys or not. Iff: with two
+///    different inputs in sight, the values differ and the probabilities matter.
 ///
 /// "Generically" means: for all parameters but a set of measure zero, in a model with at least one layer, a width of at
 /// least 3 and a vocabulary of at least 2.
 ///
-/// Parameters with other names are one block each, zero only when nothing is supervised; so is an attention projection
+/// Parameters with other roles are one block each, zero only when nothing is supervised; so is an attention projection
 /// whose columns are not three equal parts.
 #[must_use]
-pub fn gpt2_blocks<'a>(
+pub fn gradient_blocks<'a>(
     batch: &GlobalBatch,
-    parameters: impl IntoIterator<Item = (&'a str, &'a [usize])>,
+    parameters: impl IntoIterator<Item = (&'a str, &'a [usize], Role)>,
 ) -> Vec<Block> {
-    let sight = Sight::of(batch);
+    let parameters: Vec<_> = parameters.into_iter().collect();
+    let embedded = parameters.iter().any(|(_, _, role)| *role == Role::PositionEmbedding);
+    let sight = Sight::of(batch, embedded);
+    let scores_idle = !sight.scores_matter;
     let mut blocks = Vec::new();
-    for (name, shape) in parameters {
+    for (name, shape, role) in parameters {
         let (rows, width) = match shape.split_last() {
             Some((&last, leading)) => (leading.iter().product(), last),
             None => (1, 1),
@@ -88,15 +93,17 @@ pub fn gpt2_blocks<'a>(
             width,
             structurally_zero: structurally_zero || !sight.anything_supervised(),
         };
-        match part_of_gpt2(name) {
-            Some(Part::AttentionProjection { bias }) if width % 3 == 0 => {
+        match role {
+            Role::QueryKeyValue | Role::QueryKeyValueBias if width % 3 == 0 => {
                 let third = width / 3;
-                let scores_idle = !sight.scores_matter;
+                let bias = role == Role::QueryKeyValueBias && embedded;
                 blocks.push(block("query", 0..rows, 0..third, scores_idle));
                 blocks.push(block("key", 0..rows, third..2 * third, scores_idle || bias));
                 blocks.push(block("value", 0..rows, 2 * third..width, false));
             }
-            Some(Part::Positions) if rows > 0 => {
+            Role::Query | Role::Key => blocks.push(block("all", 0..rows, 0..width, scores_idle)),
+            Role::KeyBias => blocks.push(block("all", 0..rows, 0..width, scores_idle || embedded)),
+            Role::PositionEmbedding if rows > 0 => {
                 for (rows, seen) in runs(rows, |row| sight.sees_position_id(row)) {
                     blocks.push(block(&format!("rows {}..{}", rows.start, rows.end), rows, 0..width, !seen));
                 }
@@ -105,25 +112,6 @@ pub fn gpt2_blocks<'a>(
         }
     }
     blocks
-}
-
-/// The parameters that are not of one piece.
-enum Part {
-    AttentionProjection { bias: bool },
-    Positions,
-}
-
-fn part_of_gpt2(name: &str) -> Option<Part> {
-    if name == "wpe.weight" {
-        return Some(Part::Positions);
-    }
-    let (layer, rest) = name.strip_prefix("h.")?.split_once('.')?;
-    layer.parse::<usize>().ok()?;
-    match rest {
-        "attn.c_attn.weight" => Some(Part::AttentionProjection { bias: false }),
-        "attn.c_attn.bias" => Some(Part::AttentionProjection { bias: true }),
-        _ => None,
-    }
 }
 
 /// What the supervised predictions of a batch see.
@@ -135,15 +123,16 @@ struct Sight {
 }
 
 impl Sight {
-    fn of(batch: &GlobalBatch) -> Self {
+    /// `embedded` is whether positions are part of the input.
+    fn of(batch: &GlobalBatch, embedded: bool) -> Self {
         let mut sight = Self::default();
         for sequence in batch.sequences() {
-            sight.add(sequence);
+            sight.add(sequence, embedded);
         }
         sight
     }
 
-    fn add(&mut self, sequence: &Sequence) {
+    fn add(&mut self, sequence: &Sequence, embedded: bool) {
         let segments = sequence.segment_ids();
         // Within a document a later position sees all that an earlier one does, so the last supervised one decides.
         let mut last_supervised = BTreeMap::new();
@@ -151,7 +140,8 @@ impl Sight {
             last_supervised.insert(segments[position], position);
         }
         for (segment, last) in last_supervised {
-            let input = |position: usize| (sequence.input_ids()[position], sequence.position_ids()[position]);
+            let position_id = |position: usize| embedded.then(|| sequence.position_ids()[position]);
+            let input = |position: usize| (sequence.input_ids()[position], position_id(position));
             for position in (0..=last).filter(|&position| segments[position] == segment) {
                 self.position_ids.insert(sequence.position_ids()[position]);
                 self.scores_matter |= input(position) != input(last);
@@ -227,8 +217,14 @@ mod tests {
     }
 
     /// `parameter label` of every block that is structurally zero.
+    fn named<const N: usize>(
+        shapes: [(&'static str, &'static [usize]); N],
+    ) -> impl Iterator<Item = (&'static str, &'static [usize], Role)> {
+        shapes.into_iter().map(|(name, shape)| (name, shape, Role::of_name(name)))
+    }
+
     fn zeros(sequences: Vec<Sequence>) -> Vec<String> {
-        let blocks = gpt2_blocks(&batch(sequences), SHAPES);
+        let blocks = gradient_blocks(&batch(sequences), named(SHAPES));
         blocks
             .iter()
             .filter(|b| b.structurally_zero)
@@ -246,7 +242,7 @@ mod tests {
 
     #[test]
     fn blocks_partition_every_parameter() {
-        let blocks = gpt2_blocks(&batch(vec![sequence(5, &[0, 2])]), SHAPES);
+        let blocks = gradient_blocks(&batch(vec![sequence(5, &[0, 2])]), named(SHAPES));
         for (name, shape) in SHAPES {
             let mut indices: Vec<usize> =
                 blocks.iter().filter(|b| b.parameter == name).flat_map(Block::indices).collect();
@@ -259,7 +255,7 @@ mod tests {
 
     #[test]
     fn indices_are_row_major_in_the_whole_parameter() {
-        let blocks = gpt2_blocks(&batch(vec![sequence(5, &[0])]), SHAPES);
+        let blocks = gradient_blocks(&batch(vec![sequence(5, &[0])]), named(SHAPES));
         let key = blocks.iter().find(|b| b.parameter == SHAPES[2].0 && b.label == "key").unwrap();
         let indices: Vec<usize> = key.indices().take(8).collect();
         assert_eq!(indices, [6, 7, 8, 9, 10, 11, 24, 25]);
@@ -316,7 +312,7 @@ mod tests {
 
     #[test]
     fn nothing_supervised_is_zero_everywhere() {
-        let blocks = gpt2_blocks(&batch(vec![sequence(5, &[]), sequence(1, &[])]), SHAPES);
+        let blocks = gradient_blocks(&batch(vec![sequence(5, &[]), sequence(1, &[])]), named(SHAPES));
         assert!(blocks.iter().all(|b| b.structurally_zero));
         assert_eq!(blocks.iter().filter(|b| b.parameter == "wpe.weight").count(), 1);
     }
@@ -330,7 +326,7 @@ mod tests {
             ("h.0.attn.c_attn.bias", &[17]),
             ("wpe.weight", &[0, 6]),
         ];
-        let blocks = gpt2_blocks(&batch(vec![sequence(3, &[1])]), odd);
+        let blocks = gradient_blocks(&batch(vec![sequence(3, &[1])]), named(odd));
         let facts: Vec<_> =
             blocks.iter().map(|b| (b.label.as_str(), b.rows.end, b.width, b.structurally_zero)).collect();
         let all = |rows, width| ("all", rows, width, false);

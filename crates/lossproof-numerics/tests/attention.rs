@@ -4,9 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking, as the test does")]
 
 use lossproof_numerics::{
-    Block, CrossEntropy, CrossEntropyError, Sweep, directional_bound, gpt2_blocks, rademacher, sweep,
+    Block, CrossEntropy, CrossEntropyError, Sweep, directional_bound, gradient_blocks, rademacher, sweep,
 };
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence, SequenceFields};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Role, Sequence, SequenceFields};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -152,7 +152,7 @@ fn batches() -> Vec<GlobalBatch> {
 fn a_block_is_structurally_zero_iff_its_finite_differences_vanish() {
     let model = Model::random(5);
     for (index, batch) in batches().iter().enumerate() {
-        let blocks = gpt2_blocks(batch, SHAPES);
+        let blocks = gradient_blocks(batch, SHAPES.map(|(name, shape)| (name, shape, Role::of_name(name))));
         for (tensor, (name, _)) in SHAPES.iter().enumerate() {
             let gradient = model.gradient(batch, tensor);
             for block in blocks.iter().filter(|block| block.parameter == *name) {

@@ -32,6 +32,7 @@ mod layout;
 mod loss;
 mod optimizer;
 mod perplexity;
+mod role;
 mod sum;
 mod weights;
 
@@ -44,5 +45,6 @@ pub use layout::{Layout, LayoutError, SequenceShape};
 pub use loss::{Combine, Counting, EmptyPolicy, InvalidSpec, LossSpec, Reduction, Scope};
 pub use optimizer::{Adam, Clip, Decayed, EpsilonPlacement, Optimizer, Rule};
 pub use perplexity::{Perplexity, PerplexityError};
+pub use role::Role;
 pub use sum::CompensatedSum;
 pub use weights::{EmptyGroup, Fraction, Group, TokenWeights, WeightRatio, to_f64};

@@ -1,7 +1,7 @@
 //! What a subject says of itself, of its parameters, and of one batch.
 
 use crate::{Claims, Device, Limits, LogPolicy, Unsupported};
-use lossproof_spec::{Dtype, LossSpec};
+use lossproof_spec::{Dtype, LossSpec, Role};
 
 /// What a subject says of itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,8 +63,26 @@ pub struct ParameterInfo {
     pub name: String,
     /// Shape in Hugging Face's layout (`Conv1D` weights are `[in, out]`).
     pub shape: Vec<usize>,
+    /// What it does in the model.
+    pub role: Role,
     /// The other name under which the same values are used, such as `lm_head.weight` for a tied head.
     pub tied_to: Option<String>,
+}
+
+impl ParameterInfo {
+    /// A parameter that is used under no other name, with the role that its name implies: other names are
+    /// declared with `..`.
+    ///
+    /// ```
+    /// use lossproof_spec::Role;
+    /// use lossproof_subject::ParameterInfo;
+    ///
+    /// let gain = ParameterInfo { role: Role::NormGain, ..ParameterInfo::named("block.0.norm_a.scale", &[64]) };
+    /// ```
+    #[must_use]
+    pub fn named(name: &str, shape: &[usize]) -> Self {
+        Self { name: name.to_owned(), shape: shape.to_vec(), role: Role::of_name(name), tied_to: None }
+    }
 }
 
 /// What a subject returned for one batch, besides the gradient.

@@ -39,7 +39,7 @@ pub use evaluation::{Evaluated, Evaluation};
 pub use gradient::{Collect, Discard, GradientSink, GradientView, SinkError, Tee};
 pub use info::{Observation, ParameterInfo, SubjectInfo};
 #[cfg(feature = "initial")]
-pub use initial::{gpt2_initial, probe_initial, probe_values};
+pub use initial::{gpt2_initial, gpt2_initial_of, probe_initial, probe_initial_of, probe_values};
 pub use limits::Limits;
 pub use log_policy::LogPolicy;
 pub use offered::Offered;

@@ -57,7 +57,7 @@ impl Declared {
 
     /// What the trainer lists.
     pub(crate) fn info(&self) -> ParameterInfo {
-        ParameterInfo { name: self.name.clone(), shape: self.shape.clone(), tied_to: self.tied_to.clone() }
+        ParameterInfo { tied_to: self.tied_to.clone(), ..ParameterInfo::named(&self.name, &self.shape) }
     }
 }
 

@@ -71,7 +71,7 @@ pub fn verify_streamed(
     let semantics = semantics::all(batch);
     let mut rows = third::all(third, progress)?;
     let infos = parameters.shapes().into_iter();
-    let infos: Vec<_> = infos.map(|(name, shape)| ParameterInfo { name, shape, tied_to: None }).collect();
+    let infos: Vec<_> = infos.map(|(name, shape)| ParameterInfo::named(&name, &shape)).collect();
     let blocks = Blocks::new(batch, &infos);
 
     let make = |make: Make<'_>, progress: &mut Progress<'_>| {

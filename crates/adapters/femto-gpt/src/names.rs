@@ -45,7 +45,7 @@ impl Piece {
 
 impl Parameter {
     fn new(name: String, shape: &[usize], pieces: Vec<Piece>) -> Self {
-        Self { info: ParameterInfo { name, shape: shape.to_vec(), tied_to: None }, pieces }
+        Self { info: ParameterInfo::named(&name, shape), pieces }
     }
 
     /// A parameter that femto-gpt keeps as it is.

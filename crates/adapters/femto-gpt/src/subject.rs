@@ -44,6 +44,7 @@ impl FemtoGpt {
             positions: self.config.predictions + 1,
             lengths: Count::exactly(self.config.predictions + 1),
             ignore_index: false,
+            free_labels: true,
             segments: false,
             sequences: Count::ANY,
             micro_batches: Count::exactly(1),

@@ -18,7 +18,17 @@ fn subjects() -> impl Strategy<Value = Limits> {
         let (sequences, micro_batches, ranks) = counts;
         let positions = lengths.most;
         let lengths = if fixed_length { Count::exactly(positions) } else { lengths };
-        Limits { vocabulary, positions, lengths, ignore_index, segments, sequences, micro_batches, ranks }
+        Limits {
+            vocabulary,
+            positions,
+            lengths,
+            ignore_index,
+            free_labels: segments,
+            segments,
+            sequences,
+            micro_batches,
+            ranks,
+        }
     })
 }
 

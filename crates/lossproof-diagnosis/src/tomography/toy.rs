@@ -101,12 +101,7 @@ impl Subject for Toy {
     }
 
     fn parameters(&self) -> Vec<ParameterInfo> {
-        let info = |(name, rows): (&str, usize)| ParameterInfo {
-            name: name.to_owned(),
-            shape: vec![rows, VOCABULARY],
-            tied_to: None,
-        };
-        TABLES.map(|(name, rows)| info((name, rows))).into()
+        TABLES.map(|(name, rows)| ParameterInfo::named(name, &[rows, VOCABULARY])).into()
     }
 
     fn reset(&mut self) -> Result<(), SubjectError> {

@@ -346,7 +346,7 @@ fn hide_a_bias(honest: Box<dyn Subject>) -> Box<dyn Subject> {
 }
 
 fn phantom() -> ParameterInfo {
-    ParameterInfo { name: PHANTOM.to_owned(), shape: vec![32, 8], tied_to: None }
+    ParameterInfo::named(PHANTOM, &[32, 8])
 }
 
 fn zeros(parameter: &ParameterInfo) -> NamedTensor {

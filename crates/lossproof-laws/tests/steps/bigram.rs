@@ -5,7 +5,8 @@
 //! accumulated before.
 
 use lossproof_spec::{
-    Adam, Dtype, EmptyPolicy, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Optimizer, Rule, Sequence, TokenWeights,
+    Adam, Dtype, EmptyPolicy, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Optimizer, Rule, Sequence,
+    TokenWeights,
 };
 use lossproof_subject::{
     Claims, Device, Evaluated, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy,
@@ -325,12 +326,7 @@ impl Subject for Bigram {
     }
 
     fn parameters(&self) -> Vec<ParameterInfo> {
-        let info = |(name, shape): (&str, &[usize])| ParameterInfo {
-            name: name.to_owned(),
-            shape: shape.to_vec(),
-            tied_to: None,
-        };
-        NAMES.map(info).to_vec()
+        NAMES.map(|(name, shape)| ParameterInfo::named(name, shape)).to_vec()
     }
 
     fn reset(&mut self) -> Result<(), SubjectError> {

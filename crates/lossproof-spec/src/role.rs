@@ -1,0 +1,88 @@
+//! What a parameter does in a model: what its initial values, its structural zeros and its scale follow from.
+
+/// What a parameter does in a transformer with normalisation in front of its blocks.
+///
+/// Hugging Face's names of GPT-2 and Llama imply their roles ([`of_name`](Self::of_name)); a trainer with other
+/// names declares them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// One row for each token, which the residual stream begins with.
+    TokenEmbedding,
+    /// One row for each position, which is added to it.
+    PositionEmbedding,
+    /// What normalised activations are multiplied by: 1 changes nothing.
+    NormGain,
+    /// The same where 0 changes nothing: activations are multiplied by `1 + g`.
+    NormGainFromZero,
+    /// What is added to them.
+    NormBias,
+    /// Weights of queries, keys and values side by side, each a third of the last dimension.
+    QueryKeyValue,
+    /// Biases of queries, keys and values, each a third.
+    QueryKeyValueBias,
+    /// Weights of the queries.
+    Query,
+    /// Weights of the keys.
+    Key,
+    /// Biases of the keys.
+    KeyBias,
+    /// Weights whose products are added to the residual stream.
+    BlockOutput,
+    /// Biases that are added to the residual stream.
+    BlockOutputBias,
+    /// Weights that make logits of the last activations, where they are not the token embedding.
+    Head,
+    /// Any other bias.
+    Bias,
+    /// Any other weight.
+    Weight,
+}
+
+impl Role {
+    /// The role that a name implies: those of Hugging Face's GPT-2 without the prefix `transformer.`, and of its
+    /// Llama without `model.`. Of other names, that they end in `bias`.
+    ///
+    /// ```
+    /// use lossproof_spec::Role;
+    ///
+    /// assert_eq!(Role::of_name("h.0.ln_1.weight"), Role::NormGain);
+    /// assert_eq!(Role::of_name("layers.3.self_attn.o_proj.weight"), Role::BlockOutput);
+    /// assert_eq!(Role::of_name("blocks.0.gate.bias"), Role::Bias);
+    /// ```
+    #[must_use]
+    pub fn of_name(name: &str) -> Self {
+        let in_layer = |prefix: &str| {
+            let (layer, rest) = name.strip_prefix(prefix)?.split_once('.')?;
+            layer.parse::<usize>().is_ok().then_some(rest)
+        };
+        let known = match in_layer("h.").or_else(|| in_layer("layers.")).unwrap_or(name) {
+            "wte.weight" | "embed_tokens.weight" => Some(Self::TokenEmbedding),
+            "wpe.weight" => Some(Self::PositionEmbedding),
+            "ln_1.weight" | "ln_2.weight" | "ln_f.weight" | "norm.weight" => Some(Self::NormGain),
+            "input_layernorm.weight" | "post_attention_layernorm.weight" => Some(Self::NormGain),
+            "ln_1.bias" | "ln_2.bias" | "ln_f.bias" => Some(Self::NormBias),
+            "attn.c_attn.weight" => Some(Self::QueryKeyValue),
+            "attn.c_attn.bias" => Some(Self::QueryKeyValueBias),
+            "self_attn.q_proj.weight" => Some(Self::Query),
+            "self_attn.k_proj.weight" => Some(Self::Key),
+            "self_attn.k_proj.bias" => Some(Self::KeyBias),
+            "attn.c_proj.weight" | "mlp.c_proj.weight" => Some(Self::BlockOutput),
+            "self_attn.o_proj.weight" | "mlp.down_proj.weight" => Some(Self::BlockOutput),
+            "attn.c_proj.bias" | "mlp.c_proj.bias" => Some(Self::BlockOutputBias),
+            "self_attn.o_proj.bias" | "mlp.down_proj.bias" => Some(Self::BlockOutputBias),
+            "lm_head.weight" => Some(Self::Head),
+            _ => None,
+        };
+        known.unwrap_or_else(|| if name.ends_with("bias") { Self::Bias } else { Self::Weight })
+    }
+
+    /// Whether it is added to activations.
+    #[must_use]
+    pub fn is_bias(self) -> bool {
+        matches!(
+            self,
+            Self::NormBias | Self::QueryKeyValueBias | Self::KeyBias | Self::BlockOutputBias | Self::Bias
+        )
+    }
+}
