@@ -1,22 +1,36 @@
 //! A model whose logits are known in closed form, and its gradient with them.
 
 use crate::names::{BIAS, EMBEDDING, GAIN, head_of_its_own};
-use lossproof_spec::CompensatedSum;
-use lossproof_subject::{Tensor, TensorSet, TensorValues};
+use lossproof_spec::{CompensatedSum, Role};
+use lossproof_subject::{ParameterInfo, Tensor, TensorSet, TensorValues};
 
-/// The logits of a GPT-2 whose final gain is zero: every hidden state is the final bias b then, so at every
-/// position the logits are `z = E·b`, the embedding E being the head.
+/// The logits of a model whose last activations are known, the same at every position.
 ///
-/// Nothing gets through a gain of zero, so of all parameters only E, b and the gain itself have a gradient:
-/// with `∂L/∂z` summed over positions that of E is `∂L/∂z ⊗ b`, and that of b is `Eᵀ·∂L/∂z`. No subject has
-/// to expose its logits for that.
+/// Of a GPT-2 whose final gain is zero ([`impose`](Self::impose)) they are the final bias b, and the logits are
+/// `z = E·b`, the embedding E being the head. Nothing gets through a gain of zero, so of all parameters only E,
+/// b and the gain itself have a gradient: with `∂L/∂z` summed over positions that of E is `∂L/∂z ⊗ b`, and that
+/// of b is `Eᵀ·∂L/∂z`.
+///
+/// Of any transformer with a head of its own, normalisation in front of its blocks and declared roles
+/// ([`impose_by_roles`](Self::impose_by_roles)) they are what its norms make of an embedding that is the same
+/// for every token. The gradient of the head is `∂L/∂z ⊗ b` again.
+///
+/// No subject has to expose its logits for that.
 #[derive(Clone, Debug)]
 pub struct KnownLogits {
+    /// The last activations.
     bias: Vec<f64>,
-    /// Row-major, one row for each token.
+    /// Row-major, one row for each token: the head.
     embedding: Vec<f64>,
     logits: Vec<f64>,
+    head: String,
+    /// The parameter that the last activations are, where they are one.
+    bias_name: Option<&'static str>,
 }
+
+/// The size of an embedding's elements beside which no ε of a norm has a digit, in f32 and in f64: its square
+/// has 48 binary digits in front of the point.
+const LARGE: f64 = 16_777_216.0;
 
 /// The gradient of a model with known logits.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,9 +62,67 @@ impl KnownLogits {
         replace(parameters, GAIN, vec![0.0; width])?;
         replace(parameters, BIAS, bias.clone())?;
         let embedding = parameters.get(EMBEDDING)?.to_f64();
+        Some(Self::of_head(EMBEDDING, embedding, bias, Some(BIAS)))
+    }
+
+    /// Makes a bigram model that knows no bigrams out of a transformer with a head of its own: what its blocks
+    /// add to the residual stream is zero, positions and biases are, and every token is embedded as ±2²⁴ by
+    /// turns. Of that a layer norm or a root mean square norm makes exactly ±1, and its gain these activations.
+    ///
+    /// `None` where the roles of the parameters do not say all of that, or the width is odd.
+    pub fn impose_by_roles(
+        parameters: &mut TensorSet,
+        declared: &[ParameterInfo],
+        activations: Vec<f64>,
+        vocabulary: usize,
+    ) -> Option<Self> {
+        let width = activations.len();
+        let of_role = |role: Role| declared.iter().filter(move |parameter| parameter.role == role);
+        let (embedding, head) = (of_role(Role::TokenEmbedding).next()?, of_role(Role::Head).next()?);
+        let tables = embedding.shape == [vocabulary, width] && head.shape == [vocabulary, width];
+        let norms = declared.iter().filter(|parameter| parameter.role.is_gain());
+        let norms_fit = norms.clone().count() > 0 && norms.clone().all(|norm| norm.shape == [width]);
+        let tied = declared.iter().any(|parameter| parameter.tied_to.is_some());
+        let writes = of_role(Role::BlockOutput).next().is_some();
+        if !tables || !norms_fit || tied || !writes || width % 2 != 0 {
+            return None;
+        }
+        let sign = |index: usize| if index % 2 == 0 { 1.0 } else { -1.0 };
+        for parameter in declared {
+            let elements: usize = parameter.shape.iter().product();
+            let gain = |index: usize| activations[index] * sign(index);
+            let values: Vec<f64> = match parameter.role {
+                Role::TokenEmbedding => (0..elements).map(|index| LARGE * sign(index)).collect(),
+                Role::NormGain => (0..width).map(gain).collect(),
+                Role::NormGainFromZero => (0..width).map(|index| gain(index) - 1.0).collect(),
+                Role::BlockOutput | Role::PositionEmbedding => vec![0.0; elements],
+                role if role.is_bias() => vec![0.0; elements],
+                _ => continue,
+            };
+            let tensor = Tensor::new(parameter.shape.clone(), TensorValues::F64(values)).ok()?;
+            parameters.insert(parameter.name.clone(), tensor)?;
+        }
+        let rows = parameters.get(&head.name)?.to_f64();
+        Some(Self::of_head(&head.name, rows, activations, None))
+    }
+
+    fn of_head(head: &str, embedding: Vec<f64>, bias: Vec<f64>, bias_name: Option<&'static str>) -> Self {
         let product = |row: &[f64]| row.iter().zip(&bias).map(|(e, b)| e * b).collect::<CompensatedSum>();
-        let logits = embedding.chunks_exact(width.max(1)).map(|row| product(row).value()).collect();
-        Some(Self { bias, embedding, logits })
+        let logits = embedding.chunks_exact(bias.len().max(1)).map(|row| product(row).value()).collect();
+        Self { bias, embedding, logits, head: head.to_owned(), bias_name }
+    }
+
+    /// Name of the parameter whose rows make logits of the last activations.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// Name of the parameter that the last activations are; where they are one, nothing below the head has a
+    /// gradient.
+    #[must_use]
+    pub fn bias_name(&self) -> Option<&str> {
+        self.bias_name
     }
 
     /// The logits, the same at every position: one for each token of the vocabulary.

@@ -45,8 +45,8 @@ pub use summary::Summary;
 pub use verdict::Verdict;
 
 use clauses::{
-    accumulation, cross_entropy, embedding, evaluation, lone_tokens, masks, model, ranks, reductions,
-    reported, step,
+    accumulation, cross_entropy, derivative, embedding, evaluation, lone_tokens, masks, model, ranks,
+    reductions, reported, step,
 };
 use lossproof_cases::Case;
 use lossproof_numerics::Comparisons;
@@ -188,7 +188,9 @@ pub const LAWS: &[Law] = &[
     law("packing", &[Segments, IgnoredLabels], model::packing),
     law("determinism", &[], model::determinism),
     law("every-parameter", &[], model::every_parameter),
-    law("finite-differences", &[Parameters, DoublePrecision], model::finite_differences),
+    law("finite-differences", &[Parameters, DoublePrecision], derivative::finite_differences),
+    law("loss-slope", &[Parameters], derivative::loss_slope),
+    law("norm-null-directions", &[], model::norm_null_directions),
     law("clipping", &[OptimizerSteps], step::clipping),
     law("sgd", &[OptimizerSteps], step::sgd),
     law("adam", &[OptimizerSteps], step::adam),

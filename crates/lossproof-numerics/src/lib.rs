@@ -19,6 +19,7 @@ mod finite_difference;
 mod judgement;
 #[cfg(feature = "least-squares")]
 mod least_squares;
+mod quadrature;
 mod slope;
 mod structure;
 mod tensor;
@@ -32,6 +33,7 @@ pub use finite_difference::{Plateau, Sweep, directional_bound, sweep};
 pub use judgement::{CONTROL, closeness, exceeds, power};
 #[cfg(feature = "least-squares")]
 pub use least_squares::{Equations, LeastSquaresError, Perturbation, Solution, Unresolved};
+pub use quadrature::{Integral, integrate};
 pub use slope::{FIRST_STEP, HALVINGS, Slope};
 pub use structure::{Block, gradient_blocks};
 pub use tensor::{Difference, Worst, difference, norm};

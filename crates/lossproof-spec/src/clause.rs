@@ -267,6 +267,16 @@ pub const CLAUSES: &[Clause] = &[
         "The gradient MUST be the derivative of the forward pass, the sum over all paths where a value is used more than once.",
     ),
     must(
+        "6.11",
+        "loss-slope",
+        "The gradient MUST be the derivative of the loss that is reported, in single precision as in double.",
+    ),
+    must(
+        "6.12",
+        "norm-null-directions",
+        "Behind layer norms, the gradient of what is added to every feature's stream as it is MUST sum to zero over features.",
+    ),
+    must(
         "7.1",
         "clipping",
         "A gradient MUST be clipped by its global norm once per step, after accumulation and the undoing of the loss scale.",

@@ -77,6 +77,12 @@ impl Role {
         known.unwrap_or_else(|| if name.ends_with("bias") { Self::Bias } else { Self::Weight })
     }
 
+    /// Whether it is what normalised activations are multiplied by.
+    #[must_use]
+    pub fn is_gain(self) -> bool {
+        matches!(self, Self::NormGain | Self::NormGainFromZero)
+    }
+
     /// Whether it is added to activations.
     #[must_use]
     pub fn is_bias(self) -> bool {

@@ -8,7 +8,7 @@ use crate::{
 };
 use lossproof_cases::edit::{assemble, edit, given};
 use lossproof_numerics::{CrossEntropy, norm};
-use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, TokenWeights};
+use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Role, Sequence, TokenWeights};
 use lossproof_subject::TensorSet;
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -17,14 +17,16 @@ use std::collections::BTreeMap;
 const SURE: f64 = 16.0;
 
 impl Trial<'_> {
-    /// Loads the case's parameters with known logits: a final gain of zero and this final bias.
+    /// Loads the case's parameters with known logits: those of these last activations.
     pub(crate) fn known_logits(
         &mut self,
         bias: impl Fn(&mut Self, usize) -> f64,
     ) -> Result<KnownLogits, Ended> {
-        self.needs_the_embedding_for_a_head()?;
         let mut parameters = self.parameters()?;
-        let width = values(&parameters, BIAS)?.len();
+        let embedding = self.facts.parameters.iter().find(|p| p.role == Role::TokenEmbedding);
+        let width = embedding.and_then(|embedding| embedding.shape.last().copied());
+        let width = width
+            .ok_or_else(|| Ended::Unsupported("a parameter with the role of a token embedding".to_owned()))?;
         let bias: Vec<f64> = (0..width).map(|index| bias(self, index)).collect();
         self.load_known_logits(&mut parameters, bias)
     }
@@ -35,9 +37,12 @@ impl Trial<'_> {
         parameters: &mut TensorSet,
         bias: Vec<f64>,
     ) -> Result<KnownLogits, Ended> {
-        let known = KnownLogits::impose(parameters, bias, self.vocabulary());
-        let lacking = || Ended::Unsupported("the parameters of a GPT-2, one row for each token".to_owned());
-        let known = known.ok_or_else(lacking)?;
+        let vocabulary = self.vocabulary();
+        let known = KnownLogits::impose(parameters, bias.clone(), vocabulary)
+            .or_else(|| KnownLogits::impose_by_roles(parameters, &self.facts.parameters, bias, vocabulary));
+        let lacking = "the parameters of a GPT-2 with the embedding for a head, or the roles of a transformer with \
+                       normalisation in front of its blocks and a head of its own, one row for each token";
+        let known = known.ok_or_else(|| Ended::Unsupported(lacking.to_owned()))?;
         self.load(parameters)?;
         Ok(known)
     }
@@ -284,14 +289,16 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let by_class: Vec<f64> = by_class.iter().map(CompensatedSum::value).collect();
     let gradient = known.gradient(&by_class);
+    let head = known.head();
     let bound = trial.gradient_bound(&batch);
     let largest_row = known.embedding_rows().map(norm).fold(0.0, f64::max);
     // ‖Wᵀ(p − q)‖ is at most the largest row's norm times ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖:
     // without smoothing, ‖p − q‖₁ = 2(1 − p_y) and ‖p − q‖ ≥ 1 − p_y.
-    let expected = [
-        (BIAS, gradient.bias, size * largest_row * (known.logits().len() as f64).sqrt().min(2.0)),
-        (EMBEDDING, gradient.embedding, size * norm(known.bias())),
-    ];
+    let mut expected = vec![(head, gradient.embedding, size * norm(known.bias()))];
+    if let Some(bias) = known.bias_name() {
+        let scale = size * largest_row * (known.logits().len() as f64).sqrt().min(2.0);
+        expected.push((bias, gradient.bias, scale));
+    }
     for (name, expected, scale) in &expected {
         let found = values(&actual.gradient, name)?;
         trial.elements(
@@ -303,8 +310,11 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
             *scale,
         );
     }
-    let reach = norm(&expected[0].1).max(norm(&expected[1].1));
-    for name in actual.gradient.keys().filter(|name| ![BIAS, EMBEDDING, GAIN].contains(&name.as_str())) {
+    let reach = expected.iter().map(|(_, values, _)| norm(values)).fold(0.0, f64::max);
+    // A final gain of zero lets nothing through; one that is not does.
+    let sealed = known.bias_name().is_some();
+    let below = |name: &&String| sealed && ![BIAS, EMBEDDING, GAIN].contains(&name.as_str());
+    for name in actual.gradient.keys().filter(below) {
         let found = norm(&values(&actual.gradient, name)?);
         trial.fact("gradient below the head", found <= bound * reach, || {
             format!(

@@ -2,6 +2,7 @@
 
 pub(crate) mod accumulation;
 pub(crate) mod cross_entropy;
+pub(crate) mod derivative;
 pub(crate) mod embedding;
 pub(crate) mod evaluation;
 pub(crate) mod lone_tokens;

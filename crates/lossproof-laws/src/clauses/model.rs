@@ -3,17 +3,15 @@
 use crate::{
     blocks::{self, Blocks},
     claimed::Piece,
-    trial::{CaseOutcome, Ended, Trial, replace, values},
+    trial::{CaseOutcome, Computed, Ended, Trial, values},
 };
 use lossproof_cases::edit::{assemble, disassemble, edit, id};
-use lossproof_numerics::{FIRST_STEP, HALVINGS, Slope, norm, rademacher, sweep};
+use lossproof_numerics::{Block, Control, Unit, Violation, norm};
 use lossproof_spec::{
-    CompensatedSum, Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields, TokenWeights,
+    CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Role, Sequence, SequenceFields, TokenWeights,
 };
+use lossproof_subject::{ParameterInfo, Tensor};
 use rand::RngExt;
-
-/// Parameters differentiated in one case: over the cases of a run all of them come up.
-const DIFFERENTIATED: usize = 3;
 
 impl Trial<'_> {
     /// A cut through every sequence, and the batch with other input tokens after it.
@@ -173,126 +171,70 @@ pub(crate) fn every_parameter(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(computed.total > 0.0)
 }
 
-/// Losses that are differentiated, and what weighs each of them in the loss.
-struct Differentiated {
-    losses: Vec<f64>,
-    weights: Vec<f64>,
+/// Behind a layer norm nothing changes where all features of the residual stream move alike, so the gradient of
+/// what is added to it as it is (a position's row, the bias of a block's output) sums to zero over features.
+pub(crate) fn norm_null_directions(trial: &mut Trial<'_>) -> CaseOutcome {
+    let of_role = |role: Role| trial.facts.parameters.iter().filter(move |p| p.role == role).cloned();
+    // A root mean square norm has no bias, and no such direction.
+    let layer_norms = of_role(Role::NormBias).count();
+    if layer_norms == 0 || layer_norms != trial.facts.parameters.iter().filter(|p| p.role.is_gain()).count() {
+        return Err(Ended::Unsupported("layer norms, by the roles of their gains and biases".to_owned()));
+    }
+    let added: Vec<_> = of_role(Role::BlockOutputBias).chain(of_role(Role::PositionEmbedding)).collect();
+    if added.is_empty() {
+        return Err(Ended::Unsupported("biases of block outputs, or a position embedding".to_owned()));
+    }
+    let batch = trial.case.batch.clone();
+    let spec = trial.spec(&[&batch])?;
+    let computed = trial.gradient(&spec, &batch)?;
+    let mut told = false;
+    for ParameterInfo { name, shape, .. } in added {
+        let width = shape.last().copied().unwrap_or(1).max(1);
+        let gradient = values(&computed.gradient, &name)?;
+        let sums: Vec<f64> = gradient
+            .chunks(width)
+            .map(|row| row.iter().copied().collect::<CompensatedSum>().value())
+            .collect();
+        told |= trial.null_direction(&computed, &name, width, norm(&gradient), norm(&sums));
+    }
+    Ok(told)
 }
 
 impl Trial<'_> {
-    /// The losses of a batch as the subject evaluates them where they are plain, as it reports them beside the
-    /// gradient where they are not or it evaluates none, and else the one loss that it reports.
-    fn differentiated(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Differentiated, Ended> {
-        let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?;
-        let weights = weights.per_prediction(batch);
-        let plain = spec.label_smoothing <= 0.0 && spec.z_loss <= 0.0;
-        if plain && self.subject.token_losses().is_some() {
-            return Ok(Differentiated { losses: self.token_losses(batch)?, weights });
+    /// Holds the sums over the features of a gradient to zero, relative to what they are sums of. Tells whether
+    /// there was a gradient.
+    fn null_direction(&mut self, of: &Computed, name: &str, width: usize, size: f64, sums: f64) -> bool {
+        if size <= 0.0 {
+            self.comparisons.require(name);
+            return false;
         }
-        let observation = self.gradient(spec, batch)?.observation;
-        if let Some(losses) = observation.token_losses {
-            let supervised = batch.predictions().zip(weights).filter(|(prediction, _)| prediction.supervised);
-            return Ok(Differentiated { losses, weights: supervised.map(|(_, weight)| weight).collect() });
+        let bound = self.gradient_bound(&of.origin.batch);
+        // The sum of C elements is at most √C times their norm, and errs by so many times their error.
+        let features = (width as f64).sqrt();
+        let mut scale = features * size;
+        if Self::is_narrow(sums / scale, bound) {
+            let elements = of.gradient.get(name).map_or(0, Tensor::elements);
+            let whole = Block {
+                parameter: name.to_owned(),
+                label: "all".to_owned(),
+                rows: 0..1,
+                columns: 0..elements,
+                width: elements,
+                structurally_zero: false,
+            };
+            let tokens = self.token_norms(of, &[whole]).unwrap_or_default();
+            scale = tokens.into_iter().fold(scale, |scale, tokens| scale.max(features * tokens));
         }
-        if self.facts.info.log_policy.logged(batch, spec) != [batch.clone()] {
-            return Err(Ended::Unsupported("token losses, or the loss of a whole batch".to_owned()));
-        }
-        Ok(Differentiated { losses: vec![observation.loss], weights: vec![1.0] })
-    }
-
-    /// Holds the gradient of one parameter to finite differences of the subject's own losses, along random
-    /// signs. The subject's parameters are those in force. `None` where the differences could not resolve it.
-    pub(crate) fn derivative_of(&mut self, name: &str, batch: &GlobalBatch) -> Result<Option<()>, Ended> {
-        if self.dtype() != Dtype::F64 {
-            return Ok(None);
-        }
-        let spec = self.spec(&[batch])?;
-        let computed = self.gradient(&spec, batch)?;
-        let gradient = values(&computed.gradient, name)?;
-        let point = self.current(name)?;
-        let direction = rademacher(self.case.seed, 0, &point);
-        let moved =
-            |step: f64| -> Vec<f64> { point.iter().zip(&direction).map(|(x, v)| x + step * v).collect() };
-        let mut weights = Vec::new();
-        let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, Ended> {
-            self.set(name, &moved(step))?;
-            let found = self.differentiated(&spec, batch)?;
-            weights = found.weights;
-            Ok(found.losses)
+        let error = sums / scale;
+        self.comparisons.hold(name, bound, error, || Violation {
+            unit: name.to_owned(),
+            statement: format!("sum over features of the gradient of {name}, behind layer norms"),
+            error,
+            bound,
+            pair: Some((sums, 0.0)),
+            ratio: None,
         });
-        self.set(name, &point)?;
-        let plateau = sweep?.contract(&weights);
-        self.set_is_loaded(name, moved(FIRST_STEP), &spec, batch)?;
-        let inner: CompensatedSum = gradient.iter().zip(&direction).map(|(g, v)| g * v).collect();
-        let inner = inner.value();
-        let slope = Slope::new(inner, norm(&gradient), norm(&direction), gradient.len(), plateau);
-        if slope.is_undecided(Slope::bound()) {
-            return Ok(None);
-        }
-        let what = format!("derivative along ±1 in {name}");
-        let bound = Slope::bound() + self.facts.noise;
-        self.number(&what, name, bound, (slope.inner, slope.difference.value), slope.scale);
-        Ok(Some(()))
+        self.comparisons.certify(name, Unit { power: bound, control: Control::Any });
+        true
     }
-
-    /// Holds the losses where one parameter was set to those where it was loaded with all others: differences
-    /// are taken of what was set, and loaded parameters are what all other laws know. The parameters in force
-    /// are in force again afterwards.
-    fn set_is_loaded(
-        &mut self,
-        name: &str,
-        moved: Vec<f64>,
-        spec: &LossSpec,
-        batch: &GlobalBatch,
-    ) -> Result<(), Ended> {
-        let in_force = self.loaded.clone().map_or_else(|| self.parameters(), Ok)?;
-        self.set(name, &moved)?;
-        let set = self.differentiated(spec, batch)?.losses;
-        let mut all = in_force.clone();
-        replace(&mut all, name, moved)?;
-        self.load(&all)?;
-        let loaded = self.differentiated(spec, batch)?.losses;
-        self.load(&in_force)?;
-        let scale = loaded.iter().map(|loss| loss.abs().max(1.0)).collect::<Vec<_>>();
-        let bound = self.loss_bound(batch);
-        let what = format!("losses where {name} was set and where it was loaded");
-        self.elements(&what, "losses", bound, &set, &loaded, norm(&scale));
-        Ok(())
-    }
-
-    /// Values of a parameter as they are loaded: the twins' embedding, or the case's.
-    fn current(&mut self, name: &str) -> Result<Vec<f64>, Ended> {
-        let parameters = self.loaded.clone().map_or_else(|| self.parameters(), Ok)?;
-        values(&parameters, name)
-    }
-}
-
-/// The gradient of parameters chosen at random is the derivative of the subject's own forward pass. Where a value is used
-/// more than once, as on every residual path, all uses are in it.
-pub(crate) fn finite_differences(trial: &mut Trial<'_>) -> CaseOutcome {
-    if trial.dtype() != Dtype::F64 {
-        return Err(Ended::Unsupported("double precision, which finite differences need".to_owned()));
-    }
-    let batch = trial.case.batch.clone();
-    if batch.layout().supervised() == 0 {
-        return Ok(false);
-    }
-    let zero = |name: &str, blocks: &Blocks| {
-        blocks.all().iter().filter(|block| block.parameter == name).all(|block| block.structurally_zero)
-    };
-    let blocks = Blocks::new(&batch, &trial.facts.parameters);
-    let names = trial.facts.parameters.iter().map(|p| p.name.clone());
-    let names: Vec<String> = names.filter(|name| !zero(name, &blocks)).collect();
-    // Every parameter gets its turn, whatever is drawn, and twice where the number of cases is small.
-    let share =
-        (2 * names.len()).div_ceil(trial.facts.turn.cases.max(1)).max(DIFFERENTIATED).min(names.len());
-    let first = trial.facts.turn.case * share;
-    let mut told = false;
-    for name in &names {
-        trial.comparisons.require(name);
-    }
-    for name in names.iter().cycle().skip(first % names.len().max(1)).take(share) {
-        told |= trial.derivative_of(name, &batch)?.is_some();
-    }
-    Ok(told)
 }

@@ -1,0 +1,286 @@
+//! The gradient is the derivative of what the trainer computes forward: finite differences along random signs,
+//! and of the reported loss along the gradient itself too, in f64 and in f32.
+
+use crate::{
+    blocks::Blocks,
+    trial::{CaseOutcome, Computed, Ended, Trial, replace, values},
+};
+use lossproof_numerics::{FIRST_STEP, HALVINGS, Slope, integrate, norm, rademacher, sweep};
+use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, LossSpec, TokenWeights};
+
+/// Parameters differentiated in one case: over the cases of a run all of them come up.
+const DIFFERENTIATED: usize = 3;
+
+/// Losses that are differentiated, and what weighs each of them in the loss.
+struct Differentiated {
+    losses: Vec<f64>,
+    weights: Vec<f64>,
+}
+
+impl Trial<'_> {
+    /// The losses of a batch as the subject evaluates them where they are plain, as it reports them beside the
+    /// gradient where they are not or it evaluates none, and else the one loss that it reports.
+    fn differentiated(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Differentiated, Ended> {
+        let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?;
+        let weights = weights.per_prediction(batch);
+        let plain = spec.label_smoothing <= 0.0 && spec.z_loss <= 0.0;
+        if plain && self.subject.token_losses().is_some() {
+            return Ok(Differentiated { losses: self.token_losses(batch)?, weights });
+        }
+        let observation = self.gradient(spec, batch)?.observation;
+        if let Some(losses) = observation.token_losses {
+            let supervised = batch.predictions().zip(weights).filter(|(prediction, _)| prediction.supervised);
+            return Ok(Differentiated { losses, weights: supervised.map(|(_, weight)| weight).collect() });
+        }
+        if self.facts.info.log_policy.logged(batch, spec) != [batch.clone()] {
+            return Err(Ended::Unsupported("token losses, or the loss of a whole batch".to_owned()));
+        }
+        Ok(Differentiated { losses: vec![observation.loss], weights: vec![1.0] })
+    }
+
+    /// Holds the gradient of one parameter to finite differences of the subject's own losses, along random
+    /// signs. The subject's parameters are those in force. `None` where the differences could not resolve it.
+    pub(crate) fn derivative_of(&mut self, name: &str, batch: &GlobalBatch) -> Result<Option<()>, Ended> {
+        if self.dtype() != Dtype::F64 {
+            return Ok(None);
+        }
+        let spec = self.spec(&[batch])?;
+        let computed = self.gradient(&spec, batch)?;
+        let gradient = values(&computed.gradient, name)?;
+        let point = self.current(name)?;
+        let direction = rademacher(self.case.seed, 0, &point);
+        let moved =
+            |step: f64| -> Vec<f64> { point.iter().zip(&direction).map(|(x, v)| x + step * v).collect() };
+        let mut weights = Vec::new();
+        let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, Ended> {
+            self.set(name, &moved(step))?;
+            let found = self.differentiated(&spec, batch)?;
+            weights = found.weights;
+            Ok(found.losses)
+        });
+        self.set(name, &point)?;
+        let plateau = sweep?.contract(&weights);
+        self.set_is_loaded(name, moved(FIRST_STEP), &spec, batch)?;
+        let inner: CompensatedSum = gradient.iter().zip(&direction).map(|(g, v)| g * v).collect();
+        let inner = inner.value();
+        let slope = Slope::new(inner, norm(&gradient), norm(&direction), gradient.len(), plateau);
+        if slope.is_undecided(Slope::bound()) {
+            return Ok(None);
+        }
+        let what = format!("derivative along ±1 in {name}");
+        let bound = Slope::bound() + self.facts.noise;
+        self.number(&what, name, bound, (slope.inner, slope.difference.value), slope.scale);
+        Ok(Some(()))
+    }
+
+    /// Holds the losses where one parameter was set to those where it was loaded with all others: differences
+    /// are taken of what was set, and loaded parameters are what all other laws know. The parameters in force
+    /// are in force again afterwards.
+    fn set_is_loaded(
+        &mut self,
+        name: &str,
+        moved: Vec<f64>,
+        spec: &LossSpec,
+        batch: &GlobalBatch,
+    ) -> Result<(), Ended> {
+        let in_force = self.loaded.clone().map_or_else(|| self.parameters(), Ok)?;
+        self.set(name, &moved)?;
+        let set = self.differentiated(spec, batch)?.losses;
+        let mut all = in_force.clone();
+        replace(&mut all, name, moved)?;
+        self.load(&all)?;
+        let loaded = self.differentiated(spec, batch)?.losses;
+        self.load(&in_force)?;
+        let scale = loaded.iter().map(|loss| loss.abs().max(1.0)).collect::<Vec<_>>();
+        let bound = self.loss_bound(batch);
+        let what = format!("losses where {name} was set and where it was loaded");
+        self.elements(&what, "losses", bound, &set, &loaded, norm(&scale));
+        Ok(())
+    }
+
+    /// Values of a parameter as they are loaded: the twins' embedding, or the case's.
+    fn current(&mut self, name: &str) -> Result<Vec<f64>, Ended> {
+        let parameters = self.loaded.clone().map_or_else(|| self.parameters(), Ok)?;
+        values(&parameters, name)
+    }
+}
+
+/// The gradient of parameters chosen at random is the derivative of the subject's own forward pass. Where a value is used
+/// more than once, as on every residual path, all uses are in it.
+pub(crate) fn finite_differences(trial: &mut Trial<'_>) -> CaseOutcome {
+    if trial.dtype() != Dtype::F64 {
+        return Err(Ended::Unsupported("double precision, which finite differences need".to_owned()));
+    }
+    let batch = trial.case.batch.clone();
+    if batch.layout().supervised() == 0 {
+        return Ok(false);
+    }
+    let mut told = false;
+    for name in &trial.differentiated_now(&batch, str::to_owned) {
+        told |= trial.derivative_of(name, &batch)?.is_some();
+    }
+    Ok(told)
+}
+
+impl Trial<'_> {
+    /// The parameters whose turn it is to be differentiated, of those that the batch gives a gradient. Every
+    /// one gets its turn, whatever is drawn, and twice where the number of cases is small; the unit of each is
+    /// required.
+    fn differentiated_now(&mut self, batch: &GlobalBatch, unit: impl Fn(&str) -> String) -> Vec<String> {
+        let blocks = Blocks::new(batch, &self.facts.parameters);
+        let zero = |name: &str| {
+            let mut own = blocks.all().iter().filter(|block| block.parameter == name);
+            own.all(|block| block.structurally_zero)
+        };
+        let names = self.facts.parameters.iter().map(|p| p.name.clone());
+        let names: Vec<String> = names.filter(|name| !zero(name)).collect();
+        for name in &names {
+            self.comparisons.require(&unit(name));
+        }
+        let turn = self.facts.turn;
+        let share = (2 * names.len()).div_ceil(turn.cases.max(1)).max(DIFFERENTIATED).min(names.len());
+        let first = turn.case * share % names.len().max(1);
+        names.iter().cycle().skip(first).take(share).cloned().collect()
+    }
+}
+
+/// Half of the distance in f32 between two points whose losses are compared: a direction has the scale of what it
+/// moves. Large, so that the difference stands out of the rounding of the losses, and smaller where the curvature in
+/// between demands it.
+const REACHES_F32: [f64; 2] = [0.25, 0.125];
+
+/// Relative bound on the disagreement in f32. What the two losses and the gradients in between err by is known
+/// (`docs/tolerances.md` §12), and where it is not far below this nothing is decided.
+const SLOPE_F32: f64 = 1e-3;
+
+/// The gradient of every parameter is the derivative of the loss that is reported: along the gradient itself,
+/// which fixes its scale, and along random signs, which see an element that is missing.
+pub(crate) fn loss_slope(trial: &mut Trial<'_>) -> CaseOutcome {
+    let batch = trial.case.batch.clone();
+    let spec = trial.spec(&[&batch])?;
+    if !matches!(trial.dtype(), Dtype::F64 | Dtype::F32) {
+        return Err(Ended::Unsupported("single or double precision".to_owned()));
+    }
+    if batch.layout().supervised() == 0
+        || trial.facts.info.log_policy.logged(&batch, &spec) != [batch.clone()]
+    {
+        return Ok(false);
+    }
+    let computed = trial.gradient(&spec, &batch)?;
+    let mut told = false;
+    let double = trial.dtype() == Dtype::F64;
+    let unit = |name: &str| if double { name.to_owned() } else { format!("loss along {name}") };
+    for name in &trial.differentiated_now(&batch, unit) {
+        let (gradient, point) = (values(&computed.gradient, name)?, trial.current(name)?);
+        let signs = rademacher(trial.case.seed, 1, &point);
+        // An element moves by as much as by the signs, were all that move to move alike: few do in an embedding.
+        let sum: f64 = gradient.iter().map(|g| g.abs()).sum();
+        let moving = (sum / norm(&gradient)).powi(2);
+        let length = norm(&signs) * (moving / gradient.len() as f64).sqrt() / norm(&gradient);
+        let along: Vec<f64> = gradient.iter().map(|g| length * g).collect();
+        for (what, direction) in [("its gradient", along), ("random signs", signs)] {
+            let line = Line { name, what, spec: &spec, batch: &batch, point: &point, direction: &direction };
+            if direction.iter().all(|v| v.is_finite()) {
+                told |= match trial.dtype() {
+                    Dtype::F64 => trial.slope(&line, &gradient)?,
+                    _ => trial.difference_of_losses(&line)?,
+                };
+            }
+        }
+    }
+    Ok(told)
+}
+
+/// A line through the values of one parameter.
+struct Line<'a> {
+    name: &'a str,
+    /// What its direction is.
+    what: &'a str,
+    spec: &'a LossSpec,
+    batch: &'a GlobalBatch,
+    point: &'a [f64],
+    direction: &'a [f64],
+}
+
+impl Trial<'_> {
+    /// What is computed at a point of the line.
+    fn at(&mut self, line: &Line<'_>, step: f64) -> Result<Computed, Ended> {
+        let moved: Vec<f64> = line.point.iter().zip(line.direction).map(|(x, v)| x + step * v).collect();
+        self.set(line.name, &moved)?;
+        self.gradient(line.spec, line.batch)
+    }
+
+    /// Holds a gradient to the slope of the reported loss along a line, by differences of fourth order. `false`
+    /// where they could not resolve it.
+    fn slope(&mut self, line: &Line<'_>, gradient: &[f64]) -> Result<bool, Ended> {
+        let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, Ended> {
+            Ok(vec![self.at(line, step)?.loss()])
+        });
+        self.set(line.name, line.point)?;
+        let plateau = sweep?.contract(&[1.0]);
+        let (inner, length) = (product(gradient, line.direction), norm(line.direction));
+        let slope = Slope::new(inner, norm(gradient), length, gradient.len(), plateau);
+        if slope.is_undecided(Slope::bound()) {
+            return Ok(false);
+        }
+        let what = format!("slope of the reported loss along {} in {}", line.what, line.name);
+        let pair = (slope.inner, slope.difference.value);
+        self.number(&what, line.name, Slope::bound() + self.facts.noise, pair, slope.scale);
+        Ok(true)
+    }
+
+    /// Holds the difference of the losses at two points of a line to the integral of the gradient between
+    /// them. In f32 a quotient of small differences has no digit that is not rounding, and a long way has.
+    /// `false` where the rounding of the losses or the curvature in between leave it undecided.
+    fn difference_of_losses(&mut self, line: &Line<'_>) -> Result<bool, Ended> {
+        for reach in REACHES_F32 {
+            let mut way = Way { loss_scale: 0.0, upper: f64::NAN, lower: f64::NAN, typical: 0.0 };
+            let integral = integrate(|place| self.on_the_way(line, reach, place, &mut way));
+            self.set(line.name, line.point)?;
+            let integral = integral?;
+            // Both as slopes: over the way from one point to the other.
+            let (slope, due) = ((way.upper - way.lower) / (2.0 * reach), integral.value / 2.0);
+            let scale = due.abs().max(way.typical);
+            // A loss is expected to err by an eighth of its bound.
+            let rounding = self.loss_bound(line.batch) * way.loss_scale / reach / 8.0;
+            let curved = integral.uncertainty / 2.0 > SLOPE_F32 * scale / 16.0;
+            if !curved && rounding <= SLOPE_F32 * scale / 4.0 {
+                let what = format!("difference of reported losses along {} in {}", line.what, line.name);
+                let unit = format!("loss along {}", line.name);
+                self.number(&what, &unit, SLOPE_F32 + self.facts.noise, (due, slope), scale);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The slope at one place of the way, from −1 to 1, by the gradient there.
+    fn on_the_way(&mut self, line: &Line<'_>, reach: f64, place: f64, way: &mut Way) -> Result<f64, Ended> {
+        let computed = self.at(line, reach * place)?;
+        way.loss_scale = way.loss_scale.max(computed.loss_scale());
+        if place >= 1.0 {
+            way.upper = computed.loss();
+        } else if place <= -1.0 {
+            way.lower = computed.loss();
+        }
+        let gradient = values(&computed.gradient, line.name)?;
+        let elements = gradient.len().max(1) as f64;
+        way.typical = way.typical.max(norm(&gradient) * norm(line.direction) / elements.sqrt());
+        Ok(product(&gradient, line.direction))
+    }
+}
+
+/// What is found between two points of a line.
+struct Way {
+    /// What an error of a loss is relative to.
+    loss_scale: f64,
+    /// The losses at its ends.
+    upper: f64,
+    lower: f64,
+    /// The slope along a random direction as long as this one.
+    typical: f64,
+}
+
+fn product(one: &[f64], other: &[f64]) -> f64 {
+    one.iter().zip(other).map(|(a, b)| a * b).collect::<CompensatedSum>().value()
+}
