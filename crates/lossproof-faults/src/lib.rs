@@ -31,6 +31,7 @@
 
 mod accumulation;
 mod backward;
+mod changed;
 mod controls;
 mod data;
 mod evaluation;
@@ -49,6 +50,7 @@ mod steps;
 mod tensors;
 mod trainer;
 
+pub use changed::differs;
 pub use controls::Control;
 pub use profile::Profile;
 

@@ -2,7 +2,7 @@
 
 use crate::kit::{Capability, Hooks, wrap};
 use lossproof_spec::LossSpec;
-use lossproof_subject::{Claims, Subject, Unsupported};
+use lossproof_subject::{Claims, Count, Subject, Unsupported};
 use std::{fmt, str::FromStr};
 
 /// How much of a trainer is seen.
@@ -42,7 +42,7 @@ impl Profile {
         }
     }
 
-    /// The subject seen through this profile, with one claim.
+    /// The subject seen through this profile, with one claim, and taking these numbers of micro-batches.
     ///
     /// What stands beside the loss in an observation is seen in full alone.
     ///
@@ -52,11 +52,13 @@ impl Profile {
         self,
         mut subject: Box<dyn Subject>,
         claim: &LossSpec,
+        micro_batches: Count,
     ) -> Result<Box<dyn Subject>, Unsupported> {
         subject.configure(claim)?;
         let hooks = Hooks {
             info: |keyhole: &Keyhole, mut info| {
                 info.claims = Claims::One(keyhole.claim);
+                info.limits.micro_batches = keyhole.micro_batches;
                 info
             },
             offers: |keyhole, capability, inside| inside && keyhole.profile.shows(capability),
@@ -76,7 +78,7 @@ impl Profile {
             },
             ..Hooks::IDENTITY
         };
-        Ok(wrap(subject, Keyhole { profile: self, claim: *claim }, hooks))
+        Ok(wrap(subject, Keyhole { profile: self, claim: *claim, micro_batches }, hooks))
     }
 }
 
@@ -100,4 +102,5 @@ impl FromStr for Profile {
 struct Keyhole {
     profile: Profile,
     claim: LossSpec,
+    micro_batches: Count,
 }

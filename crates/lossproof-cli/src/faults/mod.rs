@@ -14,8 +14,9 @@ use lossproof_faults::{Fault, Profile};
 use lossproof_gpt2::Config;
 use lossproof_laws::Campaign;
 use lossproof_spec::{Dtype, LossSpec};
-use lossproof_subject::{Device, Subject};
+use lossproof_subject::{Count, Device, Subject};
 use miette::{IntoDiagnostic, WrapErr};
+use profiles::Keyhole;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -56,6 +57,12 @@ pub(crate) struct Args {
     /// Model of the trainers that are seen through a profile.
     #[arg(long, value_name = "NAME", default_value = "gpt2-pico", requires = "profile")]
     config: Config,
+    /// The trainers that are seen through a profile take exactly so many micro-batches.
+    #[arg(long, value_name = "K", requires = "profile")]
+    micro_batches: Option<usize>,
+    /// All profiles, claims and dtypes, as a table.
+    #[arg(long, conflicts_with_all = ["full", "alarms", "json", "profile", "fault"])]
+    profiles: bool,
     /// Print how many are killed, and no table.
     #[arg(long, requires = "profile")]
     summary: bool,
@@ -113,13 +120,27 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         ..Campaign::default()
     };
     // Before minutes are spent on what could not be written.
-    let name = if args.alarms.is_some() { "alarms" } else { "faults" };
+    let name = match (args.alarms, args.profiles) {
+        (Some(_), _) => "alarms",
+        (None, true) => "profiles",
+        (None, false) => "faults",
+    };
     let region = args.write.as_deref().map(|path| MarkedRegion::find(path, name)).transpose()?;
     output::check_writable(args.json.as_deref())?;
     let faults = selected(&args.fault)?;
+    if args.profiles {
+        let table = profiles::markdown(&faults, &campaign)?;
+        output::print(&table)?;
+        if let Some(region) = region {
+            region.write(&format!("{table}\n"))?;
+        }
+        return Ok(Exit::Conforms);
+    }
     if let Some(profile) = args.profile {
-        let make = || subjects::ours(args.config, args.dtype.into(), Device::Cpu);
-        let rows = profiles::results(&faults, &campaign, profile, &args.claim.spec(), &make)?;
+        let micro_batches = args.micro_batches.map_or(Count::ANY, Count::exactly);
+        let (claim, dtype, config) = (args.claim, args.dtype.into(), args.config);
+        let keyhole = Keyhole { profile, claim, dtype, config, micro_batches };
+        let rows = keyhole.results(&faults, &campaign)?;
         output::print(&profiles::text(&rows, args.summary))?;
         let all = rows.iter().all(|row| row.killed_by.is_some());
         return Ok(if all { Exit::Conforms } else { Exit::Deviates });
