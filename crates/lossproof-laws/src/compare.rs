@@ -99,7 +99,8 @@ impl Trial<'_> {
         if let Some(tokens) = tokens {
             scales = blocks.scales(|index, _| sizes[index].max(tokens[index]));
         }
-        for (block, scale) in blocks.with_scales(&scales).filter(|(block, _)| compared(block)) {
+        let certain = |(block, _): &(&Block, f64)| compared(block) && !block.may_be_zero;
+        for (block, scale) in blocks.with_scales(&scales).filter(certain) {
             let unit = blocks::name(block);
             let at = format!("{what}: gradient of {unit}{unknown_scale}");
             let Some(tensors) = tensors(block) else {
@@ -146,6 +147,7 @@ impl Trial<'_> {
                 columns: 0..elements,
                 width: elements,
                 structurally_zero: false,
+                may_be_zero: false,
             };
             let tokens = self.token_norms(of, &[whole]).unwrap_or_default();
             scale = tokens.into_iter().fold(scale, f64::max);

@@ -143,7 +143,7 @@ pub const LAWS: &[Law] = &[
     law("label-smoothing", &[Parameters], cross_entropy::label_smoothing),
     law("z-loss", &[Parameters], cross_entropy::z_loss),
     law("normalisation", &[], lone_tokens::normalisation),
-    law("next-position", &[IgnoredLabels], lone_tokens::next_position),
+    law("next-position", &[], lone_tokens::next_position),
     law("mean-zero-score", &[], lone_tokens::mean_zero_score),
     law("sum", &[], reductions::sum),
     law("token-mean", &[], reductions::token_mean),

@@ -1,7 +1,7 @@
 //! How far apart two gradients are, and how exact a subject's answers can be.
 
 use lossproof_numerics::{ErrorModel, difference};
-use lossproof_spec::GlobalBatch;
+use lossproof_spec::{GlobalBatch, Role};
 use lossproof_subject::{ParameterInfo, SubjectInfo, Tensor, TensorSet};
 
 /// The largest relative difference of any tensor of one set from that of another, infinite where the other has none like it.
@@ -17,10 +17,13 @@ pub fn distance(one: &TensorSet, other: &TensorSet) -> f64 {
 }
 
 /// Rounding model of a subject on a batch, by what it says of itself. The head size is not declared; it is at most the
-/// width, and the bound grows with it.
+/// width, and the bound grows with it. A layer writes into the residual stream twice; of a model that does not say what
+/// its parameters do, every matrix is taken for a layer.
 #[must_use]
 pub fn error_model(info: &SubjectInfo, parameters: &[ParameterInfo], batch: &GlobalBatch) -> ErrorModel {
     let width = parameters.iter().find(|p| p.shape.len() == 2).map_or(1, |p| p.shape[1]);
-    let layers = parameters.iter().filter(|p| p.name.ends_with("mlp.c_proj.weight")).count();
+    let count = |role: Role| parameters.iter().filter(|p| p.role == role && p.shape.len() > 1).count();
+    let declared = count(Role::BlockOutput).div_ceil(2);
+    let layers = if declared > 0 { declared } else { count(Role::Weight) };
     ErrorModel::new(info.limits.vocabulary, width, 1, layers, batch)
 }

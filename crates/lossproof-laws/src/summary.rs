@@ -6,10 +6,10 @@ use std::fmt;
 
 /// Laws of which one must pass for the scale of the gradient to be anchored: they know it from elsewhere than
 /// the subject's own gradients.
-const GRADIENT_ANCHORS: &[&str] = &["closed-form-gradient", "finite-differences"];
+const GRADIENT_ANCHORS: &[&str] = &["closed-form-gradient", "finite-differences", "loss-slope"];
 
 /// The same for the scale of the loss.
-const LOSS_ANCHORS: &[&str] = &["token-loss", "uniform-logits", "finite-differences"];
+const LOSS_ANCHORS: &[&str] = &["normalisation", "token-loss", "uniform-logits", "finite-differences"];
 
 /// Groups of clauses in `docs/SPEC.md`, by the number before the point.
 const GROUPS: &[(&str, &str)] = &[

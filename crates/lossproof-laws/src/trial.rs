@@ -219,8 +219,17 @@ impl<'a> Trial<'a> {
     /// Forward and backward.
     pub(crate) fn gradient(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Computed, Ended> {
         self.facts.info.limits.check(batch)?;
+        if !self.weighs(spec, batch) {
+            return Err(Ended::NotApplicable);
+        }
         self.subject.configure(spec)?;
         self.accumulated(spec, batch)
+    }
+
+    /// Whether a batch has weights under a spec, and what is logged of it has.
+    pub(crate) fn weighs(&self, spec: &LossSpec, batch: &GlobalBatch) -> bool {
+        TokenWeights::new(spec, &batch.layout()).is_ok()
+            && self.facts.info.log_policy.weights(batch, spec).is_ok()
     }
 
     /// Forward and backward under the spec that is in force.
@@ -242,7 +251,7 @@ impl<'a> Trial<'a> {
         answer: Result<T, SubjectError>,
     ) -> Result<T, Ended> {
         match answer {
-            Err(SubjectError::EmptyGroup(empty)) if TokenWeights::new(spec, &batch.layout()).is_ok() => {
+            Err(SubjectError::EmptyGroup(empty)) if self.weighs(spec, batch) => {
                 self.fact(EMPTY_POLICY, false, || {
                     format!("under {spec}, it refuses a batch that has weights: {empty}")
                 });

@@ -22,6 +22,9 @@ pub struct Block {
     pub width: usize,
     /// Whether the exact gradient of the block is zero whatever the parameters are.
     pub structurally_zero: bool,
+    /// Whether it is where positions are no part of the input, which parameters do not tell: a table of positions that is
+    /// not trained is none of them, and turned queries and keys need none. It says nothing then.
+    pub may_be_zero: bool,
 }
 
 impl Block {
@@ -54,16 +57,17 @@ impl Block {
 /// losses (label smoothing and z-loss included):
 ///
 /// 1. *Nothing supervised*: the sum is empty, and everything is zero.
-/// 2. *Key bias*, where positions are embedded: always zero. The scores of one query are
+/// 2. *Key bias*, where positions are embedded by a parameter: always zero. The scores of one query are
 ///    `q·(k_j + b)/√D = q·k_j/√D + q·b/√D`; the last term is the same for every key, and softmax ignores it. Where keys
 ///    are turned by their position (Su et al. 2021) it is not, and the bias matters.
 /// 3. *Row p of a position embedding*: zero iff no position with position id `p` is seen by a supervised prediction.
 ///    Iff: a seen position enters through its value, which generic parameters do not cancel.
 /// 4. *Query weight and bias, key weight*: zero iff each supervised prediction sees only positions with the input of
-///    its own, as when it sees itself alone: the token id and, where positions are embedded, the position id. By
+///    its own, as when it sees itself alone: the token id and the position id. By
 ///    induction over the layers those positions all carry the same vector `x`; attention then averages equal values and
 ///    returns `v(x)` whatever the probabilities, so nothing depends on the scores, turned keys or not. Iff: with two
-///    different inputs in sight, the values differ and the probabilities matter.
+///    different inputs in sight, the values differ and the probabilities matter; where positions are no part of the input
+///    they do with two different tokens in sight, and the block [may be zero](Block::may_be_zero) without.
 ///
 /// "Generically" means: for all parameters but a set of measure zero, in a model with at least one layer, a width of at
 /// least 3 and a vocabulary of at least 2.
@@ -77,8 +81,9 @@ pub fn gradient_blocks<'a>(
 ) -> Vec<Block> {
     let parameters: Vec<_> = parameters.into_iter().collect();
     let embedded = parameters.iter().any(|(_, _, role)| *role == Role::PositionEmbedding);
-    let sight = Sight::of(batch, embedded);
+    let sight = Sight::of(batch);
     let scores_idle = !sight.scores_matter;
+    let maybe_idle = !embedded && !sight.tokens_differ;
     let mut blocks = Vec::new();
     for (name, shape, role) in parameters {
         let (rows, width) = match shape.split_last() {
@@ -92,17 +97,26 @@ pub fn gradient_blocks<'a>(
             columns,
             width,
             structurally_zero: structurally_zero || !sight.anything_supervised(),
+            may_be_zero: false,
         };
+        let of_scores =
+            |block: Block, bias: bool| Block { may_be_zero: maybe_idle || bias && !embedded, ..block };
         match role {
             Role::QueryKeyValue | Role::QueryKeyValueBias if width % 3 == 0 => {
                 let third = width / 3;
                 let bias = role == Role::QueryKeyValueBias && embedded;
-                blocks.push(block("query", 0..rows, 0..third, scores_idle));
-                blocks.push(block("key", 0..rows, third..2 * third, scores_idle || bias));
+                let query = block("query", 0..rows, 0..third, scores_idle);
+                let key = block("key", 0..rows, third..2 * third, scores_idle || bias);
+                blocks.push(of_scores(query, false));
+                blocks.push(of_scores(key, role == Role::QueryKeyValueBias));
                 blocks.push(block("value", 0..rows, 2 * third..width, false));
             }
-            Role::Query | Role::Key => blocks.push(block("all", 0..rows, 0..width, scores_idle)),
-            Role::KeyBias => blocks.push(block("all", 0..rows, 0..width, scores_idle || embedded)),
+            Role::Query | Role::Key => {
+                blocks.push(of_scores(block("all", 0..rows, 0..width, scores_idle), false));
+            }
+            Role::KeyBias => {
+                blocks.push(of_scores(block("all", 0..rows, 0..width, scores_idle || embedded), true));
+            }
             Role::PositionEmbedding if rows > 0 => {
                 for (rows, seen) in runs(rows, |row| sight.sees_position_id(row)) {
                     blocks.push(block(&format!("rows {}..{}", rows.start, rows.end), rows, 0..width, !seen));
@@ -120,19 +134,20 @@ struct Sight {
     position_ids: BTreeSet<u32>,
     /// Whether some supervised prediction sees two different inputs.
     scores_matter: bool,
+    /// Whether some sees two different tokens.
+    tokens_differ: bool,
 }
 
 impl Sight {
-    /// `embedded` is whether positions are part of the input.
-    fn of(batch: &GlobalBatch, embedded: bool) -> Self {
+    fn of(batch: &GlobalBatch) -> Self {
         let mut sight = Self::default();
         for sequence in batch.sequences() {
-            sight.add(sequence, embedded);
+            sight.add(sequence);
         }
         sight
     }
 
-    fn add(&mut self, sequence: &Sequence, embedded: bool) {
+    fn add(&mut self, sequence: &Sequence) {
         let segments = sequence.segment_ids();
         // Within a document a later position sees all that an earlier one does, so the last supervised one decides.
         let mut last_supervised = BTreeMap::new();
@@ -140,11 +155,11 @@ impl Sight {
             last_supervised.insert(segments[position], position);
         }
         for (segment, last) in last_supervised {
-            let position_id = |position: usize| embedded.then(|| sequence.position_ids()[position]);
-            let input = |position: usize| (sequence.input_ids()[position], position_id(position));
+            let input = |position: usize| (sequence.input_ids()[position], sequence.position_ids()[position]);
             for position in (0..=last).filter(|&position| segments[position] == segment) {
                 self.position_ids.insert(sequence.position_ids()[position]);
                 self.scores_matter |= input(position) != input(last);
+                self.tokens_differ |= input(position).0 != input(last).0;
             }
         }
     }

@@ -163,6 +163,7 @@ mod tests {
             columns: 2..4,
             width: 5,
             structurally_zero: false,
+            may_be_zero: false,
         };
         let touched = |change| {
             let altered = |index: &usize| changed(change, &block, *index, 1.0) > 1.0;

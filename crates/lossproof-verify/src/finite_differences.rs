@@ -117,6 +117,7 @@ fn whole(name: &str, elements: usize) -> Block {
         columns: 0..elements,
         width: elements,
         structurally_zero: false,
+        may_be_zero: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::reductions::differ;
 use crate::trial::{CaseOutcome, Ended, Trial};
-use lossproof_cases::edit::{assemble, disassemble};
+use lossproof_cases::edit::{alone as alone_in, assemble, disassemble};
 use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, LossSpec, Scope, Sequence, TokenWeights};
 use lossproof_subject::Limits;
 use num_traits::ToPrimitive;
@@ -160,7 +160,12 @@ pub(crate) fn partial_window(trial: &mut Trial<'_>) -> CaseOutcome {
 /// Nothing is left over from the accumulation before, nor from the step before.
 pub(crate) fn zero_grad(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
-    let part = batch.map_sequences(|s| s.supervise_only(|position| position % 2 == 0));
+    let limits = trial.facts.info.limits;
+    let first = batch.sequences().find(|sequence| sequence.supervised() > 0);
+    let part = match first {
+        Some(first) if !limits.ignore_index => alone_in(first, &limits),
+        _ => batch.map_sequences(|s| s.supervise_only(|position| position % 2 == 0)),
+    };
     let spec = trial.spec(&[&batch, &part])?;
     let expected = trial.gradient(&spec, &part)?;
     let before = trial.gradient(&spec, &batch)?;

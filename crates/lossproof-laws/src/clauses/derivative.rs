@@ -213,14 +213,19 @@ impl Trial<'_> {
     /// Holds a gradient to the slope of the reported loss along a line, by differences of fourth order. `false`
     /// where they could not resolve it.
     fn slope(&mut self, line: &Line<'_>, gradient: &[f64]) -> Result<bool, Ended> {
+        let mut loss_scale = 0.0_f64;
         let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, Ended> {
-            Ok(vec![self.at(line, step)?.loss()])
+            let computed = self.at(line, step)?;
+            loss_scale = loss_scale.max(computed.loss_scale());
+            Ok(vec![computed.loss()])
         });
         self.set(line.name, line.point)?;
         let plateau = sweep?.contract(&[1.0]);
         let (inner, length) = (product(gradient, line.direction), norm(line.direction));
         let slope = Slope::new(inner, norm(gradient), length, gradient.len(), plateau);
-        if slope.is_undecided(Slope::bound()) {
+        // The loss of a batch is one number, and errs by what the sum over its tokens does.
+        let rounding = self.loss_bound(line.batch) * loss_scale / slope.difference.step / 8.0;
+        if slope.is_undecided(Slope::bound()) || rounding > Slope::bound() * slope.scale / 4.0 {
             return Ok(false);
         }
         let what = format!("slope of the reported loss along {} in {}", line.what, line.name);

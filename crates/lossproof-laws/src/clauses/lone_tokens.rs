@@ -177,6 +177,7 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
     let likelihood = |of: &Labelled| (-of.loss / (1.0 - smoothing)).exp();
     let (mut others, mut plain) = (Sums::default(), Sums::default());
     let mut sizes: BTreeMap<String, f64> = BTreeMap::new();
+    let mut longest: BTreeMap<String, f64> = BTreeMap::new();
     let mut total = 0.0;
     let mut likeliest: Option<Labelled> = None;
     let mut bound = 0.0;
@@ -190,7 +191,10 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
         // A likelihood errs by the error of its loss.
         let own = likelihood(&of) * (1.0 + relative * of.loss.abs().max(1.0) / (1.0 - smoothing));
         for (name, tensor) in &of.computed.gradient {
-            *sizes.entry(name.clone()).or_default() += own * norm(&tensor.to_f64());
+            let length = norm(&tensor.to_f64());
+            *sizes.entry(name.clone()).or_default() += own * length;
+            let largest = longest.entry(name.clone()).or_default();
+            *largest = length.max(*largest);
         }
         match &mut likeliest {
             Some(best) if likelihood(best) >= likelihood(&of) => others.add(likelihood(&of), &of.computed),
@@ -210,7 +214,10 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
         let plain = plain.0.get(name).cloned().unwrap_or_else(|| vec![0.0; actual.len()]);
         let due = rest.iter().zip(&plain).map(|(rest, plain)| smoothing * total * plain - rest);
         let due: Vec<f64> = due.collect();
-        let scale = sizes.get(name).copied().unwrap_or(0.0);
+        // The gradient of a label that is nearly certain is a difference of what nearly cancels, p − 1, and
+        // rounds as the gradients of the others do.
+        let longest = longest.get(name).copied().unwrap_or(0.0);
+        let scale = sizes.get(name).copied().unwrap_or(0.0).max(total * longest);
         // What is zero but for the rounding of the rest of the model says nothing.
         if scale > bound * whole {
             let what = format!("{spec}: gradient of {name}, the likeliest label against all others");
@@ -220,37 +227,52 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(vocabulary > 1)
 }
 
-/// The label of a position is scored by the prediction before it: another token right before it changes its
-/// loss, a label of the first position is scored by nothing, and every other one by something.
+/// The label of a position is scored by the prediction before it: some label there costs something, and where
+/// its loss depends on any other token it depends on the one right before it.
 pub(crate) fn next_position(trial: &mut Trial<'_>) -> CaseOutcome {
     let Some(lone) = trial.lone_token()? else { return Ok(false) };
     let spec = trial.case.spec;
     let limits = trial.facts.info.limits;
     let vocabulary = trial.vocabulary();
-    let batch = alone(&lone.sequence, &limits);
-    let of_token = trial.gradient(&spec, &batch)?;
-    trial.present("lone token", of_token.loss(), || {
-        format!("{spec}: the loss of the label at position {} of a sequence is nothing", lone.at)
+    if vocabulary < 2 {
+        return Err(Ended::Unsupported("a vocabulary of two tokens".to_owned()));
+    }
+    // A model may be certain of one label, whose loss is nothing then, and not of two.
+    let mut largest = 0.0_f64;
+    let first = trial.random.random_range(0..vocabulary);
+    for label in [first, (first + 1) % vocabulary] {
+        let of_label = trial.gradient(&spec, &alone(&lone.labelled(id(label)), &limits))?;
+        largest = largest.max(of_label.loss());
+    }
+    trial.present("lone token", largest, || {
+        format!("{spec}: the loss of any label at position {} of a sequence is nothing", lone.at)
     });
-    // Where all labels are equally likely, no token is known to matter.
-    let uniform = (vocabulary as f64).ln() * of_token.total;
-    let tells = (of_token.loss() - uniform).abs() > 8.0 * trial.loss_bound(&batch) * uniform;
-    if !tells || vocabulary < 2 {
+    let of_token = trial.gradient(&spec, &alone(&lone.sequence, &limits))?;
+    let shift = trial.random.random_range(1..vocabulary);
+    let changed = |places: &dyn Fn(usize) -> bool| {
+        edit_freely(&lone.sequence, |fields| {
+            for place in (0..fields.input_ids.len()).filter(|&place| places(place)) {
+                let token = id((fields.input_ids[place] as usize + shift) % vocabulary);
+                fields.input_ids[place] = token;
+                if !limits.free_labels && place != lone.at {
+                    fields.targets[place] = token;
+                }
+            }
+        })
+    };
+    let matters = |trial: &mut Trial<'_>, sequence: &Sequence| -> Result<bool, Ended> {
+        let other = trial.gradient(&spec, &alone(sequence, &limits))?;
+        Ok(other.loss().to_bits() != of_token.loss().to_bits())
+    };
+    let before = matters(trial, &changed(&|place| place + 1 == lone.at))?;
+    let elsewhere = |place: usize| place + 1 != lone.at && (limits.free_labels || place != lone.at);
+    // A model that looks at no token yet, as one with a head of zeros, is no evidence either way.
+    if !before && !matters(trial, &changed(&elsewhere))? {
         return Ok(false);
     }
-    let before = trial.random.random_range(1..vocabulary);
-    let other = edit_freely(&lone.sequence, |fields| {
-        let token = id((fields.input_ids[lone.at - 1] as usize + before) % vocabulary);
-        fields.input_ids[lone.at - 1] = token;
-        if !limits.free_labels {
-            fields.targets[lone.at - 1] = token;
-        }
-    });
-    let changed = trial.gradient(&spec, &alone(&other, &limits))?;
-    let matters = changed.loss().to_bits() != of_token.loss().to_bits();
-    trial.fact("token before", matters, || {
+    trial.fact("token before", before, || {
         format!(
-            "{spec}: another token right before the label at position {} does not change its loss",
+            "{spec}: the loss of the label at position {} depends on tokens, and not on the one right before it",
             lone.at
         )
     });

@@ -151,7 +151,8 @@ pub(crate) fn ignored_batch(trial: &mut Trial<'_>) -> CaseOutcome {
     // Whatever the spec of the case is, the default must be seen to hold.
     let zero = LossSpec { empty: EmptyPolicy::ZeroCounted, ..LossSpec::token_mean() };
     let gives_zero = [EmptyPolicy::ZeroCounted, EmptyPolicy::ZeroSkipped].contains(&spec.empty);
-    let Some(zero) = trial.facts.claim(&zero).or(gives_zero.then_some(spec)) else { return Ok(told) };
+    let claimed = trial.facts.claim(&zero).filter(|claim| claim.empty == EmptyPolicy::ZeroCounted);
+    let Some(zero) = claimed.or(gives_zero.then_some(spec)) else { return Ok(told) };
     let nothing = trial.gradient(&zero, &batch)?;
     let norm = nothing.gradient.values().flat_map(Tensor::to_f64).fold(0.0, |sum: f64, g| sum + g.abs());
     let loss = nothing.loss();
@@ -196,7 +197,9 @@ impl Trial<'_> {
         self.fact("token before the answer", is_another(&near, of_answer), || {
             "another token right before the answer does not change the answer's loss".to_owned()
         });
-        if self.reduction(LossSpec::sum()).is_none() {
+        // Losses of parts add up where they are those of whole batches, under the sum.
+        let whole_is_logged = self.facts.info.log_policy.logged(whole, spec) == [whole.clone()];
+        if self.reduction(LossSpec::sum()).is_none() || !whole_is_logged {
             return Ok(());
         }
         let of_changed = self.gradient(spec, &changed(whole, 0))?.loss()

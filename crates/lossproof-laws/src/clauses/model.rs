@@ -14,16 +14,18 @@ use lossproof_subject::{ParameterInfo, Tensor};
 use rand::RngExt;
 
 impl Trial<'_> {
-    /// A cut through every sequence, and the batch with other input tokens after it.
+    /// A cut through every sequence, and the batch with other input tokens after it: not the first of them where
+    /// it is the label of the prediction made at the cut.
     fn another_future(&mut self) -> (Vec<usize>, GlobalBatch) {
         let vocabulary = self.vocabulary();
+        let kept = 1 + usize::from(!self.facts.info.limits.free_labels);
         let random = &mut self.random;
         let mut cuts = Vec::new();
         let changed = self.case.batch.map_sequences(|sequence| {
             let cut = random.random_range(0..sequence.len());
             cuts.push(cut);
             edit(sequence, |fields| {
-                for token in &mut fields.input_ids[cut + 1..] {
+                for token in fields.input_ids.iter_mut().skip(cut + kept) {
                     *token = id((*token as usize + random.random_range(1..vocabulary.max(2))) % vocabulary);
                 }
             })
@@ -162,7 +164,7 @@ pub(crate) fn every_parameter(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.spec(&[&batch])?;
     let computed = trial.gradient(&spec, &batch)?;
     for block in Blocks::new(&batch, &trial.facts.parameters).all() {
-        if !block.structurally_zero {
+        if !block.structurally_zero && !block.may_be_zero {
             let norm = blocks::norm(&computed.gradient, block);
             let name = blocks::name(block);
             trial.present(&name, norm, || format!("the gradient of {name} has norm {norm}"));
@@ -221,6 +223,7 @@ impl Trial<'_> {
                 columns: 0..elements,
                 width: elements,
                 structurally_zero: false,
+                may_be_zero: false,
             };
             let tokens = self.token_norms(of, &[whole]).unwrap_or_default();
             scale = tokens.into_iter().fold(scale, |scale, tokens| scale.max(features * tokens));

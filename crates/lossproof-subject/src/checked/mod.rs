@@ -131,9 +131,10 @@ impl<'a> Checked<'a> {
     }
 
     /// Whether every number must be finite, because every group of a batch has weights under the spec in
-    /// force.
+    /// force, and so has every batch that is logged of it.
     fn weighs(&self, batch: &GlobalBatch) -> bool {
         TokenWeights::new(&self.spec, &batch.layout()).is_ok()
+            && self.info.log_policy.weights(batch, &self.spec).is_ok()
     }
 
     /// Holds an observation to the batch it is of.
