@@ -22,11 +22,13 @@ const WITNESSES: u32 = 96;
 /// How many bounds on the rounding of a gradient two numbers may be apart and still count as one.
 const ROUNDING: f64 = 32.0;
 
+/// Numbers, and what an error of each is relative to.
+type Scaled = (Vec<f64>, f64);
+
 /// Everything that a trainer answered, number by number.
 #[derive(Default)]
 struct Answers {
-    /// Each with what an error is relative to.
-    numbers: Vec<(Vec<f64>, f64)>,
+    numbers: Vec<Scaled>,
     failed: bool,
 }
 
@@ -64,7 +66,7 @@ impl Answers {
 
     /// Whether the two agree as far as both go.
     fn are(&self, other: &Self, tolerance: f64) -> bool {
-        let same = |((a, scale), (b, _)): (&(Vec<f64>, f64), &(Vec<f64>, f64))| {
+        let same = |((a, scale), (b, _)): (&Scaled, &Scaled)| {
             let close = |(a, b): (&f64, &f64)| {
                 a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan() || (a - b).abs() <= tolerance * scale
             };

@@ -12,13 +12,9 @@
 //! the sum too, sequences are taken by themselves under it: that also holds the scales of its reductions to
 //! each other.
 
-use crate::trial::{Computed, Ended, Facts, Trial};
+use crate::trial::{Computed, Ended, Facts, Lone, Trial};
 use lossproof_cases::edit::alone;
 use lossproof_spec::{EmptyPolicy, Fraction, GlobalBatch, LossSpec, Sequence, TokenWeights, to_f64};
-use std::{cell::RefCell, rc::Rc};
-
-/// The claims that wanted semantics turned out to be, so that each is looked for once.
-pub(crate) type Recognised = Rc<RefCell<Vec<(LossSpec, Option<LossSpec>)>>>;
 
 /// In the order in which they are looked for, after the one that is wanted.
 const POLICIES: [EmptyPolicy; 4] =
@@ -37,15 +33,6 @@ impl Facts {
         self.recognised.borrow_mut().push((*wanted, claim));
         claim
     }
-}
-
-/// One sequence by itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Lone {
-    sequence: Sequence,
-    /// The weights of all copies of one token.
-    pub(crate) weight: Fraction,
-    pub(crate) computed: Computed,
 }
 
 /// A sequence, and what each of its tokens weighs in a batch.

@@ -84,10 +84,10 @@ impl KnownLogits {
         let norms_fit = norms.clone().count() > 0 && norms.clone().all(|norm| norm.shape == [width]);
         let tied = declared.iter().any(|parameter| parameter.tied_to.is_some());
         let writes = of_role(Role::BlockOutput).next().is_some();
-        if !tables || !norms_fit || tied || !writes || width % 2 != 0 {
+        if !tables || !norms_fit || tied || !writes || !width.is_multiple_of(2) {
             return None;
         }
-        let sign = |index: usize| if index % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = |index: usize| if index.is_multiple_of(2) { 1.0 } else { -1.0 };
         for parameter in declared {
             let elements: usize = parameter.shape.iter().product();
             let gain = |index: usize| activations[index] * sign(index);

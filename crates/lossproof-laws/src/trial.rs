@@ -1,13 +1,9 @@
 //! A law's workbench: one subject and one case.
 
-use crate::{
-    claimed::{Lone, Recognised},
-    error_model,
-    names::head_of_its_own,
-};
+use crate::{error_model, names::head_of_its_own};
 use lossproof_cases::Case;
 use lossproof_numerics::{Comparisons, ErrorModel};
-use lossproof_spec::{Dtype, GlobalBatch, LossSpec, TokenWeights};
+use lossproof_spec::{Dtype, Fraction, GlobalBatch, LossSpec, Sequence, TokenWeights};
 use lossproof_subject::{
     Collect, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor,
     TensorSet, TensorValues, Unsupported, UpstreamWeights,
@@ -15,6 +11,7 @@ use lossproof_subject::{
 use num_traits::ToPrimitive;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
+use std::{cell::RefCell, rc::Rc};
 
 /// Why a law ends early on a case.
 #[derive(Debug)]
@@ -101,6 +98,18 @@ impl Facts {
     pub(crate) fn model(&self, batch: &GlobalBatch) -> ErrorModel {
         error_model(&self.info, &self.parameters, batch)
     }
+}
+
+/// The claims that wanted semantics turned out to be, so that each is looked for once.
+pub(crate) type Recognised = Rc<RefCell<Vec<(LossSpec, Option<LossSpec>)>>>;
+
+/// One sequence by itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Lone {
+    pub(crate) sequence: Sequence,
+    /// The weights of all copies of one token.
+    pub(crate) weight: Fraction,
+    pub(crate) computed: Computed,
 }
 
 /// A loss and its gradient, as a subject computed them.

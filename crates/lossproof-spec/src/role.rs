@@ -59,18 +59,25 @@ impl Role {
         let known = match in_layer("h.").or_else(|| in_layer("layers.")).unwrap_or(name) {
             "wte.weight" | "embed_tokens.weight" => Some(Self::TokenEmbedding),
             "wpe.weight" => Some(Self::PositionEmbedding),
-            "ln_1.weight" | "ln_2.weight" | "ln_f.weight" | "norm.weight" => Some(Self::NormGain),
-            "input_layernorm.weight" | "post_attention_layernorm.weight" => Some(Self::NormGain),
+            "ln_1.weight"
+            | "ln_2.weight"
+            | "ln_f.weight"
+            | "norm.weight"
+            | "input_layernorm.weight"
+            | "post_attention_layernorm.weight" => Some(Self::NormGain),
             "ln_1.bias" | "ln_2.bias" | "ln_f.bias" => Some(Self::NormBias),
             "attn.c_attn.weight" => Some(Self::QueryKeyValue),
             "attn.c_attn.bias" => Some(Self::QueryKeyValueBias),
             "self_attn.q_proj.weight" => Some(Self::Query),
             "self_attn.k_proj.weight" => Some(Self::Key),
             "self_attn.k_proj.bias" => Some(Self::KeyBias),
-            "attn.c_proj.weight" | "mlp.c_proj.weight" => Some(Self::BlockOutput),
-            "self_attn.o_proj.weight" | "mlp.down_proj.weight" => Some(Self::BlockOutput),
-            "attn.c_proj.bias" | "mlp.c_proj.bias" => Some(Self::BlockOutputBias),
-            "self_attn.o_proj.bias" | "mlp.down_proj.bias" => Some(Self::BlockOutputBias),
+            "attn.c_proj.weight"
+            | "mlp.c_proj.weight"
+            | "self_attn.o_proj.weight"
+            | "mlp.down_proj.weight" => Some(Self::BlockOutput),
+            "attn.c_proj.bias" | "mlp.c_proj.bias" | "self_attn.o_proj.bias" | "mlp.down_proj.bias" => {
+                Some(Self::BlockOutputBias)
+            }
             "lm_head.weight" => Some(Self::Head),
             _ => None,
         };

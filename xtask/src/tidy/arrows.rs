@@ -61,6 +61,7 @@ const ARROWS: [(&str, May); 17] = [
                 "lossproof-subject",
                 "lossproof-cases",
                 "lossproof-laws",
+                "lossproof-laws",
                 "lossproof-diagnosis",
                 "lossproof-verify",
                 "lossproof-trace",

@@ -44,12 +44,12 @@ impl Piece {
 }
 
 impl Parameter {
-    fn new(name: String, shape: &[usize], pieces: Vec<Piece>) -> Self {
-        Self { info: ParameterInfo::named(&name, shape), pieces }
+    fn new(name: &str, shape: &[usize], pieces: Vec<Piece>) -> Self {
+        Self { info: ParameterInfo::named(name, shape), pieces }
     }
 
     /// A parameter that femto-gpt keeps as it is.
-    fn same(name: String, shape: &[usize], own: String) -> Self {
+    fn same(name: &str, shape: &[usize], own: String) -> Self {
         Self::new(name, shape, vec![Piece::whole(own, shape)])
     }
 
@@ -104,19 +104,19 @@ pub(crate) fn parameters(config: Config, head: Head) -> Vec<Parameter> {
     let mut of_head = Vec::new();
     match head {
         Head::Own => {
-            parameters.push(Parameter::new("token_embedding".to_owned(), &[v, c], vec![embedding]));
-            of_head.push(Parameter::new("lm_head.weight".to_owned(), &[v, c], vec![map]));
-            of_head.push(Parameter::same("lm_head.bias".to_owned(), &[v], HEAD_BIAS.to_owned()));
+            parameters.push(Parameter::new("token_embedding", &[v, c], vec![embedding]));
+            of_head.push(Parameter::new("lm_head.weight", &[v, c], vec![map]));
+            of_head.push(Parameter::same("lm_head.bias", &[v], HEAD_BIAS.to_owned()));
         }
         Head::Tied { .. } => {
-            let mut tied = Parameter::new("wte.weight".to_owned(), &[v, c], vec![embedding, map]);
+            let mut tied = Parameter::new("wte.weight", &[v, c], vec![embedding, map]);
             tied.info.tied_to = Some("lm_head.weight".to_owned());
             parameters.push(tied);
         }
     }
     for l in 0..layers {
         let mut add = |name: &str, shape: &[usize], own: String| {
-            parameters.push(Parameter::same(format!("h.{l}.{name}"), shape, own));
+            parameters.push(Parameter::same(&format!("h.{l}.{name}"), shape, own));
         };
         add("ln_1.weight", &[c], format!("norm_{l}_coeff"));
         add("ln_1.bias", &[c], format!("norm_{l}_bias"));
@@ -137,10 +137,10 @@ pub(crate) fn parameters(config: Config, head: Head) -> Vec<Parameter> {
             transposed: false,
         });
         let name = format!("h.{l}.attn.c_attn.weight");
-        parameters.push(Parameter::new(name, &[c, 3 * heads * head_size], pieces.collect()));
+        parameters.push(Parameter::new(&name, &[c, 3 * heads * head_size], pieces.collect()));
     }
-    parameters.push(Parameter::same("ln_f.weight".to_owned(), &[c], "head_norm_coeff".to_owned()));
-    parameters.push(Parameter::same("ln_f.bias".to_owned(), &[c], "head_norm_bias".to_owned()));
+    parameters.push(Parameter::same("ln_f.weight", &[c], "head_norm_coeff".to_owned()));
+    parameters.push(Parameter::same("ln_f.bias", &[c], "head_norm_bias".to_owned()));
     parameters.extend(of_head);
     parameters
 }

@@ -79,7 +79,7 @@ impl Trial<'_> {
 
 impl Trial<'_> {
     /// The sequences of a rank in micro-batches of random sizes; `None` where the limits allow no split.
-    pub(super) fn split(&mut self, sequences: Vec<Sequence>) -> Option<Vec<Vec<Sequence>>> {
+    pub(super) fn split(&mut self, sequences: &[Sequence]) -> Option<Vec<Vec<Sequence>>> {
         let Limits { micro_batches, sequences: sizes, .. } = self.facts.info.limits;
         let count = sequences.len();
         let fewest = micro_batches.least.max(count.div_ceil(sizes.most)).max(1);
@@ -88,7 +88,7 @@ impl Trial<'_> {
             return None;
         }
         let parts = self.random.random_range(fewest..=most);
-        let mut rest = sequences.as_slice();
+        let mut rest = sequences;
         let mut split = Vec::new();
         for left in (0..parts).rev() {
             // The micro-batches to come take so many at least, and so many at most.
@@ -113,7 +113,7 @@ pub(crate) fn split_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut ranks = disassemble(&trial.case.batch);
     for rank in &mut ranks {
         let sequences: Vec<Sequence> = rank.drain(..).flatten().collect();
-        *rank = trial.split(sequences).ok_or(Ended::NotApplicable)?;
+        *rank = trial.split(&sequences).ok_or(Ended::NotApplicable)?;
     }
     let spec = trial.global()?;
     trial.invariance(&format!("{spec}, split otherwise"), &spec, &assemble(ranks))

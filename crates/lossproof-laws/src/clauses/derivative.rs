@@ -149,7 +149,7 @@ impl Trial<'_> {
 const REACHES_F32: [f64; 2] = [0.25, 0.125];
 
 /// Relative bound on the disagreement in f32. What the two losses and the gradients in between err by is known
-/// (`docs/tolerances.md` §12), and where it is not far below this nothing is decided.
+/// (`docs/tolerances.md` §14), and where it is not far below this nothing is decided.
 const SLOPE_F32: f64 = 1e-3;
 
 /// The gradient of every parameter is the derivative of the loss that is reported: along the gradient itself,

@@ -41,7 +41,7 @@ pub(crate) fn rank_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let mut ranks = Vec::new();
     for sequences in dealt {
-        ranks.push(trial.split(sequences).ok_or(Ended::NotApplicable)?);
+        ranks.push(trial.split(&sequences).ok_or(Ended::NotApplicable)?);
     }
     trial.invariance(&format!("{spec}, on other ranks"), &spec, &assemble(ranks))
 }
