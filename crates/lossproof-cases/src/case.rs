@@ -27,9 +27,9 @@ pub struct Case {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scale {
-    /// Activations and logits of order one: [`probe_initial`].
+    /// Activations and logits of order one: [`probe_initial_of`].
     Probe,
-    /// GPT-2's initial scale, where every prediction is nearly uniform: [`gpt2_initial`].
+    /// GPT-2's initial scale, where every prediction is nearly uniform: [`gpt2_initial_of`].
     Gpt2,
 }
 

@@ -75,8 +75,10 @@ impl Summary {
                 not_covered.push((*what).to_owned());
             }
         }
-        if !anchors.contains(&"finite-differences") {
-            not_covered.push("the backward pass below the head (finite differences need f64)".to_owned());
+        if !["finite-differences", "loss-slope"].iter().any(|law| anchors.contains(law)) {
+            not_covered.push(
+                "the backward pass below the head (slopes need parameters that can be loaded)".to_owned(),
+            );
         }
         let Size { ranks, micro_batches, sequences, positions } = Size::default();
         not_covered.push(format!(

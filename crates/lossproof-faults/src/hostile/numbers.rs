@@ -37,10 +37,10 @@ pub(super) const SUBJECTS: &[Hostile] = &[
     hostile(
         "threefold",
         "loss and gradient are three times what they should be, and nothing else is offered",
-        NotCovered,
+        Red,
         |honest| scaled(bare(honest), |handed| handed.scale(3.0), 3.0),
     )
-    .saying("the scale of the gradient"),
+    .saying("probabilities of all labels"),
     hostile(
         "ascends",
         "the gradient is that of minus the loss, and nothing beyond loss and gradient is offered",
