@@ -38,6 +38,21 @@ pub fn alone(sequence: &Sequence, limits: &Limits) -> GlobalBatch {
     assemble(vec![rank; limits.ranks.least.max(1)])
 }
 
+/// The first positions of a sequence, as many as this at most.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn cut_off(sequence: &Sequence, length: usize) -> Sequence {
+    edit(sequence, |fields| {
+        fields.input_ids.truncate(length);
+        fields.labels.truncate(length);
+        fields.segment_ids.truncate(length);
+        fields.position_ids.truncate(length);
+        fields.targets.truncate(length);
+    })
+}
+
 /// The sequence with its fields changed; `change` must keep them consistent.
 ///
 /// # Panics

@@ -16,10 +16,6 @@ use crate::trial::{Computed, Ended, Facts, Lone, Trial};
 use lossproof_cases::edit::alone;
 use lossproof_spec::{EmptyPolicy, Fraction, GlobalBatch, LossSpec, Sequence, TokenWeights, to_f64};
 
-/// In the order in which they are looked for, after the one that is wanted.
-const POLICIES: [EmptyPolicy; 4] =
-    [EmptyPolicy::ZeroCounted, EmptyPolicy::ZeroSkipped, EmptyPolicy::Nan, EmptyPolicy::Error];
-
 impl Facts {
     /// The claim that is these semantics inside the limits, with the empty policy that is wanted or else
     /// another.
@@ -28,7 +24,7 @@ impl Facts {
             return *known;
         }
         let (claims, limits) = (&self.info.claims, &self.info.limits);
-        let others = POLICIES.map(|empty| LossSpec { empty, ..*wanted });
+        let others = EmptyPolicy::ALL.map(|empty| LossSpec { empty, ..*wanted });
         let claim = [*wanted].iter().chain(&others).find_map(|spec| claims.claim_of(spec, limits));
         self.recognised.borrow_mut().push((*wanted, claim));
         claim
@@ -54,7 +50,7 @@ impl Trial<'_> {
     pub(crate) fn spec(&self, batches: &[&GlobalBatch]) -> Result<LossSpec, Ended> {
         let weighs =
             |spec: &LossSpec| batches.iter().all(|batch| TokenWeights::new(spec, &batch.layout()).is_ok());
-        let policies = POLICIES.map(|empty| LossSpec { empty, ..self.case.spec });
+        let policies = EmptyPolicy::ALL.map(|empty| LossSpec { empty, ..self.case.spec });
         let weighing = [self.case.spec].into_iter().chain(policies).filter(weighs);
         let mut claimed = weighing.filter_map(|spec| self.facts.claim(&spec).filter(weighs));
         claimed.next().ok_or(Ended::NotApplicable)

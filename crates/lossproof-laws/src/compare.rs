@@ -139,18 +139,7 @@ impl Trial<'_> {
     ) {
         let error = difference(|i| actual[i], |i| expected[i], 0..actual.len().min(expected.len()));
         if Self::is_narrow(error.relative_to(scale), bound) {
-            let elements = of.gradient.get(name).map_or(0, Tensor::elements);
-            let whole = Block {
-                parameter: name.to_owned(),
-                label: "all".to_owned(),
-                rows: 0..1,
-                columns: 0..elements,
-                width: elements,
-                structurally_zero: false,
-                may_be_zero: false,
-            };
-            let tokens = self.token_norms(of, &[whole]).unwrap_or_default();
-            scale = tokens.into_iter().fold(scale, f64::max);
+            scale = self.with_tokens_of(of, name, 1.0, scale);
         }
         self.elements(&format!("{what}: gradient of {name}"), name, bound, actual, expected, scale);
     }

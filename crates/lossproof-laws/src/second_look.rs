@@ -9,7 +9,7 @@ use super::trial::{Computed, Trial};
 use crate::blocks;
 use lossproof_numerics::{Block, difference};
 use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights, to_f64};
-use lossproof_subject::TensorSet;
+use lossproof_subject::{Tensor, TensorSet};
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,6 +77,22 @@ impl Trial<'_> {
         adds_up.then_some(norms)
     }
 
+    /// The largest of a scale and [`token_norms`](Self::token_norms) of a whole parameter, where those can be had.
+    pub(crate) fn with_tokens_of(&mut self, of: &Computed, name: &str, factor: f64, scale: f64) -> f64 {
+        let elements = of.gradient.get(name).map_or(0, Tensor::elements);
+        let whole = Block {
+            parameter: name.to_owned(),
+            label: "all".to_owned(),
+            rows: 0..1,
+            columns: 0..elements,
+            width: elements,
+            structurally_zero: false,
+            may_be_zero: false,
+        };
+        let tokens = self.token_norms(of, &[whole]).unwrap_or_default();
+        tokens.into_iter().fold(scale, |scale, tokens| scale.max(factor * tokens))
+    }
+
     /// The batch with a random half of its tokens supervised, and which. Where that leaves a group without
     /// tokens under a policy that gives such a batch no weights, each sequence keeps its first one.
     fn half(
@@ -112,16 +128,21 @@ impl Trial<'_> {
 
 /// A weighted sum of gradients.
 #[derive(Default)]
-struct Totals(BTreeMap<String, Vec<f64>>);
+pub(crate) struct Totals(BTreeMap<String, Vec<f64>>);
 
 impl Totals {
-    fn add(&mut self, weight: f64, gradient: &TensorSet) {
+    pub(crate) fn add(&mut self, weight: f64, gradient: &TensorSet) {
         for (name, tensor) in gradient {
             let total = self.0.entry(name.clone()).or_insert_with(|| vec![0.0; tensor.elements()]);
             for (index, value) in total.iter_mut().enumerate() {
                 *value += weight * tensor.get(index);
             }
         }
+    }
+
+    /// The sum of one tensor of so many elements; zeros where nothing contributes to it.
+    pub(crate) fn of(&self, name: &str, elements: usize) -> Vec<f64> {
+        self.0.get(name).cloned().unwrap_or_else(|| vec![0.0; elements])
     }
 
     /// Whether a block of a gradient is this sum, up to an absolute error. A block that nothing contributes

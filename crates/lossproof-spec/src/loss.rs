@@ -54,6 +54,11 @@ pub enum EmptyPolicy {
     Error,
 }
 
+impl EmptyPolicy {
+    /// All of them, from the simplest on.
+    pub const ALL: [Self; 4] = [Self::ZeroCounted, Self::ZeroSkipped, Self::Nan, Self::Error];
+}
+
 /// What is counted as a token by the token mean and the sequence mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -12,8 +12,7 @@ pub(super) const SCOPES: [Scope; 3] = [Scope::Global, Scope::MicroBatch, Scope::
 /// From the simplest on.
 pub(super) const COMBINES: [Combine; 2] = [Combine::Add, Combine::Average];
 /// From the simplest on.
-pub(super) const POLICIES: [EmptyPolicy; 4] =
-    [EmptyPolicy::ZeroCounted, EmptyPolicy::ZeroSkipped, EmptyPolicy::Nan, EmptyPolicy::Error];
+pub(super) const POLICIES: [EmptyPolicy; 4] = EmptyPolicy::ALL;
 
 /// Compared field by field, the first difference decides. A simplification lowers it, so shrinking ends.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

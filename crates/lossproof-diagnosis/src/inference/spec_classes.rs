@@ -47,15 +47,13 @@ impl Choice {
         const COMBINES: [Combine; 2] = [Combine::Add, Combine::Average];
         const COUNTINGS: [Counting; 3] =
             [Counting::Supervised, Counting::BeforeShift, Counting::AllPositions];
-        const POLICIES: [EmptyPolicy; 4] =
-            [EmptyPolicy::ZeroCounted, EmptyPolicy::ZeroSkipped, EmptyPolicy::Nan, EmptyPolicy::Error];
         match self {
             Self::Reduction => REDUCTIONS.map(|reduction| LossSpec { reduction, ..spec }).to_vec(),
             Self::Scope => SCOPES.map(|scope| LossSpec { scope, ..spec }).to_vec(),
             Self::MicroBatches => COMBINES.map(|micro_batches| LossSpec { micro_batches, ..spec }).to_vec(),
             Self::Ranks => COMBINES.map(|ranks| LossSpec { ranks, ..spec }).to_vec(),
             Self::Counting => COUNTINGS.map(|counting| LossSpec { counting, ..spec }).to_vec(),
-            Self::Empty => POLICIES.map(|empty| LossSpec { empty, ..spec }).to_vec(),
+            Self::Empty => EmptyPolicy::ALL.map(|empty| LossSpec { empty, ..spec }).to_vec(),
         }
     }
 }

@@ -8,7 +8,8 @@ use super::{
     recover::recover_above,
     tomogram::WeightSource,
 };
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Prediction, Sequence, SequenceFields};
+use lossproof_cases::edit::cut_off;
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Prediction, Sequence};
 use lossproof_subject::{Subject, Tensor, TensorSet, TensorValues};
 use std::collections::BTreeMap;
 
@@ -65,7 +66,8 @@ pub fn label_swaps(
         let Some((_, first)) = own.first() else { continue };
         let alone: Vec<_> = own.iter().map(|(_, p)| Prediction { sequence: 0, ..*p }).collect();
         let swaps = swapper.swaps(&GlobalBatch::single(sequence.clone()), &alone)?;
-        let lone = cut_off(sequence, first.position)?;
+        // Up to the token that its first prediction is about.
+        let lone = cut_off(sequence, first.position + 2);
         let lone_swap = swapper.swaps(&GlobalBatch::single(lone.clone()), &alone[..1])?;
         let c = swapper.lone_weight(&lone, first.position)?;
         let relative = swapper.ratio(&swaps, 0, &lone_swap, 0)?;
@@ -94,18 +96,6 @@ fn undetermined_by_swaps(batch: &GlobalBatch) -> Vec<String> {
         open.push("the weights of ignored predictions: they have no label to swap".to_owned());
     }
     open
-}
-
-/// The sequence up to the token that the prediction made at `position` is about.
-fn cut_off(sequence: &Sequence, position: usize) -> Result<Sequence, TomographyError> {
-    let mut fields = SequenceFields::from(sequence.clone());
-    let length = position + 2;
-    fields.input_ids.truncate(length);
-    fields.labels.truncate(length);
-    fields.segment_ids.truncate(length);
-    fields.position_ids.truncate(length);
-    fields.targets.truncate(length);
-    Ok(Sequence::from_fields(fields)?)
 }
 
 struct Swapper<'a> {

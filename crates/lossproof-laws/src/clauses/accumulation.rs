@@ -2,7 +2,7 @@
 
 use super::reductions::differ;
 use crate::trial::{CaseOutcome, Ended, Trial};
-use lossproof_cases::edit::{alone as alone_in, assemble, disassemble};
+use lossproof_cases::edit::{alone, assemble, disassemble};
 use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, LossSpec, Scope, Sequence, TokenWeights};
 use lossproof_subject::Limits;
 use num_traits::ToPrimitive;
@@ -104,7 +104,7 @@ impl Trial<'_> {
 }
 
 /// Micro-batches of the batch, each as a batch by itself.
-fn alone(batch: &GlobalBatch) -> Vec<GlobalBatch> {
+fn micro_batches_alone(batch: &GlobalBatch) -> Vec<GlobalBatch> {
     batch.micro_batches().cloned().map(GlobalBatch::of_micro_batch).collect()
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn order_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
 /// What the naive accumulated mean deviates by, micro-batch by micro-batch.
 pub(crate) fn naive_deviation(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.claimed(&trial.with_token_loss(LossSpec::naive_accumulated_mean()))?;
-    let groups = alone(&trial.case.batch);
+    let groups = micro_batches_alone(&trial.case.batch);
     trial.deviation(&spec, &groups)
 }
 
@@ -163,7 +163,7 @@ pub(crate) fn zero_grad(trial: &mut Trial<'_>) -> CaseOutcome {
     let limits = trial.facts.info.limits;
     let first = batch.sequences().find(|sequence| sequence.supervised() > 0);
     let part = match first {
-        Some(first) if !limits.ignore_index => alone_in(first, &limits),
+        Some(first) if !limits.ignore_index => alone(first, &limits),
         _ => batch.map_sequences(|s| s.supervise_only(|position| position % 2 == 0)),
     };
     let spec = trial.spec(&[&batch, &part])?;

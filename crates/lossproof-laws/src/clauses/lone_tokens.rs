@@ -4,8 +4,11 @@
 //! times a normalised −ln p over the labels, that the label is that of the next position, and that the score
 //! has mean zero.
 
-use crate::trial::{CaseOutcome, Computed, Ended, Trial};
-use lossproof_cases::edit::{alone, edit_freely, id};
+use crate::{
+    second_look::Totals,
+    trial::{CaseOutcome, Computed, Ended, Trial},
+};
+use lossproof_cases::edit::{alone, cut_off, edit_freely, id};
 use lossproof_numerics::{Violation, norm};
 use lossproof_spec::{CompensatedSum, GlobalBatch, LossSpec, Prediction, Sequence};
 use rand::{RngExt, seq::IndexedRandom};
@@ -69,15 +72,7 @@ impl Trial<'_> {
         let sequence = self.case.batch.sequences().nth(prediction.sequence).ok_or(Ended::NotApplicable)?;
         let at = prediction.position + 1;
         let length = (at + 1).max(shortest).min(sequence.len());
-        let cut = edit_freely(sequence, |fields| {
-            for ids in [&mut fields.input_ids, &mut fields.targets] {
-                ids.truncate(length);
-            }
-            fields.labels.truncate(length);
-            fields.segment_ids.truncate(length);
-            fields.position_ids.truncate(length);
-        });
-        let sequence = cut.supervise_only(|position| position + 1 == at);
+        let sequence = cut_off(sequence, length).supervise_only(|position| position + 1 == at);
         if !limits.free_labels && at + 1 < sequence.len() {
             return Ok(None);
         }
@@ -122,21 +117,24 @@ pub(crate) fn normalisation(trial: &mut Trial<'_>) -> CaseOutcome {
         losses.iter().map(|loss| (-(loss - smoothing * mean) / (1.0 - smoothing)).exp()).collect()
     };
     // The label whose loss counts most is asked for again, so that it is the last answer of the case.
-    let effect = |label: usize, losses: &[f64]| probabilities(losses)[label] * losses[label].abs();
-    let largest = (0..losses.len()).max_by(|&a, &b| effect(a, &losses).total_cmp(&effect(b, &losses)));
+    let effect = |(p, loss): (&f64, &f64)| p * loss.abs();
+    let effects: Vec<f64> = probabilities(&losses).iter().zip(&losses).map(effect).collect();
+    let largest = (0..effects.len()).max_by(|&a, &b| effects[a].total_cmp(&effects[b]));
     let Some(largest) = largest else { return Ok(false) };
     let last = trial.labelled(&spec, &lone, id(largest))?;
     losses[largest] = last.loss;
-    let total = probabilities(&losses).into_iter().collect::<CompensatedSum>().value();
+    let found = probabilities(&losses);
+    let total = found.iter().copied().collect::<CompensatedSum>().value();
     // A loss errs by its bound times max(ℓ, 1), and moves its own probability and, by the mean, all others.
     let size = |loss: &f64| loss.abs().max(1.0);
     let mean_size = losses.iter().map(size).sum::<f64>() / count;
-    let sizes = probabilities(&losses).into_iter().zip(&losses);
+    let sizes = found.iter().zip(&losses);
     let scale: f64 =
         sizes.map(|(p, loss)| p * (size(loss) + smoothing * mean_size) / (1.0 - smoothing)).sum();
     let bound = trial.loss_bound(&last.computed.origin.batch);
     let error = (total - 1.0).abs() / scale;
-    trial.comparisons.compare("loss", bound, effect(largest, &losses) / scale, error, || Violation {
+    let effect_of_one = effect((&found[largest], &losses[largest])) / scale;
+    trial.comparisons.compare("loss", bound, effect_of_one, error, || Violation {
         unit: "loss".to_owned(),
         statement: format!("{spec}: probabilities of all labels of one token, together"),
         error,
@@ -145,21 +143,6 @@ pub(crate) fn normalisation(trial: &mut Trial<'_>) -> CaseOutcome {
         ratio: None,
     });
     Ok(losses.len() > 1)
-}
-
-/// Tensors by parameter.
-#[derive(Default)]
-struct Sums(BTreeMap<String, Vec<f64>>);
-
-impl Sums {
-    fn add(&mut self, factor: f64, computed: &Computed) {
-        for (name, tensor) in &computed.gradient {
-            let sum = self.0.entry(name.clone()).or_insert_with(|| vec![0.0; tensor.elements()]);
-            for (index, value) in sum.iter_mut().enumerate() {
-                *value += factor * tensor.get(index);
-            }
-        }
-    }
 }
 
 /// The probabilities' mean of the gradients of all labels of one token is nothing, or with label smoothing ε
@@ -175,7 +158,7 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
     let vocabulary = trial.vocabulary();
     // Up to one factor on all of them, these are the probabilities.
     let likelihood = |of: &Labelled| (-of.loss / (1.0 - smoothing)).exp();
-    let (mut others, mut plain) = (Sums::default(), Sums::default());
+    let (mut others, mut plain) = (Totals::default(), Totals::default());
     let mut sizes: BTreeMap<String, f64> = BTreeMap::new();
     let mut longest: BTreeMap<String, f64> = BTreeMap::new();
     let mut total = 0.0;
@@ -187,7 +170,7 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
         bound = trial.gradient_bound(batch);
         let relative = trial.loss_bound(batch) / bound;
         total += likelihood(&of);
-        plain.add(1.0 / vocabulary as f64, &of.computed);
+        plain.add(1.0 / vocabulary as f64, &of.computed.gradient);
         // A likelihood errs by the error of its loss.
         let own = likelihood(&of) * (1.0 + relative * of.loss.abs().max(1.0) / (1.0 - smoothing));
         for (name, tensor) in &of.computed.gradient {
@@ -197,10 +180,12 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
             *largest = length.max(*largest);
         }
         match &mut likeliest {
-            Some(best) if likelihood(best) >= likelihood(&of) => others.add(likelihood(&of), &of.computed),
+            Some(best) if likelihood(best) >= likelihood(&of) => {
+                others.add(likelihood(&of), &of.computed.gradient)
+            }
             best => {
                 if let Some(before) = best.replace(of) {
-                    others.add(likelihood(&before), &before.computed);
+                    others.add(likelihood(&before), &before.computed.gradient);
                 }
             }
         }
@@ -210,8 +195,8 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
     let whole = norm(&sizes.values().copied().collect::<Vec<_>>());
     for (name, tensor) in &best.computed.gradient {
         let actual: Vec<f64> = tensor.to_f64().iter().map(|g| likelihood(&best) * g).collect();
-        let rest = others.0.get(name).cloned().unwrap_or_else(|| vec![0.0; actual.len()]);
-        let plain = plain.0.get(name).cloned().unwrap_or_else(|| vec![0.0; actual.len()]);
+        let rest = others.of(name, actual.len());
+        let plain = plain.of(name, actual.len());
         let due = rest.iter().zip(&plain).map(|(rest, plain)| smoothing * total * plain - rest);
         let due: Vec<f64> = due.collect();
         // The gradient of a label that is nearly certain is a difference of what nearly cancels, p − 1, and

@@ -6,11 +6,11 @@ use crate::{
     trial::{CaseOutcome, Computed, Ended, Trial, values},
 };
 use lossproof_cases::edit::{assemble, disassemble, edit, id};
-use lossproof_numerics::{Block, Control, Unit, Violation, norm};
+use lossproof_numerics::{Control, Unit, Violation, norm};
 use lossproof_spec::{
     CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Role, Sequence, SequenceFields, TokenWeights,
 };
-use lossproof_subject::{ParameterInfo, Tensor};
+use lossproof_subject::ParameterInfo;
 use rand::RngExt;
 
 impl Trial<'_> {
@@ -215,18 +215,7 @@ impl Trial<'_> {
         let features = (width as f64).sqrt();
         let mut scale = features * size;
         if Self::is_narrow(sums / scale, bound) {
-            let elements = of.gradient.get(name).map_or(0, Tensor::elements);
-            let whole = Block {
-                parameter: name.to_owned(),
-                label: "all".to_owned(),
-                rows: 0..1,
-                columns: 0..elements,
-                width: elements,
-                structurally_zero: false,
-                may_be_zero: false,
-            };
-            let tokens = self.token_norms(of, &[whole]).unwrap_or_default();
-            scale = tokens.into_iter().fold(scale, |scale, tokens| scale.max(features * tokens));
+            scale = self.with_tokens_of(of, name, features, scale);
         }
         let error = sums / scale;
         self.comparisons.hold(name, bound, error, || Violation {
