@@ -1,4 +1,5 @@
-//! A Llama is held to the laws: what they know of a model they know from its card, and not from GPT-2's names.
+//! A Llama is held to the laws: what they know of a model they know from its card, and not from GPT-2's
+//! names.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

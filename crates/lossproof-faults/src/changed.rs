@@ -32,9 +32,9 @@ struct Answers {
     failed: bool,
 }
 
-/// Whether two trainers with one card answer differently, beyond rounding, on random batches that their claims
-/// and limits allow: loss and gradient, twice and with another batch in between, and whatever capabilities
-/// they offer.
+/// Whether two trainers with one card answer differently, beyond rounding, on random batches that their
+/// claims and limits allow: loss and gradient, twice and with another batch in between, and whatever
+/// capabilities they offer.
 pub fn differs(one: &mut dyn Subject, other: &mut dyn Subject, seed: u64) -> bool {
     let info = one.info();
     let strategy = strategies::case(&info.limits, &info.claims, Size::default());

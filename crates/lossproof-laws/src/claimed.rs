@@ -7,10 +7,10 @@
 //! ```
 //!
 //! in loss and gradient, where `alone_i` is sequence i by itself, in as many copies c as the smallest batch
-//! inside the limits has. Every ρ is one exact fraction, because all tokens of a sequence weigh the same under
-//! every semantics of the calculus; so a law needs one claim of a trainer and no sum. Where the trainer claims
-//! the sum too, sequences are taken by themselves under it: that also holds the scales of its reductions to
-//! each other.
+//! inside the limits has. Every ρ is one exact fraction, because all tokens of a sequence weigh the same
+//! under every semantics of the calculus; so a law needs one claim of a trainer and no sum. Where the trainer
+//! claims the sum too, sequences are taken by themselves under it: that also holds the scales of its
+//! reductions to each other.
 
 use crate::trial::{Computed, Ended, Facts, Lone, Trial};
 use lossproof_cases::edit::alone;
@@ -84,8 +84,8 @@ impl Trial<'_> {
         Ok(Some(lone))
     }
 
-    /// Sequences by themselves, each with its factor `ρ` in the loss of a batch in which its tokens weigh this
-    /// much.
+    /// Sequences by themselves, each with its factor `ρ` in the loss of a batch in which its tokens weigh
+    /// this much.
     pub(crate) fn parts(&mut self, spec: &LossSpec, pieces: &[Piece]) -> Result<Vec<(f64, Computed)>, Ended> {
         let spec = self.of_lone(spec);
         let mut parts = Vec::new();
@@ -168,7 +168,8 @@ impl Trial<'_> {
     }
 
     /// Holds a batch to parts of it, each with some of its tokens supervised and all together with each once.
-    /// All tokens of the batch weigh the same, and so do those of a part. Returns what was computed: the whole, and the parts.
+    /// All tokens of the batch weigh the same, and so do those of a part. Returns what was computed: the
+    /// whole, and the parts.
     pub(crate) fn parted(
         &mut self,
         what: &str,

@@ -13,8 +13,8 @@ use proptest::{
 /// Batches that are drawn before it is said that none has anything to show.
 const DRAWN: usize = 64;
 
-/// One sequence alone, under the first semantics that the subject's card claims, has a loss and a gradient that are more
-/// than nothing, and has them again when asked again.
+/// One sequence alone, under the first semantics that the subject's card claims, has a loss and a gradient
+/// that are more than nothing, and has them again when asked again.
 ///
 /// # Errors
 /// What is not so, in words.

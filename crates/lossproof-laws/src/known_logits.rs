@@ -6,10 +6,11 @@ use lossproof_subject::{ParameterInfo, Tensor, TensorSet, TensorValues};
 
 /// The logits of a model whose last activations are known, the same at every position.
 ///
-/// Of a GPT-2 whose final gain is zero ([`impose`](Self::impose)) they are the final bias b, and the logits are
-/// `z = E·b`, the embedding E being the head. Nothing gets through a gain of zero, so of all parameters only E,
-/// b and the gain itself have a gradient: with `∂L/∂z` summed over positions that of E is `∂L/∂z ⊗ b`, and that
-/// of b is `Eᵀ·∂L/∂z`.
+/// Of a GPT-2 whose final gain is zero ([`impose`](Self::impose)) they are the final bias b, and the logits
+/// are
+/// `z = E·b`, the embedding E being the head. Nothing gets through a gain of zero, so of all parameters only
+/// E, b and the gain itself have a gradient: with `∂L/∂z` summed over positions that of E is `∂L/∂z ⊗ b`, and
+/// that of b is `Eᵀ·∂L/∂z`.
 ///
 /// Of any transformer with a head of its own, normalisation in front of its blocks and declared roles
 /// ([`impose_by_roles`](Self::impose_by_roles)) they are what its norms make of an embedding that is the same
@@ -65,9 +66,10 @@ impl KnownLogits {
         Some(Self::of_head(EMBEDDING, embedding, bias, Some(BIAS)))
     }
 
-    /// Makes a bigram model that knows no bigrams out of a transformer with a head of its own: what its blocks
-    /// add to the residual stream is zero, positions and biases are, and every token is embedded as ±2²⁴ by
-    /// turns. Of that a layer norm or a root mean square norm makes exactly ±1, and its gain these activations.
+    /// Makes a bigram model that knows no bigrams out of a transformer with a head of its own: what its
+    /// blocks add to the residual stream is zero, positions and biases are, and every token is embedded as
+    /// ±2²⁴ by turns. Of that a layer norm or a root mean square norm makes exactly ±1, and its gain these
+    /// activations.
     ///
     /// `None` where the roles of the parameters do not say all of that, or the width is odd.
     pub fn impose_by_roles(

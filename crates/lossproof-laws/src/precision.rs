@@ -17,8 +17,8 @@ pub fn distance(one: &TensorSet, other: &TensorSet) -> f64 {
 }
 
 /// Rounding model of a subject on a batch, by what it says of itself. The head size is not declared; it is at most the
-/// width, and the bound grows with it. A layer writes into the residual stream twice; of a model that does not say what
-/// its parameters do, every matrix is taken for a layer.
+/// width, and the bound grows with it. A layer writes into the residual stream twice; of a model that does
+/// not say what its parameters do, every matrix is taken for a layer.
 #[must_use]
 pub fn error_model(info: &SubjectInfo, parameters: &[ParameterInfo], batch: &GlobalBatch) -> ErrorModel {
     let width = parameters.iter().find(|p| p.shape.len() == 2).map_or(1, |p| p.shape[1]);

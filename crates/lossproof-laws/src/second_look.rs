@@ -77,7 +77,8 @@ impl Trial<'_> {
         adds_up.then_some(norms)
     }
 
-    /// The largest of a scale and [`token_norms`](Self::token_norms) of a whole parameter, where those can be had.
+    /// The largest of a scale and [`token_norms`](Self::token_norms) of a whole parameter, where those can be
+    /// had.
     pub(crate) fn with_tokens_of(&mut self, of: &Computed, name: &str, factor: f64, scale: f64) -> f64 {
         let elements = of.gradient.get(name).map_or(0, Tensor::elements);
         let whole = Block {

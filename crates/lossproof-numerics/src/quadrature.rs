@@ -6,8 +6,8 @@ use std::f64::consts::PI;
 /// Intervals of the finer rule. The coarser one has half as many, on every second node.
 const INTERVALS: usize = 8;
 
-/// How many times smaller the error of a rule is at least than that of the rule with half as many intervals, where
-/// either is of use.
+/// How many times smaller the error of a rule is at least than that of the rule with half as many intervals,
+/// where either is of use.
 const COARSER: f64 = 64.0;
 
 /// An integral over [−1, 1], and by how much the rule with half as many nodes is off it.

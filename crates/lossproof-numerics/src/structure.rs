@@ -22,8 +22,9 @@ pub struct Block {
     pub width: usize,
     /// Whether the exact gradient of the block is zero whatever the parameters are.
     pub structurally_zero: bool,
-    /// Whether it is where positions are no part of the input, which parameters do not tell: a table of positions that is
-    /// not trained is none of them, and turned queries and keys need none. It says nothing then.
+    /// Whether it is where positions are no part of the input, which parameters do not tell: a table of
+    /// positions that is not trained is none of them, and turned queries and keys need none. It says nothing
+    /// then.
     pub may_be_zero: bool,
 }
 
@@ -58,22 +59,23 @@ impl Block {
 ///
 /// 1. *Nothing supervised*: the sum is empty, and everything is zero.
 /// 2. *Key bias*, where positions are embedded by a parameter: always zero. The scores of one query are
-///    `q·(k_j + b)/√D = q·k_j/√D + q·b/√D`; the last term is the same for every key, and softmax ignores it. Where keys
-///    are turned by their position (Su et al. 2021) it is not, and the bias matters.
-/// 3. *Row p of a position embedding*: zero iff no position with position id `p` is seen by a supervised prediction.
-///    Iff: a seen position enters through its value, which generic parameters do not cancel.
-/// 4. *Query weight and bias, key weight*: zero iff each supervised prediction sees only positions with the input of
-///    its own, as when it sees itself alone: the token id and the position id. By
-///    induction over the layers those positions all carry the same vector `x`; attention then averages equal values and
-///    returns `v(x)` whatever the probabilities, so nothing depends on the scores, turned keys or not. Iff: with two
-///    different inputs in sight, the values differ and the probabilities matter; where positions are no part of the input
-///    they do with two different tokens in sight, and the block [may be zero](Block::may_be_zero) without.
+///    `q·(k_j + b)/√D = q·k_j/√D + q·b/√D`; the last term is the same for every key, and softmax ignores it.
+///    Where keys are turned by their position (Su et al. 2021) it is not, and the bias matters.
+/// 3. *Row p of a position embedding*: zero iff no position with position id `p` is seen by a supervised
+///    prediction. Iff: a seen position enters through its value, which generic parameters do not cancel.
+/// 4. *Query weight and bias, key weight*: zero iff each supervised prediction sees only positions with the
+///    input of its own, as when it sees itself alone: the token id and the position id. By induction over the
+///    layers those positions all carry the same vector `x`; attention then averages equal values and returns
+///    `v(x)` whatever the probabilities, so nothing depends on the scores, turned keys or not. Iff: with two
+///    different inputs in sight, the values differ and the probabilities matter; where positions are no part
+///    of the input they do with two different tokens in sight, and the block [may be
+///    zero](Block::may_be_zero) without.
 ///
 /// "Generically" means: for all parameters but a set of measure zero, in a model with at least one layer, a width of at
 /// least 3 and a vocabulary of at least 2.
 ///
-/// Parameters with other roles are one block each, zero only when nothing is supervised; so is an attention projection
-/// whose columns are not three equal parts.
+/// Parameters with other roles are one block each, zero only when nothing is supervised; so is an attention
+/// projection whose columns are not three equal parts.
 #[must_use]
 pub fn gradient_blocks<'a>(
     batch: &GlobalBatch,

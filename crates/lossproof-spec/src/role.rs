@@ -2,8 +2,8 @@
 
 /// What a parameter does in a transformer with normalisation in front of its blocks.
 ///
-/// Hugging Face's names of GPT-2 and Llama imply their roles ([`of_name`](Self::of_name)); a trainer with other
-/// names declares them.
+/// Hugging Face's names of GPT-2 and Llama imply their roles ([`of_name`](Self::of_name)); a trainer with
+/// other names declares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Role {
@@ -40,8 +40,8 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role that a name implies: those of Hugging Face's GPT-2 without the prefix `transformer.`, and of its
-    /// Llama without `model.`. Of other names, that they end in `bias`.
+    /// The role that a name implies: those of Hugging Face's GPT-2 without the prefix `transformer.`, and of
+    /// its Llama without `model.`. Of other names, that they end in `bias`.
     ///
     /// ```
     /// use lossproof_spec::Role;

@@ -18,8 +18,8 @@ pub enum Claims {
 }
 
 impl Claims {
-    /// The semantics in force before another is chosen: the first of those claimed; of [`Any`](Self::Any), and
-    /// of an empty list, the global per-token mean.
+    /// The semantics in force before another is chosen: the first of those claimed; of [`Any`](Self::Any),
+    /// and of an empty list, the global per-token mean.
     #[must_use]
     pub fn first(&self) -> LossSpec {
         self.listed().first().copied().unwrap_or_else(LossSpec::token_mean)

@@ -77,7 +77,8 @@ impl ParameterInfo {
     /// use lossproof_spec::Role;
     /// use lossproof_subject::ParameterInfo;
     ///
-    /// let gain = ParameterInfo { role: Role::NormGain, ..ParameterInfo::named("block.0.norm_a.scale", &[64]) };
+    /// let gain = ParameterInfo { role: Role::NormGain, ..ParameterInfo::named("block.0.norm_a.scale", &[64])
+    /// };
     /// ```
     #[must_use]
     pub fn named(name: &str, shape: &[usize]) -> Self {

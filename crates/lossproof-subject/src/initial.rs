@@ -21,10 +21,11 @@ fn declared(parameters: &[ParameterInfo]) -> Vec<Declared> {
 }
 
 /// GPT-2's initial parameters (Radford et al. 2019; Hugging Face's `_init_weights`): weights N(0, 0.02²), the output
-/// projections of both residual branches N(0, (0.02/√(2·layers))²), biases 0, gains of norms at their unit. Values are
-/// exact in f32.
+/// projections of both residual branches N(0, (0.02/√(2·layers))²), biases 0, gains of norms at their unit.
+/// Values are exact in f32.
 ///
-/// `parameters` are names, which imply roles, and shapes; each tensor has a random stream of its own, by its place.
+/// `parameters` are names, which imply roles, and shapes; each tensor has a random stream of its own, by its
+/// place.
 #[must_use]
 pub fn gpt2_initial(parameters: &[(String, Vec<usize>)], seed: u64) -> TensorSet {
     let parameters = named(parameters);
@@ -99,7 +100,8 @@ fn width(parameters: &[Declared]) -> f64 {
     matrix.map_or(1.0, |(_, shape, _)| shape[1] as f64)
 }
 
-/// Number of blocks, each of which writes into the residual stream twice: after attention and after its perceptron.
+/// Number of blocks, each of which writes into the residual stream twice: after attention and after its
+/// perceptron.
 fn layers(parameters: &[Declared]) -> f64 {
     let outputs = parameters.iter().filter(|(_, _, role)| *role == Role::BlockOutput).count();
     outputs.div_ceil(2).max(1) as f64

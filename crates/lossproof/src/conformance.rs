@@ -269,8 +269,8 @@ fn writes() -> bool {
     env::var_os(EXPECT).is_some_and(|value| value == "write")
 }
 
-/// Fails where the variable asks for something else than a draft: a run that is meant to write must not pass by
-/// not doing so.
+/// Fails where the variable asks for something else than a draft: a run that is meant to write must not pass
+/// by not doing so.
 fn check_expect() -> Result<(), String> {
     match env::var_os(EXPECT) {
         Some(value) if value != "write" && !value.is_empty() => {

@@ -39,7 +39,8 @@ impl Bounds {
         })
     }
 
-    /// Whether the counts of a draft are in range and its spec is claimed. Nothing else of a draft leaves the limits by being simplified.
+    /// Whether the counts of a draft are in range and its spec is claimed. Nothing else of a draft leaves the
+    /// limits by being simplified.
     pub(super) fn admit(&self, draft: &Draft) -> bool {
         (self.claimed.is_empty() || self.claimed.contains(&draft.spec))
             && self.ranks.contains(&draft.ranks.len())
@@ -49,7 +50,8 @@ impl Bounds {
     }
 }
 
-/// What of `range` the subject takes, or the nearest that it takes where that is nothing. Zero is in no batch.
+/// What of `range` the subject takes, or the nearest that it takes where that is nothing. Zero is in no
+/// batch.
 fn narrowed(
     what: &str,
     range: &RangeInclusive<usize>,

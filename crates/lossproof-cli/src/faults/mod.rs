@@ -48,7 +48,8 @@ pub(crate) struct Args {
     /// See trainers through this much of them: bare, parameters, steps or full. They then have one claim.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["full", "alarms", "write", "json"])]
     profile: Option<Profile>,
-    /// The one loss that trainers claim: sum, token-mean, sequence-mean, batch-mean or naive-accumulated-mean.
+    /// The one loss that trainers claim: sum, token-mean, sequence-mean, batch-mean or
+    /// naive-accumulated-mean.
     #[arg(long, value_name = "NAME", default_value = "token-mean", requires = "profile")]
     claim: ClaimName,
     /// Arithmetic of the trainers that are seen through a profile.

@@ -81,8 +81,8 @@ impl Keyhole {
     }
 }
 
-/// Every profile with every claim in both dtypes, and trainers of exactly four micro-batches, as the rows of a
-/// Markdown table.
+/// Every profile with every claim in both dtypes, and trainers of exactly four micro-batches, as the rows of
+/// a Markdown table.
 ///
 /// # Errors
 /// As [`Keyhole::results`].

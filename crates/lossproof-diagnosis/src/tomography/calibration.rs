@@ -48,8 +48,8 @@ impl Basis {
     ///    `g'·v/dr` is the gradient's factor over the loss's, by one finite difference. That needs
     ///    `parameters`, the ones the subject holds, and that it takes parameters one by one.
     ///
-    /// The subject is asked about `spec`; `precision` is its own on the batch, noise included ([`Observed`](super::Observed)); on the
-    /// smaller probes it is no worse.
+    /// The subject is asked about `spec`; `precision` is its own on the batch, noise included
+    /// ([`Observed`](super::Observed)); on the smaller probes it is no worse.
     ///
     /// What could not be fixed, and what the subject's own basis cannot show, is in [`Basis::undetermined`].
     ///

@@ -38,8 +38,8 @@ impl ReportedLosses {
     /// The losses that a subject reports for `count` batches (at least twice as many as predictions) of the
     /// layout of `batch` with random tokens. Every group keeps its size and every label that is ignored stays
     /// so, therefore the weights stay too. `evaluator` gives the token losses, and must hold the same
-    /// parameters; without it the subject does. Both are asked about `spec`. `precision` is the subject's, noise included
-    /// ([`Observed`](super::Observed)); an evaluator is taken to have no noise.
+    /// parameters; without it the subject does. Both are asked about `spec`. `precision` is the subject's,
+    /// noise included ([`Observed`](super::Observed)); an evaluator is taken to have no noise.
     ///
     /// The spread of the token losses decides the condition: about 60 where logits are of order one
     /// ([`probe_initial`](lossproof_subject::probe_initial)), and thousands at GPT-2's initial scale, where

@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 /// lone token, and since a prediction does not see what follows it, the ratio is `u_i/c`. Then c is fixed as
 /// in [`Basis::self_calibrated`].
 ///
-/// The subject is asked about `spec`; `precision` is its own on the batch, noise included ([`Observed`](super::Observed)); on the smaller
-/// probes it is no worse.
+/// The subject is asked about `spec`; `precision` is its own on the batch, noise included
+/// ([`Observed`](super::Observed)); on the smaller probes it is no worse.
 ///
 /// Labels are swapped, inputs stay. A swap that changes nothing when its sequence is alone tells nothing, and
 /// leaves its weight undetermined: a group of its own. With a subject that makes its labels from its inputs

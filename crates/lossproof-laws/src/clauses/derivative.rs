@@ -1,5 +1,5 @@
-//! The gradient is the derivative of what the trainer computes forward: finite differences along random signs,
-//! and of the reported loss along the gradient itself too, in f64 and in f32.
+//! The gradient is the derivative of what the trainer computes forward: finite differences along random
+//! signs, and of the reported loss along the gradient itself too, in f64 and in f32.
 
 use crate::{
     blocks::Blocks,
@@ -18,8 +18,8 @@ struct Differentiated {
 }
 
 impl Trial<'_> {
-    /// The losses of a batch as the subject evaluates them where they are plain, as it reports them beside the
-    /// gradient where they are not or it evaluates none, and else the one loss that it reports.
+    /// The losses of a batch as the subject evaluates them where they are plain, as it reports them beside
+    /// the gradient where they are not or it evaluates none, and else the one loss that it reports.
     fn differentiated(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<Differentiated, Ended> {
         let weights = TokenWeights::new(spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?;
         let weights = weights.per_prediction(batch);
@@ -105,8 +105,8 @@ impl Trial<'_> {
     }
 }
 
-/// The gradient of parameters chosen at random is the derivative of the subject's own forward pass. Where a value is used
-/// more than once, as on every residual path, all uses are in it.
+/// The gradient of parameters chosen at random is the derivative of the subject's own forward pass. Where a
+/// value is used more than once, as on every residual path, all uses are in it.
 pub(crate) fn finite_differences(trial: &mut Trial<'_>) -> CaseOutcome {
     if trial.dtype() != Dtype::F64 {
         return Err(Ended::Unsupported("double precision, which finite differences need".to_owned()));
@@ -143,13 +143,13 @@ impl Trial<'_> {
     }
 }
 
-/// Half of the distance in f32 between two points whose losses are compared: a direction has the scale of what it
-/// moves. Large, so that the difference stands out of the rounding of the losses, and smaller where the curvature in
-/// between demands it.
+/// Half of the distance in f32 between two points whose losses are compared: a direction has the scale of
+/// what it moves. Large, so that the difference stands out of the rounding of the losses, and smaller where
+/// the curvature in between demands it.
 const REACHES_F32: [f64; 2] = [0.25, 0.125];
 
-/// Relative bound on the disagreement in f32. What the two losses and the gradients in between err by is known
-/// (`docs/tolerances.md` §14), and where it is not far below this nothing is decided.
+/// Relative bound on the disagreement in f32. What the two losses and the gradients in between err by is
+/// known (`docs/tolerances.md` §14), and where it is not far below this nothing is decided.
 const SLOPE_F32: f64 = 1e-3;
 
 /// The gradient of every parameter is the derivative of the loss that is reported: along the gradient itself,
@@ -171,7 +171,8 @@ pub(crate) fn loss_slope(trial: &mut Trial<'_>) -> CaseOutcome {
     for name in &trial.differentiated_now(&batch, false) {
         let (gradient, point) = (values(&computed.gradient, name)?, trial.current(name)?);
         let signs = rademacher(trial.case.seed, 1, &point);
-        // An element moves by as much as by the signs, were all that move to move alike: few do in an embedding.
+        // An element moves by as much as by the signs, were all that move to move alike: few do in an
+        // embedding.
         let sum: f64 = gradient.iter().map(|g| g.abs()).sum();
         let moving = (sum / norm(&gradient)).powi(2);
         let length = norm(&signs) * (moving / gradient.len() as f64).sqrt() / norm(&gradient);
@@ -208,8 +209,8 @@ impl Trial<'_> {
         self.gradient(line.spec, line.batch)
     }
 
-    /// Holds a gradient to the slope of the reported loss along a line, by differences of fourth order. `false`
-    /// where they could not resolve it.
+    /// Holds a gradient to the slope of the reported loss along a line, by differences of fourth order.
+    /// `false` where they could not resolve it.
     fn slope(&mut self, line: &Line<'_>, gradient: &[f64]) -> Result<bool, Ended> {
         let mut loss_scale = 0.0_f64;
         let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, Ended> {

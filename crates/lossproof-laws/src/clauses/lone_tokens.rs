@@ -181,7 +181,7 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
         }
         match &mut likeliest {
             Some(best) if likelihood(best) >= likelihood(&of) => {
-                others.add(likelihood(&of), &of.computed.gradient)
+                others.add(likelihood(&of), &of.computed.gradient);
             }
             best => {
                 if let Some(before) = best.replace(of) {

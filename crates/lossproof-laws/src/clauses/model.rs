@@ -14,8 +14,8 @@ use lossproof_subject::ParameterInfo;
 use rand::RngExt;
 
 impl Trial<'_> {
-    /// A cut through every sequence, and the batch with other input tokens after it: not the first of them where
-    /// it is the label of the prediction made at the cut.
+    /// A cut through every sequence, and the batch with other input tokens after it: not the first of them
+    /// where it is the label of the prediction made at the cut.
     fn another_future(&mut self) -> (Vec<usize>, GlobalBatch) {
         let vocabulary = self.vocabulary();
         let kept = 1 + usize::from(!self.facts.info.limits.free_labels);
@@ -173,8 +173,9 @@ pub(crate) fn every_parameter(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(computed.total > 0.0)
 }
 
-/// Behind a layer norm nothing changes where all features of the residual stream move alike, so the gradient of
-/// what is added to it as it is (a position's row, the bias of a block's output) sums to zero over features.
+/// Behind a layer norm nothing changes where all features of the residual stream move alike, so the gradient
+/// of what is added to it as it is (a position's row, the bias of a block's output) sums to zero over
+/// features.
 pub(crate) fn norm_null_directions(trial: &mut Trial<'_>) -> CaseOutcome {
     let of_role = |role: Role| trial.facts.parameters.iter().filter(move |p| p.role == role).cloned();
     // A root mean square norm has no bias, and no such direction.
@@ -203,8 +204,8 @@ pub(crate) fn norm_null_directions(trial: &mut Trial<'_>) -> CaseOutcome {
 }
 
 impl Trial<'_> {
-    /// Holds the sums over the features of a gradient to zero, relative to what they are sums of. Tells whether
-    /// there was a gradient.
+    /// Holds the sums over the features of a gradient to zero, relative to what they are sums of. Tells
+    /// whether there was a gradient.
     fn null_direction(&mut self, of: &Computed, name: &str, width: usize, size: f64, sums: f64) -> bool {
         if size <= 0.0 {
             self.comparisons.require(name);

@@ -131,7 +131,8 @@ pub(crate) fn ratios(trial: &mut Trial<'_>) -> CaseOutcome {
 }
 
 /// The gradient of `Σ_t u_t·ℓ_t` is `Σ_k u_k·∇(sum over the tokens with weight u_k)`. A trainer that does not
-/// claim the sum is asked for the sums by the weights 1 and 0, and for its own loss by the weights that it has.
+/// claim the sum is asked for the sums by the weights 1 and 0, and for its own loss by the weights that it
+/// has.
 pub(crate) fn linearity(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let upstream = trial.case.upstream_weights();
