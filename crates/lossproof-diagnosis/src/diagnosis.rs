@@ -7,7 +7,7 @@ use crate::{
     trainer_model::TrainerModel,
 };
 use lossproof_spec::Dtype;
-use lossproof_subject::{Breach, Checked, ParameterInfo, Subject, SubjectError, Watchdog};
+use lossproof_subject::{Breach, Checked, ParameterInfo, Subject, SubjectError, SubjectInfo, Watchdog};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -100,13 +100,14 @@ impl Diagnosis {
                 "anything: a diagnosis is for models of up to {LARGEST} parameters"
             )));
         }
-        let dtype = subject.info().dtype;
+        let dtype = subject.info().coarsest(&infos);
         if !matches!(dtype, Dtype::F32 | Dtype::F64) {
             return Ok(Self::of_nothing(format!(
                 "anything: half of the digits of {dtype} tell nothing apart"
             )));
         }
-        let parameters = ProbeParameters::new(&infos, dtype, subject.info().limits.vocabulary);
+        let SubjectInfo { limits, model, .. } = subject.info();
+        let parameters = ProbeParameters::new(&infos, dtype, limits.vocabulary, model.logit_cap);
         let given = reference.is_some();
         let mut reference =
             reference.map(|reference| Checked::watched(reference, watchdog.clone())).transpose()?;

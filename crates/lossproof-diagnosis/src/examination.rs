@@ -47,11 +47,12 @@ impl Examination {
     /// Looks at a subject. `general` says that somebody can tell the truth at general parameters.
     pub(crate) fn of(subject: &mut dyn Subject, parameters: &ProbeParameters, general: bool) -> Self {
         let info = subject.info();
+        let all = subject.parameters();
         let mut seen = Self {
-            dtype: info.dtype,
+            dtype: info.coarsest(&all),
             limits: info.limits,
             log_policy: info.log_policy,
-            parameters: subject.parameters(),
+            parameters: all,
             results: Vec::new(),
             dependences: Vec::new(),
             runs: Vec::new(),

@@ -143,7 +143,7 @@ impl ProbePlan {
     /// whole window; `upstream` says that weights can be given from above.
     #[must_use]
     pub fn new(parameters: &[ParameterInfo], limits: &Limits, dtype: Dtype, upstream: bool) -> Self {
-        let parameters = ProbeParameters::new(parameters, dtype, limits.vocabulary);
+        let parameters = ProbeParameters::new(parameters, dtype, limits.vocabulary, None);
         let hypotheses: Vec<&'static Hypothesis> = Hypothesis::all().collect();
         let models = || std::iter::once(TrainerModel::HONEST).chain(hypotheses.iter().map(|h| h.model));
         let mut pool = Vec::new();

@@ -21,17 +21,25 @@ pub(crate) struct ProbeParameters {
 }
 
 impl ProbeParameters {
-    /// Draws values for these parameters of a model with so many tokens.
-    pub(crate) fn new(parameters: &[ParameterInfo], dtype: Dtype, vocabulary: usize) -> Self {
+    /// Draws values for these parameters of a model with so many tokens, and a cap of its logits if it has
+    /// one: a constant on capped logits is none on the others.
+    pub(crate) fn new(
+        parameters: &[ParameterInfo],
+        dtype: Dtype,
+        vocabulary: usize,
+        cap: Option<f64>,
+    ) -> Self {
         let general = probe_initial_of(parameters, SEED);
         let mut random = ChaCha8Rng::seed_from_u64(SEED);
         let width = general.get(BIAS).map_or(0, Tensor::elements);
         let bias = (0..width).map(|_| f64::from(random.random_range(-128_i32..=128)) / 64.0).collect();
         let mut imposed = general.clone();
-        let known_logits = KnownLogits::impose(&mut imposed, bias, vocabulary).map(|known| (imposed, known));
+        let known_logits =
+            KnownLogits::impose(&mut imposed, bias, vocabulary).map(|known| (imposed, known.capped(cap)));
         let mut imposed = general.clone();
         let offset =
             impose_offset(&mut imposed, dtype, vocabulary, &mut random).map(|known| (imposed, known));
+        let offset = offset.filter(|_| cap.is_none());
         Self { general, known_logits, offset }
     }
 

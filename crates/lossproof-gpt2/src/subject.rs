@@ -11,11 +11,11 @@ use crate::{
     started::Started,
 };
 use dfdx::prelude::{ConstShape, Device as DfdxDevice, Tensor};
-use lossproof_spec::{Counting, GlobalBatch, LossSpec};
+use lossproof_spec::{Counting, Dtypes, GlobalBatch, LossSpec};
 use lossproof_subject::{
-    Claims, Device, Evaluation, GradientSink, Limits, LoadParameters, LogPolicy, Observation, OptimizerSteps,
-    ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
-    UpstreamWeights,
+    Claims, Device, Evaluation, GradientSink, Limits, LoadParameters, LogPolicy, ModelInfo, Observation,
+    OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet,
+    TokenLosses, Unsupported, UpstreamWeights,
 };
 use std::sync::Arc;
 
@@ -78,11 +78,12 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Subject for Reference<K, E, D> {
             name: NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             framework: "dfdx 0.13.0".to_owned(),
-            dtype: E::DTYPE,
+            dtypes: Dtypes::all(E::DTYPE),
             device: self.device,
             claims: Claims::Any,
             limits: Self::limits(),
             log_policy: LogPolicy::default(),
+            model: ModelInfo::default(),
         }
     }
 

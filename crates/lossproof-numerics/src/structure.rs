@@ -29,6 +29,20 @@ pub struct Block {
 }
 
 impl Block {
+    /// All elements of a parameter, taken for a vector.
+    #[must_use]
+    pub fn whole(parameter: &str, elements: usize) -> Self {
+        Self {
+            parameter: parameter.to_owned(),
+            label: "all".to_owned(),
+            rows: 0..1,
+            columns: 0..elements,
+            width: elements,
+            structurally_zero: false,
+            may_be_zero: false,
+        }
+    }
+
     /// The block's elements as row-major indices into the whole parameter, ascending.
     pub fn indices(&self) -> impl Iterator<Item = usize> + '_ {
         self.rows
@@ -69,7 +83,7 @@ impl Block {
 ///    `v(x)` whatever the probabilities, so nothing depends on the scores, turned keys or not. Iff: with two
 ///    different inputs in sight, the values differ and the probabilities matter; where positions are no part
 ///    of the input they do with two different tokens in sight, and the block [may be
-///    zero](Block::may_be_zero) without.
+///    zero](Block::may_be_zero) without. So may both factors of a low-rank change, which may be of queries.
 ///
 /// "Generically" means: for all parameters but a set of measure zero, in a model with at least one layer, a width of at
 /// least 3 and a vocabulary of at least 2.
@@ -113,11 +127,15 @@ pub fn gradient_blocks<'a>(
                 blocks.push(of_scores(key, role == Role::QueryKeyValueBias));
                 blocks.push(block("value", 0..rows, 2 * third..width, false));
             }
-            Role::Query | Role::Key => {
+            Role::Query | Role::QueryBias | Role::Key => {
                 blocks.push(of_scores(block("all", 0..rows, 0..width, scores_idle), false));
             }
             Role::KeyBias => {
                 blocks.push(of_scores(block("all", 0..rows, 0..width, scores_idle || embedded), true));
+            }
+            Role::LowRankIn | Role::LowRankOut => {
+                let idle = scores_idle || maybe_idle;
+                blocks.push(Block { may_be_zero: idle, ..block("all", 0..rows, 0..width, false) });
             }
             Role::PositionEmbedding if rows > 0 => {
                 for (rows, seen) in runs(rows, |row| sight.sees_position_id(row)) {

@@ -277,6 +277,11 @@ pub const CLAUSES: &[Clause] = &[
         "Behind layer norms, the gradient of what is added to every feature's stream as it is MUST sum to zero over features.",
     ),
     must(
+        "6.13",
+        "step-slope",
+        "Along the trainer's own first step the reported loss MUST change by the integral of the gradient.",
+    ),
+    must(
         "7.1",
         "clipping",
         "A gradient MUST be clipped by its global norm once per step, after accumulation and the undoing of the loss scale.",

@@ -40,7 +40,7 @@ pub use batch::{
     BatchError, GlobalBatch, IGNORE_INDEX, MicroBatch, Prediction, Rank, Sequence, SequenceFields,
 };
 pub use clause::{CLAUSES, Clause, Level};
-pub use dtype::Dtype;
+pub use dtype::{Dtype, Dtypes};
 pub use layout::{Layout, LayoutError, SequenceShape};
 pub use loss::{Combine, Counting, EmptyPolicy, InvalidSpec, LossSpec, Reduction, Scope};
 pub use optimizer::{Adam, Clip, Decayed, EpsilonPlacement, Optimizer, Rule};

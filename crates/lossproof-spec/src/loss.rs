@@ -103,7 +103,7 @@ pub struct LossSpec {
 }
 
 impl LossSpec {
-    fn global(reduction: Reduction) -> Self {
+    const fn global(reduction: Reduction) -> Self {
         Self {
             reduction,
             scope: Scope::Global,
@@ -118,32 +118,32 @@ impl LossSpec {
 
     /// The sum of the token losses.
     #[must_use]
-    pub fn sum() -> Self {
+    pub const fn sum() -> Self {
         Self::global(Reduction::Sum)
     }
 
     /// The mean over all supervised tokens of the global batch, however it is split.
     #[must_use]
-    pub fn token_mean() -> Self {
+    pub const fn token_mean() -> Self {
         Self::global(Reduction::TokenMean)
     }
 
     /// The mean over all sequences of the global batch of each sequence's token mean.
     #[must_use]
-    pub fn sequence_mean() -> Self {
+    pub const fn sequence_mean() -> Self {
         Self::global(Reduction::SequenceMean)
     }
 
     /// The sum divided by the number of sequences.
     #[must_use]
-    pub fn batch_mean() -> Self {
+    pub const fn batch_mean() -> Self {
         Self::global(Reduction::BatchMean)
     }
 
     /// The mean of the means of the micro-batches of every rank: what gradient accumulation computes when each
     /// micro-batch is averaged by itself, and ranks are averaged as data parallelism does.
     #[must_use]
-    pub fn naive_accumulated_mean() -> Self {
+    pub const fn naive_accumulated_mean() -> Self {
         Self {
             scope: Scope::MicroBatch,
             micro_batches: Combine::Average,
@@ -155,21 +155,21 @@ impl LossSpec {
     /// Every micro-batch's own token mean, added without dividing by the number of micro-batches: gradient accumulation
     /// with the division forgotten.
     #[must_use]
-    pub fn forgotten_division() -> Self {
+    pub const fn forgotten_division() -> Self {
         Self { scope: Scope::MicroBatch, ..Self::token_mean() }
     }
 
     /// The average over ranks of each rank's own token mean: what an all-reduce that averages gradients makes of ranks
     /// that each count their own tokens.
     #[must_use]
-    pub fn naive_data_parallel() -> Self {
+    pub const fn naive_data_parallel() -> Self {
         Self { scope: Scope::RankWindow, ranks: Combine::Average, ..Self::token_mean() }
     }
 
     /// The sum of each rank divided by the tokens of *all* ranks, and then averaged over ranks: a global count whose
     /// averaging all-reduce was not undone by a factor R.
     #[must_use]
-    pub fn averaging_not_undone() -> Self {
+    pub const fn averaging_not_undone() -> Self {
         Self { ranks: Combine::Average, ..Self::token_mean() }
     }
 

@@ -9,6 +9,8 @@
 pub enum Role {
     /// One row for each token, which the residual stream begins with.
     TokenEmbedding,
+    /// What the rows of the token embedding are multiplied by: 1 changes nothing.
+    EmbeddingScale,
     /// One row for each position, which is added to it.
     PositionEmbedding,
     /// What normalised activations are multiplied by: 1 changes nothing.
@@ -25,14 +27,27 @@ pub enum Role {
     Query,
     /// Weights of the keys.
     Key,
+    /// Biases of the queries.
+    QueryBias,
     /// Biases of the keys.
     KeyBias,
+    /// Biases of the values.
+    ValueBias,
     /// Weights whose products are added to the residual stream.
     BlockOutput,
     /// Biases that are added to the residual stream.
     BlockOutputBias,
     /// Weights that make logits of the last activations, where they are not the token embedding.
     Head,
+    /// What is added to the logits.
+    HeadBias,
+    /// What the logits are multiplied by: 1 changes nothing.
+    LogitScale,
+    /// The first factor A of a low-rank change B·A of a weight: what its input is multiplied by.
+    LowRankIn,
+    /// The second factor B of a low-rank change of a weight: the weight stays as it is where B is zero, as it
+    /// is in the beginning.
+    LowRankOut,
     /// Any other bias.
     Bias,
     /// Any other weight.
@@ -41,7 +56,8 @@ pub enum Role {
 
 impl Role {
     /// The role that a name implies: those of Hugging Face's GPT-2 without the prefix `transformer.`, and of
-    /// its Llama without `model.`. Of other names, that they end in `bias`.
+    /// its Llama without `model.`, with the biases that its kin have, and peft's of low-rank adapters. Of other
+    /// names, that they end in `bias`.
     ///
     /// ```
     /// use lossproof_spec::Role;
@@ -70,7 +86,9 @@ impl Role {
             "attn.c_attn.bias" => Some(Self::QueryKeyValueBias),
             "self_attn.q_proj.weight" => Some(Self::Query),
             "self_attn.k_proj.weight" => Some(Self::Key),
+            "self_attn.q_proj.bias" => Some(Self::QueryBias),
             "self_attn.k_proj.bias" => Some(Self::KeyBias),
+            "self_attn.v_proj.bias" => Some(Self::ValueBias),
             "attn.c_proj.weight"
             | "mlp.c_proj.weight"
             | "self_attn.o_proj.weight"
@@ -79,6 +97,9 @@ impl Role {
                 Some(Self::BlockOutputBias)
             }
             "lm_head.weight" => Some(Self::Head),
+            "lm_head.bias" => Some(Self::HeadBias),
+            adapter if adapter.ends_with(".lora_A.weight") => Some(Self::LowRankIn),
+            adapter if adapter.ends_with(".lora_B.weight") => Some(Self::LowRankOut),
             _ => None,
         };
         known.unwrap_or_else(|| if name.ends_with("bias") { Self::Bias } else { Self::Weight })
@@ -90,12 +111,25 @@ impl Role {
         matches!(self, Self::NormGain | Self::NormGainFromZero)
     }
 
+    /// Whether it is one factor on everything there: 1 changes nothing.
+    #[must_use]
+    pub fn is_scale(self) -> bool {
+        matches!(self, Self::EmbeddingScale | Self::LogitScale)
+    }
+
     /// Whether it is added to activations.
     #[must_use]
     pub fn is_bias(self) -> bool {
         matches!(
             self,
-            Self::NormBias | Self::QueryKeyValueBias | Self::KeyBias | Self::BlockOutputBias | Self::Bias
+            Self::NormBias
+                | Self::QueryKeyValueBias
+                | Self::QueryBias
+                | Self::KeyBias
+                | Self::ValueBias
+                | Self::BlockOutputBias
+                | Self::HeadBias
+                | Self::Bias
         )
     }
 }

@@ -1,7 +1,7 @@
-//! What a subject says of itself, of its parameters, and of one batch.
+//! What a subject says of itself, and of one batch.
 
-use crate::{Claims, Device, Limits, LogPolicy, Unsupported};
-use lossproof_spec::{Dtype, LossSpec, Role};
+use crate::{Claims, Device, Limits, LogPolicy, ModelInfo, ParameterInfo, Unsupported};
+use lossproof_spec::{Dtype, Dtypes, LossSpec};
 
 /// What a subject says of itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,8 +12,8 @@ pub struct SubjectInfo {
     pub version: String,
     /// What it computes with, and that library's version.
     pub framework: String,
-    /// Element type of parameters and gradients.
-    pub dtype: Dtype,
+    /// Element types of parameters, gradients and losses. A parameter may have [its own](ParameterInfo::dtype).
+    pub dtypes: Dtypes,
     /// Where it computes.
     pub device: Device,
     /// The loss semantics that it says it has.
@@ -22,6 +22,8 @@ pub struct SubjectInfo {
     pub limits: Limits,
     /// Which loss it logs for a step.
     pub log_policy: LogPolicy,
+    /// What its model is beside trainable parameters.
+    pub model: ModelInfo,
 }
 
 impl SubjectInfo {
@@ -41,48 +43,58 @@ impl SubjectInfo {
             name: name.to_owned(),
             version: version.to_owned(),
             framework: framework.to_owned(),
-            dtype: Dtype::F32,
+            dtypes: Dtypes::all(Dtype::F32),
             device: Device::Cpu,
             claims: Claims::One(claim),
             limits,
             log_policy: LogPolicy::default(),
+            model: ModelInfo::default(),
         }
+    }
+
+    /// The coarsest element type that a gradient of these parameters, a step or a loss passes through.
+    #[must_use]
+    pub fn coarsest(&self, parameters: &[ParameterInfo]) -> Dtype {
+        let own = parameters.iter().filter_map(|parameter| parameter.dtype);
+        own.fold(self.dtypes.coarsest(), Dtype::coarser)
+    }
+
+    /// The coarsest element type on the way to a loss. Values that are loaded are exact in f32, so that a
+    /// parameter rounds them where it is held in less.
+    #[must_use]
+    pub fn loss_dtype(&self, parameters: &[ParameterInfo]) -> Dtype {
+        let held = parameters.iter().map(|parameter| self.held_in(parameter));
+        held.filter(|held| !matches!(held, Dtype::F64 | Dtype::F32)).fold(self.dtypes.loss, Dtype::coarser)
+    }
+
+    /// The coarsest element type on the way from the loss to the gradient of a parameter. It is computed at
+    /// the values that the parameter has, so that in which type it is held plays no part.
+    #[must_use]
+    pub fn gradient_dtype(&self, parameter: &ParameterInfo) -> Dtype {
+        self.dtypes.loss.coarser(self.gathered_in(parameter))
+    }
+
+    /// The coarsest element type that a step takes a parameter through, from the gradient that is handed over.
+    #[must_use]
+    pub fn update_dtype(&self, parameter: &ParameterInfo) -> Dtype {
+        self.held_in(parameter).coarser(self.gathered_in(parameter))
+    }
+
+    /// The coarser of the element types that a gradient is added up and handed over in.
+    fn gathered_in(&self, parameter: &ParameterInfo) -> Dtype {
+        parameter.dtype.unwrap_or_else(|| self.dtypes.gradient.coarser(self.dtypes.accumulation))
+    }
+
+    /// The element type that a parameter is held in.
+    #[must_use]
+    pub fn held_in(&self, parameter: &ParameterInfo) -> Dtype {
+        parameter.dtype.unwrap_or(self.dtypes.parameters)
     }
 
     /// The answer to a spec that is not claimed.
     #[must_use]
     pub fn unsupported(&self, spec: &LossSpec) -> Unsupported {
         Unsupported { subject: self.name.clone(), what: spec.to_string() }
-    }
-}
-
-/// One trainable parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParameterInfo {
-    /// Hugging Face's name without the `transformer.` prefix, such as `h.0.attn.c_attn.weight`.
-    pub name: String,
-    /// Shape in Hugging Face's layout (`Conv1D` weights are `[in, out]`).
-    pub shape: Vec<usize>,
-    /// What it does in the model.
-    pub role: Role,
-    /// The other name under which the same values are used, such as `lm_head.weight` for a tied head.
-    pub tied_to: Option<String>,
-}
-
-impl ParameterInfo {
-    /// A parameter that is used under no other name, with the role that its name implies: other names are
-    /// declared with `..`.
-    ///
-    /// ```
-    /// use lossproof_spec::Role;
-    /// use lossproof_subject::ParameterInfo;
-    ///
-    /// let gain = ParameterInfo { role: Role::NormGain, ..ParameterInfo::named("block.0.norm_a.scale", &[64])
-    /// };
-    /// ```
-    #[must_use]
-    pub fn named(name: &str, shape: &[usize]) -> Self {
-        Self { name: name.to_owned(), shape: shape.to_vec(), role: Role::of_name(name), tied_to: None }
     }
 }
 
@@ -98,4 +110,35 @@ pub struct Observation {
     pub token_losses: Option<Vec<f64>>,
     /// The trainer's own count of supervised tokens in the whole batch, where it has one.
     pub supervised_tokens: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card_with_half_gradients(card: SubjectInfo) -> SubjectInfo {
+        SubjectInfo { dtypes: Dtypes { gradient: Dtype::Bf16, ..card.dtypes }, ..card }
+    }
+
+    #[test]
+    fn what_a_number_passes_through_decides_how_coarse_it_is() {
+        let card = SubjectInfo::of_one("x", "1", "y", LossSpec::sum(), Limits::of_model(2, 2));
+        let card = SubjectInfo { dtypes: Dtypes::all(Dtype::F64), ..card };
+        let plain = ParameterInfo::named("a", &[1]);
+        let single = ParameterInfo { dtype: Some(Dtype::F32), ..plain.clone() };
+        let half = ParameterInfo { dtype: Some(Dtype::Bf16), ..plain.clone() };
+        let all = [plain.clone(), single.clone()];
+        assert_eq!(card.gradient_dtype(&plain), Dtype::F64);
+        assert_eq!(card.gradient_dtype(&single), Dtype::F32);
+        assert_eq!(card.coarsest(&all), Dtype::F32);
+        // A value that is loaded is the same in f32, and not in bf16.
+        assert_eq!(card.loss_dtype(&all), Dtype::F64);
+        assert_eq!(card.loss_dtype(&[half]), Dtype::Bf16);
+        // Parameters in more than is computed in do not make a gradient finer.
+        let master = SubjectInfo { dtypes: Dtypes::all(Dtype::F32), ..card };
+        let double = ParameterInfo { dtype: Some(Dtype::F64), ..plain.clone() };
+        assert_eq!(master.gradient_dtype(&double), Dtype::F32);
+        assert_eq!([master.held_in(&double), master.update_dtype(&double)], [Dtype::F64; 2]);
+        assert_eq!(card_with_half_gradients(master).update_dtype(&plain), Dtype::Bf16);
+    }
 }

@@ -73,6 +73,7 @@ fn gpt2_law(parameters: &[Declared]) -> impl Fn(Role) -> (f64, f64) + Sync + use
         Role::NormGain => (1.0, 0.0),
         Role::NormGainFromZero => (0.0, 0.0),
         Role::BlockOutput => (0.0, residual),
+        role if role.is_scale() => (1.0, 0.0),
         role if role.is_bias() => (0.0, 0.0),
         _ => (0.0, 0.02),
     }
@@ -89,6 +90,7 @@ fn probe_law(parameters: &[Declared]) -> impl Fn(Role) -> (f64, f64) + Sync + us
         Role::NormGainFromZero => (0.0, 0.1),
         Role::BlockOutput => (0.0, residual),
         Role::TokenEmbedding | Role::PositionEmbedding => (0.0, embedding),
+        role if role.is_scale() => (1.0, 0.1),
         role if role.is_bias() => (0.0, 0.1),
         _ => (0.0, 1.0 / width.sqrt()),
     }

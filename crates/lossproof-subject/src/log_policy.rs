@@ -12,6 +12,13 @@ use lossproof_spec::{EmptyGroup, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch,
 /// itself*: `w` is that of [`TokenWeights`] on the layout of `b` alone. A micro-batch by itself is a batch of
 /// one rank with one micro-batch, so its normaliser counts its own tokens, whatever the scope.
 ///
+/// By itself `b` may be without weights where the whole batch has some: a first rank without a supervised
+/// token, say. Under the empty policies [`ZeroCounted`](EmptyPolicy::ZeroCounted) and
+/// [`ZeroSkipped`](EmptyPolicy::ZeroSkipped) it logs 0. Under [`Nan`](EmptyPolicy::Nan) its `L(b)` is NaN and
+/// under [`Error`](EmptyPolicy::Error) an error, and [`weights`](Self::weights) says so; of a trainer nothing
+/// is asked of such a batch, neither finite numbers nor that it takes it. A batch that is without weights as
+/// a whole may log a number under `Nan`, where `b` has weights; under `Error` it is to be refused.
+///
 /// On one rank with one micro-batch all policies log the same loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogPolicy {

@@ -11,7 +11,8 @@ pub trait Subject {
     /// What this is.
     fn info(&self) -> SubjectInfo;
 
-    /// The trainable parameters under Hugging Face's names, in a fixed order. A tied parameter appears once.
+    /// The trainable parameters with their roles, which Hugging Face's names imply and others declare, in a fixed
+    /// order. A tied parameter appears once.
     fn parameters(&self) -> Vec<ParameterInfo>;
 
     /// Back to the initial parameters: no gradient, no optimizer state.

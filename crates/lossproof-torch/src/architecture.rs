@@ -1,7 +1,7 @@
 //! What the trainer asks of an architecture: the one seam between the models and everything that trains them.
 
 use crate::padded::Padded;
-use lossproof_subject::ParameterInfo;
+use lossproof_subject::{ModelInfo, ParameterInfo};
 use tch::{TchError, Tensor};
 
 /// As many as f64 values can be addressed.
@@ -21,6 +21,10 @@ pub(crate) trait Architecture {
     fn problem(&self) -> Option<String>;
     /// Its parameters; only where there is such a model.
     fn parameters(&self) -> Vec<Declared>;
+    /// What its logits depend on beside parameters.
+    fn facts(&self) -> ModelInfo {
+        ModelInfo::default()
+    }
     /// The model over `tensors`, one for each of [`parameters`](Self::parameters) and in their order. They
     /// are shared, not copied.
     fn model(&self, tensors: &[Tensor]) -> Box<dyn Model>;
@@ -40,6 +44,8 @@ pub(crate) struct Declared {
     /// The name of another use of the same tensor.
     pub(crate) tied_to: Option<String>,
     pub(crate) initial: Initial,
+    /// Whether it is trained where nobody says otherwise.
+    pub(crate) trained: bool,
 }
 
 /// Where an element of a parameter starts.
@@ -48,11 +54,13 @@ pub(crate) enum Initial {
     Constant(f64),
     /// Normal around zero with this standard deviation.
     Normal(f64),
+    /// Uniform between minus this and this.
+    Uniform(f64),
 }
 
 impl Declared {
     pub(crate) fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>, initial: Initial) -> Self {
-        Self { name: name.into(), shape: shape.into(), tied_to: None, initial }
+        Self { name: name.into(), shape: shape.into(), tied_to: None, initial, trained: true }
     }
 
     /// What the trainer lists.

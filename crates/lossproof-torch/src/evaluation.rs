@@ -10,7 +10,7 @@ impl Torch {
         let _no_graph = tch::no_grad_guard();
         let _one_thread = OneThread::for_model(self.parameters.elements());
         let padded = Padded::supervised(batch);
-        let logits = self.config.model(self.parameters.tensors()).logits(&padded)?;
+        let logits = self.model(self.parameters.tensors())?.logits(&padded)?;
         let sum = objective::sum(&LossSpec::sum(), &logits, &padded)?;
         Ok((sum.f_double_value(&[])?, padded.scored().sum()))
     }

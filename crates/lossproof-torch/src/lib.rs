@@ -37,8 +37,10 @@ mod config;
 mod evaluation;
 mod failure;
 mod gpt2;
+mod kinds;
 mod layers;
 mod llama;
+mod mixture;
 mod objective;
 mod padded;
 mod parameters;
@@ -52,9 +54,10 @@ mod window;
 pub use config::Config;
 use failure::Failure;
 pub use gpt2::{Activation, Gpt2Config};
-pub use llama::LlamaConfig;
+pub use llama::{Adapters, LlamaConfig};
 use lossproof_spec::Dtype;
 use lossproof_subject::{Device, ParameterSource, Subject, SubjectError, Unsupported};
+pub use mixture::Mixture;
 
 /// What this trainer calls itself.
 const NAME: &str = "libtorch";
@@ -80,7 +83,7 @@ pub fn libtorch<C: Clone + Into<Config>>(
     dtype: Dtype,
     device: Device,
 ) -> Result<Box<dyn Subject + Send>, SubjectError> {
-    Ok(Box::new(subject::Torch::new(config.clone().into(), dtype, device, None)?))
+    libtorch_mixed(config, dtype, device, &Mixture::default(), None)
 }
 
 /// [`libtorch`] with these initial parameters, of which it reads one tensor at a time: it holds no copy of
@@ -94,7 +97,27 @@ pub fn libtorch_at<C: Clone + Into<Config>>(
     device: Device,
     initial: &dyn ParameterSource,
 ) -> Result<Box<dyn Subject + Send>, SubjectError> {
-    Ok(Box::new(subject::Torch::new(config.clone().into(), dtype, device, Some(initial))?))
+    libtorch_mixed(config, dtype, device, &Mixture::default(), Some(initial))
+}
+
+/// A model that computes in `dtype`, whose parameters are not all held alike: those of a [`Mixture`]. Without
+/// initial parameters it has the model's own, and the frozen ones keep theirs.
+///
+/// [`Subject::parameters`] lists what is trained, and that is what is [loaded](lossproof_subject::LoadParameters)
+/// and set. Frozen parameters are on the card, and their values come from `initial`, where they are read as the
+/// others are: to load or set one by its name is refused.
+///
+/// # Errors
+/// As [`libtorch_at`], when the mixture names a parameter that the model has not or an element type that is not
+/// offered, and when nothing is left to be trained.
+pub fn libtorch_mixed<C: Clone + Into<Config>>(
+    config: &C,
+    dtype: Dtype,
+    device: Device,
+    mixture: &Mixture,
+    initial: Option<&dyn ParameterSource>,
+) -> Result<Box<dyn Subject + Send>, SubjectError> {
+    Ok(Box::new(subject::Torch::new(config.clone().into(), dtype, device, mixture, initial)?))
 }
 
 /// This trainer has no such thing.

@@ -1,10 +1,11 @@
 //! The live parameters and the way back to the initial ones.
 
 use crate::architecture::{Architecture, Declared, Initial};
+use crate::mixture::{Held, Mixture};
 use crate::{Failure, dim};
 use lossproof_subject::{ParameterInfo, ParameterSource, SubjectError, TensorSet, TensorValues};
-use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Normal};
 use std::collections::{BTreeMap, btree_map::Entry};
 use tch::{Device, Kind, TchError, Tensor};
@@ -12,14 +13,18 @@ use tch::{Device, Kind, TchError, Tensor};
 /// Seed of the initial parameters: the day GPT-2 was announced.
 const SEED: u64 = 20_190_214;
 
-/// All parameters of one model, on their device and in their dtype. They never require a gradient themselves: a
-/// [`replica`](Self::replica) does. Until the next reset every change is made in place, so that replicas follow.
+/// All parameters of one model, on their device and each in its element type. They never require a gradient
+/// themselves: in a [`replica`](Self::replica) the trained ones do. Until the next reset every change is made in
+/// place, so that replicas follow.
 pub(crate) struct Parameters {
+    /// The trained ones.
     infos: Vec<ParameterInfo>,
+    frozen: Vec<ParameterInfo>,
+    /// How each of all is held, and what it is now.
+    held: Vec<Held>,
     live: Vec<Tensor>,
-    /// Initial values of the parameters that were [`set`](Self::set) or updated since, by index.
+    /// Initial values of the parameters that were [`set`](Self::set) or updated since, by index among all.
     displaced: BTreeMap<usize, Tensor>,
-    kind: Kind,
     /// How the weights of linear layers are laid out, for messages.
     layout: &'static str,
 }
@@ -28,73 +33,110 @@ impl Parameters {
     /// Where the architecture starts, from the fixed seed.
     pub(crate) fn initial(
         architecture: &dyn Architecture,
-        kind: Kind,
-        device: Device,
-    ) -> Result<Self, TchError> {
+        mixture: &Mixture,
+        (kind, device): (Kind, Device),
+    ) -> Result<Self, Failure> {
         let mut random = ChaCha8Rng::seed_from_u64(SEED);
-        let (mut infos, mut live) = (Vec::new(), Vec::new());
-        for declared in architecture.parameters() {
-            let info = declared.info();
-            let shape = shape(&info);
-            live.push(match declared.initial {
-                Initial::Constant(value) => Tensor::f_full(shape, value, (kind, device))?,
+        let declared = architecture.parameters();
+        let held = mixture.held(&declared, kind)?;
+        let mut live = Vec::with_capacity(declared.len());
+        for (one, held) in declared.iter().zip(&held) {
+            let shape = shape(&one.shape);
+            let count = one.shape.iter().product();
+            let values: Vec<f64> = match one.initial {
+                Initial::Constant(value) => {
+                    live.push(Tensor::f_full(shape, value, (held.kind, device))?);
+                    continue;
+                }
                 Initial::Normal(deviation) => {
                     let normal = Normal::new(0.0, deviation).expect("invariant: the deviation is finite");
-                    let values: Vec<f64> = normal.sample_iter(&mut random).take(elements(&info)).collect();
-                    Tensor::f_from_slice(&values)?
-                        .f_view(shape.as_slice())?
-                        .f_to_kind(kind)?
-                        .f_to_device(device)?
+                    normal.sample_iter(&mut random).take(count).collect()
                 }
-            });
-            infos.push(info);
+                Initial::Uniform(bound) => {
+                    (0..count).map(|_| bound * (2.0 * random.random::<f64>() - 1.0)).collect()
+                }
+            };
+            let values = Tensor::f_from_slice(&values)?.f_view(shape.as_slice())?;
+            live.push(values.f_to_kind(held.kind)?.f_to_device(device)?);
         }
-        Ok(Self { infos, live, displaced: BTreeMap::new(), kind, layout: architecture.layout() })
+        Ok(Self::of(architecture, &declared, held, live))
     }
 
     /// Those of a source, read one tensor at a time: no copy of them is held.
     pub(crate) fn read(
         architecture: &dyn Architecture,
-        kind: Kind,
-        device: Device,
+        mixture: &Mixture,
+        (kind, device): (Kind, Device),
         source: &dyn ParameterSource,
     ) -> Result<Self, Failure> {
-        let infos: Vec<_> = architecture.parameters().iter().map(Declared::info).collect();
-        let mut live = Vec::with_capacity(infos.len());
-        for info in &infos {
-            let tensor = source.read(&info.name).map_err(SubjectError::from)?;
-            if tensor.shape() != info.shape {
-                let problem = format!("shape {:?}, expected {:?}", tensor.shape(), info.shape);
-                return Err(refuse(&info.name, &problem));
+        let declared = architecture.parameters();
+        let held = mixture.held(&declared, kind)?;
+        let mut live = Vec::with_capacity(declared.len());
+        for (one, held) in declared.iter().zip(&held) {
+            let tensor = source.read(&one.name).map_err(SubjectError::from)?;
+            if tensor.shape() != one.shape {
+                let problem = format!("shape {:?}, expected {:?}", tensor.shape(), one.shape);
+                return Err(refuse(&one.name, &problem));
             }
             let flat = match tensor.values() {
                 TensorValues::F32(values) => Tensor::f_from_slice(values)?,
                 TensorValues::F64(values) => Tensor::f_from_slice(values)?,
             };
-            live.push(flat.f_view(shape(info).as_slice())?.f_to_kind(kind)?.f_to_device(device)?);
+            let shaped = flat.f_view(shape(&one.shape).as_slice())?;
+            live.push(shaped.f_to_kind(held.kind)?.f_to_device(device)?);
         }
-        Ok(Self { infos, live, displaced: BTreeMap::new(), kind, layout: architecture.layout() })
+        Ok(Self::of(architecture, &declared, held, live))
     }
 
-    /// Names and shapes, in order.
+    fn of(
+        architecture: &dyn Architecture,
+        declared: &[Declared],
+        held: Vec<Held>,
+        live: Vec<Tensor>,
+    ) -> Self {
+        let (mut infos, mut frozen) = (Vec::new(), Vec::new());
+        for (one, held) in declared.iter().zip(&held) {
+            let info = ParameterInfo { dtype: held.dtype, ..one.info() };
+            if held.trained { infos.push(info) } else { frozen.push(info) }
+        }
+        Self { infos, frozen, held, live, displaced: BTreeMap::new(), layout: architecture.layout() }
+    }
+
+    /// The trained parameters, in order.
     pub(crate) fn infos(&self) -> &[ParameterInfo] {
         &self.infos
     }
 
-    /// Number of elements of all of them.
-    pub(crate) fn elements(&self) -> usize {
-        self.infos.iter().map(elements).sum()
+    /// The others.
+    pub(crate) fn frozen(&self) -> &[ParameterInfo] {
+        &self.frozen
     }
 
-    /// The tensors, in the same order.
+    /// Number of elements of all of them.
+    pub(crate) fn elements(&self) -> usize {
+        self.infos.iter().chain(&self.frozen).map(elements).sum()
+    }
+
+    /// The tensors of all parameters, in the architecture's order.
     pub(crate) fn tensors(&self) -> &[Tensor] {
         &self.live
     }
 
-    /// Leaves of a new autograd graph on the same memory. Each replica has gradients of its own, as each rank of a
-    /// data-parallel run has; dropping it frees them.
+    /// Those of the trained ones, in order.
+    pub(crate) fn trained(&self) -> impl Iterator<Item = &Tensor> {
+        self.live.iter().zip(&self.held).filter(|(_, held)| held.trained).map(|(tensor, _)| tensor)
+    }
+
+    /// Index among all parameters of each trained one.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        (0..self.held.len()).filter(|&place| self.held[place].trained)
+    }
+
+    /// Tensors of all parameters on the same memory, the trained ones being leaves of a new autograd graph. Each
+    /// replica has gradients of its own, as each rank of a data-parallel run has; dropping it frees them.
     pub(crate) fn replica(&self) -> Result<Vec<Tensor>, TchError> {
-        self.live.iter().map(|tensor| tensor.f_detach()?.f_set_requires_grad(true)).collect()
+        let of = |(tensor, held): (&Tensor, &Held)| tensor.f_detach()?.f_set_requires_grad(held.trained);
+        self.live.iter().zip(&self.held).map(of).collect()
     }
 
     /// Back to the initial values.
@@ -108,11 +150,12 @@ impl Parameters {
     pub(crate) fn load(&mut self, given: &TensorSet) -> Result<(), Failure> {
         for name in given.keys() {
             if !self.infos.iter().any(|info| info.name == *name) {
-                return Err(refuse(name, "this model has no such parameter: leave it out"));
+                return Err(self.unknown(name, "leave it out"));
             }
         }
         let mut ordered = Vec::with_capacity(self.infos.len());
-        for info in &self.infos {
+        for (info, place) in self.infos.iter().zip(self.places()) {
+            let kind = self.held[place].kind;
             let Some(tensor) = given.get(&info.name) else {
                 return Err(refuse(&info.name, "is missing: every parameter of the model is needed"));
             };
@@ -121,17 +164,18 @@ impl Parameters {
                 let problem = format!("shape {found:?}, expected {expected:?} ({})", self.layout);
                 return Err(refuse(&info.name, &problem));
             }
-            if let Some(index) = (0..tensor.elements()).find(|&index| !self.holds(tensor.get(index))) {
+            if let Some(index) = (0..tensor.elements()).find(|&index| !holds(kind, tensor.get(index))) {
                 let problem = format!(
-                    "value {} at row-major index {index} is not finite in {:?}: check where the parameters come from",
+                    "value {} at row-major index {index} is not finite in {kind:?}: check where the parameters come \
+                     from",
                     tensor.get(index),
-                    self.kind
                 );
                 return Err(refuse(&info.name, &problem));
             }
-            ordered.push(tensor);
+            ordered.push((place, tensor));
         }
-        for (live, tensor) in self.live.iter_mut().zip(ordered) {
+        for (place, tensor) in ordered {
+            let live = &mut self.live[place];
             let flat = match tensor.values() {
                 TensorValues::F32(values) => Tensor::f_from_slice(values)?,
                 TensorValues::F64(values) => Tensor::f_from_slice(values)?,
@@ -144,16 +188,14 @@ impl Parameters {
 
     /// Replaces the live values of one parameter; [`reset`](Self::reset) still knows the initial ones.
     pub(crate) fn set(&mut self, name: &str, values: &[f64]) -> Result<(), Failure> {
-        let Some(index) = self.infos.iter().position(|info| info.name == name) else {
-            return Err(refuse(name, "this model has no such parameter: take a name it lists"));
+        let Some((info, index)) = self.infos.iter().zip(self.places()).find(|(info, _)| info.name == name)
+        else {
+            return Err(self.unknown(name, "take a name it lists"));
         };
-        let expected = elements(&self.infos[index]);
+        let expected = elements(info);
         if values.len() != expected {
-            let problem = format!(
-                "{} values for shape {:?}, which takes {expected}",
-                values.len(),
-                self.infos[index].shape
-            );
+            let problem =
+                format!("{} values for shape {:?}, which takes {expected}", values.len(), info.shape);
             return Err(refuse(name, &problem));
         }
         let given = Tensor::f_from_slice(values)?;
@@ -165,9 +207,11 @@ impl Parameters {
         Ok(())
     }
 
-    /// Keeps the initial values of all parameters for [`reset`](Self::reset), before an optimizer updates a replica.
+    /// Keeps the initial values of all trained parameters for [`reset`](Self::reset), before an optimizer
+    /// updates a replica.
     pub(crate) fn keep_initial(&mut self) -> Result<(), TchError> {
-        for (index, live) in self.live.iter().enumerate() {
+        for index in self.places().collect::<Vec<_>>() {
+            let live = &self.live[index];
             if let Entry::Vacant(initial) = self.displaced.entry(index) {
                 initial.insert(live.f_detach_copy()?);
             }
@@ -175,11 +219,20 @@ impl Parameters {
         Ok(())
     }
 
-    /// Whether the dtype has a finite value for `value`.
-    fn holds(&self, value: f64) -> bool {
-        let largest = if self.kind == Kind::Float { f64::from(f32::MAX) } else { f64::MAX };
-        value.abs() <= largest
+    /// The answer to the name of what is no trained parameter, and what to do about it.
+    fn unknown(&self, name: &str, remedy: &str) -> Failure {
+        if self.frozen.iter().any(|info| info.name == name) {
+            refuse(name, &format!("is frozen, its values come with the model: {remedy}"))
+        } else {
+            refuse(name, &format!("this model has no such parameter: {remedy}"))
+        }
     }
+}
+
+/// Whether a kind has a finite value for `value`.
+fn holds(kind: Kind, value: f64) -> bool {
+    let largest = if kind == Kind::Float { f64::from(f32::MAX) } else { f64::MAX };
+    value.abs() <= largest
 }
 
 fn refuse(name: &str, problem: &str) -> Failure {
@@ -190,6 +243,6 @@ fn elements(info: &ParameterInfo) -> usize {
     info.shape.iter().product()
 }
 
-fn shape(info: &ParameterInfo) -> Vec<i64> {
-    info.shape.iter().copied().map(dim).collect()
+fn shape(sizes: &[usize]) -> Vec<i64> {
+    sizes.iter().copied().map(dim).collect()
 }

@@ -13,7 +13,7 @@ const UNDECAYED: usize = 1;
 pub(crate) struct Started {
     pub(crate) declared: Optimizer,
     rule: COptimizer,
-    /// What `rule` updates: a replica of the parameters, whose gradients exist from the start.
+    /// What `rule` updates: a replica of the trained parameters, whose gradients exist from the start.
     pub(crate) leaves: Vec<Tensor>,
     /// Steps taken so far; skipped ones are not.
     pub(crate) steps: u32,
@@ -24,7 +24,8 @@ impl Started {
         check(declared)?;
         let refused = |error: TchError| unsupported(format!("this optimizer: {}", failure::message(&error)));
         let (mut rule, decayed) = rule(declared).map_err(refused)?;
-        let leaves = parameters.replica().map_err(refused)?;
+        let mut leaves = parameters.replica().map_err(refused)?;
+        leaves.retain(Tensor::requires_grad);
         for (leaf, info) in leaves.iter().zip(parameters.infos()) {
             // tch cannot set the gradient of a tensor, but what a backward pass has made can be written to.
             leaf.f_sum(None).and_then(|sum| sum.f_backward()).map_err(refused)?;
@@ -109,9 +110,9 @@ fn rule(declared: &Optimizer) -> Result<(COptimizer, Decayed), TchError> {
 
 /// Gradients with the loss scale undone, zeros like the parameter where no loss reached it: to libtorch a
 /// parameter without a gradient takes no part in the step, not even in the decay.
-pub(crate) fn unscaled(
+pub(crate) fn unscaled<'a>(
     scaled: Vec<Option<Tensor>>,
-    parameters: &[Tensor],
+    parameters: impl Iterator<Item = &'a Tensor>,
     loss_scale: f64,
 ) -> Result<Vec<Tensor>, TchError> {
     let unscale = |(scaled, parameter): (Option<Tensor>, &Tensor)| match scaled {
@@ -143,7 +144,7 @@ pub(crate) fn norms(tensors: &[Tensor]) -> Result<(f64, Vec<f64>), TchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Gpt2Config;
+    use crate::{Gpt2Config, Mixture};
     use tch::Device;
 
     fn values(parameters: &Parameters) -> Vec<Vec<f64>> {
@@ -155,7 +156,8 @@ mod tests {
     /// halfway.
     #[test]
     fn an_update_that_fails_halfway_is_undone() {
-        let parameters = Parameters::initial(&Gpt2Config::PICO, Kind::Double, Device::Cpu).unwrap();
+        let parameters =
+            Parameters::initial(&Gpt2Config::PICO, &Mixture::default(), (Kind::Double, Device::Cpu)).unwrap();
         let gradients: Vec<_> = parameters.tensors().iter().map(Tensor::ones_like).collect();
         let before = values(&parameters);
         let numbers = Adam {

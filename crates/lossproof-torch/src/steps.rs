@@ -23,8 +23,8 @@ impl OptimizerSteps for Torch {
     }
 
     fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
-        let live = self.parameters.tensors().iter();
-        Ok(self.hand_over(live.map(|tensor| Some(tensor.shallow_clone())), parameters)?)
+        let live: Vec<_> = self.parameters.trained().map(|tensor| Some(tensor.shallow_clone())).collect();
+        Ok(self.hand_over(live, parameters)?)
     }
 }
 
@@ -40,7 +40,7 @@ impl Torch {
         let _one_thread = OneThread::for_model(self.parameters.elements());
         let (declared, learning_rate) = (started.declared, started.learning_rate());
         let (observation, scaled) = self.backward_of_step(batch, declared.loss_scale)?;
-        let mut gradients = unscaled(scaled, self.parameters.tensors(), declared.loss_scale)?;
+        let mut gradients = unscaled(scaled, self.parameters.trained(), declared.loss_scale)?;
         let (grad_norm, tensor_norms) = norms(&gradients)?;
         let skipped = !all_finite(&gradients)?;
         let mut clip_factor = 1.0;

@@ -1,14 +1,14 @@
 //! The trainer as a subject: what it says of itself, its parameters, its gradients and its token losses.
 
 use crate::{
-    Config, Failure, NAME, objective, padded::Padded, parameters::Parameters, started::Started,
-    threads::OneThread, unsupported,
+    Config, Failure, Mixture, NAME, architecture::Model, kinds, objective, padded::Padded,
+    parameters::Parameters, started::Started, threads::OneThread, unsupported,
 };
-use lossproof_spec::{Counting, Dtype, GlobalBatch, LossSpec, Sequence};
+use lossproof_spec::{Counting, Dtype, Dtypes, GlobalBatch, LossSpec, Sequence};
 use lossproof_subject::{
-    Claims, Device, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, Observation,
-    OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet,
-    TokenLosses, Unsupported, UpstreamWeights,
+    Claims, Device, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, ModelInfo,
+    Observation, OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo,
+    TensorSet, TokenLosses, Unsupported, UpstreamWeights,
 };
 use tch::{Kind, TchError, Tensor, kind::Element};
 
@@ -17,7 +17,9 @@ const EVALUATED_LOGITS: usize = 1 << 24;
 
 pub(crate) struct Torch {
     pub(crate) config: Config,
+    /// In which the model computes.
     dtype: Dtype,
+    kind: Kind,
     device: Device,
     pub(crate) spec: LossSpec,
     pub(crate) parameters: Parameters,
@@ -31,16 +33,11 @@ impl Torch {
         config: Config,
         dtype: Dtype,
         device: Device,
+        mixture: &Mixture,
         initial: Option<&dyn ParameterSource>,
     ) -> Result<Self, Failure> {
         config.validate()?;
-        let kind = match dtype {
-            Dtype::F32 => Kind::Float,
-            Dtype::F64 => Kind::Double,
-            Dtype::F16 | Dtype::Bf16 => {
-                return Err(Failure::new(format!("{dtype} is not offered: take f32 or f64")));
-            }
-        };
+        let kind = kinds::of(dtype)?;
         let place = match device {
             Device::Cpu => tch::Device::Cpu,
             Device::Cuda(index) => {
@@ -55,10 +52,17 @@ impl Torch {
             }
         };
         let parameters = match initial {
-            Some(source) => Parameters::read(config.architecture(), kind, place, source)?,
-            None => Parameters::initial(config.architecture(), kind, place)?,
+            Some(source) => Parameters::read(config.architecture(), mixture, (kind, place), source)?,
+            None => Parameters::initial(config.architecture(), mixture, (kind, place))?,
         };
-        Ok(Self { config, dtype, device, spec: LossSpec::token_mean(), parameters, started: None })
+        Ok(Self { config, dtype, kind, device, spec: LossSpec::token_mean(), parameters, started: None })
+    }
+
+    /// The model over all parameters, each converted to the kind that is computed in.
+    pub(crate) fn model(&self, tensors: &[Tensor]) -> Result<Box<dyn Model>, TchError> {
+        let converted: Vec<Tensor> =
+            tensors.iter().map(|tensor| tensor.f_to_kind(self.kind)).collect::<Result<_, _>>()?;
+        Ok(self.config.model(&converted))
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -66,7 +70,7 @@ impl Torch {
         Limits::of_model(model.vocabulary(), model.positions())
     }
 
-    /// Hands one tensor per parameter over, zeros where there is none, freeing each as soon as it is gone.
+    /// Hands one tensor per trained parameter over, zeros where there is none, freeing each as soon as it is gone.
     pub(crate) fn hand_over(
         &self,
         tensors: impl IntoIterator<Item = Option<Tensor>>,
@@ -74,7 +78,7 @@ impl Torch {
     ) -> Result<(), Failure> {
         for (info, tensor) in self.parameters.infos().iter().zip(tensors) {
             let elements = info.shape.iter().product();
-            if self.dtype == Dtype::F64 {
+            if info.dtype.unwrap_or(self.dtype) == Dtype::F64 {
                 let values = on_host(tensor, 0.0, elements)?;
                 sink.receive(&info.name, &info.shape, GradientView::F64(&values))?;
             } else {
@@ -88,7 +92,7 @@ impl Torch {
     fn plain_token_losses(&self, batch: &GlobalBatch) -> Result<Vec<f64>, Failure> {
         let _no_graph = tch::no_grad_guard();
         let _one_thread = OneThread::for_model(self.parameters.elements());
-        let model = self.config.model(self.parameters.tensors());
+        let model = self.model(self.parameters.tensors())?;
         let plain = LossSpec::sum();
         let sequences: Vec<&Sequence> = batch.sequences().collect();
         let target = |sequence: &Sequence, position: usize| i64::from(sequence.targets()[position + 1]);
@@ -131,11 +135,15 @@ impl Subject for Torch {
             name: NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             framework: "libtorch 2.11.0 (tch 0.24.0)".to_owned(),
-            dtype: self.dtype,
+            dtypes: Dtypes::all(self.dtype),
             device: self.device,
             claims: Claims::Any,
             limits: self.limits(),
             log_policy: LogPolicy::default(),
+            model: ModelInfo {
+                frozen: self.parameters.frozen().to_vec(),
+                ..self.config.architecture().facts()
+            },
         }
     }
 

@@ -14,7 +14,7 @@ impl Torch {
     ) -> Result<(f64, Vec<Option<Tensor>>), Failure> {
         let _one_thread = OneThread::for_model(self.parameters.elements());
         let leaves = self.parameters.replica()?;
-        let model = self.config.model(&leaves);
+        let model = self.model(&leaves)?;
         let mut total = 0.0;
         let mut rest = weights;
         for micro_batch in batch.micro_batches() {

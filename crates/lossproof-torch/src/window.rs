@@ -15,7 +15,7 @@ use tch::{TchError, Tensor};
 struct Window {
     loss: f64,
     token_losses: Vec<f64>,
-    /// In the order of the parameters, times the loss scale; `None` where no loss reached one.
+    /// In the order of the trained parameters, times the loss scale; `None` where no loss reached one.
     gradients: Vec<Option<Tensor>>,
 }
 
@@ -76,7 +76,7 @@ impl Torch {
         loss_scale: f64,
     ) -> Result<Window, Failure> {
         let leaves = self.parameters.replica()?;
-        let model = self.config.model(&leaves);
+        let model = self.model(&leaves)?;
         let policy = self.spec.empty;
         let own = Count::of(Group::Rank(index.rank), rank, policy);
         let averaged_over = match self.spec.micro_batches {
@@ -143,8 +143,8 @@ fn counted<'a>(groups: impl Iterator<Item = &'a [Padded]>, policy: EmptyPolicy) 
     if policy == EmptyPolicy::ZeroSkipped { groups.filter(has_token).count().max(1) } else { groups.count() }
 }
 
-/// What backward passes have left at `leaves`, `None` where nothing reached one.
+/// What backward passes have left at those of `leaves` that are trained, `None` where nothing reached one.
 pub(crate) fn gradients(leaves: &[Tensor]) -> Result<Vec<Option<Tensor>>, TchError> {
     let gradient = |leaf: &Tensor| Ok(Some(leaf.f_grad()?).filter(Tensor::defined));
-    leaves.iter().map(gradient).collect()
+    leaves.iter().filter(|leaf| leaf.requires_grad()).map(gradient).collect()
 }

@@ -20,8 +20,11 @@ pub fn record(
     let subject: &mut dyn Subject = &mut checked;
     subject.configure(&plan.loss)?;
     subject.reset()?;
-    let SubjectInfo { name, version, framework, dtype, device, .. } = subject.info();
-    let parameters = subject.parameters().into_iter().map(|parameter| parameter.name).collect();
+    let info = subject.info();
+    let parameters = subject.parameters();
+    let dtype = info.coarsest(&parameters);
+    let SubjectInfo { name, version, framework, device, .. } = info;
+    let parameters = parameters.into_iter().map(|parameter| parameter.name).collect();
     let no_steps = Unsupported { subject: name.clone(), what: "optimizer steps".to_owned() };
     let trainer = subject.optimizer_steps().ok_or(no_steps)?;
     let mut batches = batches.into_iter();

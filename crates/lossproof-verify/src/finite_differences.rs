@@ -100,25 +100,12 @@ pub(crate) fn differentiate(
                 loader(subject)?.set(name, &direction.displaced(&values, step))?;
                 Ok(evaluator(subject)?.evaluate(batch)?)
             })?;
-            derivatives.push(Derivative { parameter: whole(name, values.len()), direction, sweep });
+            derivatives.push(Derivative { parameter: Block::whole(name, values.len()), direction, sweep });
         }
         loader(subject)?.set(name, &values)?;
         tick();
     }
     Ok(derivatives)
-}
-
-/// All elements of a parameter as one block.
-fn whole(name: &str, elements: usize) -> Block {
-    Block {
-        parameter: name.to_owned(),
-        label: "all".to_owned(),
-        rows: 0..1,
-        columns: 0..elements,
-        width: elements,
-        structurally_zero: false,
-        may_be_zero: false,
-    }
 }
 
 /// The gradient, scaled to the root-mean-square element of `like`: all its elements move together, so the

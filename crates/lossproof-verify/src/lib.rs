@@ -90,5 +90,5 @@ pub enum VerifyError {
 /// Name, version, framework, dtype and device of a subject, in one line.
 fn describe(subject: &dyn Subject) -> String {
     let info = subject.info();
-    format!("{} {} on {}, {}, {}", info.name, info.version, info.framework, info.dtype, info.device)
+    format!("{} {} on {}, {}, {}", info.name, info.version, info.framework, info.dtypes, info.device)
 }

@@ -31,8 +31,8 @@ impl Losses {
         let evaluated = evaluator(subject)?.evaluate(batch)?;
         Ok(Self {
             identity: Identity::of(&info),
+            dtype: info.coarsest(&subject.parameters()),
             name: info.name,
-            dtype: info.dtype,
             evaluated,
             observations: Vec::new(),
             logged: Vec::new(),

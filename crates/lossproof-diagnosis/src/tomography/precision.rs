@@ -28,7 +28,8 @@ impl Precision {
     #[must_use]
     pub fn of(subject: &dyn Subject, batch: &GlobalBatch, noise: f64) -> Self {
         let info = subject.info();
-        Self::new(&error_model(&info, &subject.parameters(), batch), info.dtype, noise)
+        let parameters = subject.parameters();
+        Self::new(&error_model(&info, &parameters, batch), info.coarsest(&parameters), noise)
     }
 }
 

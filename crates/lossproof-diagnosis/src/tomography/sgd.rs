@@ -196,7 +196,7 @@ impl<T: SgdTrainer> Subject for GradientsFromSgd<T> {
         }
         self.check(&moves, batch.layout().supervised() > 0)?;
         let rate = self.trainer.learning_rate();
-        let double = self.trainer.info().dtype == Dtype::F64;
+        let double = self.trainer.info().dtypes.gradient == Dtype::F64;
         for Move { parameter: ParameterInfo { name, shape, .. }, moved, .. } in moves {
             let gradient: Vec<f64> = moved.into_iter().map(|value| value / rate).collect();
             if double {

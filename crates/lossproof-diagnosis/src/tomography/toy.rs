@@ -3,11 +3,11 @@
 use crate::inference::due_weights;
 use lossproof_numerics::CrossEntropy;
 use lossproof_spec::{
-    Counting, Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Prediction, Rank, Sequence,
+    Counting, Dtype, Dtypes, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Prediction, Rank, Sequence,
     TokenWeights,
 };
 use lossproof_subject::{
-    Claims, Device, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, Observation,
+    Claims, Device, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, ModelInfo, Observation,
     ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses,
     Unsupported, probe_initial,
 };
@@ -89,7 +89,7 @@ impl Subject for Toy {
             name: "toy".to_owned(),
             version: "1".to_owned(),
             framework: "none".to_owned(),
-            dtype: Dtype::F64,
+            dtypes: Dtypes::all(Dtype::F64),
             device: Device::Cpu,
             claims: match self.spec.counting {
                 Counting::Supervised => Claims::Any,
@@ -97,6 +97,7 @@ impl Subject for Toy {
             },
             limits: self.limits,
             log_policy: self.policies.0,
+            model: ModelInfo::default(),
         }
     }
 

@@ -114,8 +114,9 @@ impl<'a> Checked<'a> {
         finite: bool,
         run: impl FnOnce(&mut (dyn Subject + 'a), &mut dyn GradientSink) -> Result<T, SubjectError>,
     ) -> Result<T, SubjectError> {
-        let mut sink =
-            CheckedSink::new(sink, call, &self.parameters, self.info.dtype, finite, self.withholds);
+        let dtypes = self.info.dtypes;
+        let dtype = if call == Call::Read { dtypes.parameters } else { dtypes.gradient };
+        let mut sink = CheckedSink::new(sink, call, &self.parameters, dtype, finite, self.withholds);
         let inner = &mut *self.inner;
         let answer = self.watchdog.guard(&self.info.name, call, || run(inner, &mut sink));
         let succeeded = matches!(answer, Ok(Ok(_)));

@@ -8,6 +8,7 @@ pub(super) struct CheckedSink<'a> {
     inner: &'a mut dyn GradientSink,
     call: Call,
     parameters: &'a [ParameterInfo],
+    /// The element type of a parameter that has none of its own.
     dtype: Dtype,
     /// Whether every value must be finite.
     finite: bool,
@@ -85,8 +86,9 @@ impl<'a> CheckedSink<'a> {
             GradientView::F32(values) => (Dtype::F32, !self.finite || values.iter().all(|v| v.is_finite())),
         };
         // Half precision is handed over widened to single.
-        if (found == Dtype::F64) != (self.dtype == Dtype::F64) {
-            return Err(Breach::TensorDtype { call, name: named(), found, expected: self.dtype });
+        let expected = self.parameters[index].dtype.unwrap_or(self.dtype);
+        if (found == Dtype::F64) != (expected == Dtype::F64) {
+            return Err(Breach::TensorDtype { call, name: named(), found, expected });
         }
         if !finite {
             self.not_finite.get_or_insert(Breach::NotFinite { call, what: format!("a value of `{name}`") });

@@ -1,8 +1,9 @@
 //! What the trainer asks of an architecture, answered for Llama.
 
-use super::LlamaConfig;
 use super::model::Llama;
+use super::{Adapters, LlamaConfig};
 use crate::architecture::{Architecture, Declared, Initial, Model, too_large};
+use lossproof_subject::ModelInfo;
 use tch::Tensor;
 
 /// Standard deviation of the initial weights, Hugging Face's `initializer_range`.
@@ -41,12 +42,19 @@ impl Architecture for LlamaConfig {
             Some(format!("the ε {} of the RMS norms is not a positive number", self.rms_epsilon))
         } else if !positive(self.rotary_base) {
             Some(format!("the rotary base {} is not a positive number", self.rotary_base))
+        } else if !positive(self.embedding_scale) {
+            Some(format!("the scale {} of the embedding is not a positive number", self.embedding_scale))
+        } else if let Some(cap) = self.logit_cap.filter(|&cap| !positive(cap)) {
+            Some(format!("the cap {cap} of the logits is not a positive number"))
+        } else if self.adapters.is_some_and(|adapters| adapters.rank == 0 || !positive(adapters.alpha)) {
+            Some("adapters need a positive rank and a positive α".to_owned())
         } else {
             too_large(self.elements())
         }
     }
 
-    /// They start as Hugging Face's do: normal weights, gains one.
+    /// They start as Hugging Face's do: normal weights, gains one. Adapters come last, and where there are some
+    /// the rest is frozen.
     fn parameters(&self) -> Vec<Declared> {
         let (width, hidden) = (self.width, self.feed_forward);
         let (queries, keys) = (self.heads * self.head_size, self.key_value_heads * self.head_size);
@@ -73,7 +81,25 @@ impl Architecture for LlamaConfig {
         }
         parameters.push(gain("norm.weight".to_owned()));
         parameters.push(weight("lm_head.weight".to_owned(), [self.vocabulary, width]));
+        let Some(Adapters { rank, .. }) = self.adapters else { return parameters };
+        for base in &mut parameters {
+            base.trained = false;
+        }
+        let first = Initial::Uniform(1.0 / (width as f64).sqrt());
+        for block in 0..self.layers {
+            for (part, outputs) in [("q", queries), ("v", keys)] {
+                let name = format!("layers.{block}.self_attn.{part}_proj");
+                parameters.push(Declared::new(format!("{name}.lora_A.weight"), [rank, width], first));
+                let zero = Initial::Constant(0.0);
+                parameters.push(Declared::new(format!("{name}.lora_B.weight"), [outputs, rank], zero));
+            }
+        }
         parameters
+    }
+
+    fn facts(&self) -> ModelInfo {
+        let (embedding_scale, logit_cap) = (self.embedding_scale, self.logit_cap);
+        ModelInfo { embedding_scale, logit_cap, ..ModelInfo::default() }
     }
 
     fn model(&self, tensors: &[Tensor]) -> Box<dyn Model> {
@@ -93,6 +119,9 @@ mod tests {
             listed
         };
         assert_eq!([LlamaConfig::PICO, LlamaConfig::NANO].map(size), [1_720, 39_648]);
+        // A of queries and of values, 2·3·8; B of queries, 16·3, and of values, 8·3.
+        let adapters = Some(Adapters { rank: 3, alpha: 6.0 });
+        assert_eq!(size(LlamaConfig { adapters, ..LlamaConfig::PICO }), 1_720 + 48 + 48 + 24);
         // The first Llama, which its paper calls 6.7B; and Llama 3's 8B, whose heads share keys.
         let first = LlamaConfig::new("llama-7b", [32_000, 2_048, 4_096, 32, 32, 128, 11_008, 32], 1e-6, 1e4);
         let third =

@@ -29,6 +29,33 @@ pub struct LlamaConfig {
     pub rms_epsilon: f64,
     /// θ, positive: at position t the pair (i, i + d/2) of a head is turned by `t·θ^(−2i/d)` radians.
     pub rotary_base: f64,
+    /// What the embedding of a token is multiplied by, positive: 1 in Llama. Gemma has `√C` there (Hugging
+    /// Face's `GemmaModel.forward`: `hidden_states * hidden_size**0.5`).
+    pub embedding_scale: f64,
+    /// The c of logits `c·tanh(z/c)`, positive: none in Llama. Gemma 2 has 30 (Gemma Team 2024, §2; Hugging
+    /// Face's `final_logit_softcapping` of `Gemma2ForCausalLM`).
+    pub logit_cap: Option<f64>,
+    /// Low-rank adapters, where they alone are trained.
+    pub adapters: Option<Adapters>,
+}
+
+/// Low-rank adapters (Hu et al. 2021) as Hugging Face's peft has them on queries and values: a weight W acts as
+/// `W + (α/r)·B·A`, with A `[r, in]` uniform in `±1/√in` and B `[out, r]` zero in the beginning
+/// (`peft.tuners.lora.Linear`, whose `scaling` is `lora_alpha/r` and which initialises A by `kaiming_uniform_` with
+/// `a = √5`). A and B are trained, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adapters {
+    /// r, positive.
+    pub rank: usize,
+    /// α, positive.
+    pub alpha: f64,
+}
+
+impl Adapters {
+    /// α/r.
+    pub(super) fn scaling(self) -> f64 {
+        self.alpha / self.rank as f64
+    }
 }
 
 impl LlamaConfig {
@@ -57,6 +84,9 @@ impl LlamaConfig {
             layers,
             rms_epsilon,
             rotary_base,
+            embedding_scale: 1.0,
+            logit_cap: None,
+            adapters: None,
         }
     }
 
@@ -72,6 +102,10 @@ impl LlamaConfig {
             self.heads.checked_add(self.key_value_heads)?.checked_mul(2)?.checked_mul(self.head_size)?;
         let block = heads.checked_add(self.feed_forward.checked_mul(3)?)?.checked_add(2)?;
         let outside = self.vocabulary.checked_mul(2)?.checked_add(1)?;
-        block.checked_mul(self.layers)?.checked_add(outside)?.checked_mul(self.width)
+        let base = block.checked_mul(self.layers)?.checked_add(outside)?.checked_mul(self.width)?;
+        let Some(Adapters { rank, .. }) = self.adapters else { return Some(base) };
+        let outputs = self.heads.checked_add(self.key_value_heads)?.checked_mul(self.head_size)?;
+        let adapted = self.width.checked_mul(2)?.checked_add(outputs)?.checked_mul(rank)?;
+        adapted.checked_mul(self.layers)?.checked_add(base)
     }
 }

@@ -4,4 +4,4 @@ mod architecture;
 mod config;
 mod model;
 
-pub use config::LlamaConfig;
+pub use config::{Adapters, LlamaConfig};

@@ -14,10 +14,21 @@ pub(crate) struct Llama {
     epsilon: f64,
     /// Radians per position of each pair of features, `[d/2]`.
     frequencies: Vec<f64>,
+    embedding_scale: f64,
+    logit_cap: Option<f64>,
     embedding: Tensor,
     blocks: Vec<Block>,
     final_norm: Tensor,
     head: Tensor,
+    /// Of each block's queries and values, where they are adapted.
+    adapters: Option<Vec<[LowRank; 2]>>,
+}
+
+/// A low-rank change of a linear layer, `(α/r)·B·A`.
+struct LowRank {
+    first: Tensor,
+    second: Tensor,
+    scaling: f64,
 }
 
 /// Weights `[out, in]` of linear layers without bias, and gains `[C]` of RMS norms.
@@ -66,6 +77,13 @@ impl Llama {
                 .collect(),
             final_norm: tensors.take(),
             head: tensors.take(),
+            embedding_scale: config.embedding_scale,
+            logit_cap: config.logit_cap,
+            adapters: config.adapters.map(|adapters| {
+                let mut low_rank =
+                    || LowRank { first: tensors.take(), second: tensors.take(), scaling: adapters.scaling() };
+                (0..config.layers).map(|_| [low_rank(), low_rank()]).collect()
+            }),
         }
     }
 
@@ -88,19 +106,28 @@ impl Llama {
         Ok(Turns { cosines: angles.f_cos()?.f_to_kind(kind)?, sines: angles.f_sin()?.f_to_kind(kind)? })
     }
 
-    /// Attention on `x` `[n·l, C]`, where neighbouring heads share a key and a value (Ainslie et al. 2023).
+    /// Attention of a block, by its number, on `x` `[n·l, C]`, where neighbouring heads share a key and a value
+    /// (Ainslie et al. 2023).
     fn attention(
         &self,
-        block: &Block,
+        number: usize,
         x: &Tensor,
         turns: &Turns,
         hidden_keys: &Tensor,
     ) -> Result<Tensor, TchError> {
         let (n, _, l, _) = hidden_keys.size4()?;
-        let split = |weight: &Tensor, heads: i64| linear(weight, x)?.f_view([n, l, heads, -1]);
-        let query = turns.apply(&split(&block.query, self.heads)?)?;
-        let key = self.repeat(&turns.apply(&split(&block.key, self.key_value_heads)?)?)?;
-        let value = self.repeat(&split(&block.value, self.key_value_heads)?)?;
+        let block = &self.blocks[number];
+        let split = |projected: &Tensor, heads: i64| projected.f_view([n, l, heads, -1]);
+        let mut query = linear(&block.query, x)?;
+        let mut value = linear(&block.value, x)?;
+        if let Some(adapters) = &self.adapters {
+            let [of_query, of_value] = &adapters[number];
+            query = query.f_add(&of_query.apply(x)?)?;
+            value = value.f_add(&of_value.apply(x)?)?;
+        }
+        let query = turns.apply(&split(&query, self.heads)?)?;
+        let key = self.repeat(&turns.apply(&split(&linear(&block.key, x)?, self.key_value_heads)?)?)?;
+        let value = self.repeat(&split(&value, self.key_value_heads)?)?;
         // [n, l, H, d] to [n, H, l, d].
         let [query, key, value] = [query, key, value].map(|part| part.f_transpose(1, 2));
         linear(&block.attention_projection, &attend(&query?, &key?, &value?, hidden_keys)?)
@@ -127,14 +154,25 @@ impl Model for Llama {
     fn logits(&self, batch: &Padded) -> Result<Tensor, TchError> {
         let device = self.embedding.device();
         let (hidden_keys, turns) = (batch.hidden_keys(device)?, self.turns(batch)?);
-        let mut x = embed(&self.embedding, &batch.tokens(device)?)?;
-        for block in &self.blocks {
+        let mut x = embed(&self.embedding, &batch.tokens(device)?)?.f_mul_scalar(self.embedding_scale)?;
+        for (number, block) in self.blocks.iter().enumerate() {
             let normal = self.rms_norm(&block.attention_norm, &x)?;
-            x = x.f_add(&self.attention(block, &normal, &turns, &hidden_keys)?)?;
+            x = x.f_add(&self.attention(number, &normal, &turns, &hidden_keys)?)?;
             let normal = self.rms_norm(&block.feed_forward_norm, &x)?;
             x = x.f_add(&Self::feed_forward(block, &normal)?)?;
         }
-        linear(&self.head, &self.rms_norm(&self.final_norm, &predicting(&x, batch)?)?)
+        let logits = linear(&self.head, &self.rms_norm(&self.final_norm, &predicting(&x, batch)?)?)?;
+        match self.logit_cap {
+            Some(cap) => logits.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap),
+            None => Ok(logits),
+        }
+    }
+}
+
+impl LowRank {
+    /// What it adds to the layer's output for `x` `[…, in]`.
+    fn apply(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        linear(&self.second, &linear(&self.first, x)?)?.f_mul_scalar(self.scaling)
     }
 }
 

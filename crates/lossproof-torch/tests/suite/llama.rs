@@ -9,7 +9,7 @@ use crate::third_forward;
 use lossproof_numerics::{directional_bound, sweep};
 use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Sequence, SequenceFields};
 use lossproof_subject::{Device, SubjectError, Tensor, TensorSet, TensorValues};
-use lossproof_torch::{LlamaConfig, libtorch};
+use lossproof_torch::{Adapters, LlamaConfig, libtorch};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::BTreeSet;
@@ -229,6 +229,10 @@ fn llamas_that_do_not_exist_are_refused() {
         (LlamaConfig { rms_epsilon: f64::NAN, ..pico.clone() }, "ε NaN"),
         (LlamaConfig { rotary_base: -1.0, ..pico.clone() }, "base -1"),
         (LlamaConfig { rotary_base: f64::INFINITY, ..pico.clone() }, "base inf"),
+        (LlamaConfig { embedding_scale: 0.0, ..pico.clone() }, "scale 0"),
+        (LlamaConfig { logit_cap: Some(-1.0), ..pico.clone() }, "cap -1"),
+        (LlamaConfig { adapters: Some(Adapters { rank: 0, alpha: 1.0 }), ..pico.clone() }, "rank"),
+        (LlamaConfig { adapters: Some(Adapters { rank: 1, alpha: f64::NAN }), ..pico.clone() }, "rank"),
         (LlamaConfig { width: usize::MAX, ..pico.clone() }, "memory"),
         (LlamaConfig { head_size: 1 << 62, ..pico.clone() }, "memory"),
     ] {

@@ -4,6 +4,7 @@
 
 mod llama;
 mod masks;
+mod mixed;
 mod parameters;
 mod plain_llama;
 mod reductions;

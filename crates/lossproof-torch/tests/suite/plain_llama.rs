@@ -57,8 +57,10 @@ impl PlainLlama<'_> {
     pub(crate) fn token_losses(&self, tokens: &[u32]) -> Vec<f64> {
         let embedding = self.parameters["embed_tokens.weight"].to_f64();
         let width = self.config.width;
+        let scale = self.config.embedding_scale;
+        let row = |&token: &u32| embedding[token as usize * width..][..width].iter();
         let mut x: Rows =
-            tokens.iter().map(|&token| embedding[token as usize * width..][..width].to_vec()).collect();
+            tokens.iter().map(|token| row(token).map(|value| scale * value).collect()).collect();
         for block in 0..self.config.layers {
             let name = |part: &str| format!("layers.{block}.{part}");
             let normal = self.rms_norm(&name("input_layernorm"), &x);
@@ -66,7 +68,10 @@ impl PlainLlama<'_> {
             let normal = self.rms_norm(&name("post_attention_layernorm"), &x);
             add(&mut x, &self.feed_forward(&normal, &name("mlp")));
         }
-        let logits = self.linear("lm_head", &self.rms_norm("norm", &x));
+        let mut logits = self.linear("lm_head", &self.rms_norm("norm", &x));
+        if let Some(cap) = self.config.logit_cap {
+            logits.iter_mut().flatten().for_each(|logit| *logit = cap * (*logit / cap).tanh());
+        }
         let loss = |(row, &next): (&Vec<f64>, &u32)| {
             let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             top + row.iter().map(|z| (z - top).exp()).sum::<f64>().ln() - row[next as usize]
@@ -82,6 +87,20 @@ impl PlainLlama<'_> {
         let tensor = &self.parameters[&format!("{name}.weight")];
         let (weight, inputs) = (tensor.to_f64(), tensor.shape()[1]);
         x.iter().map(|row| weight.chunks(inputs).map(|weight| dot(weight, row)).collect()).collect()
+    }
+
+    /// A linear layer with its low-rank change, if it has one.
+    fn adapted(&self, name: &str, x: &Rows) -> Rows {
+        let mut y = self.linear(name, x);
+        let Some(adapters) = self.config.adapters else { return y };
+        if self.parameters.contains_key(&format!("{name}.lora_A.weight")) {
+            let low = self.linear(&format!("{name}.lora_A"), x);
+            let mut change = self.linear(&format!("{name}.lora_B"), &low);
+            let scaling = adapters.alpha / adapters.rank as f64;
+            change.iter_mut().flatten().for_each(|value| *value *= scaling);
+            add(&mut y, &change);
+        }
+        y
     }
 
     fn rms_norm(&self, name: &str, x: &Rows) -> Rows {
@@ -102,7 +121,7 @@ impl PlainLlama<'_> {
     }
 
     fn attention(&self, x: &Rows, name: &str) -> Rows {
-        let [query, key, value] = ["q", "k", "v"].map(|part| self.linear(&format!("{name}.{part}_proj"), x));
+        let [query, key, value] = ["q", "k", "v"].map(|part| self.adapted(&format!("{name}.{part}_proj"), x));
         let LlamaConfig { heads, key_value_heads, head_size, width, .. } = *self.config;
         let divisor = if self.is(Mistake::ScoresUnscaled) {
             1.0
