@@ -18,6 +18,14 @@ impl Blocks {
         Self(gradient_blocks(batch, parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice(), p.role))))
     }
 
+    /// Says of some of these parameters that their gradient may be zero.
+    pub(crate) fn may_be_zero(&mut self, some: fn(&ParameterInfo) -> bool, parameters: &[ParameterInfo]) {
+        for block in &mut self.0 {
+            let mut own = parameters.iter().filter(|parameter| parameter.name == block.parameter);
+            block.may_be_zero |= own.any(some);
+        }
+    }
+
     /// Every block, in the order of the parameters.
     #[must_use]
     pub fn all(&self) -> &[Block] {

@@ -5,7 +5,7 @@ use crate::{
     control::Taped,
     dry_run::CardOnly,
     expectations::DeclaredFailure,
-    noise::{first_to_compute, noise},
+    noise::{cause, first_to_compute, noise},
     shown::Shown,
     tally::Tally,
     tape::{Recorder, Tape},
@@ -100,14 +100,15 @@ impl Campaign {
             Err(reason) => return Ok(Report::undecided(law, Verdict::Unsupported, reason, 0.0)),
         };
         match noise(&mut subject, &first, &facts) {
-            Ok(noise) if noise <= facts.model(&first.batch).gradient_bound(facts.info.dtype) => {
+            Ok(noise) if noise <= facts.model(&first.batch).gradient_bound(facts.coarsest()) => {
                 facts.noise = noise;
             }
             // Where calls differ because one leaves something to the next, these laws say so best.
             Ok(_) if ["determinism", "zero-grad"].contains(&law.id()) => {}
             Ok(noise) => {
+                let cause = cause(&mut subject, &first, &facts);
                 let reason =
-                    format!("not deterministic: two identical calls differ by {noise:.1e} (dropout?)");
+                    format!("not deterministic: two identical calls differ by {noise:.1e} ({cause})");
                 return Ok(Report::undecided(law, Verdict::Errored, reason, noise));
             }
             // The cases meet the same, and say so with a case that shows it.
@@ -121,7 +122,7 @@ impl Campaign {
         let replayed = self.kept(law)?;
         for (file, kept) in &replayed {
             let turn = Turn::ALONE;
-            let (tried, tape) = attempt(law, &mut subject.borrow_mut(), &kept.case, &facts.at(turn));
+            let (tried, tape) = self.taped(law, &mut subject.borrow_mut(), &kept.case, &facts.at(turn));
             if self.is_declared(&tried) {
                 known
                     .borrow_mut()
@@ -133,7 +134,8 @@ impl Campaign {
                 let failure = self.examined(law, &mut subject, shown.beside(failure));
                 return Ok(tally.into_inner().report(law, &facts, Some(failure), self.control));
             } else {
-                tally.borrow_mut().add(tried, Taped { case: kept.case.clone(), tape, turn });
+                let taped = tape.map(|tape| Taped { case: kept.case.clone(), tape, turn });
+                tally.borrow_mut().add(tried, taped);
             }
         }
 
@@ -153,7 +155,7 @@ impl Campaign {
             // A case is made simpler under the eyes that it failed under.
             let turn = failing.get().unwrap_or(self.turn(drawn.get()));
             drawn.set(drawn.get() + 1);
-            let (tried, tape) = attempt(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
+            let (tried, tape) = self.taped(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
             if self.is_declared(&tried) {
                 // Without a file: what is declared has one already.
                 known.borrow_mut().add_declared(&tried, || failure(case, &tried, None));
@@ -166,7 +168,7 @@ impl Campaign {
                 crashed.set(matches!(tried.error(), Some(SubjectError::Breach(Breach::Panicked { .. }))));
                 return Err(TestCaseError::fail(law.id()));
             }
-            tally.borrow_mut().add(tried, Taped { case, tape, turn });
+            tally.borrow_mut().add(tried, tape.map(|tape| Taped { case, tape, turn }));
             Ok(())
         });
         let mut subject = subject.into_inner();
@@ -175,7 +177,7 @@ impl Campaign {
             Ok(()) => known.into_failure(),
             Err(TestError::Fail(_, case)) => {
                 // What is kept is replayed alone, so it is shown as it fails alone.
-                let (tried, _) = attempt(law, &mut subject, &case, &facts.at(Turn::ALONE));
+                let tried = attempt(law, &mut subject, &case, &facts.at(Turn::ALONE));
                 let failure = match shown.into_inner() {
                     Some(shown) if !broken(&tried) || excess(&tried) < clearly.get() => shown,
                     _ => failure(case, &tried, None),
@@ -202,7 +204,7 @@ impl Campaign {
         let mut facts = Facts::of(&subject);
         facts.noise = noise(&mut subject, case, &facts).unwrap_or(0.0);
         subject.take_breach();
-        attempt(law, &mut subject, case, &facts).0
+        attempt(law, &mut subject, case, &facts)
     }
 
     /// What a subject's card lacks for a law, if it does, without computing anything: a capability, or every
@@ -278,7 +280,7 @@ impl Campaign {
     ) -> Shown {
         if self.exhaustive {
             for (file, kept) in replayed {
-                let (tried, _) = attempt(law, subject, &kept.case, &facts.at(Turn::ALONE));
+                let tried = attempt(law, subject, &kept.case, &facts.at(Turn::ALONE));
                 self.show(&mut known, &tried, || failure(kept.case.clone(), &tried, Some(file.clone())));
             }
             let strategy = strategies::case(&facts.info.limits, &facts.info.claims, self.size.clone());
@@ -286,13 +288,31 @@ impl Campaign {
             // What cannot be drawn has ended the search.
             let _ = self.runner(law).run(&strategy, |case| {
                 let (subject, known, drawn) = &mut *state.borrow_mut();
-                let (tried, _) = attempt(law, subject, &case, &facts.at(self.turn(*drawn)));
+                let tried = attempt(law, subject, &case, &facts.at(self.turn(*drawn)));
                 *drawn += 1;
                 self.show(known, &tried, || failure(case, &tried, None));
                 Ok(())
             });
         }
         known
+    }
+
+    /// Tries a law on a case, and keeps what the subject answers where the negative control asks for it: the
+    /// answers of a large model fill the memory.
+    fn taped(
+        &self,
+        law: &Law,
+        subject: &mut Checked<'_>,
+        case: &Case,
+        facts: &Facts,
+    ) -> (Tried, Option<Tape>) {
+        if !self.control {
+            return (attempt(law, subject, case, facts), None);
+        }
+        let mut recorder = Recorder::new(subject);
+        let tried = law.try_with(&mut recorder, case, facts);
+        let tape = recorder.into_tape();
+        (with_breach(tried, subject), Some(tape))
     }
 
     /// The turn of a case that was drawn, counted from 0.
@@ -318,17 +338,19 @@ impl Campaign {
     }
 }
 
-/// Tries a law on one case, and keeps what the subject answers. A breach makes the case one that breaks the
-/// law.
-fn attempt(law: &Law, subject: &mut Checked<'_>, case: &Case, facts: &Facts) -> (Tried, Tape) {
-    let mut recorder = Recorder::new(subject);
-    let mut tried = law.try_with(&mut recorder, case, facts);
-    let tape = recorder.into_tape();
+/// Tries a law on one case. A breach makes the case one that breaks the law.
+fn attempt(law: &Law, subject: &mut Checked<'_>, case: &Case, facts: &Facts) -> Tried {
+    let tried = law.try_with(subject, case, facts);
+    with_breach(tried, subject)
+}
+
+/// What was tried, and what the subject did besides that no subject may do.
+fn with_breach(mut tried: Tried, subject: &mut Checked<'_>) -> Tried {
     if let Some(breach) = subject.take_breach() {
         tried.comparisons.fact("breach", false, || breach.to_string());
         tried.told = Err(Ended::Failed(breach.into()));
     }
-    (tried, tape)
+    tried
 }
 
 /// An error of so many times its bound is none of rounding, which is expected to stay below an eighth of it.

@@ -3,7 +3,7 @@
 use super::trial::{Computed, Origin, Trial};
 use crate::blocks::{self, Blocks};
 use lossproof_numerics::{Block, Control, Difference, Unit, Violation, difference};
-use lossproof_spec::GlobalBatch;
+use lossproof_spec::{GlobalBatch, Role};
 use lossproof_subject::{Tensor, TensorSet};
 
 /// Said of a gradient that is off by no more than cancellation between tokens might explain, where nothing
@@ -11,14 +11,29 @@ use lossproof_subject::{Tensor, TensorSet};
 const UNKNOWN_SCALE: &str = " (the scale of its rounding could not be established from single tokens)";
 
 impl Trial<'_> {
-    /// Bound on the error of a gradient's block.
-    pub(crate) fn gradient_bound(&self, batch: &GlobalBatch) -> f64 {
-        self.facts.model(batch).gradient_bound(self.dtype()) + self.facts.noise
+    /// The blocks of the gradient on a batch. Where parameters are the trainer's own, a low-rank change may be
+    /// at its beginning: its second factor is zero, and so is the gradient of the first.
+    pub(crate) fn blocks(&mut self, batch: &GlobalBatch) -> Blocks {
+        let mut blocks = Blocks::new(batch, &self.facts.parameters);
+        if self.subject.parameter_loading().is_none() {
+            blocks.may_be_zero(|parameter| parameter.role == Role::LowRankIn, &self.facts.parameters);
+        }
+        blocks
+    }
+
+    /// Bound on the error of the gradient of a parameter.
+    pub(crate) fn gradient_bound(&self, batch: &GlobalBatch, name: &str) -> f64 {
+        self.facts.model(batch).gradient_bound(self.facts.gradient_dtype(name)) + self.facts.noise
+    }
+
+    /// Bound on the error of the gradient as a whole, which is that of the coarsest part.
+    pub(crate) fn whole_gradient_bound(&self, batch: &GlobalBatch) -> f64 {
+        self.facts.model(batch).gradient_bound(self.facts.coarsest()) + self.facts.noise
     }
 
     /// Bound on the error of a loss.
     pub(crate) fn loss_bound(&self, batch: &GlobalBatch) -> f64 {
-        self.facts.model(batch).loss_bound(self.dtype()) + self.facts.noise
+        self.facts.model(batch).loss_bound(self.facts.loss_dtype()) + self.facts.noise
     }
 
     /// Holds loss and gradient to those of another computation.
@@ -77,8 +92,9 @@ impl Trial<'_> {
         parts: &[(f64, &Computed)],
         except: &[&str],
     ) {
-        let bound = self.gradient_bound(batch);
-        let blocks = Blocks::new(batch, &self.facts.parameters);
+        let blocks = self.blocks(batch);
+        let bounds: Vec<f64> =
+            blocks.all().iter().map(|block| self.gradient_bound(batch, &block.parameter)).collect();
         let sizes: Vec<f64> = blocks
             .all()
             .iter()
@@ -90,17 +106,19 @@ impl Trial<'_> {
         let mut scales = blocks.scales(|index, _| sizes[index]);
         let compared = |block: &Block| !except.contains(&block.parameter.as_str());
         let tensors = |block: &Block| Tensors::of(block, actual, parts);
-        let narrow =
-            blocks.with_scales(&scales).filter(|(block, _)| compared(block)).any(|(block, scale)| {
-                tensors(block).is_some_and(|tensors| Self::is_narrow(tensors.error(block, scale), bound))
-            });
+        let narrow = blocks.with_scales(&scales).zip(&bounds).any(|((block, scale), &bound)| {
+            let narrowly = |tensors: Tensors<'_>| Self::is_narrow(tensors.error(block, scale), bound);
+            compared(block) && tensors(block).is_some_and(narrowly)
+        });
         let tokens = if narrow { self.token_norms(actual, blocks.all()) } else { None };
         let unknown_scale = if narrow && tokens.is_none() { UNKNOWN_SCALE } else { "" };
         if let Some(tokens) = tokens {
             scales = blocks.scales(|index, _| sizes[index].max(tokens[index]));
         }
-        let certain = |(block, _): &(&Block, f64)| compared(block) && !block.may_be_zero;
-        for (block, scale) in blocks.with_scales(&scales).filter(certain) {
+        for ((block, scale), &bound) in blocks.with_scales(&scales).zip(&bounds) {
+            if !compared(block) || block.may_be_zero {
+                continue;
+            }
             let unit = blocks::name(block);
             let at = format!("{what}: gradient of {unit}{unknown_scale}");
             let Some(tensors) = tensors(block) else {

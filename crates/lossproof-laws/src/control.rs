@@ -4,7 +4,7 @@
 use crate::{
     Law,
     change::{Change, NUMBERS},
-    playback::Playback,
+    playback::{Changed, Playback},
     tape::Tape,
     trial::{Facts, Turn},
 };
@@ -24,11 +24,12 @@ pub(crate) struct Taped {
 /// Whether some change of one answer, as large as the unit's control says, makes the law fail in this unit.
 pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts: &Facts) -> bool {
     let tape = &taped.tape;
-    let fails = |answer: usize, change: Change| {
-        let mut playback = Playback::subject(tape, (answer, change));
+    let fails_if = |changed: Changed, change: Change| {
+        let mut playback = Playback::subject(tape, (changed, change));
         let tried = law.try_with(&mut playback, &taped.case, &facts.at(taped.turn));
         tried.comparisons.violates(name)
     };
+    let fails = |answer: usize, change: Change| fails_if(Changed::One(answer), change);
     // What is judged mostly comes after what it is judged by.
     for answer in (0..tape.len()).rev() {
         let found = match unit.control {
@@ -44,7 +45,10 @@ pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts
             return true;
         }
     }
-    false
+    // What is there in one of several answers is there: it is taken away from all of them.
+    let everywhere = |_: usize, change: Change| fails_if(Changed::All, change);
+    unit.control == Control::Zero
+        && (0..tape.len()).any(|answer| fails_by(tape, answer, name, 0.0, &everywhere))
 }
 
 /// Whether a factor on what the unit names makes the law fail: a block, a tensor, or else one of the numbers

@@ -48,10 +48,11 @@ pub fn floor(campaign: &Campaign, subject: &mut dyn Subject) -> Result<(), Strin
             answers.push((observation, sink.into_tensors()));
         }
         let [(loss, gradient), (loss_again, gradient_again)] = &answers[..] else { continue };
-        let model = error_model(&info, &subject.parameters(), &alone);
+        let parameters = subject.parameters();
+        let model = error_model(&info, &parameters, &alone);
         let apart = distance(gradient, gradient_again).max((loss - loss_again).abs() / loss.abs().max(1.0));
         // The rule by which a campaign calls a subject not deterministic.
-        if exceeds(apart, model.gradient_bound(info.dtype)) {
+        if exceeds(apart, model.gradient_bound(info.coarsest(&parameters))) {
             return Err(format!(
                 "one sequence alone, asked twice, has answers that are {apart:.1e} apart (dropout?)"
             ));

@@ -2,7 +2,7 @@
 
 use crate::names::{BIAS, EMBEDDING, GAIN, head_of_its_own};
 use lossproof_spec::{CompensatedSum, Role};
-use lossproof_subject::{ParameterInfo, Tensor, TensorSet, TensorValues};
+use lossproof_subject::{ModelInfo, ParameterInfo, Tensor, TensorSet, TensorValues};
 
 /// The logits of a model whose last activations are known, the same at every position.
 ///
@@ -16,6 +16,9 @@ use lossproof_subject::{ParameterInfo, Tensor, TensorSet, TensorValues};
 /// ([`impose_by_roles`](Self::impose_by_roles)) they are what its norms make of an embedding that is the same
 /// for every token. The gradient of the head is `∂L/∂z ⊗ b` again.
 ///
+/// Where logits have a cap c ([`capped`](Self::capped)) they are `c·tanh(z/c)` of these z, and what is handed
+/// back to z is `1 − tanh²(z/c)` of what reaches the logits.
+///
 /// No subject has to expose its logits for that.
 #[derive(Clone, Debug)]
 pub struct KnownLogits {
@@ -24,6 +27,8 @@ pub struct KnownLogits {
     /// Row-major, one row for each token: the head.
     embedding: Vec<f64>,
     logits: Vec<f64>,
+    /// The derivative of each logit by what the head makes it of: 1 where there is no cap.
+    slopes: Vec<f64>,
     head: String,
     /// The parameter that the last activations are, where they are one.
     bias_name: Option<&'static str>,
@@ -67,14 +72,16 @@ impl KnownLogits {
     }
 
     /// Makes a bigram model that knows no bigrams out of a transformer with a head of its own: what its
-    /// blocks add to the residual stream is zero, positions and biases are, and every token is embedded as
-    /// ±2²⁴ by turns. Of that a layer norm or a root mean square norm makes exactly ±1, and its gain these
-    /// activations.
+    /// blocks add to the residual stream is zero, positions, biases and low-rank changes are, and every token
+    /// is embedded as ±2²⁴ by turns. Of that a layer norm or a root mean square norm makes exactly ±1, and its
+    /// gain these activations.
     ///
-    /// `None` where the roles of the parameters do not say all of that, or the width is odd.
+    /// `None` where the roles of the parameters do not say all of that, where one that would have to be
+    /// replaced is frozen, or the width is odd.
     pub fn impose_by_roles(
         parameters: &mut TensorSet,
         declared: &[ParameterInfo],
+        model: &ModelInfo,
         activations: Vec<f64>,
         vocabulary: usize,
     ) -> Option<Self> {
@@ -86,18 +93,21 @@ impl KnownLogits {
         let norms_fit = norms.clone().count() > 0 && norms.clone().all(|norm| norm.shape == [width]);
         let tied = declared.iter().any(|parameter| parameter.tied_to.is_some());
         let writes = of_role(Role::BlockOutput).next().is_some();
-        if !tables || !norms_fit || tied || !writes || !width.is_multiple_of(2) {
+        let in_the_way = model.frozen.iter().any(|frozen| !only_mixes(frozen.role));
+        if !tables || !norms_fit || tied || !writes || in_the_way || !width.is_multiple_of(2) {
             return None;
         }
+        let large = LARGE / model.embedding_scale;
         let sign = |index: usize| if index.is_multiple_of(2) { 1.0 } else { -1.0 };
         for parameter in declared {
             let elements: usize = parameter.shape.iter().product();
             let gain = |index: usize| activations[index] * sign(index);
             let values: Vec<f64> = match parameter.role {
-                Role::TokenEmbedding => (0..elements).map(|index| LARGE * sign(index)).collect(),
+                Role::TokenEmbedding => (0..elements).map(|index| large * sign(index)).collect(),
                 Role::NormGain => (0..width).map(gain).collect(),
                 Role::NormGainFromZero => (0..width).map(|index| gain(index) - 1.0).collect(),
-                Role::BlockOutput | Role::PositionEmbedding => vec![0.0; elements],
+                Role::BlockOutput | Role::PositionEmbedding | Role::LowRankOut => vec![0.0; elements],
+                role if role.is_scale() => vec![1.0; elements],
                 role if role.is_bias() => vec![0.0; elements],
                 _ => continue,
             };
@@ -110,8 +120,23 @@ impl KnownLogits {
 
     fn of_head(head: &str, embedding: Vec<f64>, bias: Vec<f64>, bias_name: Option<&'static str>) -> Self {
         let product = |row: &[f64]| row.iter().zip(&bias).map(|(e, b)| e * b).collect::<CompensatedSum>();
-        let logits = embedding.chunks_exact(bias.len().max(1)).map(|row| product(row).value()).collect();
-        Self { bias, embedding, logits, head: head.to_owned(), bias_name }
+        let logits: Vec<f64> =
+            embedding.chunks_exact(bias.len().max(1)).map(|row| product(row).value()).collect();
+        let slopes = vec![1.0; logits.len()];
+        Self { bias, embedding, logits, slopes, head: head.to_owned(), bias_name }
+    }
+
+    /// The same of a model whose logits have this cap, if any.
+    #[must_use]
+    pub fn capped(mut self, cap: Option<f64>) -> Self {
+        if let Some(cap) = cap {
+            for (logit, slope) in self.logits.iter_mut().zip(&mut self.slopes) {
+                let part = *logit / cap;
+                *logit = cap * part.tanh();
+                *slope = part.cosh().powi(-2);
+            }
+        }
+        self
     }
 
     /// Name of the parameter whose rows make logits of the last activations.
@@ -147,9 +172,10 @@ impl KnownLogits {
     /// The gradient of embedding and bias from that by each logit, summed over positions.
     #[must_use]
     pub fn gradient(&self, by_logit: &[f64]) -> KnownGradient {
-        let embedding = by_logit.iter().flat_map(|g| self.bias.iter().map(move |b| g * b)).collect();
+        let by_product: Vec<f64> = by_logit.iter().zip(&self.slopes).map(|(g, slope)| g * slope).collect();
+        let embedding = by_product.iter().flat_map(|g| self.bias.iter().map(move |b| g * b)).collect();
         let mut bias = vec![0.0; self.bias.len()];
-        for (row, g) in self.embedding_rows().zip(by_logit) {
+        for (row, g) in self.embedding_rows().zip(&by_product) {
             for (sum, e) in bias.iter_mut().zip(row) {
                 *sum += g * e;
             }
@@ -163,8 +189,26 @@ impl KnownLogits {
     pub fn by_logit(&self, embedding: &[f64]) -> Vec<f64> {
         let square: f64 = self.bias.iter().map(|b| b * b).sum();
         let along = |row: &[f64]| row.iter().zip(&self.bias).map(|(g, b)| g * b).sum::<f64>() / square;
-        embedding.chunks_exact(self.bias.len().max(1)).map(along).collect()
+        let rows = embedding.chunks_exact(self.bias.len().max(1));
+        rows.zip(&self.slopes).map(|(row, slope)| along(row) / slope).collect()
     }
+}
+
+/// Whether a parameter of a block plays no part where the blocks' outputs are zero: what is inside them, which
+/// only they let out.
+fn only_mixes(role: Role) -> bool {
+    matches!(
+        role,
+        Role::Query
+            | Role::Key
+            | Role::QueryKeyValue
+            | Role::QueryKeyValueBias
+            | Role::QueryBias
+            | Role::KeyBias
+            | Role::ValueBias
+            | Role::LowRankIn
+            | Role::Weight
+    )
 }
 
 #[cfg(test)]
@@ -199,6 +243,78 @@ mod tests {
         assert_eq!(gradient.embedding, [1.0, -2.0, -0.5, 1.0, -0.5, 1.0]);
         assert_eq!(gradient.bias, [1.0, -0.5625]);
         assert_eq!(known.by_logit(&gradient.embedding), [0.5, -0.25, -0.25]);
+    }
+
+    #[test]
+    fn a_cap_bends_logits_and_what_reaches_the_head() {
+        let plain = KnownLogits::impose(&mut parameters(), vec![2.0, -4.0], 3).expect("a GPT-2's parameters");
+        let capped = plain.clone().capped(Some(10.0));
+        let expected = [0.0, -0.5, -1.2].map(|part: f64| 10.0 * part.tanh());
+        assert_eq!(capped.logits(), expected);
+        let by_logit = [0.5, -0.25, -0.25];
+        let gradient = capped.gradient(&by_logit);
+        // 1 − tanh²(½) of −¼·2.
+        let slope = 1.0 - 0.5_f64.tanh().powi(2);
+        assert!((gradient.embedding[2] + 0.5 * slope).abs() < 1e-15);
+        for (found, due) in capped.by_logit(&gradient.embedding).iter().zip(by_logit) {
+            assert!((found - due).abs() < 1e-15);
+        }
+        assert_eq!(plain.clone().capped(None).logits(), plain.logits());
+    }
+
+    /// A transformer with one block's output, and a head of its own.
+    fn declared() -> Vec<ParameterInfo> {
+        let mut all = Vec::new();
+        for (name, shape) in [
+            ("embed_tokens.weight", &[3, 2][..]),
+            ("layers.0.self_attn.o_proj.weight", &[2, 2]),
+            ("norm.weight", &[2]),
+            ("lm_head.weight", &[3, 2]),
+        ] {
+            all.push(ParameterInfo::named(name, shape));
+        }
+        all
+    }
+
+    fn imposed(declared: &[ParameterInfo], model: &ModelInfo) -> Option<(TensorSet, KnownLogits)> {
+        let ones = |p: &ParameterInfo| {
+            (p.name.clone(), tensor(&p.shape, &vec![1.0; p.shape.iter().product::<usize>()]))
+        };
+        let mut parameters: TensorSet = declared.iter().map(ones).collect();
+        let known = KnownLogits::impose_by_roles(&mut parameters, declared, model, vec![2.0, -4.0], 3)?;
+        Some((parameters, known))
+    }
+
+    #[test]
+    fn scales_and_low_rank_changes_are_taken_out_of_the_way() {
+        let mut declared = declared();
+        for (name, role, shape) in [
+            ("factor", Role::EmbeddingScale, vec![]),
+            ("sharpness", Role::LogitScale, vec![1]),
+            ("layers.0.self_attn.o_proj.lora_B.weight", Role::LowRankOut, vec![2, 1]),
+        ] {
+            declared.push(ParameterInfo { role, ..ParameterInfo::named(name, &shape) });
+        }
+        let model = ModelInfo { embedding_scale: 4.0, ..ModelInfo::default() };
+        let (parameters, known) = imposed(&declared, &model).expect("everything is declared");
+        assert_eq!(known.logits(), [-2.0; 3]);
+        let embedded = parameters["embed_tokens.weight"].to_f64();
+        assert_eq!(embedded[..2], [LARGE / 4.0, -LARGE / 4.0]);
+        assert_eq!(parameters["factor"].to_f64(), [1.0]);
+        assert_eq!(parameters["sharpness"].to_f64(), [1.0]);
+        assert_eq!(parameters["layers.0.self_attn.o_proj.lora_B.weight"].to_f64(), [0.0; 2]);
+    }
+
+    #[test]
+    fn what_is_frozen_cannot_be_taken_out_of_the_way() {
+        let frozen = |name: &str| {
+            let frozen = vec![ParameterInfo::named(name, &[2, 2])];
+            ModelInfo { frozen, ..ModelInfo::default() }
+        };
+        assert!(imposed(&declared(), &frozen("layers.0.self_attn.q_proj.weight")).is_some());
+        assert!(imposed(&declared(), &frozen("layers.0.mlp.gate_proj.weight")).is_some());
+        assert!(imposed(&declared(), &frozen("layers.0.mlp.down_proj.weight")).is_none());
+        assert!(imposed(&declared(), &frozen("layers.0.mlp.gate_proj.bias")).is_none());
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub use verdict::Verdict;
 
 use clauses::{
     accumulation, cross_entropy, derivative, embedding, evaluation, lone_tokens, masks, model, ranks,
-    reductions, reported, step,
+    reductions, reported, step, step_slope,
 };
 use lossproof_cases::Case;
 use lossproof_numerics::Comparisons;
@@ -102,7 +102,11 @@ impl Need {
             Self::TiedHead => {
                 (subject.parameters().iter().any(|p| p.tied_to.is_some()), "a head tied to the embedding")
             }
-            Self::DoublePrecision => (subject.info().dtype == Dtype::F64, "double precision"),
+            Self::DoublePrecision => {
+                let facts = Facts::of(subject);
+                let mut dtypes = facts.parameters.iter().map(|p| facts.slope_dtype(&p.name));
+                (dtypes.any(|dtype| dtype == Dtype::F64), "double precision")
+            }
             Self::SeveralMicroBatches => (limits.micro_batches.most > 1, "several micro-batches"),
             Self::OneMicroBatch => (limits.micro_batches.least <= 1, "a rank with one micro-batch"),
             Self::ShorterWindows => (
@@ -191,6 +195,7 @@ pub const LAWS: &[Law] = &[
     law("finite-differences", &[Parameters, DoublePrecision], derivative::finite_differences),
     law("loss-slope", &[Parameters], derivative::loss_slope),
     law("norm-null-directions", &[], model::norm_null_directions),
+    law("step-slope", &[OptimizerSteps], step_slope::step_slope),
     law("clipping", &[OptimizerSteps], step::clipping),
     law("sgd", &[OptimizerSteps], step::sgd),
     law("adam", &[OptimizerSteps], step::adam),

@@ -2,15 +2,43 @@
 
 use crate::{
     distance,
+    second_look::Totals,
     trial::{Ended, Facts, Trial},
 };
 use lossproof_cases::Case;
 use lossproof_spec::TokenWeights;
-use lossproof_subject::{Subject, SubjectError, Tensor};
+use lossproof_subject::{Subject, SubjectError, Tensor, TensorSet};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Reason, TestRunner},
 };
+
+/// Calls after which answers that something earlier has changed are expected to repeat.
+const CALLS: usize = 4;
+
+/// Why two identical calls differ by more than rounding: what is kept from one to the next, where the answers
+/// settle or grow by equal steps, and otherwise chance.
+pub(crate) fn cause(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> &'static str {
+    const CHANCE: &str = "dropout?";
+    let answers = (|| -> Result<Vec<TensorSet>, Ended> {
+        let mut trial = Trial::new(subject, case, facts)?;
+        let spec = trial.spec(&[&case.batch])?;
+        (0..CALLS).map(|_| Ok(trial.gradient(&spec, &case.batch)?.gradient)).collect()
+    })();
+    let Ok(answers) = answers else { return CHANCE };
+    let bound = facts.model(&case.batch).gradient_bound(facts.coarsest());
+    let same = |one: &TensorSet, other: &TensorSet| distance(one, other) <= bound;
+    let step = |from: usize| {
+        let mut step = Totals::default();
+        step.add(1.0, &answers[from + 1]);
+        step.add(-1.0, &answers[from]);
+        step
+    };
+    let settles = answers[1..].windows(2).all(|pair| same(&pair[0], &pair[1]));
+    // What is added to at every call grows, and rounds, by its own size.
+    let grows = (1..CALLS - 1).all(|from| step(from).is_like(&step(0), CALLS as f64 * bound));
+    if settles || grows { "state is kept from one call to the next: a gradient not cleared?" } else { CHANCE }
+}
 
 /// What two identical calls differ by, relative to the gradient.
 pub(crate) fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Result<f64, SubjectError> {

@@ -1,4 +1,4 @@
-//! A subject that gives the answers of a tape again, with one of them changed: the negative control.
+//! A subject that gives the answers of a tape again, with one of them changed, or all: the negative control.
 //!
 //! A law is a function of a case and of what the subject answers. So it can be run again on the answers
 //! alone, without another forward or backward pass, and with one answer changed it must fail. That is no
@@ -12,17 +12,25 @@ use crate::{
 use lossproof_spec::{LossSpec, Optimizer};
 use lossproof_subject::{Offered, ParameterInfo, SubjectError, SubjectInfo, Unsupported};
 
-/// The answers of a tape, with one of them changed.
+/// Which answers of a tape are changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// The one with this number.
+    One(usize),
+    All,
+}
+
+/// The answers of a tape, with one of them changed, or all.
 pub(crate) struct Playback<'a> {
     tape: &'a Tape,
     given: Vec<bool>,
     spec: LossSpec,
-    changed: (usize, Change),
+    changed: (Changed, Change),
 }
 
 impl<'a> Playback<'a> {
     /// The subject that gives them.
-    pub(crate) fn subject(tape: &'a Tape, changed: (usize, Change)) -> Answering<Self> {
+    pub(crate) fn subject(tape: &'a Tape, changed: (Changed, Change)) -> Answering<Self> {
         Answering(Self {
             tape,
             given: vec![false; tape.answers.len()],
@@ -73,7 +81,7 @@ impl Answers for Playback<'_> {
         };
         self.given[index] = true;
         let mut answer = self.tape.answers[index].1.clone();
-        if index == self.changed.0 {
+        if [Changed::One(index), Changed::All].contains(&self.changed.0) {
             if let Change::Like(other) = self.changed.1 {
                 answer = self.tape.answers[other].1.clone();
             }

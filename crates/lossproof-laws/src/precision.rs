@@ -17,12 +17,13 @@ pub fn distance(one: &TensorSet, other: &TensorSet) -> f64 {
 }
 
 /// Rounding model of a subject on a batch, by what it says of itself. The head size is not declared; it is at most the
-/// width, and the bound grows with it. A layer writes into the residual stream twice; of a model that does
-/// not say what its parameters do, every matrix is taken for a layer.
+/// width, and the bound grows with it. A layer writes into the residual stream twice, trained or not; of a
+/// model that does not say what its parameters do, every matrix is taken for a layer.
 #[must_use]
 pub fn error_model(info: &SubjectInfo, parameters: &[ParameterInfo], batch: &GlobalBatch) -> ErrorModel {
-    let width = parameters.iter().find(|p| p.shape.len() == 2).map_or(1, |p| p.shape[1]);
-    let count = |role: Role| parameters.iter().filter(|p| p.role == role && p.shape.len() > 1).count();
+    let all = || parameters.iter().chain(&info.model.frozen);
+    let width = all().find(|p| p.shape.len() == 2).map_or(1, |p| p.shape[1]);
+    let count = |role: Role| all().filter(|p| p.role == role && p.shape.len() > 1).count();
     let declared = count(Role::BlockOutput).div_ceil(2);
     let layers = if declared > 0 { declared } else { count(Role::Weight) };
     ErrorModel::new(info.limits.vocabulary, width, 1, layers, batch)

@@ -64,13 +64,13 @@ impl Trial<'_> {
                 half.add(half_weight * unit, gradient);
             }
         }
-        let bound = self.gradient_bound(&origin.batch);
         let with_keys = |norms: &[f64]| -> Vec<f64> {
             let own = blocks.iter().zip(norms);
             own.map(|(block, &own)| own.max(of_keys(block, blocks, norms))).collect()
         };
         let (norms, of_half_norms) = (with_keys(&norms), with_keys(&of_half_norms));
         let adds_up = blocks.iter().enumerate().all(|(index, block)| {
+            let bound = self.gradient_bound(&origin.batch, &block.parameter);
             whole.is(&of.gradient, block, bound * norms[index])
                 && half.is(&of_half.gradient, block, bound * of_half_norms[index])
         });
@@ -81,16 +81,7 @@ impl Trial<'_> {
     /// had.
     pub(crate) fn with_tokens_of(&mut self, of: &Computed, name: &str, factor: f64, scale: f64) -> f64 {
         let elements = of.gradient.get(name).map_or(0, Tensor::elements);
-        let whole = Block {
-            parameter: name.to_owned(),
-            label: "all".to_owned(),
-            rows: 0..1,
-            columns: 0..elements,
-            width: elements,
-            structurally_zero: false,
-            may_be_zero: false,
-        };
-        let tokens = self.token_norms(of, &[whole]).unwrap_or_default();
+        let tokens = self.token_norms(of, &[Block::whole(name, elements)]).unwrap_or_default();
         tokens.into_iter().fold(scale, |scale, tokens| scale.max(factor * tokens))
     }
 
@@ -144,6 +135,15 @@ impl Totals {
     /// The sum of one tensor of so many elements; zeros where nothing contributes to it.
     pub(crate) fn of(&self, name: &str, elements: usize) -> Vec<f64> {
         self.0.get(name).cloned().unwrap_or_else(|| vec![0.0; elements])
+    }
+
+    /// Whether another sum is the same, up to an error relative to the larger of the two.
+    pub(crate) fn is_like(&self, other: &Self, error: f64) -> bool {
+        self.0.iter().all(|(name, values)| {
+            let others = other.of(name, values.len());
+            let apart = difference(|index| values[index], |index| others[index], 0..values.len());
+            apart.finite && apart.difference <= error * apart.actual.max(apart.expected)
+        })
     }
 
     /// Whether a block of a gradient is this sum, up to an absolute error. A block that nothing contributes

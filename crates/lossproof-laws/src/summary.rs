@@ -6,7 +6,7 @@ use std::fmt;
 
 /// Laws of which one must pass for the scale of the gradient to be anchored: they know it from elsewhere than
 /// the subject's own gradients.
-const GRADIENT_ANCHORS: &[&str] = &["closed-form-gradient", "finite-differences", "loss-slope"];
+const GRADIENT_ANCHORS: &[&str] = &["closed-form-gradient", "finite-differences", "loss-slope", "step-slope"];
 
 /// The same for the scale of the loss.
 const LOSS_ANCHORS: &[&str] = &["normalisation", "token-loss", "uniform-logits", "finite-differences"];
@@ -76,9 +76,10 @@ impl Summary {
             }
         }
         if !["finite-differences", "loss-slope"].iter().any(|law| anchors.contains(law)) {
-            not_covered.push(
-                "the backward pass below the head (slopes need parameters that can be loaded)".to_owned(),
-            );
+            let but = if anchors.contains(&"step-slope") { ", but along its own steps" } else { "" };
+            not_covered.push(format!(
+                "the backward pass below the head{but} (slopes need parameters that can be loaded)"
+            ));
         }
         let Size { ranks, micro_batches, sequences, positions } = Size::default();
         not_covered.push(format!(

@@ -20,19 +20,19 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, tried: Tried, taped: Taped) {
+    pub(crate) fn add(&mut self, tried: Tried, taped: Option<Taped>) {
         self.cases += 1;
         self.telling += usize::from(tried.tells());
         if let Some(what) = tried.unsupported() {
             self.unsupported = Some(what.to_owned());
         }
-        let taped = Rc::new(taped);
+        let taped = taped.map(Rc::new);
         for (name, unit) in tried.comparisons.units() {
             let former = self.comparisons.unit(name).map_or(f64::INFINITY, |unit| unit.power);
             // A fact is no matter of degree: any telling case is as strong as another.
             let stronger = unit.power < former || !self.strongest.contains_key(name);
             if unit.power.is_finite() && stronger && (tried.tells() || unit.control == Control::Factor) {
-                self.strongest.insert(name.to_owned(), Rc::clone(&taped));
+                self.strongest.extend(taped.clone().map(|taped| (name.to_owned(), taped)));
             }
         }
         self.comparisons.merge(tried.comparisons);
@@ -79,6 +79,11 @@ impl Tally {
                         .to_owned(),
                 ),
             };
+        }
+        if self.telling == 0
+            && let Some(what) = &self.unsupported
+        {
+            return unchecked(format!("no case could have told a violation, for want of {what}"));
         }
         if self.telling == 0 {
             return unchecked(

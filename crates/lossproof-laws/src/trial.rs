@@ -1,9 +1,9 @@
 //! A law's workbench: one subject and one case.
 
-use crate::{error_model, names::head_of_its_own};
+use crate::error_model;
 use lossproof_cases::Case;
 use lossproof_numerics::{Comparisons, ErrorModel};
-use lossproof_spec::{Dtype, Fraction, GlobalBatch, LossSpec, Sequence, TokenWeights};
+use lossproof_spec::{Dtype, Fraction, GlobalBatch, LossSpec, Role, Sequence, TokenWeights};
 use lossproof_subject::{
     Collect, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor,
     TensorSet, TensorValues, Unsupported, UpstreamWeights,
@@ -98,6 +98,38 @@ impl Facts {
     pub(crate) fn model(&self, batch: &GlobalBatch) -> ErrorModel {
         error_model(&self.info, &self.parameters, batch)
     }
+
+    /// The coarsest element type that any number of the subject passes through.
+    pub(crate) fn coarsest(&self) -> Dtype {
+        self.info.coarsest(&self.parameters)
+    }
+
+    /// The coarsest on the way to a loss.
+    pub(crate) fn loss_dtype(&self) -> Dtype {
+        self.info.loss_dtype(&self.parameters)
+    }
+
+    /// The coarsest on the way to the gradient of a parameter, at values that were loaded.
+    pub(crate) fn gradient_dtype(&self, name: &str) -> Dtype {
+        match self.parameters.iter().find(|parameter| parameter.name == name) {
+            Some(parameter) => self.loss_dtype().coarser(self.info.gradient_dtype(parameter)),
+            None => self.coarsest(),
+        }
+    }
+
+    /// The coarsest on the way to the gradient of a parameter at values that are no others than were meant: a
+    /// parameter that is moved by little is rounded to the type it is held in.
+    pub(crate) fn slope_dtype(&self, name: &str) -> Dtype {
+        let found = self.parameters.iter().find(|parameter| parameter.name == name);
+        let held = found.map_or(self.coarsest(), |parameter| self.info.held_in(parameter));
+        self.gradient_dtype(name).coarser(held)
+    }
+
+    /// The coarsest that a step takes a parameter through.
+    pub(crate) fn update_dtype(&self, name: &str) -> Dtype {
+        let found = self.parameters.iter().find(|parameter| parameter.name == name);
+        found.map_or(self.coarsest(), |parameter| self.info.update_dtype(parameter))
+    }
 }
 
 /// The claims that wanted semantics turned out to be, so that each is looked for once.
@@ -186,16 +218,39 @@ impl<'a> Trial<'a> {
         self.facts.info.limits.vocabulary
     }
 
-    pub(crate) fn dtype(&self) -> Dtype {
-        self.facts.info.dtype
+    /// Name of the first parameter with a role.
+    pub(crate) fn named_by(&self, role: Role, what: &str) -> Result<String, Ended> {
+        let found = self.facts.parameters.iter().find(|parameter| parameter.role == role);
+        let lacking = || {
+            let what = format!("a parameter whose declared role (ParameterInfo::role) is that of {what}");
+            Ended::Unsupported(what)
+        };
+        Ok(found.ok_or_else(lacking)?.name.clone())
     }
 
-    /// Ends the law where the head has parameters of its own: what the embedding says of the logits is then not all.
-    pub(crate) fn needs_the_embedding_for_a_head(&self) -> Result<(), Ended> {
-        if head_of_its_own(self.facts.parameters.iter().map(|parameter| &parameter.name)) {
+    /// Name of the token embedding.
+    pub(crate) fn embedding(&self) -> Result<String, Ended> {
+        self.named_by(Role::TokenEmbedding, "a token embedding")
+    }
+
+    /// Name of the token embedding where it is the head, too. What it says of the logits is not all where the
+    /// head has parameters of its own, trained or not.
+    pub(crate) fn embedding_for_a_head(&self) -> Result<String, Ended> {
+        let name = self.embedding()?;
+        let mut all = self.facts.parameters.iter().chain(&self.facts.info.model.frozen);
+        let tied = self.facts.parameters.iter().any(|p| p.name == name && p.tied_to.is_some());
+        if !tied || all.any(|parameter| matches!(parameter.role, Role::Head | Role::HeadBias)) {
             return Err(Ended::Unsupported("a head that is the embedding".to_owned()));
         }
-        Ok(())
+        Ok(name)
+    }
+
+    /// Ends the law where logits have a cap.
+    pub(crate) fn needs_logits_without_a_cap(&self) -> Result<(), Ended> {
+        match self.facts.info.model.logit_cap {
+            None => Ok(()),
+            Some(_) => Err(Ended::Unsupported("logits without a cap".to_owned())),
+        }
     }
 
     /// Loads parameters.
@@ -247,8 +302,9 @@ impl<'a> Trial<'a> {
         let answer = self.subject.accumulate(batch, &mut sink);
         let observation = self.answered(spec, batch, answer)?;
         let total = TokenWeights::new(spec, &batch.layout()).ok().and_then(|w| w.total().to_f64());
+        let total = total.unwrap_or(f64::NAN);
         let origin = Origin { spec: *spec, batch: batch.clone(), upstream: None, loads: self.loads };
-        Ok(Computed { observation, gradient: sink.into_tensors(), total: total.unwrap_or(f64::NAN), origin })
+        Ok(Computed { observation, gradient: sink.into_tensors(), total, origin })
     }
 
     /// What a subject answers to a batch. To refuse one that has weights, as if a group of it were empty, is no failure of

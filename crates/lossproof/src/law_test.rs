@@ -67,7 +67,7 @@ impl LawTest {
                 let found = if *verdict == Verdict::Pass { String::new() } else { format!("{report}\n") };
                 Err(format!(
                     "{} {} ({}, {})\n{reason}{found}{rerun}",
-                    info.name, info.version, info.dtype, info.device
+                    info.name, info.version, info.dtypes, info.device
                 )
                 .into())
             }

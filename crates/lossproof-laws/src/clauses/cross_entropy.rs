@@ -3,12 +3,12 @@
 
 use crate::{
     known_logits::KnownLogits,
-    names::{BIAS, EMBEDDING, GAIN},
+    names::{BIAS, GAIN},
     trial::{CaseOutcome, Computed, Ended, Trial, replace, values},
 };
 use lossproof_cases::edit::{assemble, edit, given};
 use lossproof_numerics::{CrossEntropy, norm};
-use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Role, Sequence, TokenWeights};
+use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, TokenWeights};
 use lossproof_subject::TensorSet;
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -23,10 +23,8 @@ impl Trial<'_> {
         bias: impl Fn(&mut Self, usize) -> f64,
     ) -> Result<KnownLogits, Ended> {
         let mut parameters = self.parameters()?;
-        let embedding = self.facts.parameters.iter().find(|p| p.role == Role::TokenEmbedding);
-        let width = embedding.and_then(|embedding| embedding.shape.last().copied());
-        let width = width
-            .ok_or_else(|| Ended::Unsupported("a parameter with the role of a token embedding".to_owned()))?;
+        let embedding = self.embedding()?;
+        let width = parameters.get(&embedding).and_then(|table| table.shape().last().copied()).unwrap_or(0);
         let bias: Vec<f64> = (0..width).map(|index| bias(self, index)).collect();
         self.load_known_logits(&mut parameters, bias)
     }
@@ -38,10 +36,15 @@ impl Trial<'_> {
         bias: Vec<f64>,
     ) -> Result<KnownLogits, Ended> {
         let vocabulary = self.vocabulary();
-        let known = KnownLogits::impose(parameters, bias.clone(), vocabulary)
-            .or_else(|| KnownLogits::impose_by_roles(parameters, &self.facts.parameters, bias, vocabulary));
-        let lacking = "the parameters of a GPT-2 with the embedding for a head, or the roles of a transformer with \
-                       normalisation in front of its blocks and a head of its own, one row for each token";
+        let (trained, model) = (&self.facts.parameters, &self.facts.info.model);
+        let tied = self.embedding_for_a_head().ok();
+        let known = tied.and_then(|_| KnownLogits::impose(parameters, bias.clone(), vocabulary));
+        let known = known
+            .or_else(|| KnownLogits::impose_by_roles(parameters, trained, model, bias, vocabulary))
+            .map(|known| known.capped(model.logit_cap));
+        let lacking = "known logits: the parameters of a GPT-2 with the embedding for a head, or declared roles \
+                       (ParameterInfo::role) of a token embedding and a head of its own, one row for each token, \
+                       of every norm's gain and of every weight and bias that writes into the residual stream";
         let known = known.ok_or_else(|| Ended::Unsupported(lacking.to_owned()))?;
         self.load(parameters)?;
         Ok(known)
@@ -181,17 +184,18 @@ pub(crate) fn uniform_logits(trial: &mut Trial<'_>) -> CaseOutcome {
 /// A constant on all logits changes neither loss nor gradient. The first column of the embedding is set to
 /// one, so that the first element of the final bias is such a constant.
 pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
-    trial.needs_the_embedding_for_a_head()?;
+    let head = trial.embedding_for_a_head()?;
+    trial.needs_logits_without_a_cap()?;
     let batch = trial.case.batch.clone();
     let spec = trial.claimed(&LossSpec { z_loss: 0.0, ..trial.spec(&[&batch])? })?;
     let mut parameters = trial.parameters()?;
     let mut bias = values(&parameters, BIAS)?;
-    let mut embedding = values(&parameters, EMBEDDING)?;
+    let mut embedding = values(&parameters, &head)?;
     let width = bias.len();
     for row in embedding.chunks_exact_mut(width.max(1)) {
         row[0] = 1.0;
     }
-    replace(&mut parameters, EMBEDDING, embedding)?;
+    replace(&mut parameters, &head, embedding)?;
     trial.load(&parameters)?;
     let before = trial.gradient(&spec, &batch)?;
     let constant = 4.0 + f64::from(trial.random.random_range(0_u8..8));
@@ -213,19 +217,20 @@ impl Trial<'_> {
     /// difference between its logarithm and a logit has no digit left.
     fn exact_constant(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<(), Ended> {
         let spacing = 1.0 / 16.0;
-        let constant = spacing / (2.0 * self.dtype().unit_roundoff());
+        let constant = spacing / (2.0 * self.facts.loss_dtype().unit_roundoff());
         let mut parameters = self.parameters()?;
         let width = values(&parameters, BIAS)?.len();
         if width < 2 {
             return Ok(());
         }
         // The logits are bias[0] + column 1: every other product is with zero.
-        let mut embedding = values(&parameters, EMBEDDING)?;
+        let head = self.embedding_for_a_head()?;
+        let mut embedding = values(&parameters, &head)?;
         for row in embedding.chunks_exact_mut(width) {
             row[0] = 1.0;
             row[1] = spacing * f64::from(self.random.random_range(-32_i32..=32));
         }
-        replace(&mut parameters, EMBEDDING, embedding)?;
+        replace(&mut parameters, &head, embedding)?;
         let mut bias = vec![0.0; width];
         bias[1] = 1.0;
         self.load_known_logits(&mut parameters, bias.clone())?;
@@ -248,13 +253,14 @@ impl Trial<'_> {
         after: &Computed,
     ) -> Result<(), Ended> {
         let batch = &before.origin.batch;
-        let (loss_bound, bound) = (growth * self.loss_bound(batch), growth * self.gradient_bound(batch));
+        let loss_bound = growth * self.loss_bound(batch);
         let scale = before.loss().abs().max(before.total);
         self.number(what, "loss", loss_bound, (after.loss(), before.loss()), scale);
         for name in [BIAS, GAIN] {
             let (from, to) = (values(&before.gradient, name)?, values(&after.gradient, name)?);
             // The constant's own direction is null: its element is a sum that cancels.
             let scale = norm(&from).max(before.total);
+            let bound = growth * self.gradient_bound(batch, name);
             self.elements(&format!("{what}: gradient of {name}"), name, bound, &to, &from, scale);
         }
         let width = values(&before.gradient, BIAS)?.len().max(1);
@@ -262,10 +268,11 @@ impl Trial<'_> {
         let others = |gradient: Vec<f64>| -> Vec<f64> {
             gradient.into_iter().enumerate().filter(|(i, _)| i % width != 0).map(|(_, g)| g).collect()
         };
-        let (from, to) =
-            (others(values(&before.gradient, EMBEDDING)?), others(values(&after.gradient, EMBEDDING)?));
-        let what = format!("{what}: gradient of {EMBEDDING} but for its first column");
-        self.elements(&what, EMBEDDING, bound, &to, &from, norm(&from).max(before.total));
+        let head = self.embedding_for_a_head()?;
+        let (from, to) = (others(values(&before.gradient, &head)?), others(values(&after.gradient, &head)?));
+        let what = format!("{what}: gradient of {head} but for its first column");
+        let bound = growth * self.gradient_bound(batch, &head);
+        self.elements(&what, &head, bound, &to, &from, norm(&from).max(before.total));
         Ok(())
     }
 }
@@ -290,7 +297,6 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     let by_class: Vec<f64> = by_class.iter().map(CompensatedSum::value).collect();
     let gradient = known.gradient(&by_class);
     let head = known.head();
-    let bound = trial.gradient_bound(&batch);
     let largest_row = known.embedding_rows().map(norm).fold(0.0, f64::max);
     // ‖Wᵀ(p − q)‖ is at most the largest row's norm times ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖:
     // without smoothing, ‖p − q‖₁ = 2(1 − p_y) and ‖p − q‖ ≥ 1 − p_y.
@@ -301,21 +307,17 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     for (name, expected, scale) in &expected {
         let found = values(&actual.gradient, name)?;
-        trial.elements(
-            &format!("{spec}, known logits: gradient of {name}"),
-            name,
-            bound,
-            &found,
-            expected,
-            *scale,
-        );
+        let bound = trial.gradient_bound(&batch, name);
+        let what = format!("{spec}, known logits: gradient of {name}");
+        trial.elements(&what, name, bound, &found, expected, *scale);
     }
     let reach = expected.iter().map(|(_, values, _)| norm(values)).fold(0.0, f64::max);
     // A final gain of zero lets nothing through; one that is not does.
     let sealed = known.bias_name().is_some();
-    let below = |name: &&String| sealed && ![BIAS, EMBEDDING, GAIN].contains(&name.as_str());
+    let below = |name: &&String| sealed && ![BIAS, head, GAIN].contains(&name.as_str());
     for name in actual.gradient.keys().filter(below) {
         let found = norm(&values(&actual.gradient, name)?);
+        let bound = trial.gradient_bound(&batch, name);
         trial.fact("gradient below the head", found <= bound * reach, || {
             format!(
                 "a final gain of zero lets nothing through, but the gradient of {name} has norm {found:.1e}"

@@ -41,7 +41,7 @@ impl Trial<'_> {
     /// Holds the gradient of one parameter to finite differences of the subject's own losses, along random
     /// signs. The subject's parameters are those in force. `None` where the differences could not resolve it.
     pub(crate) fn derivative_of(&mut self, name: &str, batch: &GlobalBatch) -> Result<Option<()>, Ended> {
-        if self.dtype() != Dtype::F64 {
+        if self.facts.slope_dtype(name) != Dtype::F64 {
             return Ok(None);
         }
         let spec = self.spec(&[batch])?;
@@ -98,6 +98,21 @@ impl Trial<'_> {
         Ok(())
     }
 
+    /// Holds the losses after a reset to those at the parameters that were loaded last: what was set is undone.
+    fn reset_undoes_set(&mut self, name: &str, spec: &LossSpec, batch: &GlobalBatch) -> Result<(), Ended> {
+        let (before, point) = (self.differentiated(spec, batch)?.losses, self.current(name)?);
+        let signs = rademacher(self.case.seed, 2, &point);
+        let moved: Vec<f64> = point.iter().zip(&signs).map(|(x, v)| x + v).collect();
+        self.set(name, &moved)?;
+        self.subject.reset()?;
+        let after = self.differentiated(spec, batch)?.losses;
+        let scale = before.iter().map(|loss| loss.abs().max(1.0)).collect::<Vec<_>>();
+        let bound = self.loss_bound(batch);
+        let what = format!("losses after {name} was set and the trainer reset");
+        self.elements(&what, "losses", bound, &after, &before, norm(&scale));
+        Ok(())
+    }
+
     /// Values of a parameter as they are loaded: the twins' embedding, or the case's.
     fn current(&mut self, name: &str) -> Result<Vec<f64>, Ended> {
         let parameters = self.loaded.clone().map_or_else(|| self.parameters(), Ok)?;
@@ -108,39 +123,50 @@ impl Trial<'_> {
 /// The gradient of parameters chosen at random is the derivative of the subject's own forward pass. Where a
 /// value is used more than once, as on every residual path, all uses are in it.
 pub(crate) fn finite_differences(trial: &mut Trial<'_>) -> CaseOutcome {
-    if trial.dtype() != Dtype::F64 {
-        return Err(Ended::Unsupported("double precision, which finite differences need".to_owned()));
-    }
     let batch = trial.case.batch.clone();
     if batch.layout().supervised() == 0 {
         return Ok(false);
     }
     let mut told = false;
-    for name in &trial.differentiated_now(&batch, true) {
+    let double = |dtype| dtype == Dtype::F64;
+    let names = trial.differentiated_now(&batch, double);
+    for name in &names.all {
+        trial.comparisons.require(name);
+    }
+    for name in &names.now {
         told |= trial.derivative_of(name, &batch)?.is_some();
+    }
+    if let Some(name) = names.now.first() {
+        trial.reset_undoes_set(name, &trial.spec(&[&batch])?, &batch)?;
     }
     Ok(told)
 }
 
 impl Trial<'_> {
-    /// The parameters whose turn it is to be differentiated, of those that the batch gives a gradient. Every
-    /// one gets its turn, whatever is drawn, and twice where the number of cases is small.
-    fn differentiated_now(&mut self, batch: &GlobalBatch, required: bool) -> Vec<String> {
+    /// The parameters whose turn it is to be differentiated, of those with such an element type that the batch
+    /// gives a gradient. Every one gets its turn, whatever is drawn, and twice where the number of cases is
+    /// small.
+    fn differentiated_now(&self, batch: &GlobalBatch, differentiable: fn(Dtype) -> bool) -> Turns {
         let blocks = Blocks::new(batch, &self.facts.parameters);
         let zero = |name: &str| {
             let mut own = blocks.all().iter().filter(|block| block.parameter == name);
             own.all(|block| block.structurally_zero)
         };
         let names = self.facts.parameters.iter().map(|p| p.name.clone());
-        let names: Vec<String> = names.filter(|name| !zero(name)).collect();
-        for name in names.iter().filter(|_| required) {
-            self.comparisons.require(name);
-        }
+        let fits = |name: &String| !zero(name) && differentiable(self.facts.slope_dtype(name));
+        let names: Vec<String> = names.filter(fits).collect();
         let turn = self.facts.turn;
         let share = (2 * names.len()).div_ceil(turn.cases.max(1)).max(DIFFERENTIATED).min(names.len());
         let first = turn.case * share % names.len().max(1);
-        names.iter().cycle().skip(first).take(share).cloned().collect()
+        let now = names.iter().cycle().skip(first).take(share).cloned().collect();
+        Turns { all: names, now }
     }
+}
+
+/// The parameters that are to be differentiated on a batch, and those of them whose turn it is.
+struct Turns {
+    all: Vec<String>,
+    now: Vec<String>,
 }
 
 /// Half of the distance in f32 between two points whose losses are compared: a direction has the scale of
@@ -157,7 +183,8 @@ const SLOPE_F32: f64 = 1e-3;
 pub(crate) fn loss_slope(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let spec = trial.spec(&[&batch])?;
-    if !matches!(trial.dtype(), Dtype::F64 | Dtype::F32) {
+    let differentiable = |dtype| matches!(dtype, Dtype::F64 | Dtype::F32);
+    if !trial.facts.parameters.iter().any(|p| differentiable(trial.facts.slope_dtype(&p.name))) {
         return Err(Ended::Unsupported("single or double precision".to_owned()));
     }
     if batch.layout().supervised() == 0
@@ -167,8 +194,12 @@ pub(crate) fn loss_slope(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let computed = trial.gradient(&spec, &batch)?;
     let mut told = false;
+    let names = trial.differentiated_now(&batch, differentiable);
+    if let Some(name) = names.now.first() {
+        trial.reset_undoes_set(name, &spec, &batch)?;
+    }
     // The slope of some parameters lies below the rounding of one loss: they are not covered.
-    for name in &trial.differentiated_now(&batch, false) {
+    for name in &names.now {
         let (gradient, point) = (values(&computed.gradient, name)?, trial.current(name)?);
         let signs = rademacher(trial.case.seed, 1, &point);
         // An element moves by as much as by the signs, were all that move to move alike: few do in an
@@ -180,7 +211,7 @@ pub(crate) fn loss_slope(trial: &mut Trial<'_>) -> CaseOutcome {
         for (what, direction) in [("its gradient", along), ("random signs", signs)] {
             let line = Line { name, what, spec: &spec, batch: &batch, point: &point, direction: &direction };
             if direction.iter().all(|v| v.is_finite()) {
-                told |= match trial.dtype() {
+                told |= match trial.facts.slope_dtype(name) {
                     Dtype::F64 => trial.slope(&line, &gradient)?,
                     _ => trial.difference_of_losses(&line)?,
                 };
@@ -224,12 +255,14 @@ impl Trial<'_> {
         let slope = Slope::new(inner, norm(gradient), length, gradient.len(), plateau);
         // The loss of a batch is one number, and errs by what the sum over its tokens does.
         let rounding = self.loss_bound(line.batch) * loss_scale / slope.difference.step / 8.0;
-        if slope.is_undecided(Slope::bound()) || rounding > Slope::bound() * slope.scale {
+        // A gradient that is zero by mistake has no size of its own.
+        let scale = slope.scale.max(slope.difference.value.abs());
+        if slope.is_undecided(Slope::bound()) || rounding > Slope::bound() * scale {
             return Ok(false);
         }
         let what = format!("slope of the reported loss along {} in {}", line.what, line.name);
         let pair = (slope.inner, slope.difference.value);
-        self.number(&what, line.name, Slope::bound() + self.facts.noise, pair, slope.scale);
+        self.number(&what, line.name, Slope::bound() + self.facts.noise, pair, scale);
         Ok(true)
     }
 
@@ -244,7 +277,7 @@ impl Trial<'_> {
             let integral = integral?;
             // Both as slopes: over the way from one point to the other.
             let (slope, due) = ((way.upper - way.lower) / (2.0 * reach), integral.value / 2.0);
-            let scale = due.abs().max(way.typical);
+            let scale = due.abs().max(slope.abs()).max(way.typical);
             // A loss is expected to err by an eighth of its bound.
             let rounding = self.loss_bound(line.batch) * way.loss_scale / reach / 8.0;
             let curved = integral.uncertainty / 2.0 > SLOPE_F32 * scale / 16.0;

@@ -1,18 +1,17 @@
 //! Clauses of group 6 on the embeddings: tokens and positions can be renamed, and a token can stand for
 //! another that embeds alike. What that does to the gradient shows its parts.
 
-use crate::{
-    names::{EMBEDDING, POSITIONS},
-    trial::{CaseOutcome, Computed, Ended, Trial, replace, values},
-};
+use crate::trial::{CaseOutcome, Computed, Ended, Trial, replace, values};
 use lossproof_cases::edit::{edit, id};
 use lossproof_numerics::norm;
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Role, Sequence, SequenceFields};
 use rand::seq::SliceRandom;
 
 /// A model whose upper half of the vocabulary embeds as the lower half does, and a batch that uses the lower
 /// half alone.
 struct Twins {
+    /// Name of the embedding.
+    embedding: String,
     batch: GlobalBatch,
     half: usize,
     columns: usize,
@@ -22,15 +21,16 @@ impl Trial<'_> {
     /// Loads parameters under which every token below half the vocabulary has a twin with the same embedding.
     fn twins(&mut self) -> Result<Twins, Ended> {
         let mut parameters = self.parameters()?;
-        let mut embedding = values(&parameters, EMBEDDING)?;
+        let name = self.embedding()?;
+        let mut embedding = values(&parameters, &name)?;
         let half = self.vocabulary() / 2;
         // Rows that are no tokens may follow.
-        let columns = parameters.get(EMBEDDING).and_then(|table| table.shape().last()).copied().unwrap_or(0);
+        let columns = parameters.get(&name).and_then(|table| table.shape().last()).copied().unwrap_or(0);
         if half == 0 || embedding.len() < 2 * half * columns {
             return Err(Ended::NotApplicable);
         }
         embedding.copy_within(0..half * columns, half * columns);
-        replace(&mut parameters, EMBEDDING, embedding)?;
+        replace(&mut parameters, &name, embedding)?;
         self.load(&parameters)?;
         let fold = |token: &mut u32| *token = id(*token as usize % half);
         let batch = self.case.batch.map_sequences(|sequence| {
@@ -44,7 +44,7 @@ impl Trial<'_> {
                 }
             })
         });
-        Ok(Twins { batch, half, columns })
+        Ok(Twins { embedding: name, batch, half, columns })
     }
 
     /// Holds two computations to each other that differ in which of two twins is the input: everything is the
@@ -56,17 +56,18 @@ impl Trial<'_> {
         one: &Computed,
         other: &Computed,
     ) -> Result<(), Ended> {
-        self.combination(what, &twins.batch, one, &[(1.0, other)], &[EMBEDDING]);
-        let (of_one, of_other) = (values(&one.gradient, EMBEDDING)?, values(&other.gradient, EMBEDDING)?);
+        let name = &twins.embedding;
+        self.combination(what, &twins.batch, one, &[(1.0, other)], &[name]);
+        let (of_one, of_other) = (values(&one.gradient, name)?, values(&other.gradient, name)?);
         let fold = |gradient: &[f64]| -> Vec<f64> {
             let (lower, upper) =
                 gradient[..2 * twins.half * twins.columns].split_at(twins.half * twins.columns);
             lower.iter().zip(upper).map(|(a, b)| a + b).collect()
         };
         let scale = norm(&of_one).max(norm(&of_other));
-        let bound = self.gradient_bound(&twins.batch);
+        let bound = self.gradient_bound(&twins.batch, name);
         let what = format!("{what}, twins added");
-        self.rearranged(&what, EMBEDDING, bound, one, (&fold(&of_one), &fold(&of_other)), scale);
+        self.rearranged(&what, name, bound, one, (&fold(&of_one), &fold(&of_other)), scale);
         Ok(())
     }
 }
@@ -74,10 +75,7 @@ impl Trial<'_> {
 /// The embedding's gradient is its part as an input plus its part as the head. Tokens with the same embedding
 /// can stand for each other as inputs: then the first part moves to the other's row and the second stays.
 pub(crate) fn weight_tying(trial: &mut Trial<'_>) -> CaseOutcome {
-    let tied = trial.facts.parameters.iter().any(|p| p.name == EMBEDDING && p.tied_to.is_some());
-    if !tied {
-        return Err(Ended::Unsupported("a tied head".to_owned()));
-    }
+    let embedding = &trial.embedding_for_a_head()?;
     let twins = trial.twins()?;
     let upper = twins.batch.map_sequences(|sequence| {
         edit(sequence, |fields| fields.input_ids.iter_mut().for_each(|token| *token += id(twins.half)))
@@ -89,13 +87,13 @@ pub(crate) fn weight_tying(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     trial.same_but_for_twins("inputs replaced by their twins", &twins, &low, &up)?;
 
-    let (of_low, of_up) = (values(&low.gradient, EMBEDDING)?, values(&up.gradient, EMBEDDING)?);
+    let (of_low, of_up) = (values(&low.gradient, embedding)?, values(&up.gradient, embedding)?);
     let split = twins.half * twins.columns;
     // The head's part, from whichever run does not use the row as an input.
     let head: Vec<f64> = of_up[..split].iter().chain(&of_low[split..]).copied().collect();
     let input: Vec<f64> =
         of_low[..split].iter().zip(&of_up[..split]).map(|(both, head)| both - head).collect();
-    let bound = trial.gradient_bound(&twins.batch);
+    let bound = trial.gradient_bound(&twins.batch, embedding);
     // Σ_c ∂ℓ/∂z_c = 0, so the head's part adds up to nothing over the vocabulary: what the lower half of it
     // is, the rest undoes.
     let summed = |rows: &[f64], sign: f64| -> Vec<f64> {
@@ -112,13 +110,13 @@ pub(crate) fn weight_tying(trial: &mut Trial<'_>) -> CaseOutcome {
     let scale = norm(&head) * (twins.half as f64).sqrt();
     let what =
         "the head's part of the embedding's gradient: the lower half of the vocabulary and what undoes it";
-    trial.elements(what, EMBEDDING, bound, &lower, &upper, scale);
+    trial.elements(what, embedding, bound, &lower, &upper, scale);
     let threshold = bound * norm(&of_low);
     for (part, what) in [(norm(&head), "the head's part"), (norm(&input), "the input's part")] {
         let size = if part > threshold { part } else { 0.0 };
-        trial.present(EMBEDDING, size, || format!("{what} of the embedding's gradient is missing"));
+        trial.present(embedding, size, || format!("{what} of the embedding's gradient is missing"));
     }
-    trial.derivative_of(EMBEDDING, &twins.batch).map(|_| true)
+    trial.derivative_of(embedding, &twins.batch).map(|_| true)
 }
 
 /// A token that occurs twice receives the gradients of both places, added.
@@ -191,7 +189,7 @@ impl Trial<'_> {
         let what = format!("rows of {name} renamed");
         self.combination(&what, &batch, &after, &[(1.0, &before)], &[name]);
         let (from, to) = (values(&before.gradient, name)?, values(&after.gradient, name)?);
-        let bound = self.gradient_bound(&batch);
+        let bound = self.gradient_bound(&batch, name);
         self.rearranged(&what, name, bound, &after, (&to, &permuted(&from, &order)), norm(&from));
         Ok(renamed != batch && before.total > 0.0)
     }
@@ -203,7 +201,8 @@ pub(crate) fn position_embedding(trial: &mut Trial<'_>) -> CaseOutcome {
         return Err(Ended::Unsupported("position ids".to_owned()));
     }
     let rows = trial.facts.info.limits.positions;
-    trial.renaming(POSITIONS, rows, |fields, order| {
+    let name = trial.named_by(Role::PositionEmbedding, "a position embedding")?;
+    trial.renaming(&name, rows, |fields, order| {
         for position in &mut fields.position_ids {
             *position = id(order[*position as usize]);
         }
@@ -212,9 +211,9 @@ pub(crate) fn position_embedding(trial: &mut Trial<'_>) -> CaseOutcome {
 
 /// Renaming the vocabulary changes no loss: nothing hangs on a token's number.
 pub(crate) fn vocabulary_permutation(trial: &mut Trial<'_>) -> CaseOutcome {
-    trial.needs_the_embedding_for_a_head()?;
+    let name = trial.embedding_for_a_head()?;
     let rows = trial.vocabulary();
-    trial.renaming(EMBEDDING, rows, |fields, order| {
+    trial.renaming(&name, rows, |fields, order| {
         for token in fields.input_ids.iter_mut().chain(&mut fields.targets) {
             *token = id(order[*token as usize]);
         }

@@ -2,7 +2,7 @@
 //! the exponential of that.
 
 use crate::{
-    names::{BIAS, EMBEDDING},
+    names::BIAS,
     trial::{CaseOutcome, Ended, TOKEN_COUNT, Trial, replace, values},
 };
 use lossproof_cases::edit::{assemble, edit, given, id};
@@ -239,7 +239,8 @@ pub(crate) fn nothing_validated(trial: &mut Trial<'_>) -> CaseOutcome {
 /// A mean loss of 768 nats and more: finite, while its exponential exceeds the range of every dtype. The
 /// first token's logit is 0, the others' are 768, and the first token is what follows everywhere.
 pub(crate) fn perplexity_overflow(trial: &mut Trial<'_>) -> CaseOutcome {
-    trial.needs_the_embedding_for_a_head()?;
+    let head = trial.embedding_for_a_head()?;
+    trial.needs_logits_without_a_cap()?;
     let far = 768.0;
     let vocabulary = trial.vocabulary();
     let batch = trial.case.batch.map_sequences(|sequence| {
@@ -256,11 +257,11 @@ pub(crate) fn perplexity_overflow(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let mut bias = vec![0.0; width];
     bias[0] = far;
-    let mut embedding = values(&parameters, EMBEDDING)?;
+    let mut embedding = values(&parameters, &head)?;
     for (token, row) in embedding.chunks_exact_mut(width).enumerate() {
         row[0] = if token == 0 { 0.0 } else { 1.0 };
     }
-    replace(&mut parameters, EMBEDDING, embedding)?;
+    replace(&mut parameters, &head, embedding)?;
     trial.load_known_logits(&mut parameters, bias)?;
     let found = trial.validate(&batches(&batch))?;
     let loss = far + ((vocabulary - 1) as f64).ln();

@@ -163,18 +163,17 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut longest: BTreeMap<String, f64> = BTreeMap::new();
     let mut total = 0.0;
     let mut likeliest: Option<Labelled> = None;
-    let mut bound = 0.0;
     for label in 0..vocabulary {
         let of = trial.labelled(&spec, &lone, id(label))?;
         let batch = &of.computed.origin.batch;
-        bound = trial.gradient_bound(batch);
-        let relative = trial.loss_bound(batch) / bound;
+        let loss_bound = trial.loss_bound(batch);
         total += likelihood(&of);
         plain.add(1.0 / vocabulary as f64, &of.computed.gradient);
-        // A likelihood errs by the error of its loss.
-        let own = likelihood(&of) * (1.0 + relative * of.loss.abs().max(1.0) / (1.0 - smoothing));
         for (name, tensor) in &of.computed.gradient {
             let length = norm(&tensor.to_f64());
+            // A likelihood errs by the error of its loss.
+            let relative = loss_bound / trial.gradient_bound(batch, name);
+            let own = likelihood(&of) * (1.0 + relative * of.loss.abs().max(1.0) / (1.0 - smoothing));
             *sizes.entry(name.clone()).or_default() += own * length;
             let largest = longest.entry(name.clone()).or_default();
             *largest = length.max(*largest);
@@ -194,6 +193,7 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
     let best = trial.labelled(&spec, &lone, label)?;
     let whole = norm(&sizes.values().copied().collect::<Vec<_>>());
     for (name, tensor) in &best.computed.gradient {
+        let bound = trial.gradient_bound(&best.computed.origin.batch, name);
         let actual: Vec<f64> = tensor.to_f64().iter().map(|g| likelihood(&best) * g).collect();
         let rest = others.of(name, actual.len());
         let plain = plain.of(name, actual.len());
@@ -212,8 +212,8 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(vocabulary > 1)
 }
 
-/// The label of a position is scored by the prediction before it: some label there costs something, and where
-/// its loss depends on any other token it depends on the one right before it.
+/// The label of a position is scored by the prediction before it: some label there costs something, no token
+/// from there on matters, and where its loss depends on any other token it depends on the one right before it.
 pub(crate) fn next_position(trial: &mut Trial<'_>) -> CaseOutcome {
     let Some(lone) = trial.lone_token()? else { return Ok(false) };
     let spec = trial.case.spec;
@@ -246,6 +246,11 @@ pub(crate) fn next_position(trial: &mut Trial<'_>) -> CaseOutcome {
             }
         })
     };
+    let from_there_on = changed(&|place| place > lone.at || place == lone.at && limits.free_labels);
+    if from_there_on != lone.sequence {
+        let after = trial.gradient(&spec, &alone(&from_there_on, &limits))?;
+        trial.same_loss("the same where no token before the label has changed", &after, &of_token);
+    }
     let matters = |trial: &mut Trial<'_>, sequence: &Sequence| -> Result<bool, Ended> {
         let other = trial.gradient(&spec, &alone(sequence, &limits))?;
         Ok(other.loss().to_bits() != of_token.loss().to_bits())
@@ -263,6 +268,16 @@ pub(crate) fn next_position(trial: &mut Trial<'_>) -> CaseOutcome {
         });
     }
     Ok(elsewhere || before)
+}
+
+impl Trial<'_> {
+    /// Holds a reported loss, by whatever policy it is logged, to another.
+    fn same_loss(&mut self, what: &str, actual: &Computed, expected: &Computed) {
+        let bound = self.loss_bound(&actual.origin.batch);
+        let scale = actual.loss_scale().max(expected.loss_scale());
+        let what = format!("{}: loss of a lone token, {what}", actual.origin.spec);
+        self.number(&what, "loss", bound, (actual.loss(), expected.loss()), scale);
+    }
 }
 
 /// Shares: a batch is the weighted sum of its sequences by themselves.

@@ -12,3 +12,4 @@ pub(crate) mod ranks;
 pub(crate) mod reductions;
 pub(crate) mod reported;
 pub(crate) mod step;
+pub(crate) mod step_slope;

@@ -1,11 +1,11 @@
 //! Clauses of group 6: what a model may see, and where gradients must arrive.
 
 use crate::{
-    blocks::{self, Blocks},
+    blocks,
     claimed::Piece,
     trial::{CaseOutcome, Computed, Ended, Trial, values},
 };
-use lossproof_cases::edit::{assemble, disassemble, edit, id};
+use lossproof_cases::edit::{alone, assemble, disassemble, edit, id};
 use lossproof_numerics::{Control, Unit, Violation, norm};
 use lossproof_spec::{
     CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Role, Sequence, SequenceFields, TokenWeights,
@@ -163,14 +163,41 @@ pub(crate) fn every_parameter(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let spec = trial.spec(&[&batch])?;
     let computed = trial.gradient(&spec, &batch)?;
-    for block in Blocks::new(&batch, &trial.facts.parameters).all() {
+    let mut of_a_long_row = None;
+    for block in trial.blocks(&batch).all() {
         if !block.structurally_zero && !block.may_be_zero {
-            let norm = blocks::norm(&computed.gradient, block);
+            let mut norm = blocks::norm(&computed.gradient, block);
             let name = blocks::name(block);
-            trial.present(&name, norm, || format!("the gradient of {name} has norm {norm}"));
+            let declared =
+                |p: &ParameterInfo| p.name == block.parameter && !matches!(p.role, Role::Weight | Role::Bias);
+            let mut on = "";
+            // It may be for what only longer rows have: of its role nothing is known.
+            if norm <= 0.0 && !trial.facts.parameters.iter().any(declared) {
+                let long = of_a_long_row.get_or_insert_with(|| trial.long_row(&spec).ok());
+                if let Some(long) = long {
+                    norm = blocks::norm(&long.gradient, block);
+                    on = ", in the longest row too; of a parameter that other batches use the role must be declared";
+                }
+            }
+            trial.present(&name, norm, || format!("the gradient of {name} has norm {norm}{on}"));
         }
     }
     Ok(computed.total > 0.0)
+}
+
+/// Positions of the longest row that is tried where shorter ones leave a parameter without a gradient.
+const LONGEST_ROW: usize = 4096;
+
+impl Trial<'_> {
+    /// What is computed of one row as long as the limits take, with every token that fits in it.
+    fn long_row(&mut self, spec: &LossSpec) -> Result<Computed, Ended> {
+        let limits = self.facts.info.limits;
+        let length = limits.lengths.most.min(limits.positions).min(LONGEST_ROW);
+        let tokens: Vec<u32> = (0..length).map(|position| id(position % self.vocabulary().max(1))).collect();
+        let labels = tokens.iter().map(|&token| i64::from(token)).collect();
+        let row = Sequence::new(tokens, labels).map_err(|_| Ended::NotApplicable)?;
+        self.gradient(spec, &alone(&row, &limits))
+    }
 }
 
 /// Behind a layer norm nothing changes where all features of the residual stream move alike, so the gradient
@@ -179,8 +206,9 @@ pub(crate) fn every_parameter(trial: &mut Trial<'_>) -> CaseOutcome {
 pub(crate) fn norm_null_directions(trial: &mut Trial<'_>) -> CaseOutcome {
     let of_role = |role: Role| trial.facts.parameters.iter().filter(move |p| p.role == role).cloned();
     // A root mean square norm has no bias, and no such direction.
-    let layer_norms = of_role(Role::NormBias).count();
-    if layer_norms == 0 || layer_norms != trial.facts.parameters.iter().filter(|p| p.role.is_gain()).count() {
+    let all = || trial.facts.parameters.iter().chain(&trial.facts.info.model.frozen);
+    let layer_norms = all().filter(|p| p.role == Role::NormBias).count();
+    if layer_norms == 0 || layer_norms != all().filter(|p| p.role.is_gain()).count() {
         return Err(Ended::Unsupported("layer norms, by the roles of their gains and biases".to_owned()));
     }
     let added: Vec<_> = of_role(Role::BlockOutputBias).chain(of_role(Role::PositionEmbedding)).collect();
@@ -211,7 +239,7 @@ impl Trial<'_> {
             self.comparisons.require(name);
             return false;
         }
-        let bound = self.gradient_bound(&of.origin.batch);
+        let bound = self.gradient_bound(&of.origin.batch, name);
         // The sum of C elements is at most √C times their norm, and errs by so many times their error.
         let features = (width as f64).sqrt();
         let mut scale = features * size;

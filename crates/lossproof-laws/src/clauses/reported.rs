@@ -1,9 +1,9 @@
 //! Clause 4.7: what a trainer reports of a batch beside the gradient.
 
 use crate::trial::{CaseOutcome, Computed, Ended, TOKEN_COUNT, Trial};
-use lossproof_cases::edit::alone;
+use lossproof_cases::edit::{alone, cut_off};
 use lossproof_numerics::norm;
-use lossproof_spec::{GlobalBatch, LossSpec, Reduction};
+use lossproof_spec::{GlobalBatch, LossSpec, Reduction, Sequence};
 use lossproof_subject::{LogPolicy, Observation};
 use rand::RngExt;
 
@@ -33,6 +33,7 @@ pub(crate) fn reported_loss(trial: &mut Trial<'_>) -> CaseOutcome {
         trial.witnessed(&spec, &actual, &evaluated);
         weighed(&batch, &weights, &supervised(&batch, &evaluated))
     } else {
+        trial.ordered(&spec, &actual)?;
         trial.sum_of_lone_sequences(&spec, &batch, &weights)?
     };
     let bound = trial.loss_bound(&batch);
@@ -86,6 +87,45 @@ impl Trial<'_> {
             let what = format!("{spec}: token losses beside the gradient");
             self.same_token_losses(&what, batch, reported, &supervised(batch, evaluated));
         }
+    }
+
+    /// Holds token losses that are reported beside the gradient to those reported of every sequence by itself, in
+    /// the order of the batch, and the first half of one sequence to the whole of it: token losses that nobody
+    /// evaluates could stand in any order otherwise.
+    fn ordered(&mut self, spec: &LossSpec, computed: &Computed) -> Result<(), Ended> {
+        let batch = &computed.origin.batch;
+        let Some(reported) = &computed.observation.token_losses else { return Ok(()) };
+        let mut expected = Vec::new();
+        for sequence in batch.sequences().filter(|sequence| sequence.supervised() > 0) {
+            let Some(losses) = self.reported_alone(spec, sequence)? else { return Ok(()) };
+            expected.extend(losses);
+        }
+        let what = format!("{spec}: token losses beside the gradient, and of each sequence by itself");
+        self.same_token_losses(&what, batch, reported, &expected);
+        let limits = self.facts.info.limits;
+        let Some(longest) = batch.sequences().max_by_key(|sequence| sequence.supervised()) else {
+            return Ok(());
+        };
+        let half = cut_off(longest, longest.len().div_ceil(2).max(limits.lengths.least));
+        if half.supervised() == 0 {
+            return Ok(());
+        }
+        let (whole, part) = (self.reported_alone(spec, longest)?, self.reported_alone(spec, &half)?);
+        if let (Some(whole), Some(part)) = (whole, part)
+            && let Some(start) = whole.get(..part.len())
+        {
+            let what = format!("{spec}: token losses beside the gradient, of a sequence and its first half");
+            self.same_token_losses(&what, batch, start, &part);
+        }
+        Ok(())
+    }
+
+    /// The token losses that are reported of a sequence by itself.
+    fn reported_alone(&mut self, spec: &LossSpec, sequence: &Sequence) -> Result<Option<Vec<f64>>, Ended> {
+        let lone = self.lone(spec, sequence)?;
+        let losses = lone.and_then(|lone| lone.computed.observation.token_losses);
+        // All copies of the sequence have them.
+        Ok(losses.map(|losses| losses.into_iter().take(sequence.supervised()).collect()))
     }
 
     /// `Σ_i u_i·(sum of token losses of sequence i)` and what its error is relative to, from the loss of each

@@ -5,13 +5,13 @@
 //! accumulated before.
 
 use lossproof_spec::{
-    Adam, Dtype, EmptyPolicy, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Optimizer, Rule, Sequence,
-    TokenWeights,
+    Adam, Dtype, Dtypes, EmptyPolicy, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Optimizer, Rule,
+    Sequence, TokenWeights,
 };
 use lossproof_subject::{
     Claims, Device, Evaluated, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy,
-    Observation, OptimizerSteps, ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, TensorSet,
-    TokenLosses, Unsupported,
+    ModelInfo, Observation, OptimizerSteps, ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo,
+    TensorSet, TokenLosses, Unsupported,
 };
 
 /// Tokens of the vocabulary.
@@ -317,11 +317,12 @@ impl Subject for Bigram {
             name: "bigram".to_owned(),
             version: "1".to_owned(),
             framework: "none".to_owned(),
-            dtype: Dtype::F64,
+            dtypes: Dtypes::all(Dtype::F64),
             device: Device::Cpu,
             claims: Claims::Any,
             limits: Limits::of_model(VOCABULARY, 32),
             log_policy: self.offer.log_policy,
+            model: ModelInfo::default(),
         }
     }
 

@@ -9,10 +9,11 @@ use lossproof_laws::{Campaign, Law, Report, Verdict};
 use lossproof_subject::LogPolicy;
 
 /// Everything that has to do with steps, or with what is reported beside a gradient.
-const LAWS: [&str; 12] = [
+const LAWS: [&str; 13] = [
     "partial-window",
     "zero-grad",
     "reported-loss",
+    "step-slope",
     "clipping",
     "sgd",
     "adam",
@@ -57,8 +58,17 @@ fn an_honest_trainer_passes() {
 
 #[test]
 fn a_trainer_that_loads_no_parameters_is_held_to_its_steps_too() {
-    for law in ["partial-window", "zero-grad", "clipping", "sgd", "adam", "adamw", "schedule", "loss-scaling"]
-    {
+    for law in [
+        "partial-window",
+        "zero-grad",
+        "step-slope",
+        "clipping",
+        "sgd",
+        "adam",
+        "adamw",
+        "schedule",
+        "loss-scaling",
+    ] {
         passes(law, &mut Bigram::new(Offer { loads: false, ..Offer::ALL }, None));
     }
     for law in ["sgd", "zero-grad"] {

@@ -76,7 +76,7 @@ impl Trial<'_> {
             to_move.push(expected - before);
         }
         let roundings = ROUNDINGS + ROUNDINGS_OF_A_STEP * f64::from(k);
-        let bound = roundings * self.dtype().unit_roundoff() + self.facts.noise;
+        let bound = roundings * self.facts.update_dtype(name).unit_roundoff() + self.facts.noise;
         let what = format!("step {k}: update of {name}");
         self.elements(&what, name, bound, &moved, &to_move, norm(&expected.magnitudes));
         Ok(())
@@ -84,7 +84,7 @@ impl Trial<'_> {
 
     /// Holds a number that the step multiplies with to what it should be.
     fn factor(&mut self, what: &str, unit: &str, found: f64, expected: f64) {
-        let bound = ROUNDINGS_OF_A_FACTOR * self.dtype().unit_roundoff();
+        let bound = ROUNDINGS_OF_A_FACTOR * self.facts.coarsest().unit_roundoff();
         self.number(&format!("{what}: {unit}"), unit, bound, (found, expected), expected);
     }
 
@@ -96,7 +96,7 @@ impl Trial<'_> {
         }
         let total = norm(&expected);
         // A norm adds squares, all positive: its roundings are those of one sum, bounded as a gradient's are.
-        let bound = self.gradient_bound(batch);
+        let bound = self.whole_gradient_bound(batch);
         let found = (report.grad_norm, total);
         self.number(&format!("{what}: norm of the whole gradient"), "grad norm", bound, found, total);
         let what = format!("{what}: norms of the parameters' gradients");

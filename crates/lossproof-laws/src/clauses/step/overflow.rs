@@ -35,7 +35,8 @@ pub(super) fn overflow(trial: &mut Trial<'_>) -> Result<bool, Ended> {
     let batch = trial.case.batch.clone();
     let spec = trial.reduction(LossSpec::sum()).map_or_else(|| trial.spec(&[&batch]), Ok)?;
     let mut pair = trial.far_apart(&spec)?;
-    let small_gradients = pair.as_ref().is_none_or(|(large, _)| large.largest_element < 2.0);
+    let largest_scale = largest_exponent(trial.facts.loss_dtype());
+    let small_gradients = pair.as_ref().is_none_or(|(large, _)| large.headroom > largest_scale.into());
     if small_gradients && trial.subject.parameter_loading().is_some() {
         let own = trial.parameters()?;
         trial.load(&enlarged(&own))?;
@@ -56,7 +57,7 @@ fn skipped_and_not(
 ) -> Result<bool, Ended> {
     let Some(rule) = trial.rule_with_state()? else { return Ok(false) };
     let rate = trial.adam_rate();
-    let highest = exponent(trial.dtype(), large.largest_element);
+    let highest = exponent(large.headroom, largest_exponent(trial.facts.loss_dtype()));
     for exponent in (highest - SCALES + 1..=highest).rev() {
         let loss_scale = 2.0_f64.powi(exponent);
         let optimizer = Optimizer { rule, loss_scale, warm_up: WARM_UP, ..Optimizer::sgd(rate) };
@@ -90,15 +91,16 @@ fn enlarged(parameters: &TensorSet) -> TensorSet {
     larger
 }
 
-/// A batch and the largest element of its gradient, as a magnitude.
+/// A batch and the power of two that carries the first element of its gradient out of the range of its element
+/// type.
 struct Sized {
     batch: GlobalBatch,
-    largest_element: f64,
+    headroom: f64,
 }
 
 impl Trial<'_> {
-    /// Two batches, the largest element of whose gradients is at least twice as large in the first as in the
-    /// second.
+    /// Two batches, the gradient of the second of which can be at least twice as much enlarged as that of the
+    /// first.
     fn far_apart(&mut self, spec: &LossSpec) -> Result<Option<(Sized, Sized)>, Ended> {
         let batch = self.case.batch.clone();
         let most = batch.micro_batches().map(|own| own.sequences().len()).max().unwrap_or(1);
@@ -109,19 +111,34 @@ impl Trial<'_> {
         let lone: Vec<GlobalBatch> = supervised.take(LONE).map(|sequence| alone(sequence, &limits)).collect();
         let (mut large, mut small): (Option<Sized>, Option<Sized>) = (None, None);
         for batch in [repeated].into_iter().chain(lone) {
-            let largest_element = largest_element(&self.gradient(spec, &batch)?.gradient);
-            if largest_element <= 0.0 || !largest_element.is_finite() {
+            let headroom = self.headroom(&batch, spec)?;
+            if !headroom.is_finite() {
                 continue;
             }
-            if small.as_ref().is_none_or(|small| largest_element < small.largest_element) {
-                small = Some(Sized { batch: batch.clone(), largest_element });
+            if small.as_ref().is_none_or(|small| headroom > small.headroom) {
+                small = Some(Sized { batch: batch.clone(), headroom });
             }
-            if large.as_ref().is_none_or(|large| largest_element > large.largest_element) {
-                large = Some(Sized { batch, largest_element });
+            if large.as_ref().is_none_or(|large| headroom < large.headroom) {
+                large = Some(Sized { batch, headroom });
             }
         }
         let pair = large.zip(small);
-        Ok(pair.filter(|(large, small)| large.largest_element >= 2.0 * small.largest_element))
+        Ok(pair.filter(|(large, small)| small.headroom >= large.headroom + 1.0))
+    }
+
+    /// The power of two that carries the first element of a gradient out of the range of its element type; not
+    /// finite where there is none.
+    fn headroom(&mut self, batch: &GlobalBatch, spec: &LossSpec) -> Result<f64, Ended> {
+        let mut least = f64::INFINITY;
+        for (name, tensor) in &self.gradient(spec, batch)?.gradient {
+            let magnitude = largest_magnitude(tensor);
+            if magnitude.is_nan() {
+                return Ok(f64::NAN);
+            }
+            let beyond = f64::from(largest_exponent(self.facts.gradient_dtype(name)) + 1);
+            least = least.min(beyond - magnitude.log2());
+        }
+        Ok(least)
     }
 
     /// The rule with most state that the trainer has: a step count and two moments, or else a velocity.
@@ -149,7 +166,7 @@ impl Trial<'_> {
             let kept = step.after == step.before;
             self.fact("overflow", kept, || "a skipped step changed the parameters".to_owned());
         } else {
-            let finite = largest_element(&step.after).is_finite();
+            let finite = step.after.values().all(|tensor| largest_magnitude(tensor).is_finite());
             self.fact("overflow", finite, || "a step with an overflowing gradient was taken".to_owned());
         }
     }
@@ -169,22 +186,23 @@ impl Trial<'_> {
     }
 }
 
-/// The power of two that carries a number of this magnitude just out of the range of a dtype, or else the
-/// largest.
-fn exponent(dtype: Dtype, magnitude: f64) -> i32 {
-    let (largest, beyond) = match dtype {
-        Dtype::F64 => (1023, 1024.0),
-        _ => (127, 128.0),
-    };
+/// The largest power of two in the range of an element type; of half precision that of f32, in which it is
+/// handed over.
+fn largest_exponent(dtype: Dtype) -> i32 {
+    if dtype == Dtype::F64 { 1023 } else { 127 }
+}
+
+/// The smallest power of two from this headroom on, or else the largest.
+fn exponent(headroom: f64, largest: i32) -> i32 {
     #[expect(clippy::cast_possible_truncation, reason = "between −1100 and 2200")]
-    let smallest = (beyond - magnitude.log2()).ceil() as i32;
+    let smallest = headroom.ceil() as i32;
     smallest.min(largest)
 }
 
 /// The largest magnitude of any element; NaN where one is NaN.
-fn largest_element(tensors: &TensorSet) -> f64 {
+fn largest_magnitude(tensor: &Tensor) -> f64 {
     let mut largest = 0.0_f64;
-    for element in tensors.values().flat_map(Tensor::to_f64) {
+    for element in tensor.to_f64() {
         if element.is_nan() {
             return f64::NAN;
         }
@@ -197,17 +215,23 @@ fn largest_element(tensors: &TensorSet) -> f64 {
 mod tests {
     use super::*;
 
+    fn scale_for(dtype: Dtype, magnitude: f64) -> f64 {
+        let largest = largest_exponent(dtype);
+        2.0_f64.powi(exponent(f64::from(largest + 1) - magnitude.log2(), largest))
+    }
+
     #[test]
     fn a_scale_carries_its_number_out_of_range_and_half_of_it_does_not() {
         for magnitude in [2.5, 3.0, 4.0, 1000.0, 1e30] {
-            let scale = 2.0_f64.powi(exponent(Dtype::F64, magnitude));
+            let scale = scale_for(Dtype::F64, magnitude);
             assert!((magnitude * scale).is_infinite() && (magnitude * (scale / 2.0)).is_finite());
             #[expect(clippy::cast_possible_truncation, reason = "infinite where it is too large")]
             let product = |scale: f64| (magnitude * scale) as f32;
-            let scale = 2.0_f64.powi(exponent(Dtype::F32, magnitude));
+            let scale = scale_for(Dtype::F32, magnitude);
             assert!(product(scale).is_infinite() && product(scale / 2.0).is_finite());
         }
         // No power of two carries 0.5 out of range.
-        assert_eq!((exponent(Dtype::F64, 0.5), exponent(Dtype::F32, 0.5)), (1023, 127));
+        let expected = [1023, 127].map(|exponent| 2.0_f64.powi(exponent).to_bits());
+        assert_eq!([Dtype::F64, Dtype::F32].map(|dtype| scale_for(dtype, 0.5).to_bits()), expected);
     }
 }

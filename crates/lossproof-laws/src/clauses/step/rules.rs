@@ -64,7 +64,7 @@ impl Trial<'_> {
     }
 
     /// Whether the trainer has this rule.
-    pub(super) fn offers(&mut self, rule: Rule) -> Result<bool, Ended> {
+    pub(crate) fn offers(&mut self, rule: Rule) -> Result<bool, Ended> {
         Ok(self.steps()?.start(&Optimizer { rule, ..Optimizer::sgd(0.125) }).is_ok())
     }
 
@@ -137,9 +137,9 @@ impl Trial<'_> {
     }
 }
 
-/// The norm of a whole gradient.
-fn norm_of(gradient: &TensorSet) -> f64 {
-    let norms: Vec<f64> = gradient.values().map(tensor_norm).collect();
+/// The norm of all tensors together.
+pub(crate) fn norm_of(tensors: &TensorSet) -> f64 {
+    let norms: Vec<f64> = tensors.values().map(tensor_norm).collect();
     norm(&norms)
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn adam_scale(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.fact("scaled epsilon", ends(of_sum) == ends(of_mean), || {
         format!("three Adam steps with a gradient {keep} times as large and ε {keep} times as large differ")
     });
-    let bound = trial.gradient_bound(&batch);
+    let bound = trial.whole_gradient_bound(&batch);
     for (large, small) in of_sum.iter().zip(of_mean) {
         let expected = small.report.grad_norm * keep as f64;
         let norms = (large.report.grad_norm, expected);
@@ -73,7 +73,7 @@ pub(crate) fn loss_scaling(trial: &mut Trial<'_>) -> CaseOutcome {
     let bound = trial.loss_bound(&batch);
     let losses = (scaled.report.observation.loss, plain.report.observation.loss);
     trial.number("reported loss under a loss scale", "loss", bound, losses, losses.1.abs());
-    let bound = trial.gradient_bound(&batch);
+    let bound = trial.whole_gradient_bound(&batch);
     let norms = (scaled.report.grad_norm, plain.report.grad_norm);
     trial.number("norm under a loss scale", "grad norm", bound, norms, norms.1);
     let skipped = overflow(trial)?;

@@ -6,14 +6,14 @@ use lossproof_subject::{Collect, StepReport, TensorSet};
 
 /// One step that was taken, and the parameters around it.
 pub(crate) struct TakenStep {
-    pub(super) before: TensorSet,
-    pub(super) after: TensorSet,
-    pub(super) report: StepReport,
+    pub(crate) before: TensorSet,
+    pub(crate) after: TensorSet,
+    pub(crate) report: StepReport,
 }
 
 impl Trial<'_> {
     /// The parameters as they are.
-    pub(super) fn read(&mut self) -> Result<TensorSet, Ended> {
+    pub(crate) fn read(&mut self) -> Result<TensorSet, Ended> {
         let mut sink = Collect::default();
         self.steps()?.read(&mut sink)?;
         Ok(sink.into_tensors())
@@ -30,6 +30,9 @@ impl Trial<'_> {
     ) -> Result<Vec<TakenStep>, Ended> {
         for window in windows {
             self.facts.info.limits.check(window)?;
+            if !self.weighs(spec, window) {
+                return Err(Ended::NotApplicable);
+            }
         }
         self.start(optimizer, spec)?;
         let mut before = self.read()?;
@@ -43,13 +46,13 @@ impl Trial<'_> {
     }
 
     /// Starts the optimizer.
-    pub(super) fn start(&mut self, optimizer: &Optimizer, spec: &LossSpec) -> Result<(), Ended> {
+    pub(crate) fn start(&mut self, optimizer: &Optimizer, spec: &LossSpec) -> Result<(), Ended> {
         self.subject.configure(spec)?;
         Ok(self.steps()?.start(optimizer)?)
     }
 
     /// Takes one step from these parameters, which are those in force.
-    pub(super) fn step(
+    pub(crate) fn step(
         &mut self,
         spec: &LossSpec,
         window: &GlobalBatch,
@@ -65,7 +68,7 @@ impl Trial<'_> {
 
     /// What the trainer accumulates on every window at the parameters from which its step was taken. They are
     /// loaded. A trainer that loads none is reset, and takes the steps before this one again.
-    pub(super) fn replay(
+    pub(crate) fn replay(
         &mut self,
         optimizer: &Optimizer,
         spec: &LossSpec,
