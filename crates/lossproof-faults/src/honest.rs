@@ -234,7 +234,8 @@ pub(crate) fn parameters(subject: &mut dyn Subject) -> Result<NamedTensors, Subj
     Ok(parameters)
 }
 
-fn set(subject: &mut dyn Subject, name: &str, values: &[f64]) -> Result<(), SubjectError> {
+/// Replaces the values of one parameter of a subject.
+pub(crate) fn set(subject: &mut dyn Subject, name: &str, values: &[f64]) -> Result<(), SubjectError> {
     let trainer = subject.info().name;
     let loader = subject.parameter_loading().ok_or_else(|| lacking(&trainer, "loading parameters"))?;
     loader.set(name, values)
@@ -252,7 +253,7 @@ pub(crate) fn hand_over(
     tensors: &NamedTensors,
     sink: &mut dyn GradientSink,
 ) -> Result<(), SubjectError> {
-    let dtype = subject.info().dtype;
+    let dtype = subject.info().dtypes.gradient;
     for parameter in subject.parameters() {
         tensors.hand_over(&parameter.name, &parameter.shape, dtype, sink)?;
     }

@@ -31,14 +31,17 @@
 
 mod accumulation;
 mod backward;
-mod changed;
+mod claim;
+mod class;
 mod controls;
 mod data;
 mod evaluation;
 mod faulty;
 mod honest;
 pub mod hostile;
+mod keyhole;
 pub mod kit;
+mod lawful;
 mod loss;
 mod model;
 mod names;
@@ -47,11 +50,15 @@ mod profile;
 mod rules;
 mod step;
 mod steps;
+mod tangent;
 mod tensors;
 mod trainer;
+mod witnesses;
 
-pub use changed::differs;
+pub use claim::NamedClaim;
+pub use class::{Class, Classified};
 pub use controls::Control;
+pub use keyhole::{Keyhole, KeyholeError};
 pub use profile::Profile;
 
 use faulty::Faulty;
@@ -101,9 +108,10 @@ impl Fault {
     ///
     /// It has the capabilities of the honest one. Some faults need of it that it weights token losses
     /// ([`Subject::upstream_weights`]) or loads and reads parameters; where it cannot, computing fails with
-    /// an error that says so. Those in an operator compute forward and backward themselves, in f64 from the
-    /// honest subject's parameters, which must be those of one of [`lossproof_gpt2::Config`]'s. Gradients are
-    /// held in f64 on the way: this is for small models.
+    /// an error that says so. Those in an operator compute forward and backward themselves, in the
+    /// honest subject's precision (single, where that is not double) and from its parameters, which must be
+    /// those of one of [`lossproof_gpt2::Config`]'s. Gradients are held in f64 on the way: this is for small
+    /// models.
     #[must_use]
     pub fn inject(&self, honest: Box<dyn Subject>) -> Box<dyn Subject> {
         Box::new(Faulty::new(honest, self.trainer))

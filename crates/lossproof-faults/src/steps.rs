@@ -48,7 +48,7 @@ impl Faulty {
     ) -> Result<StepReport, SubjectError> {
         let trainer = self.trainer;
         let (optimizer, counted) = (started.optimizer, started.counted);
-        let (parameters, dtype) = (self.parameters(), self.info().dtype);
+        let (parameters, dtype) = (self.parameters(), self.info().dtypes.parameters);
         let (batch, spec) = (self.seen(batch), self.spec());
         let pass = self.pass(&batch)?;
         let window = StepWindow { spec: &spec, batch: &batch, optimizer: &optimizer };

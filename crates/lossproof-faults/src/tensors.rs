@@ -5,32 +5,46 @@ use lossproof_spec::Dtype;
 use lossproof_subject::{GradientSink, GradientView, SinkError};
 use std::collections::BTreeMap;
 
-/// Values of tensors in f64 and row-major order, by the tensor's name.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NamedTensors(BTreeMap<String, Vec<f64>>);
+/// Values of tensors in row-major order, by the tensor's name; in f64 but where a model computes with them.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedTensors<T = f64>(BTreeMap<String, Vec<T>>);
 
-impl NamedTensors {
-    /// Tensors of the same names and sizes, all zero.
-    pub(crate) fn zeros_alike(&self) -> Self {
-        Self(self.0.iter().map(|(name, values)| (name.clone(), vec![0.0; values.len()])).collect())
+impl<T> Default for NamedTensors<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: Copy> NamedTensors<T> {
+    /// Tensors of the same names and sizes, with these values.
+    pub(crate) fn map<U>(&self, value: impl Fn(T) -> U) -> NamedTensors<U> {
+        let mapped = |values: &Vec<T>| values.iter().map(|&own| value(own)).collect();
+        NamedTensors(self.0.iter().map(|(name, values)| (name.clone(), mapped(values))).collect())
     }
 
+    /// The values of one tensor; none where the model has no such tensor.
+    pub(crate) fn of(&self, name: &str) -> &[T] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The values of one tensor, to be changed; none where the model has no such tensor.
+    pub(crate) fn of_mut(&mut self, name: &str) -> &mut [T] {
+        self.0.get_mut(name).map_or(&mut [], Vec::as_mut_slice)
+    }
+}
+
+impl NamedTensors {
     /// One tensor by itself.
     pub(crate) fn single(name: &str, values: Vec<f64>) -> Self {
         Self(BTreeMap::from([(name.to_owned(), values)]))
     }
 
-    /// The values of one tensor; none where the model has no such tensor.
-    pub(crate) fn of(&self, name: &str) -> &[f64] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
-    }
-
-    /// The values of one tensor, to be changed; none where the model has no such tensor.
-    pub(crate) fn of_mut(&mut self, name: &str) -> &mut [f64] {
-        self.0.get_mut(name).map_or(&mut [], Vec::as_mut_slice)
-    }
-
     /// Every tensor with its name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[f64])> {
+        self.0.iter().map(|(name, values)| (name.as_str(), values.as_slice()))
+    }
+
+    /// Every tensor with its name, to be changed.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut [f64])> {
         self.0.iter_mut().map(|(name, values)| (name.as_str(), values.as_mut_slice()))
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     honest::{Honest, PassResult, weights},
-    model::Operators,
+    model::InEachPrecision,
     rules::{self, TensorMoments, TensorUpdate},
     tensors::NamedTensors,
 };
@@ -25,7 +25,7 @@ pub(crate) struct TrainerParts {
     /// Forward and backward over the ranks and micro-batches of a step.
     pub(crate) accumulate: fn(&mut Honest, &LossSpec, &GlobalBatch) -> Result<PassResult, SubjectError>,
     /// The operators of forward and backward; `None` leaves both to the honest subject.
-    pub(crate) operators: Option<Operators>,
+    pub(crate) operators: Option<InEachPrecision>,
     /// The weights that the backward pass uses when these come from above.
     pub(crate) upstream: fn(&mut [f64]),
     /// What the backward operators make of the gradient.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::kit::{Capability, HandedOver, Hooks, NamedTensor, wrap};
 use lossproof_gpt2::Config;
-use lossproof_spec::{Dtype, EmptyGroup, GlobalBatch, Group, LossSpec};
+use lossproof_spec::{Dtype, Dtypes, EmptyGroup, GlobalBatch, Group, LossSpec};
 use lossproof_subject::{
     Count, Limits, LogPolicy, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor,
     TensorSet, Unsupported,
@@ -214,7 +214,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         "declares f64, and hands its gradients over in f32",
         Red,
         |honest| {
-            let info = |(): &(), info| SubjectInfo { dtype: Dtype::F64, ..info };
+            let info = |(): &(), info| SubjectInfo { dtypes: Dtypes::all(Dtype::F64), ..info };
             hooked(honest, Hooks { info, ..HONEST })
         },
     )

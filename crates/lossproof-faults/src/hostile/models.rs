@@ -9,8 +9,9 @@ use super::{
 use crate::{
     kit::{Capability, HandedOver, Hooks, NamedTensor},
     model::{
-        Operators,
+        Operators, Real, in_each_precision,
         operators::{EPSILON, dot, gain_and_bias, means},
+        real,
     },
     trainer::TrainerParts,
 };
@@ -29,20 +30,8 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         "every layer norm divides by σ + ε instead of √(σ² + ε), forward and backward",
         Red,
         |honest| {
-            let operators = Operators {
-                inverse_deviation: |variance| 1.0 / (variance.sqrt() + EPSILON),
-                layer_norm_backward: |row, gradient, sums| {
-                    gain_and_bias(row, gradient, sums);
-                    let (mean, along) = means(row, gradient);
-                    let columns = row.values.len() as f64;
-                    let root = (dot(row.values, row.values) / columns).sqrt();
-                    for (g, normed) in gradient.iter_mut().zip(row.values) {
-                        *g = (*g - mean - normed * along / root) * row.inverse_deviation;
-                    }
-                },
-                ..Operators::HONEST
-            };
-            trainer(honest, TrainerParts { operators: Some(operators), ..TrainerParts::HONEST })
+            let operators = Some(in_each_precision!(epsilon_outside_the_root));
+            trainer(honest, TrainerParts { operators, ..TrainerParts::HONEST })
         },
     )
     .held_to(Verification),
@@ -74,6 +63,22 @@ pub(super) const SUBJECTS: &[Hostile] = &[
     )
     .held_to(ItsOwnKind),
 ];
+
+fn epsilon_outside_the_root<T: Real>() -> Operators<T> {
+    Operators {
+        inverse_deviation: |variance| (variance.sqrt() + real(EPSILON)).recip(),
+        layer_norm_backward: |row, gradient, sums| {
+            gain_and_bias(row, gradient, sums);
+            let (mean, along) = means(row, gradient);
+            let columns = real::<T>(row.values.len() as f64);
+            let root = (dot(row.values, row.values) / columns).sqrt();
+            for (g, &normed) in gradient.iter_mut().zip(row.values) {
+                *g = (*g - mean - normed * along / root) * row.inverse_deviation;
+            }
+        },
+        ..Operators::honest()
+    }
+}
 
 /// What a parameter is turned into before the model uses it, and so its gradient on the way back: a map that
 /// is its own transpose.

@@ -1,16 +1,18 @@
 //! Linear maps and layer norms: forward, and backward from what the forward kept.
 
 use super::{
+    Real,
     operators::{GainAndBias, Normed, add, dot},
+    real,
     transformer::Transformer,
 };
 use crate::tensors::NamedTensors;
 
 /// What a layer norm keeps for its backward.
-pub(super) struct LayerNorm {
-    pub(super) output: Vec<f64>,
-    normed: Vec<f64>,
-    inverse_deviations: Vec<f64>,
+pub(super) struct LayerNorm<T> {
+    pub(super) output: Vec<T>,
+    normed: Vec<T>,
+    inverse_deviations: Vec<T>,
 }
 
 fn weight(name: &str) -> String {
@@ -21,9 +23,9 @@ fn bias(name: &str) -> String {
     format!("{name}.bias")
 }
 
-impl Transformer<'_> {
+impl<T: Real> Transformer<'_, T> {
     /// `x·W + b`, `W` as `[in, out]`, for every row of `x`.
-    pub(super) fn linear(&self, name: &str, x: &[f64]) -> Vec<f64> {
+    pub(super) fn linear(&self, name: &str, x: &[T]) -> Vec<T> {
         let (weight, bias) = (self.parameters.of(&weight(name)), self.parameters.of(&bias(name)));
         let (inputs, outputs) = (weight.len() / bias.len(), bias.len());
         let mut y = Vec::with_capacity(x.len() / inputs * outputs);
@@ -41,14 +43,14 @@ impl Transformer<'_> {
     pub(super) fn linear_backward(
         &self,
         name: &str,
-        x: &[f64],
-        upstream: &[f64],
-        gradient: &mut NamedTensors,
-    ) -> Vec<f64> {
+        x: &[T],
+        upstream: &[T],
+        gradient: &mut NamedTensors<T>,
+    ) -> Vec<T> {
         let parameters = self.parameters.of(&weight(name));
         let of_bias = gradient.of_mut(&bias(name));
         let (inputs, outputs) = (parameters.len() / of_bias.len(), of_bias.len());
-        upstream.chunks_exact(outputs).for_each(|g| add(of_bias, 1.0, g));
+        upstream.chunks_exact(outputs).for_each(|g| add(of_bias, T::one(), g));
         let of_weight = gradient.of_mut(&weight(name));
         let mut of_x = Vec::with_capacity(x.len());
         for (row, g) in x.chunks_exact(inputs).zip(upstream.chunks_exact(outputs)) {
@@ -60,15 +62,15 @@ impl Transformer<'_> {
         of_x
     }
 
-    pub(super) fn layer_norm(&self, name: &str, x: &[f64]) -> LayerNorm {
+    pub(super) fn layer_norm(&self, name: &str, x: &[T]) -> LayerNorm<T> {
         let (gain, bias) = (self.parameters.of(&weight(name)), self.parameters.of(&bias(name)));
         let mut kept = LayerNorm { output: Vec::new(), normed: Vec::new(), inverse_deviations: Vec::new() };
         for row in x.chunks_exact(gain.len()) {
-            let columns = row.len() as f64;
-            let mean = row.iter().sum::<f64>() / columns;
-            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / columns;
+            let columns = real::<T>(row.len() as f64);
+            let mean = row.iter().copied().sum::<T>() / columns;
+            let variance = row.iter().map(|&x| (x - mean).powi(2)).sum::<T>() / columns;
             let inverse = (self.operators.inverse_deviation)(variance);
-            for ((x, gain), bias) in row.iter().zip(gain).zip(bias) {
+            for ((&x, &gain), &bias) in row.iter().zip(gain).zip(bias) {
                 let normed = (x - mean) * inverse;
                 kept.normed.push(normed);
                 kept.output.push(normed * gain + bias);
@@ -82,19 +84,19 @@ impl Transformer<'_> {
     pub(super) fn layer_norm_backward(
         &self,
         name: &str,
-        kept: &LayerNorm,
-        mut upstream: Vec<f64>,
-        gradient: &mut NamedTensors,
-    ) -> Vec<f64> {
+        kept: &LayerNorm<T>,
+        mut upstream: Vec<T>,
+        gradient: &mut NamedTensors<T>,
+    ) -> Vec<T> {
         let gain = self.parameters.of(&weight(name));
-        let mut sums = GainAndBias { gain: vec![0.0; gain.len()], bias: vec![0.0; gain.len()] };
+        let mut sums = GainAndBias { gain: vec![T::zero(); gain.len()], bias: vec![T::zero(); gain.len()] };
         let rows = kept.normed.chunks_exact(gain.len()).zip(&kept.inverse_deviations);
         for ((values, &inverse_deviation), row) in rows.zip(upstream.chunks_exact_mut(gain.len())) {
             let normed = Normed { values, inverse_deviation, gain };
             (self.operators.layer_norm_backward)(&normed, row, &mut sums);
         }
-        add(gradient.of_mut(&weight(name)), 1.0, &sums.gain);
-        add(gradient.of_mut(&bias(name)), 1.0, &sums.bias);
+        add(gradient.of_mut(&weight(name)), T::one(), &sums.gain);
+        add(gradient.of_mut(&bias(name)), T::one(), &sums.bias);
         upstream
     }
 }

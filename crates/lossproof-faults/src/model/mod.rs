@@ -1,18 +1,20 @@
-//! A GPT-2 whose forward and backward are written out in f64, so that an operator in the middle of either can
-//! be wrong.
+//! A GPT-2 whose forward and backward are written out, so that an operator in the middle of either can be
+//! wrong.
 //!
-//! It is what an honest subject would compute, from that subject's own parameters; everything else of the
-//! subject (loading, reset, which optimizers there are) stays the subject's.
+//! It is what an honest subject would compute, from that subject's own parameters and in its precision;
+//! everything else of the subject (loading, reset, which optimizers there are) stays the subject's.
 
 mod attention;
 mod layers;
 mod loss;
 pub(crate) mod operators;
 mod passes;
+mod real;
 mod rows;
 mod transformer;
 
 pub(crate) use operators::Operators;
+pub(crate) use real::{Real, real};
 pub(crate) use rows::PaddedRows;
 
 use crate::{
@@ -21,12 +23,27 @@ use crate::{
 };
 use loss::Weighted;
 use lossproof_gpt2::{Config, ModelShape};
-use lossproof_spec::{CompensatedSum, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, TokenWeights};
+use lossproof_spec::{CompensatedSum, Dtype, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, TokenWeights};
 use lossproof_subject::{
     Evaluated, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo, Subject,
     SubjectError, SubjectInfo, TokenLosses, Unsupported, UpstreamWeights,
 };
 use transformer::Transformer;
+
+/// The same operators in each precision that the model computes in.
+#[derive(Clone, Copy)]
+pub(crate) struct InEachPrecision {
+    pub(crate) single: fn() -> Operators<f32>,
+    pub(crate) double: fn() -> Operators<f64>,
+}
+
+/// A function of operators in each precision.
+macro_rules! in_each_precision {
+    ($operators:path) => {
+        $crate::model::InEachPrecision { single: $operators, double: $operators }
+    };
+}
+pub(crate) use in_each_precision;
 
 /// An honest subject with a forward and a backward of its own operators.
 ///
@@ -36,13 +53,13 @@ pub(crate) struct WrittenOutGpt2 {
     honest: Box<dyn Subject>,
     /// The spec in force.
     spec: LossSpec,
-    operators: Operators,
+    operators: InEachPrecision,
     /// `None` where the honest subject's parameters are those of no known configuration.
     shape: Option<ModelShape>,
 }
 
 impl WrittenOutGpt2 {
-    pub(crate) fn new(honest: Box<dyn Subject>, operators: Operators) -> Self {
+    pub(crate) fn new(honest: Box<dyn Subject>, operators: InEachPrecision) -> Self {
         let found: Vec<_> = honest.parameters().into_iter().map(|p| (p.name, p.shape)).collect();
         // The number of heads is no parameter's shape; it is that of the configuration with these shapes.
         let shape = Config::ALL.iter().map(|config| config.shape()).find(|shape| shape.parameters() == found);
@@ -51,17 +68,26 @@ impl WrittenOutGpt2 {
     }
 
     /// Computes something with the parameters in force.
-    fn compute<T>(&mut self, compute: impl FnOnce(&Transformer<'_>) -> T) -> Result<T, SubjectError> {
+    fn compute<T: Real, R>(
+        &mut self,
+        operators: Operators<T>,
+        compute: impl FnOnce(&Transformer<'_, T>) -> R,
+    ) -> Result<R, SubjectError> {
         let name = self.honest.info().name;
         let shape = self.shape.ok_or_else(|| lacking(&name, "the parameters of a known GPT-2 configuration"));
-        let parameters = parameters(&mut *self.honest)?;
-        Ok(compute(&Transformer { shape: shape?, operators: self.operators, parameters: &parameters }))
+        let parameters = parameters(&mut *self.honest)?.map(real::<T>);
+        Ok(compute(&Transformer { shape: shape?, operators, parameters: &parameters }))
     }
 
-    fn weighted(&mut self, batch: &GlobalBatch, weights: &[f64]) -> Result<Weighted, SubjectError> {
-        self.honest.info().limits.check(batch)?;
-        let spec = self.spec;
-        self.compute(|model| model.weighted(batch, &spec, weights))
+    fn weighted(&mut self, batch: &GlobalBatch, weights: &[f64]) -> Result<Weighted<f64>, SubjectError> {
+        let info = self.honest.info();
+        info.limits.check(batch)?;
+        let (spec, operators) = (self.spec, self.operators);
+        if info.dtypes.loss == Dtype::F64 {
+            return self.compute((operators.double)(), |model| model.weighted(batch, &spec, weights));
+        }
+        let computed = self.compute((operators.single)(), |model| model.weighted(batch, &spec, weights))?;
+        Ok(computed.widened())
     }
 
     fn hand_over(&self, gradient: &NamedTensors, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
@@ -71,7 +97,7 @@ impl WrittenOutGpt2 {
 
 /// The weights of a spec, and whether a mean of nothing makes the loss NaN; the gradient is then what the
 /// groups that are not empty contribute, as with PyTorch's `nll_loss`.
-fn weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<(Vec<f64>, bool), SubjectError> {
+pub(crate) fn spec_weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<(Vec<f64>, bool), SubjectError> {
     let layout = batch.layout();
     let (weights, nan) = match TokenWeights::new(spec, &layout) {
         Err(empty) if empty.nan => {
@@ -107,7 +133,7 @@ impl Subject for WrittenOutGpt2 {
         batch: &GlobalBatch,
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
-        let (weights, nan) = weights(&self.spec, batch)?;
+        let (weights, nan) = spec_weights(&self.spec, batch)?;
         let weighted = self.weighted(batch, &weights)?;
         self.hand_over(&weighted.gradient, gradients)?;
         Ok(Observation {
@@ -156,8 +182,14 @@ impl Evaluation for WrittenOutGpt2 {
 
 impl TokenLosses for WrittenOutGpt2 {
     fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError> {
-        self.honest.info().limits.check(batch)?;
-        self.compute(|model| model.evaluate(batch))
+        let info = self.honest.info();
+        info.limits.check(batch)?;
+        let operators = self.operators;
+        if info.dtypes.loss == Dtype::F64 {
+            return self.compute((operators.double)(), |model| model.evaluate(batch));
+        }
+        let losses = self.compute((operators.single)(), |model| model.evaluate(batch))?;
+        Ok(losses.into_iter().map(f64::from).collect())
     }
 }
 

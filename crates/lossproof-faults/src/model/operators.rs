@@ -1,44 +1,43 @@
 //! The operators of the model, each a function that a fault replaces, and how they are right.
 
-use super::PaddedRows;
-use std::f64::consts::PI;
+use super::{PaddedRows, Real, real};
 
 /// ε of every layer norm, which belongs under the root.
 pub(crate) const EPSILON: f64 = 1e-5;
 
-/// The operators in which a model can be wrong.
+/// The operators in which a model can be wrong, on numbers of one precision.
 #[derive(Clone, Copy)]
-pub(crate) struct Operators {
+pub(crate) struct Operators<T> {
     /// Whether, in a row, a query sees a key.
     pub(crate) sees: fn(&PaddedRows, usize, usize, usize) -> bool,
     /// From a softmax and its gradient, that of what went in, in place.
-    pub(crate) softmax_backward: fn(&[f64], &mut [f64]),
+    pub(crate) softmax_backward: fn(&[T], &mut [T]),
     /// What a layer norm multiplies a row with, from its variance.
-    pub(crate) inverse_deviation: fn(f64) -> f64,
+    pub(crate) inverse_deviation: fn(T) -> T,
     /// From the gradient of a layer norm's output, that of its input, in place; those of gain and bias are
     /// added.
-    pub(crate) layer_norm_backward: fn(&Normed<'_>, &mut [f64], &mut GainAndBias),
+    pub(crate) layer_norm_backward: fn(&Normed<'_, T>, &mut [T], &mut GainAndBias<T>),
     /// The derivative of the activation.
-    pub(crate) gelu_slope: fn(f64) -> f64,
+    pub(crate) gelu_slope: fn(T) -> T,
     /// The gradient of a table, all zero before, from the rows that were looked up in it and their gradients.
-    pub(crate) embedding_backward: fn(&[usize], &[f64], &mut [f64]),
+    pub(crate) embedding_backward: fn(&[usize], &[T], &mut [T]),
     /// The loss of one prediction and its gradient, from the logits.
-    pub(crate) cross_entropy: fn(&[f64], &Target) -> (f64, Vec<f64>),
+    pub(crate) cross_entropy: fn(&[T], &Target) -> (T, Vec<T>),
 }
 
 /// One row in a layer norm.
-pub(crate) struct Normed<'a> {
+pub(crate) struct Normed<'a, T> {
     /// `x̂ = (x − mean)/σ`.
-    pub(crate) values: &'a [f64],
+    pub(crate) values: &'a [T],
     /// `1/σ`, `σ² = variance + ε`.
-    pub(crate) inverse_deviation: f64,
-    pub(crate) gain: &'a [f64],
+    pub(crate) inverse_deviation: T,
+    pub(crate) gain: &'a [T],
 }
 
 /// Gradients of a layer norm's parameters.
-pub(crate) struct GainAndBias {
-    pub(crate) gain: Vec<f64>,
-    pub(crate) bias: Vec<f64>,
+pub(crate) struct GainAndBias<T> {
+    pub(crate) gain: Vec<T>,
+    pub(crate) bias: Vec<T>,
 }
 
 /// What one prediction is scored against.
@@ -49,110 +48,119 @@ pub(crate) struct Target {
     pub(crate) z_loss: f64,
 }
 
-impl Operators {
+impl<T: Real> Operators<T> {
     /// Nothing is wrong with them.
-    pub(crate) const HONEST: Self = Self {
-        sees,
-        softmax_backward,
-        inverse_deviation: |variance| 1.0 / (variance + EPSILON).sqrt(),
-        layer_norm_backward: |row, gradient, sums| {
-            gain_and_bias(row, gradient, sums);
-            let (mean, along) = means(row, gradient);
-            for (g, normed) in gradient.iter_mut().zip(row.values) {
-                *g = (*g - mean - normed * along) * row.inverse_deviation;
-            }
-        },
-        gelu_slope: |x| gelu_terms(x).iter().sum(),
-        embedding_backward: |ids, upstream, table| {
-            let columns = upstream.len() / ids.len();
-            for (&id, gradient) in ids.iter().zip(upstream.chunks_exact(columns)) {
-                add(&mut table[id * columns..][..columns], 1.0, gradient);
-            }
-        },
-        cross_entropy,
-    };
+    pub(crate) fn honest() -> Self {
+        Self {
+            sees,
+            softmax_backward,
+            inverse_deviation: |variance| (variance + real(EPSILON)).sqrt().recip(),
+            layer_norm_backward: |row, gradient, sums| {
+                gain_and_bias(row, gradient, sums);
+                let (mean, along) = means(row, gradient);
+                for (g, &normed) in gradient.iter_mut().zip(row.values) {
+                    *g = (*g - mean - normed * along) * row.inverse_deviation;
+                }
+            },
+            gelu_slope: |x| gelu_terms(x).into_iter().sum(),
+            embedding_backward: |ids, upstream, table| {
+                let columns = upstream.len() / ids.len();
+                for (&id, gradient) in ids.iter().zip(upstream.chunks_exact(columns)) {
+                    add(&mut table[id * columns..][..columns], T::one(), gradient);
+                }
+            },
+            cross_entropy,
+        }
+    }
 }
 
 /// A query sees its own document up to itself. Padding sees itself, so that no row of the softmax is empty.
-fn sees(rows: &PaddedRows, row: usize, query: usize, key: usize) -> bool {
+pub(crate) fn sees(rows: &PaddedRows, row: usize, query: usize, key: usize) -> bool {
     let document = rows.document(row, query);
     key == query || key < query && document != 0 && document == rows.document(row, key)
 }
 
 /// `dx = y·(g − Σ g·y)`.
-pub(crate) fn softmax_backward(softmax: &[f64], gradient: &mut [f64]) {
+pub(crate) fn softmax_backward<T: Real>(softmax: &[T], gradient: &mut [T]) {
     let mean = dot(softmax, gradient);
-    for (g, y) in gradient.iter_mut().zip(softmax) {
+    for (g, &y) in gradient.iter_mut().zip(softmax) {
         *g = y * (*g - mean);
     }
 }
 
 /// Adds what gain and bias get, and turns the gradient of the output into that of `x̂`.
-pub(crate) fn gain_and_bias(row: &Normed<'_>, gradient: &mut [f64], sums: &mut GainAndBias) {
-    add(&mut sums.bias, 1.0, gradient);
-    for (((g, normed), gain), sum) in gradient.iter_mut().zip(row.values).zip(row.gain).zip(&mut sums.gain) {
+pub(crate) fn gain_and_bias<T: Real>(row: &Normed<'_, T>, gradient: &mut [T], sums: &mut GainAndBias<T>) {
+    add(&mut sums.bias, T::one(), gradient);
+    let values = row.values.iter().zip(row.gain);
+    for ((g, (&normed, &gain)), sum) in gradient.iter_mut().zip(values).zip(&mut sums.gain) {
         *sum += *g * normed;
         *g *= gain;
     }
 }
 
 /// `mean(g)` and `mean(g·x̂)`.
-pub(crate) fn means(row: &Normed<'_>, gradient: &[f64]) -> (f64, f64) {
-    let columns = gradient.len() as f64;
-    (gradient.iter().sum::<f64>() / columns, dot(gradient, row.values) / columns)
+pub(crate) fn means<T: Real>(row: &Normed<'_, T>, gradient: &[T]) -> (T, T) {
+    let columns = real(gradient.len() as f64);
+    (gradient.iter().copied().sum::<T>() / columns, dot(gradient, row.values) / columns)
 }
 
 /// The tanh form of the activation: `x/2·(1 + tanh a)` with `a = √(2/π)·(x + 0.044715·x³)`.
-pub(crate) fn gelu(x: f64) -> f64 {
-    0.5 * x * (1.0 + gelu_argument(x).tanh())
+pub(crate) fn gelu<T: Real>(x: T) -> T {
+    real::<T>(0.5) * x * (T::one() + gelu_argument(x).tanh())
 }
 
-fn gelu_argument(x: f64) -> f64 {
-    (2.0 / PI).sqrt() * (x + 0.044_715 * x.powi(3))
+/// `√(2/π)`.
+fn root<T: Real>() -> T {
+    T::FRAC_2_PI().sqrt()
+}
+
+fn gelu_argument<T: Real>(x: T) -> T {
+    root::<T>() * (x + real::<T>(0.044_715) * x.powi(3))
 }
 
 /// The two terms of its derivative: `(1 + tanh a)/2` and `x/2·(1 − tanh² a)·a′`.
-pub(crate) fn gelu_terms(x: f64) -> [f64; 2] {
-    let tanh = gelu_argument(x).tanh();
-    let slope = (2.0 / PI).sqrt() * (1.0 + 3.0 * 0.044_715 * x * x);
-    [0.5 * (1.0 + tanh), 0.5 * x * (1.0 - tanh * tanh) * slope]
+pub(crate) fn gelu_terms<T: Real>(x: T) -> [T; 2] {
+    let (half, tanh) = (real::<T>(0.5), gelu_argument(x).tanh());
+    let slope = root::<T>() * (T::one() + real::<T>(3.0 * 0.044_715) * x * x);
+    [half * (T::one() + tanh), half * x * (T::one() - tanh * tanh) * slope]
 }
 
 /// `(1 − ε)·(−log p_y) + ε·mean_c(−log p_c) + ζ·(log Σ exp z)²`, and its gradient.
-pub(crate) fn cross_entropy(logits: &[f64], target: &Target) -> (f64, Vec<f64>) {
+pub(crate) fn cross_entropy<T: Real>(logits: &[T], target: &Target) -> (T, Vec<T>) {
     let (max, total, softmax) = softmax(logits);
-    let classes = logits.len() as f64;
-    let mean = logits.iter().map(|z| z - max).sum::<f64>() / classes;
+    let classes = real::<T>(logits.len() as f64);
+    let mean = logits.iter().map(|&z| z - max).sum::<T>() / classes;
     let log_normaliser = max + total.ln();
-    let (spread, kept) = (target.label_smoothing, 1.0 - target.label_smoothing);
+    let (spread, z_loss) = (real::<T>(target.label_smoothing), real::<T>(target.z_loss));
+    let kept = T::one() - spread;
     let loss = kept * (total.ln() - (logits[target.label] - max))
         + spread * (total.ln() - mean)
-        + target.z_loss * log_normaliser.powi(2);
-    let normaliser = 1.0 + 2.0 * target.z_loss * log_normaliser;
-    let mut gradient: Vec<f64> = softmax.iter().map(|p| p * normaliser - spread / classes).collect();
+        + z_loss * log_normaliser * log_normaliser;
+    let normaliser = T::one() + real::<T>(2.0) * z_loss * log_normaliser;
+    let mut gradient: Vec<T> = softmax.iter().map(|&p| p * normaliser - spread / classes).collect();
     gradient[target.label] -= kept;
     (loss, gradient)
 }
 
 /// The largest of the numbers, `Σ exp(z − largest)`, and their softmax. NaN where there is no largest, as of
 /// nothing but −∞.
-pub(crate) fn softmax(numbers: &[f64]) -> (f64, f64, Vec<f64>) {
-    let max = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let mut softmax: Vec<f64> = numbers.iter().map(|z| (z - max).exp()).collect();
-    let total: f64 = softmax.iter().sum();
+pub(crate) fn softmax<T: Real>(numbers: &[T]) -> (T, T, Vec<T>) {
+    let max = numbers.iter().copied().fold(T::neg_infinity(), T::max);
+    let mut softmax: Vec<T> = numbers.iter().map(|&z| (z - max).exp()).collect();
+    let total: T = softmax.iter().copied().sum();
     for p in &mut softmax {
         *p /= total;
     }
     (max, total, softmax)
 }
 
-pub(crate) fn dot(one: &[f64], other: &[f64]) -> f64 {
-    one.iter().zip(other).map(|(a, b)| a * b).sum()
+pub(crate) fn dot<T: Real>(one: &[T], other: &[T]) -> T {
+    one.iter().zip(other).map(|(&a, &b)| a * b).sum()
 }
 
 /// Adds `factor` times the others.
-pub(crate) fn add(sum: &mut [f64], factor: f64, others: &[f64]) {
-    for (sum, other) in sum.iter_mut().zip(others) {
+pub(crate) fn add<T: Real>(sum: &mut [T], factor: T, others: &[T]) {
+    for (sum, &other) in sum.iter_mut().zip(others) {
         *sum += factor * other;
     }
 }
@@ -170,12 +178,12 @@ mod tests {
         let row = Normed { values: &normed, inverse_deviation: 1.0 / root, gain: &gain };
         let mut sums = GainAndBias { gain: vec![0.0; 4], bias: vec![0.0; 4] };
         let mut gradient = [1.0; 4];
-        (Operators::HONEST.layer_norm_backward)(&row, &mut gradient, &mut sums);
+        (Operators::honest().layer_norm_backward)(&row, &mut gradient, &mut sums);
         assert!(gradient.iter().all(|g| g.abs() < 1e-15), "{gradient:?}");
         assert!(sums.bias.iter().all(|g| (g - 1.0).abs() < 1e-15));
 
         let mut other = [1.0, 2.0, 3.0, 5.0];
-        (Operators::HONEST.layer_norm_backward)(&row, &mut other, &mut sums);
+        (Operators::honest().layer_norm_backward)(&row, &mut other, &mut sums);
         assert!(other.iter().all(|g| g.abs() > 1e-3), "{other:?}");
     }
 }

@@ -2,6 +2,7 @@
 //! tied head.
 
 use super::{
+    Real,
     attention::Attention,
     layers::LayerNorm,
     operators::{add, gelu},
@@ -14,42 +15,42 @@ use crate::{
 };
 
 /// What a forward pass keeps for the backward.
-pub(super) struct Forward {
+pub(super) struct Forward<T> {
     pub(super) rows: PaddedRows,
-    blocks: Vec<KeptBlock>,
-    last: LayerNorm,
+    blocks: Vec<KeptBlock<T>>,
+    last: LayerNorm<T>,
 }
 
 /// What the forward pass of a block keeps for its backward.
-struct KeptBlock {
-    ln_1: LayerNorm,
-    attention: Attention,
-    ln_2: LayerNorm,
+struct KeptBlock<T> {
+    ln_1: LayerNorm<T>,
+    attention: Attention<T>,
+    ln_2: LayerNorm<T>,
     /// Before the activation.
-    inner: Vec<f64>,
-    activated: Vec<f64>,
+    inner: Vec<T>,
+    activated: Vec<T>,
 }
 
-impl Forward {
+impl<T> Forward<T> {
     /// The hidden states after the final norm, one row of `C` for every position.
-    pub(super) fn hidden(&self) -> &[f64] {
+    pub(super) fn hidden(&self) -> &[T] {
         &self.last.output
     }
 }
 
-impl Transformer<'_> {
-    pub(super) fn forward(&self, rows: PaddedRows) -> Forward {
+impl<T: Real> Transformer<'_, T> {
+    pub(super) fn forward(&self, rows: PaddedRows) -> Forward<T> {
         let mut x = self.look_up(EMBEDDING, &rows.input_ids);
-        add(&mut x, 1.0, &self.look_up(POSITIONS, &rows.position_ids));
+        add(&mut x, T::one(), &self.look_up(POSITIONS, &rows.position_ids));
         let block = |layer| {
             let name = |part: &str| format!("h.{layer}.{part}");
             let ln_1 = self.layer_norm(&name("ln_1"), &x);
             let attention = self.attention(&rows, self.linear(&name("attn.c_attn"), &ln_1.output));
-            add(&mut x, 1.0, &self.linear(&name("attn.c_proj"), &attention.output));
+            add(&mut x, T::one(), &self.linear(&name("attn.c_proj"), &attention.output));
             let ln_2 = self.layer_norm(&name("ln_2"), &x);
             let inner = self.linear(&name("mlp.c_fc"), &ln_2.output);
-            let activated: Vec<f64> = inner.iter().copied().map(gelu).collect();
-            add(&mut x, 1.0, &self.linear(&name("mlp.c_proj"), &activated));
+            let activated: Vec<T> = inner.iter().copied().map(gelu).collect();
+            add(&mut x, T::one(), &self.linear(&name("mlp.c_proj"), &activated));
             KeptBlock { ln_1, attention, ln_2, inner, activated }
         };
         let blocks = (0..self.shape.layers).map(block).collect();
@@ -58,7 +59,7 @@ impl Transformer<'_> {
     }
 
     /// Adds the gradient of every parameter, but for the head's part, given that of the hidden states.
-    pub(super) fn backward(&self, kept: &Forward, upstream: Vec<f64>, gradient: &mut NamedTensors) {
+    pub(super) fn backward(&self, kept: &Forward<T>, upstream: Vec<T>, gradient: &mut NamedTensors<T>) {
         let mut of_x = self.layer_norm_backward("ln_f", &kept.last, upstream, gradient);
         for (layer, block) in kept.blocks.iter().enumerate().rev() {
             let name = |part: &str| format!("h.{layer}.{part}");
@@ -67,28 +68,28 @@ impl Transformer<'_> {
                 *gradient *= (self.operators.gelu_slope)(x);
             }
             let normed = self.linear_backward(&name("mlp.c_fc"), &block.ln_2.output, &inner, gradient);
-            add(&mut of_x, 1.0, &self.layer_norm_backward(&name("ln_2"), &block.ln_2, normed, gradient));
+            add(&mut of_x, T::one(), &self.layer_norm_backward(&name("ln_2"), &block.ln_2, normed, gradient));
 
             let attended =
                 self.linear_backward(&name("attn.c_proj"), &block.attention.output, &of_x, gradient);
             let fused = self.attention_backward(&kept.rows, &block.attention, &attended);
             let normed = self.linear_backward(&name("attn.c_attn"), &block.ln_1.output, &fused, gradient);
-            add(&mut of_x, 1.0, &self.layer_norm_backward(&name("ln_1"), &block.ln_1, normed, gradient));
+            add(&mut of_x, T::one(), &self.layer_norm_backward(&name("ln_1"), &block.ln_1, normed, gradient));
         }
         self.look_up_backward(EMBEDDING, &kept.rows.input_ids, &of_x, gradient);
         self.look_up_backward(POSITIONS, &kept.rows.position_ids, &of_x, gradient);
     }
 
     /// The rows of a table with these ids.
-    fn look_up(&self, table: &str, ids: &[usize]) -> Vec<f64> {
+    fn look_up(&self, table: &str, ids: &[usize]) -> Vec<T> {
         let (table, columns) = (self.parameters.of(table), self.shape.width);
         ids.iter().flat_map(|id| &table[id * columns..][..columns]).copied().collect()
     }
 
-    fn look_up_backward(&self, table: &str, ids: &[usize], upstream: &[f64], gradient: &mut NamedTensors) {
+    fn look_up_backward(&self, table: &str, ids: &[usize], upstream: &[T], gradient: &mut NamedTensors<T>) {
         let sums = gradient.of_mut(table);
-        let mut own = vec![0.0; sums.len()];
+        let mut own = vec![T::zero(); sums.len()];
         (self.operators.embedding_backward)(ids, upstream, &mut own);
-        add(sums, 1.0, &own);
+        add(sums, T::one(), &own);
     }
 }

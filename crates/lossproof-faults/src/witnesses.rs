@@ -1,4 +1,5 @@
-//! Whether a fault changes anything that is seen of a trainer: what nobody can see, no law can find.
+//! Whether two trainers answer differently: of a fault that changes nothing that is seen of a trainer, no law
+//! can find anything.
 
 use lossproof_cases::{
     Case,
@@ -10,14 +11,19 @@ use lossproof_numerics::norm;
 use lossproof_spec::{
     Adam, Clip, Decayed, Dtype, EpsilonPlacement, GlobalBatch, MicroBatch, Optimizer, Rule,
 };
-use lossproof_subject::{Collect, Observation, Subject, SubjectError, TensorSet};
+use lossproof_subject::{Collect, Observation, Subject, SubjectError, SubjectInfo, TensorSet};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
 /// Random batches on which two trainers are compared.
-const WITNESSES: u32 = 96;
+#[derive(Clone, Debug)]
+pub(crate) struct Witnesses {
+    pub(crate) count: u32,
+    pub(crate) size: Size,
+    pub(crate) seed: u64,
+}
 
 /// How many bounds on the rounding of a gradient two numbers may be apart and still count as one.
 const ROUNDING: f64 = 32.0;
@@ -32,27 +38,39 @@ struct Answers {
     failed: bool,
 }
 
-/// Whether two trainers with one card answer differently, beyond rounding, on random batches that their
-/// claims and limits allow: loss and gradient, twice and with another batch in between, and whatever
-/// capabilities they offer.
-pub fn differs(one: &mut dyn Subject, other: &mut dyn Subject, seed: u64) -> bool {
-    let info = one.info();
-    let strategy = strategies::case(&info.limits, &info.claims, Size::default());
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    for _ in 0..WITNESSES {
-        let Ok(tree) = strategy.new_tree(&mut runner) else { return false };
-        let case = tree.current();
-        let parameters = one.parameters();
-        let tolerance = ROUNDING * error_model(&info, &parameters, &case.batch).gradient_bound(info.dtype);
-        let (of_one, of_other) = (Answers::of(one, &case), Answers::of(other, &case));
-        if !of_one.are(&of_other, tolerance) {
-            return true;
+impl Witnesses {
+    /// The cases, which the claims and limits of a card allow.
+    pub(crate) fn cases(&self, info: &SubjectInfo) -> Vec<Case> {
+        let strategy = strategies::case(&info.limits, &info.claims, self.size.clone());
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&self.seed.to_le_bytes());
+        let config = Config { failure_persistence: None, ..Config::default() };
+        let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+        let mut cases = Vec::new();
+        for _ in 0..self.count {
+            // Where the limits admit no batch there is none.
+            let Ok(tree) = strategy.new_tree(&mut runner) else { break };
+            cases.push(tree.current());
         }
+        cases
     }
-    false
+
+    /// Whether two trainers with one card answer differently, beyond rounding, on random batches that their
+    /// claims and limits allow: loss and gradient, twice and with another batch in between, and whatever
+    /// capabilities they offer.
+    pub(crate) fn tell_apart(&self, one: &mut dyn Subject, other: &mut dyn Subject) -> bool {
+        let info = one.info();
+        for case in self.cases(&info) {
+            let parameters = one.parameters();
+            let model = error_model(&info, &parameters, &case.batch);
+            let tolerance = ROUNDING * model.gradient_bound(info.coarsest(&parameters));
+            let (of_one, of_other) = (Answers::of(one, &case), Answers::of(other, &case));
+            if !of_one.are(&of_other, tolerance) {
+                return true;
+            }
+        }
+        false
+    }
 }
 
 impl Answers {
@@ -138,7 +156,7 @@ impl Answers {
         if let Ok(after) = subject.accumulate(&small, &mut Collect::default()) {
             self.observation(&after);
         }
-        for optimizer in optimizers(subject.info().dtype) {
+        for optimizer in optimizers(subject.info().dtypes.coarsest()) {
             self.steps(subject, &optimizer, [&case.batch, &small, &case.batch, &case.batch])?;
         }
         Ok(())

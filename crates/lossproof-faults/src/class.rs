@@ -1,0 +1,113 @@
+//! What becomes of a fault behind one claim, seen through a profile: whether it changes anything that is seen,
+//! whether an honest trainer could show the same, and whether a law kills it.
+
+use crate::{Fault, Keyhole, KeyholeError, lawful::is_lawful, without_fault, witnesses::Witnesses};
+use lossproof_cases::strategies::Size;
+use lossproof_laws::{Campaign, LAWS, Law, Verdict};
+use lossproof_spec::{Dtype, Level};
+use lossproof_subject::Subject;
+use std::{error::Error, fmt};
+
+/// Random batches on which a faulty trainer is compared with the honest one.
+const CHANGED: u32 = 96;
+
+/// What becomes of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// It changes no answer.
+    Unchanged,
+    /// An honest trainer of another architecture gives the same answers, and was made.
+    Lawful,
+    /// A law fails that no trainer may break.
+    Killed,
+    /// It changes answers, no honest trainer is known that gives them, and no law fails.
+    Survived,
+}
+
+impl Class {
+    /// Whether there is something to be seen of the fault that no honest trainer shows.
+    #[must_use]
+    pub const fn is_visible(self) -> bool {
+        matches!(self, Self::Killed | Self::Survived)
+    }
+
+    /// The letter that stands for it in the list of classes.
+    #[must_use]
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Unchanged => '.',
+            Self::Lawful => 'l',
+            Self::Killed => 'k',
+            Self::Survived => 'S',
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Lawful => "lawful",
+            Self::Killed => "killed",
+            Self::Survived => "SURVIVED",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A fault, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Classified {
+    /// The fault.
+    pub fault: &'static Fault,
+    /// What became of it.
+    pub class: Class,
+    /// The first law that failed, those of the clauses that the fault violates first.
+    pub killed_by: Option<&'static Law>,
+}
+
+impl Keyhole {
+    /// What becomes of a fault in trainers of this precision, of which `honest` makes one.
+    ///
+    /// # Errors
+    /// When the trainer does not have the claim, or the campaign cannot run.
+    pub fn classify(
+        &self,
+        fault: &'static Fault,
+        campaign: &Campaign,
+        dtype: Dtype,
+        honest: impl Fn(Dtype) -> Result<Box<dyn Subject>, Box<dyn Error + Send + Sync>>,
+    ) -> Result<Classified, KeyholeError> {
+        let honest = |dtype| honest(dtype).map_err(KeyholeError::Honest);
+        let faulty = || -> Result<_, KeyholeError> { Ok(self.of(fault.inject(honest(dtype)?))?) };
+        let mut laws: Vec<&'static Law> = LAWS.iter().filter(|law| is_binding(law)).collect();
+        laws.sort_by_key(|law| !law.clauses().any(|clause| fault.bug.clauses.contains(&clause.id)));
+        let mut subject = faulty()?;
+        for law in laws {
+            let report = campaign.run(law, &mut *subject)?;
+            if matches!(report.verdict, Verdict::Fail | Verdict::Errored) {
+                return Ok(Classified { fault, class: Class::Killed, killed_by: Some(law) });
+            }
+        }
+        let witnesses = Witnesses { count: CHANGED, size: Size::default(), seed: campaign.seed };
+        let mut unbroken = self.of(without_fault(honest(dtype)?))?;
+        let class = if !witnesses.tell_apart(&mut *unbroken, &mut *faulty()?) {
+            Class::Unchanged
+        } else if is_lawful(self, fault, campaign.seed, honest, dtype)? {
+            Class::Lawful
+        } else {
+            Class::Survived
+        };
+        Ok(Classified { fault, class, killed_by: None })
+    }
+}
+
+/// Whether no trainer may break the law.
+fn is_binding(law: &Law) -> bool {
+    law.clauses().any(|clause| clause.level == Level::Must)
+}
