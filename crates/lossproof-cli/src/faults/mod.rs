@@ -8,15 +8,16 @@ mod profiles;
 mod render;
 
 use crate::{exit::Exit, output, subjects};
+use alarms::Alarms;
 use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::ProbePlan;
-use lossproof_faults::{Fault, Profile};
+use lossproof_faults::{Class, Fault, Keyhole, NamedClaim, Profile};
 use lossproof_gpt2::Config;
 use lossproof_laws::Campaign;
-use lossproof_spec::{Dtype, LossSpec};
+use lossproof_spec::Dtype;
 use lossproof_subject::{Count, Device, Subject};
 use miette::{IntoDiagnostic, WrapErr};
-use profiles::Keyhole;
+use profiles::Matrix;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -51,7 +52,7 @@ pub(crate) struct Args {
     /// The one loss that trainers claim: sum, token-mean, sequence-mean, batch-mean or
     /// naive-accumulated-mean.
     #[arg(long, value_name = "NAME", default_value = "token-mean", requires = "profile")]
-    claim: ClaimName,
+    claim: NamedClaim,
     /// Arithmetic of the trainers that are seen through a profile.
     #[arg(long, default_value = "f64", requires = "profile")]
     dtype: crate::verify::Dtype,
@@ -64,7 +65,10 @@ pub(crate) struct Args {
     /// All profiles, claims and dtypes, as a table.
     #[arg(long, conflicts_with_all = ["full", "alarms", "json", "profile", "fault"])]
     profiles: bool,
-    /// Print how many are killed, and no table.
+    /// Also write the class of every fault into this file.
+    #[arg(long, value_name = "FILE", requires = "profiles")]
+    classes: Option<PathBuf>,
+    /// Print how many are killed of those that are visible, and no table.
     #[arg(long, requires = "profile")]
     summary: bool,
     /// Also write the report as JSON to this file.
@@ -73,28 +77,6 @@ pub(crate) struct Args {
     /// Also write the table into this Markdown file, between its marks.
     #[arg(long, value_name = "FILE", conflicts_with = "fault")]
     write: Option<PathBuf>,
-}
-
-/// A loss that one trainer claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum ClaimName {
-    Sum,
-    TokenMean,
-    SequenceMean,
-    BatchMean,
-    NaiveAccumulatedMean,
-}
-
-impl ClaimName {
-    fn spec(self) -> LossSpec {
-        match self {
-            Self::Sum => LossSpec::sum(),
-            Self::TokenMean => LossSpec::token_mean(),
-            Self::SequenceMean => LossSpec::sequence_mean(),
-            Self::BatchMean => LossSpec::batch_mean(),
-            Self::NaiveAccumulatedMean => LossSpec::naive_accumulated_mean(),
-        }
-    }
 }
 
 /// The trainer that faults are injected into, and what is compared with it.
@@ -128,35 +110,29 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     };
     let region = args.write.as_deref().map(|path| MarkedRegion::find(path, name)).transpose()?;
     output::check_writable(args.json.as_deref())?;
+    output::check_writable(args.classes.as_deref())?;
     let faults = selected(&args.fault)?;
     if args.profiles {
-        let table = profiles::markdown(&faults, &campaign)?;
-        output::print(&table)?;
-        if let Some(region) = region {
-            region.write(&format!("{table}\n"))?;
-        }
-        return Ok(Exit::Conforms);
+        return every_profile(args, &faults, &campaign, region);
     }
     if let Some(profile) = args.profile {
         let micro_batches = args.micro_batches.map_or(Count::ANY, Count::exactly);
-        let (claim, dtype, config) = (args.claim, args.dtype.into(), args.config);
-        let keyhole = Keyhole { profile, claim, dtype, config, micro_batches };
-        let rows = keyhole.results(&faults, &campaign)?;
+        let keyhole = Keyhole { profile, claim: args.claim.spec, micro_batches };
+        let rows = profiles::classify(&keyhole, (args.config, args.dtype.into()), &faults, &campaign)?;
         output::print(&profiles::text(&rows, args.summary))?;
-        let all = rows.iter().all(|row| row.killed_by.is_some());
+        let all = rows.iter().all(|row| row.class != Class::Survived);
         return Ok(if all { Exit::Conforms } else { Exit::Deviates });
     }
     if let Some(batches) = args.alarms {
-        let found = alarms::sound(&campaign, batches)?;
-        output::print(&render::alarms(&found))?;
+        let found = Alarms::sound(&campaign, batches)?;
+        output::print(&alarms::text(&found))?;
         if let Some(region) = region {
-            region.write(&render::alarms_markdown(&found))?;
+            region.write(&alarms::markdown(&found))?;
         }
         if let Some(path) = &args.json {
-            output::write_json(path, &render::alarms_json(&found))?;
+            output::write_json(path, &alarms::json(&found))?;
         }
-        let quiet = found.iter().all(|sound| sound.alarms.is_empty());
-        return Ok(if quiet { Exit::Conforms } else { Exit::Deviates });
+        return Ok(if found.none() { Exit::Conforms } else { Exit::Deviates });
     }
     let rows = matrix::results(&faults, &campaign, args.full)?;
     let subject = &mut *reference()?;
@@ -172,6 +148,24 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let first = rows.iter().filter(|row| row.place() == Some(0)).count();
     let all = rows.iter().all(|row| row.is_killed() && row.place().is_some_and(|place| place < 3));
     Ok(if all && 10 * first >= 9 * rows.len() { Exit::Conforms } else { Exit::Deviates })
+}
+
+/// The faults behind every profile and claim.
+fn every_profile(
+    args: &Args,
+    faults: &[&'static Fault],
+    campaign: &Campaign,
+    region: Option<MarkedRegion<'_>>,
+) -> miette::Result<Exit> {
+    let matrix = Matrix::new(faults, campaign)?;
+    output::print(&matrix.markdown())?;
+    if let Some(region) = region {
+        region.write(&format!("{}\n", matrix.markdown()))?;
+    }
+    if let Some(path) = &args.classes {
+        output::write(path, matrix.classes().as_bytes())?;
+    }
+    Ok(Exit::Conforms)
 }
 
 fn selected(ids: &[String]) -> miette::Result<Vec<&'static Fault>> {

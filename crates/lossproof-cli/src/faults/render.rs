@@ -1,10 +1,9 @@
 //! The matrix as a person reads it, as Markdown and as JSON.
 
-use super::{alarms::Sound, alone::Alone, matrix::FaultResult};
+use super::{alone::Alone, matrix::FaultResult};
 use crate::table::{Align, Table};
 use lossproof_diagnosis::{Bug, ProbePlan};
-use lossproof_faults::Control;
-use lossproof_laws::{Campaign, LAWS};
+use lossproof_laws::Campaign;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -184,77 +183,4 @@ pub(super) fn json(rows: &[FaultResult], campaign: &Campaign) -> Value {
         "seed": campaign.seed,
         "faults": rows.iter().map(row).collect::<Vec<_>>(),
     })
-}
-
-fn total(found: &[Sound]) -> String {
-    let batches: usize = found.iter().map(|sound| sound.batches).sum();
-    let alarms: usize = found.iter().map(|sound| sound.alarms.len()).sum();
-    let closest = found.iter().map(|sound| sound.closest).fold(0.0, f64::max);
-    let unchecked: usize = found.iter().map(|sound| sound.unchecked).sum();
-    format!(
-        "{alarms} false alarms on {} trainers without a fault, {} laws, {batches} random batches, {unchecked} times a law \
-         left unchecked by too few of them; the closest comparison came to {closest:.2} of its bound",
-        found.len(),
-        LAWS.len(),
-    )
-}
-
-pub(super) fn alarms(found: &[Sound]) -> String {
-    let mut table = Table::new([
-        ("trainer", Align::Left),
-        ("batches", Align::Right),
-        ("closest", Align::Right),
-        ("alarms", Align::Right),
-        ("what", Align::Left),
-    ]);
-    for sound in found {
-        table.row([
-            sound.name.clone(),
-            sound.batches.to_string(),
-            format!("{:.2}", sound.closest),
-            sound.alarms.len().to_string(),
-            sound.what.to_owned(),
-        ]);
-    }
-    let mut text = table.render();
-    for alarm in found.iter().flat_map(|sound| &sound.alarms) {
-        let _ = writeln!(text, "\n{alarm}");
-    }
-    let _ = writeln!(text, "\n{}", total(found));
-    text
-}
-
-/// The false alarms of docs/bugs.md.
-pub(super) fn alarms_markdown(found: &[Sound]) -> String {
-    let mut text = format!(
-        "\n{}.\n\n| trainer | what is different | batches | alarms |\n|---|---|---:|---:|\n",
-        total(found)
-    );
-    for sound in found {
-        let source = Control::named(&sound.name).and_then(|control| control.source);
-        let source = source.map_or_else(String::new, |source| format!(" ({source})"));
-        let _ = writeln!(
-            text,
-            "| `{}` | {}{source} | {} | {} |",
-            sound.name,
-            sound.what,
-            sound.batches,
-            sound.alarms.len()
-        );
-    }
-    text.push('\n');
-    text
-}
-
-pub(super) fn alarms_json(found: &[Sound]) -> Value {
-    let sound = |sound: &Sound| {
-        json!({
-            "trainer": sound.name,
-            "batches": sound.batches,
-            "closest": sound.closest,
-            "unchecked": sound.unchecked,
-            "alarms": sound.alarms,
-        })
-    };
-    json!({ "trainers": found.iter().map(sound).collect::<Vec<_>>() })
 }

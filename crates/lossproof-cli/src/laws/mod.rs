@@ -4,10 +4,12 @@ mod render;
 
 use crate::{exit::Exit, output, subjects, verify::Dtype};
 use indicatif::{ProgressBar, ProgressStyle};
+use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::Diagnostician;
+use lossproof_faults::{Keyhole, NamedClaim, Profile};
 use lossproof_gpt2::{Config, reference};
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
-use lossproof_subject::{Device, Subject, SubjectError};
+use lossproof_subject::{Count, Device, Subject, SubjectError};
 use lossproof_torch::libtorch;
 use miette::IntoDiagnostic;
 use std::{path::PathBuf, sync::Arc, time::Instant};
@@ -30,6 +32,14 @@ pub(crate) struct Args {
     /// Only this implementation.
     #[arg(long)]
     subject: Option<Implementation>,
+    /// See the implementations through this much of them: bare, parameters, steps or full. They then have
+    /// one claim.
+    #[arg(long, value_name = "NAME", requires = "claim")]
+    profile: Option<Profile>,
+    /// The one loss that they claim, and nothing else: sum, token-mean, sequence-mean, batch-mean or
+    /// naive-accumulated-mean.
+    #[arg(long, value_name = "NAME")]
+    claim: Option<NamedClaim>,
     /// Only this law, by its id; can be given more than once.
     #[arg(long, value_name = "ID")]
     law: Vec<String>,
@@ -89,6 +99,9 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let campaign = Campaign {
         cases: args.cases.unwrap_or(if args.config == Config::Pico { 256 } else { 16 }),
         seed: args.seed,
+        size: size(args.config),
+        // It keeps every answer of a case, and tries the law again for every tensor.
+        control: matches!(args.config, Config::Pico | Config::Nano),
         ..Campaign::default()
     };
     let bar = ProgressBar::no_length().with_style(ProgressStyle::default_spinner());
@@ -111,8 +124,10 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
             bar.tick();
             reports.push(campaign.run(law, &mut *subject).into_diagnostic()?);
         }
-        let subject =
-            format!("{} {} ({}), {} on {}", info.name, info.version, info.framework, info.dtype, info.device);
+        let subject = format!(
+            "{} {} ({}), {} on {}",
+            info.name, info.version, info.framework, info.dtypes, info.device
+        );
         all.push(Found { subject, reports, seconds: started.elapsed().as_secs_f64() });
     }
     bar.finish_and_clear();
@@ -126,10 +141,22 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 impl Args {
     fn make(&self, implementation: Implementation) -> miette::Result<Box<dyn Subject>> {
         let dtype = self.dtype.into();
-        match implementation {
+        let subject = match implementation {
             Implementation::Reference => subjects::ours(self.config, dtype, self.device),
             Implementation::Libtorch => subjects::theirs(self.config, dtype, self.device),
-        }
+        }?;
+        let Some(claim) = self.claim else { return Ok(subject) };
+        let profile = self.profile.unwrap_or(Profile::Full);
+        let keyhole = Keyhole { profile, claim: claim.spec, micro_batches: Count::ANY };
+        keyhole.of(subject).into_diagnostic()
+    }
+}
+
+/// Batches as large as a model of this size can be held to them with two cores and 24 GiB.
+fn size(config: Config) -> Size {
+    match config {
+        Config::Pico | Config::Nano => Size::default(),
+        _ => Size { ranks: 1..=2, micro_batches: 1..=2, sequences: 1..=2, positions: 1..=6 },
     }
 }
 

@@ -41,6 +41,9 @@ pub(super) fn text(config: Config, campaign: &Campaign, all: &[Found]) -> String
             let _ = writeln!(text, "certified: {}", summary.certifies());
         }
         let _ = writeln!(text, "not covered: {}", summary.not_covered.join("; "));
+        if !campaign.control {
+            text.push_str("the negative control is not taken at this size\n");
+        }
     }
     text.push('\n');
     text + LEGEND
