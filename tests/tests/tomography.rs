@@ -341,7 +341,7 @@ fn a_trainer_that_logs_one_loss_and_optimises_another_is_caught() {
         let seconds = start.elapsed().as_secs_f64();
         println!("{}: {seconds:.2} s, condition {:.1}", subject.info().name, of_loss.condition);
         assert!(of_loss.is_explained(), "{of_loss}");
-        let within = if subject.info().dtype == Dtype::F64 { 1e-10 } else { 1e-4 };
+        let within = if subject.info().dtypes.gradient == Dtype::F64 { 1e-10 } else { 1e-4 };
         assert_weights(&of_gradient, &expected(&spec, &batch), within);
         assert_weights(&of_loss, &expected(&logged, &batch), within);
         let apart = disagreement(&of_gradient, &of_loss);
