@@ -107,7 +107,7 @@ impl Diagnosis {
             )));
         }
         let SubjectInfo { limits, model, .. } = subject.info();
-        let parameters = ProbeParameters::new(&infos, dtype, limits.vocabulary, model.logit_cap);
+        let parameters = ProbeParameters::new(&infos, dtype, limits.vocabulary, &model);
         let given = reference.is_some();
         let mut reference =
             reference.map(|reference| Checked::watched(reference, watchdog.clone())).transpose()?;

@@ -11,7 +11,7 @@ use crate::{
     trainer_model::softmax,
     truth::HonestAnswer,
 };
-use lossproof_laws::{KnownLogits, names::EMBEDDING};
+use lossproof_laws::KnownLogits;
 use lossproof_spec::{GlobalBatch, Prediction, Sequence, TokenWeights};
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -73,7 +73,7 @@ fn gradients(seen: &Examination, honest: &[Option<Rc<HonestAnswer>>]) -> Option<
 /// What a token weighs in the gradient of a model with known logits: the label with token v has the gradient
 /// `W·p_v − W_v` at logit v, where `W_v` is its weight and `W` the sum of all.
 fn label_weights(known: &KnownLogits, result: &ProbeResult) -> Option<Vec<f64>> {
-    let by_logit = known.by_logit(result.gradient.get(EMBEDDING)?);
+    let by_logit = known.by_logit(result.gradient.get(known.head())?);
     let probabilities = softmax(known.logits());
     // W from the tokens that nobody has.
     let mut unused = vec![true; by_logit.len()];

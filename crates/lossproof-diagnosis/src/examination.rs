@@ -10,7 +10,7 @@ use crate::{
     probes::{self, Probe, ProbeState},
     validation_run::{ValidationRun, run_validation},
 };
-use lossproof_laws::names::{BIAS, EMBEDDING};
+use lossproof_laws::KnownLogits;
 use lossproof_numerics::norm;
 use lossproof_spec::{Dtype, GlobalBatch};
 use lossproof_subject::{Limits, LogPolicy, ParameterInfo, Subject, SubjectError};
@@ -92,6 +92,7 @@ impl Examination {
         let upstream = subject.upstream_weights().is_some();
         let mut loaded = None;
         for probe in probes::pool(&self.limits, general, upstream) {
+            let known = parameters.known_logits(probe.state);
             let Some(parameters) = parameters.of(probe.state) else { continue };
             if loaded != Some(probe.state) {
                 if let Err(error) = load(subject, parameters) {
@@ -104,13 +105,14 @@ impl Examination {
                 continue;
             }
             let name = probe.name;
-            match measure(subject, probe) {
+            match measure(subject, probe, known) {
                 Ok(result) => self.results.push(result),
                 Err(error) => self.note(name, &error),
             }
         }
         if parameters.of(ProbeState::KnownLogits).is_none() {
-            let what = "known logits: the parameters are not a GPT-2's with the embedding for a head";
+            let what =
+                "known logits: no roles of a final norm with a bias and of an embedding that is the head";
             self.unseen.push(what.to_owned());
         } else if self.results.iter().all(|result| result.probe.state == ProbeState::General) {
             self.unseen.push("known logits: no probe is within the subject's limits".to_owned());
@@ -175,16 +177,21 @@ fn judged_call(subject: &mut dyn Subject, probe: &Probe) -> Result<(f64, NamedVa
     }
 }
 
-/// Has a subject make the calls of a probe from fresh.
-fn measure(subject: &mut dyn Subject, probe: Probe) -> Result<ProbeResult, SubjectError> {
+/// Has a subject make the calls of a probe from fresh. Where logits are known, the gradients are kept that are.
+fn measure(
+    subject: &mut dyn Subject,
+    probe: Probe,
+    known: Option<&KnownLogits>,
+) -> Result<ProbeResult, SubjectError> {
     subject.reset()?;
     let mut former = None;
     for batch in &probe.before {
         former = Some(accumulate(subject, batch)?.1);
     }
     let (loss, mut gradient) = judged_call(subject, &probe)?;
-    if probe.state != ProbeState::General {
-        gradient.retain(|name, _| name == EMBEDDING || name == BIAS);
+    if let Some(known) = known {
+        let bias = known.final_norm().map(|norm| &norm.bias);
+        gradient.retain(|name, _| name == known.head() || Some(name) == bias);
     }
     Ok(ProbeResult { probe, loss, gradient, former })
 }

@@ -2,12 +2,14 @@
 
 use crate::{call::TrainerCall, half_digits::HalfDigits, score::Grade};
 use lossproof_numerics::norm;
+use lossproof_spec::Role;
 
 /// The gradient of one parameter as it was measured, and what it should be.
 pub(crate) struct GradientComparison<'a> {
     pub(crate) call: &'a TrainerCall<'a>,
     /// The parameter.
     pub(crate) name: &'a str,
+    pub(crate) role: Role,
     pub(crate) shape: &'a [usize],
     /// What the gradient should be.
     pub(crate) honest: &'a [f64],

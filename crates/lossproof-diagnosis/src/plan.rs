@@ -11,10 +11,9 @@ use crate::{
     trainer_model::{BackwardEffect, TrainerModel},
     truth::in_closed_form,
 };
-use lossproof_laws::names::EMBEDDING;
 use lossproof_numerics::norm;
-use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
-use lossproof_subject::{Limits, LogPolicy, ParameterInfo};
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Role};
+use lossproof_subject::{Limits, LogPolicy, ModelInfo, ParameterInfo};
 use std::fmt;
 
 /// Probes with known logits that separate every two hypotheses that such probes can separate.
@@ -89,8 +88,12 @@ fn forecast(
     }
     if let BackwardEffect::Exact(change) = model.backward {
         for (name, values) in &mut optimised.gradient {
-            let shape = if name == EMBEDDING { vec![0, known.bias().len()] } else { vec![values.len()] };
-            change(name, &shape, values, None);
+            let (role, shape) = if name == known.head() {
+                (Role::TokenEmbedding, vec![0, known.bias().len()])
+            } else {
+                (Role::FinalNormBias, vec![values.len()])
+            };
+            change(role, &shape, values, None);
         }
     }
     Some(Forecast::Value((optimised.loss, optimised.gradient.into_values().flatten().collect())))
@@ -143,7 +146,7 @@ impl ProbePlan {
     /// whole window; `upstream` says that weights can be given from above.
     #[must_use]
     pub fn new(parameters: &[ParameterInfo], limits: &Limits, dtype: Dtype, upstream: bool) -> Self {
-        let parameters = ProbeParameters::new(parameters, dtype, limits.vocabulary, None);
+        let parameters = ProbeParameters::new(parameters, dtype, limits.vocabulary, &ModelInfo::default());
         let hypotheses: Vec<&'static Hypothesis> = Hypothesis::all().collect();
         let models = || std::iter::once(TrainerModel::HONEST).chain(hypotheses.iter().map(|h| h.model));
         let mut pool = Vec::new();

@@ -1,12 +1,9 @@
 //! The parameters that probes are made with.
 
 use crate::probes::ProbeState;
-use lossproof_laws::{
-    KnownLogits,
-    names::{BIAS, EMBEDDING},
-};
-use lossproof_spec::Dtype;
-use lossproof_subject::{ParameterInfo, Tensor, TensorSet, TensorValues, probe_initial_of};
+use lossproof_laws::KnownLogits;
+use lossproof_spec::{Dtype, Role};
+use lossproof_subject::{ModelInfo, ParameterInfo, Tensor, TensorSet, TensorValues, probe_initial_of};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -21,25 +18,29 @@ pub(crate) struct ProbeParameters {
 }
 
 impl ProbeParameters {
-    /// Draws values for these parameters of a model with so many tokens, and a cap of its logits if it has
-    /// one: a constant on capped logits is none on the others.
+    /// Draws values for these parameters of a model with so many tokens.
     pub(crate) fn new(
         parameters: &[ParameterInfo],
         dtype: Dtype,
         vocabulary: usize,
-        cap: Option<f64>,
+        model: &ModelInfo,
     ) -> Self {
         let general = probe_initial_of(parameters, SEED);
         let mut random = ChaCha8Rng::seed_from_u64(SEED);
-        let width = general.get(BIAS).map_or(0, Tensor::elements);
+        let table = parameters.iter().find(|parameter| parameter.role == Role::TokenEmbedding);
+        let width = table.and_then(|table| table.shape.last().copied()).unwrap_or(0);
         let bias = (0..width).map(|_| f64::from(random.random_range(-128_i32..=128)) / 64.0).collect();
         let mut imposed = general.clone();
-        let known_logits =
-            KnownLogits::impose(&mut imposed, bias, vocabulary).map(|known| (imposed, known.capped(cap)));
+        let known = KnownLogits::behind_the_final_norm(&mut imposed, parameters, model, bias, vocabulary);
+        let known_logits = known.map(|known| (imposed, known.capped(model.logit_cap)));
         let mut imposed = general.clone();
-        let offset =
-            impose_offset(&mut imposed, dtype, vocabulary, &mut random).map(|known| (imposed, known));
-        let offset = offset.filter(|_| cap.is_none());
+        let rounded = table.and_then(|table| round(&mut imposed, &table.name));
+        let offset = rounded.and_then(|()| {
+            let bias = offset_bias(width, dtype, &mut random);
+            KnownLogits::behind_the_final_norm(&mut imposed, parameters, model, bias, vocabulary)
+        });
+        // A constant on capped logits is none on the others.
+        let offset = offset.filter(|_| model.logit_cap.is_none()).map(|known| (imposed, known));
         Self { general, known_logits, offset }
     }
 
@@ -48,7 +49,7 @@ impl ProbeParameters {
         &self.general
     }
 
-    /// The parameters of a state; `None` where there are none, because the model is not a GPT-2.
+    /// The parameters of a state; `None` where there are none, because the logits are not known.
     pub(crate) fn of(&self, state: ProbeState) -> Option<&TensorSet> {
         match state {
             ProbeState::General => Some(&self.general),
@@ -67,28 +68,29 @@ impl ProbeParameters {
     }
 }
 
-/// Known logits that are multiples of 2⁻⁸ below 2⁵, and a constant so large that half of the dtype's digits
-/// are left for them: their sum is exact, and a logarithm of their exponentials is not.
-fn impose_offset(
-    parameters: &mut TensorSet,
-    dtype: Dtype,
-    vocabulary: usize,
-    random: &mut ChaCha8Rng,
-) -> Option<KnownLogits> {
-    let embedding = parameters.get(EMBEDDING)?;
-    let width = embedding.shape().last().copied().filter(|&width| width > 0)?;
-    let mut values = embedding.to_f64();
+/// Rounds an embedding to multiples of 2⁻⁵ up to 1, its first column being one: with
+/// [`offset_bias`] the logits are multiples of 2⁻⁸ below 2⁵, and a constant.
+fn round(parameters: &mut TensorSet, embedding: &str) -> Option<()> {
+    let table = parameters.get(embedding)?;
+    let width = table.shape().last().copied().filter(|&width| width > 0)?;
+    let mut values = table.to_f64();
     for row in values.chunks_exact_mut(width) {
         for value in row.iter_mut() {
             *value = (*value * 32.0).round().clamp(-32.0, 32.0) / 32.0;
         }
         row[0] = 1.0;
     }
-    let shape = embedding.shape().to_vec();
-    let rounded = Tensor::new(shape, TensorValues::F64(values)).ok()?;
-    parameters.insert(EMBEDDING.to_owned(), rounded);
+    let rounded = Tensor::new(table.shape().to_vec(), TensorValues::F64(values)).ok()?;
+    parameters.insert(embedding.to_owned(), rounded).map(drop)
+}
+
+/// A constant so large that half of the dtype's digits are left for the logits, and multiples of 2⁻³: their
+/// sum is exact, and a logarithm of their exponentials is not.
+fn offset_bias(width: usize, dtype: Dtype, random: &mut ChaCha8Rng) -> Vec<f64> {
     let constant = if dtype == Dtype::F64 { 2.0_f64.powi(38) } else { 2.0_f64.powi(15) };
     let mut bias: Vec<f64> = (0..width).map(|_| f64::from(random.random_range(-8_i32..=8)) / 8.0).collect();
-    bias[0] = constant;
-    KnownLogits::impose(parameters, bias, vocabulary)
+    if let Some(first) = bias.first_mut() {
+        *first = constant;
+    }
+    bias
 }

@@ -245,6 +245,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
             let comparison = GradientComparison {
                 call: &call,
                 name,
+                role: parameter.role,
                 shape: &parameter.shape,
                 honest: values,
                 measured: result.gradient.get(name).map_or(&[][..], Vec::as_slice),

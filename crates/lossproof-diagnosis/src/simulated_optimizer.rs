@@ -1,9 +1,8 @@
 //! Optimizer steps as a trainer with a mistake takes them, from the gradients that it computes itself.
 
 use crate::named_values::{NamedValues, global_norm};
-use lossproof_laws::names::EMBEDDING;
 use lossproof_numerics::{Updated, norm};
-use lossproof_spec::{Adam, Decayed, Dtype, EpsilonPlacement, Optimizer, Rule};
+use lossproof_spec::{Adam, Decayed, Dtype, EpsilonPlacement, Optimizer, Role, Rule};
 use lossproof_subject::ParameterInfo;
 use std::collections::BTreeMap;
 
@@ -161,7 +160,9 @@ impl<'a> SimulatedOptimizer<'a> {
         self.micro_batches += inputs.micro_batches;
         let plain = matches!(self.optimizer.rule, Rule::Sgd { weight_decay, .. } if weight_decay <= 0.0);
         if self.mistake == StepMistake::TiedWeightTwice && !plain {
-            values.remove(EMBEDDING);
+            for tied in self.parameters.iter().filter(|parameter| parameter.role == Role::TokenEmbedding) {
+                values.remove(&tied.name);
+            }
         }
         StepOutcome {
             values: Some(values),

@@ -10,7 +10,7 @@ use crate::{
     validation::{self, CorpusLosses},
 };
 use lossproof_numerics::CrossEntropy;
-use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Sequence};
+use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Role, Sequence};
 use lossproof_subject::{Evaluated, Limits};
 
 /// A token loss that is weighed: its logits, its label, its weight and the numbers of the loss.
@@ -28,8 +28,8 @@ type TokenPart = (f64, Vec<f64>);
 /// What computes a token's part of the loss; `None` where the numbers are not those of a loss.
 pub(crate) type TokenKernel = fn(&ScoredToken<'_>) -> Option<TokenPart>;
 
-/// A change of a parameter's gradient: its name and shape, its values, and those of the call before.
-type GradientChange = fn(&str, &[usize], &mut [f64], Option<&[f64]>);
+/// A change of a parameter's gradient: its role and shape, its values, and those of the call before.
+type GradientChange = fn(Role, &[usize], &mut [f64], Option<&[f64]>);
 
 /// A loss kernel that is not the cross-entropy that was asked for.
 #[derive(Clone, Copy)]
@@ -46,8 +46,8 @@ pub(crate) enum BackwardEffect {
     Honest,
     /// They turn the honest gradient of each parameter into another.
     Exact(GradientChange),
-    /// Those parameters whose name this picks weigh the token losses otherwise.
-    Weighed(fn(&str) -> bool, Weighing),
+    /// Those parameters whose role this picks weigh the token losses otherwise.
+    Weighed(fn(Role) -> bool, Weighing),
     /// The hypothesis knows where the gradient is wrong but not its numbers: it grades each parameter's.
     Pattern(fn(&GradientComparison<'_>) -> Grade),
     /// The gradient of one parameter alone is wrong, whichever it is: the hypothesis grades each parameter's.
@@ -64,10 +64,10 @@ impl BackwardEffect {
         match self {
             Self::Exact(change) => {
                 let mut values = comparison.honest.to_vec();
-                change(comparison.name, comparison.shape, &mut values, comparison.former);
+                change(comparison.role, comparison.shape, &mut values, comparison.former);
                 comparison.grade(&values)
             }
-            Self::Weighed(picks, _) if picks(comparison.name) => {
+            Self::Weighed(picks, _) if picks(comparison.role) => {
                 otherwise.map_or(Grade::Impossible, |values| comparison.grade(values))
             }
             Self::Pattern(grade) | Self::OfOne(grade) if comparison.is_finite() => grade(comparison),

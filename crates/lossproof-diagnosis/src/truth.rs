@@ -7,10 +7,7 @@ use crate::{
     trainer_model::{LossKernel, ScoredToken, TokenKernel, honest_kernel},
 };
 use lossproof_cases::edit::relabel;
-use lossproof_laws::{
-    KnownLogits,
-    names::{BIAS, EMBEDDING},
-};
+use lossproof_laws::{FinalNorm, KnownLogits};
 use lossproof_spec::{GlobalBatch, LossSpec};
 use lossproof_subject::{Collect, Subject, SubjectError};
 
@@ -61,8 +58,11 @@ pub(crate) fn in_closed_form(
             by_logit.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
         }
     }
-    let gradient = known.gradient(&by_logit);
-    let gradient = [(EMBEDDING.to_owned(), gradient.embedding), (BIAS.to_owned(), gradient.bias)].into();
+    let by_logit = known.gradient(&by_logit);
+    let mut gradient = NamedValues::from([(known.head().to_owned(), by_logit.embedding)]);
+    if let Some(FinalNorm { bias, .. }) = known.final_norm() {
+        gradient.insert(bias.clone(), by_logit.bias);
+    }
     Some(LossAndGradient { loss, gradient })
 }
 

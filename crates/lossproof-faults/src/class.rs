@@ -16,7 +16,7 @@ const CHANGED: u32 = 96;
 pub enum Class {
     /// It changes no answer.
     Unchanged,
-    /// An honest trainer of another architecture gives the same answers, and was made.
+    /// No law fails, and an honest trainer of another architecture gives the same answers, and was made.
     Lawful,
     /// A law fails that no trainer may break.
     Killed,
@@ -74,6 +74,11 @@ pub struct Classified {
 impl Keyhole {
     /// What becomes of a fault in trainers of this precision, of which `honest` makes one.
     ///
+    /// The laws of the clauses that the fault violates come first, for they mostly decide. Whether it changes an
+    /// answer is asked before all other laws, of which an answer that did not change has nothing to fear.
+    /// Lawful is only what all of them let pass: some hold a trainer to what its card says of its parameters,
+    /// which another architecture that gives the same answers would not.
+    ///
     /// # Errors
     /// When the trainer does not have the claim, or the campaign cannot run.
     pub fn classify(
@@ -85,26 +90,43 @@ impl Keyhole {
     ) -> Result<Classified, KeyholeError> {
         let honest = |dtype| honest(dtype).map_err(KeyholeError::Honest);
         let faulty = || -> Result<_, KeyholeError> { Ok(self.of(fault.inject(honest(dtype)?))?) };
-        let mut laws: Vec<&'static Law> = LAWS.iter().filter(|law| is_binding(law)).collect();
-        laws.sort_by_key(|law| !law.clauses().any(|clause| fault.bug.clauses.contains(&clause.id)));
+        let violated =
+            |law: &&'static Law| law.clauses().any(|clause| fault.bug.clauses.contains(&clause.id));
+        let (own, others): (Vec<_>, Vec<_>) = LAWS.iter().filter(|law| is_binding(law)).partition(violated);
         let mut subject = faulty()?;
-        for law in laws {
-            let report = campaign.run(law, &mut *subject)?;
-            if matches!(report.verdict, Verdict::Fail | Verdict::Errored) {
-                return Ok(Classified { fault, class: Class::Killed, killed_by: Some(law) });
+        let mut killed_by = first_to_fail(campaign, &own, &mut *subject)?;
+        if killed_by.is_none() {
+            let witnesses = Witnesses { count: CHANGED, size: Size::default(), seed: campaign.seed };
+            let mut unbroken = self.of(without_fault(honest(dtype)?))?;
+            if !witnesses.tell_apart(&mut *unbroken, &mut *faulty()?) {
+                return Ok(Classified { fault, class: Class::Unchanged, killed_by });
             }
+            killed_by = first_to_fail(campaign, &others, &mut *subject)?;
         }
-        let witnesses = Witnesses { count: CHANGED, size: Size::default(), seed: campaign.seed };
-        let mut unbroken = self.of(without_fault(honest(dtype)?))?;
-        let class = if !witnesses.tell_apart(&mut *unbroken, &mut *faulty()?) {
-            Class::Unchanged
+        let class = if killed_by.is_some() {
+            Class::Killed
         } else if is_lawful(self, fault, campaign.seed, honest, dtype)? {
             Class::Lawful
         } else {
             Class::Survived
         };
-        Ok(Classified { fault, class, killed_by: None })
+        Ok(Classified { fault, class, killed_by })
     }
+}
+
+/// The first of some laws that a subject breaks.
+fn first_to_fail(
+    campaign: &Campaign,
+    laws: &[&'static Law],
+    subject: &mut dyn Subject,
+) -> Result<Option<&'static Law>, KeyholeError> {
+    for law in laws {
+        let report = campaign.run(law, subject)?;
+        if matches!(report.verdict, Verdict::Fail | Verdict::Errored) {
+            return Ok(Some(law));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether no trainer may break the law.

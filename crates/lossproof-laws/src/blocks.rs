@@ -1,9 +1,9 @@
 //! Comparing gradients block by block.
 
-use lossproof_numerics::{Block, difference, gradient_blocks};
+use lossproof_numerics::{Block, difference_in_runs, gradient_blocks};
 use lossproof_spec::GlobalBatch;
 use lossproof_subject::{ParameterInfo, TensorSet};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 /// The blocks of a model's gradient on a batch: the units that are compared.
 pub struct Blocks(Vec<Block>);
@@ -75,7 +75,10 @@ pub fn name(block: &Block) -> String {
 #[must_use]
 pub fn norm(gradient: &TensorSet, block: &Block) -> f64 {
     match gradient.get(&block.parameter) {
-        Some(tensor) => difference(|index| tensor.get(index), |_| 0.0, block.indices()).actual,
+        Some(tensor) => {
+            let actual = |run: Range<usize>, into: &mut [f64]| tensor.write_run(run, into);
+            difference_in_runs(block.runs(), actual, |_, into| into.fill(0.0)).actual
+        }
         None => f64::NAN,
     }
 }

@@ -2,9 +2,10 @@
 
 use super::trial::{Computed, Origin, Trial};
 use crate::blocks::{self, Blocks};
-use lossproof_numerics::{Block, Control, Difference, Unit, Violation, difference};
+use lossproof_numerics::{Block, Control, Difference, Unit, Violation, difference, difference_in_runs};
 use lossproof_spec::{GlobalBatch, Role};
 use lossproof_subject::{Tensor, TensorSet};
+use std::ops::Range;
 
 /// Said of a gradient that is off by no more than cancellation between tokens might explain, where nothing
 /// shows that it does.
@@ -95,39 +96,46 @@ impl Trial<'_> {
         let blocks = self.blocks(batch);
         let bounds: Vec<f64> =
             blocks.all().iter().map(|block| self.gradient_bound(batch, &block.parameter)).collect();
+        // One look at every tensor, which may be large.
+        let apart: Vec<Option<Difference>> =
+            blocks.all().iter().map(|block| Some(Tensors::of(block, actual, parts)?.apart(block))).collect();
         let sizes: Vec<f64> = blocks
             .all()
             .iter()
-            .map(|block| {
-                let parts = parts.iter().map(|(c, part)| c.abs() * blocks::norm(&part.gradient, block));
-                blocks::norm(&actual.gradient, block).max(parts.sum())
+            .zip(&apart)
+            .map(|(block, apart)| match (apart, parts) {
+                (Some(apart), [_]) => apart.actual.max(apart.expected),
+                _ => {
+                    let parts = parts.iter().map(|(c, part)| c.abs() * blocks::norm(&part.gradient, block));
+                    blocks::norm(&actual.gradient, block).max(parts.sum())
+                }
             })
             .collect();
         let mut scales = blocks.scales(|index, _| sizes[index]);
         let compared = |block: &Block| !except.contains(&block.parameter.as_str());
-        let tensors = |block: &Block| Tensors::of(block, actual, parts);
-        let narrow = blocks.with_scales(&scales).zip(&bounds).any(|((block, scale), &bound)| {
-            let narrowly = |tensors: Tensors<'_>| Self::is_narrow(tensors.error(block, scale), bound);
-            compared(block) && tensors(block).is_some_and(narrowly)
-        });
+        let narrow =
+            blocks.with_scales(&scales).zip(&bounds).zip(&apart).any(|(((block, scale), &bound), apart)| {
+                let narrowly = |apart: &Difference| Self::is_narrow(error(apart, block, scale), bound);
+                compared(block) && apart.as_ref().is_some_and(narrowly)
+            });
         let tokens = if narrow { self.token_norms(actual, blocks.all()) } else { None };
         let unknown_scale = if narrow && tokens.is_none() { UNKNOWN_SCALE } else { "" };
         if let Some(tokens) = tokens {
             scales = blocks.scales(|index, _| sizes[index].max(tokens[index]));
         }
-        for ((block, scale), &bound) in blocks.with_scales(&scales).zip(&bounds) {
+        for (((block, scale), &bound), apart) in blocks.with_scales(&scales).zip(&bounds).zip(&apart) {
             if !compared(block) || block.may_be_zero {
                 continue;
             }
             let unit = blocks::name(block);
             let at = format!("{what}: gradient of {unit}{unknown_scale}");
-            let Some(tensors) = tensors(block) else {
+            let (Some(apart), Some(tensors)) = (apart, Tensors::of(block, actual, parts)) else {
                 self.comparisons.hold(&unit, bound, f64::INFINITY, || missing(&unit, &at));
                 continue;
             };
             if block.structurally_zero {
-                let error = tensors.error(block, scale);
-                let norm = tensors.largest_norm(block);
+                let error = error(apart, block, scale);
+                let norm = largest_norm(apart);
                 self.comparisons.hold(&unit, bound, error, || Violation {
                     unit: unit.clone(),
                     statement: format!("{at}, which must be zero here: its norm"),
@@ -137,9 +145,11 @@ impl Trial<'_> {
                     ratio: None,
                 });
             } else {
-                let (actual, expected) = (|index| tensors.actual(index), |index| tensors.expected(index));
-                let values = Values { actual, expected, indices: || block.indices() };
-                self.values(&at, &unit, bound, &values, scale);
+                let ratio = || {
+                    let (actual, expected) = (|index| tensors.actual(index), |index| tensors.expected(index));
+                    Values { actual, expected, indices: || block.indices() }.ratio(apart.expected)
+                };
+                self.values(&at, &unit, bound, apart, ratio, scale);
             }
         }
     }
@@ -162,31 +172,32 @@ impl Trial<'_> {
         self.elements(&format!("{what}: gradient of {name}"), name, bound, actual, expected, scale);
     }
 
-    /// Holds values to what is expected of each, relative to `scale`. Where there is nothing, nothing is certified.
-    fn values<I: Iterator<Item = usize>>(
+    /// Holds values that are so far apart from what is expected of each to that, relative to `scale`. Where
+    /// there is nothing, nothing is certified. `ratio` is the factor that turns the one into the other.
+    fn values(
         &mut self,
         what: &str,
         unit: &str,
         bound: f64,
-        values: &Values<impl Fn(usize) -> f64, impl Fn(usize) -> f64, impl Fn() -> I>,
+        apart: &Difference,
+        ratio: impl FnOnce() -> Option<f64>,
         scale: f64,
     ) {
-        let now = values.apart();
+        let error = apart.relative_to(scale);
         let violation = || Violation {
             unit: unit.to_owned(),
             statement: what.to_owned(),
-            error: now.relative_to(scale),
+            error,
             bound,
-            pair: now.worst.map(|worst| (worst.actual, worst.expected)),
-            ratio: values.ratio(now.expected),
+            pair: apart.worst.map(|worst| (worst.actual, worst.expected)),
+            ratio: ratio(),
         };
         // There is nothing to be relative to, or nothing that a factor would change.
-        if scale <= 0.0 || now.actual <= 0.0 {
-            self.comparisons.hold(unit, bound, now.relative_to(scale), violation);
+        if scale <= 0.0 || apart.actual <= 0.0 {
+            self.comparisons.hold(unit, bound, error, violation);
             self.comparisons.require(unit);
         } else {
-            let error = now.relative_to(scale);
-            self.comparisons.compare(unit, bound, now.actual / scale, error, violation);
+            self.comparisons.compare(unit, bound, apart.actual / scale, error, violation);
         }
     }
 
@@ -243,7 +254,8 @@ impl Trial<'_> {
         }
         let length = actual.len();
         let values = Values { actual: |i| actual[i], expected: |i| expected[i], indices: || 0..length };
-        self.values(what, unit, bound, &values, scale);
+        let apart = values.apart();
+        self.values(what, unit, bound, &apart, || values.ratio(apart.expected), scale);
     }
 
     /// Records a violation of a unit that is no matter of degree, unless `holds`.
@@ -287,22 +299,28 @@ impl<'a> Tensors<'a> {
     }
 
     fn apart(&self, block: &Block) -> Difference {
-        difference(|index| self.actual(index), |index| self.expected(index), block.indices())
+        let actual = |run: Range<usize>, into: &mut [f64]| self.actual.write_run(run, into);
+        let expected = |run: Range<usize>, into: &mut [f64]| {
+            into.fill(0.0);
+            for (factor, tensor) in &self.parts {
+                tensor.add_run(*factor, run.clone(), into);
+            }
+        };
+        difference_in_runs(block.runs(), actual, expected)
     }
+}
 
-    /// The norm of what is further from zero.
-    fn largest_norm(&self, block: &Block) -> f64 {
-        let apart = self.apart(block);
-        if apart.finite { apart.actual.max(apart.expected) } else { f64::NAN }
-    }
+/// The norm of what is further from zero.
+fn largest_norm(apart: &Difference) -> f64 {
+    if apart.finite { apart.actual.max(apart.expected) } else { f64::NAN }
+}
 
-    /// The error of a block: how far the two are apart, or, where both must be zero, how far from that.
-    fn error(&self, block: &Block, scale: f64) -> f64 {
-        match self.largest_norm(block) {
-            norm if !block.structurally_zero || norm.is_nan() => self.apart(block).relative_to(scale),
-            norm if norm <= 0.0 => 0.0,
-            norm => norm / scale,
-        }
+/// The error of a block: how far the two are apart, or, where both must be zero, how far from that.
+fn error(apart: &Difference, block: &Block, scale: f64) -> f64 {
+    match largest_norm(apart) {
+        norm if !block.structurally_zero || norm.is_nan() => apart.relative_to(scale),
+        norm if norm <= 0.0 => 0.0,
+        norm => norm / scale,
     }
 }
 

@@ -1,20 +1,18 @@
 //! A model whose logits are known in closed form, and its gradient with them.
 
-use crate::names::{BIAS, EMBEDDING, GAIN, head_of_its_own};
 use lossproof_spec::{CompensatedSum, Role};
 use lossproof_subject::{ModelInfo, ParameterInfo, Tensor, TensorSet, TensorValues};
 
 /// The logits of a model whose last activations are known, the same at every position.
 ///
-/// Of a GPT-2 whose final gain is zero ([`impose`](Self::impose)) they are the final bias b, and the logits
-/// are
-/// `z = E·b`, the embedding E being the head. Nothing gets through a gain of zero, so of all parameters only
-/// E, b and the gain itself have a gradient: with `∂L/∂z` summed over positions that of E is `∂L/∂z ⊗ b`, and
-/// that of b is `Eᵀ·∂L/∂z`.
+/// Of a model with a bias behind its final gain, and the embedding E for a head, where that gain is zero
+/// ([`behind_the_final_norm`](Self::behind_the_final_norm)), they are the final bias b, and the logits are
+/// `z = E·b`. Nothing gets through a gain of zero, so of all parameters only E, b and the gain itself have a
+/// gradient: with `∂L/∂z` summed over positions that of E is `∂L/∂z ⊗ b`, and that of b is `Eᵀ·∂L/∂z`.
 ///
-/// Of any transformer with a head of its own, normalisation in front of its blocks and declared roles
-/// ([`impose_by_roles`](Self::impose_by_roles)) they are what its norms make of an embedding that is the same
-/// for every token. The gradient of the head is `∂L/∂z ⊗ b` again.
+/// Of any transformer with a head of its own and normalisation in front of its blocks
+/// ([`of_one_embedding`](Self::of_one_embedding)) they are what its norms make of an embedding that is the
+/// same for every token. The gradient of the head is `∂L/∂z ⊗ b` again.
 ///
 /// Where logits have a cap c ([`capped`](Self::capped)) they are `c·tanh(z/c)` of these z, and what is handed
 /// back to z is `1 − tanh²(z/c)` of what reaches the logits.
@@ -30,8 +28,30 @@ pub struct KnownLogits {
     /// The derivative of each logit by what the head makes it of: 1 where there is no cap.
     slopes: Vec<f64>,
     head: String,
-    /// The parameter that the last activations are, where they are one.
-    bias_name: Option<&'static str>,
+    /// Where the last activations are the bias of the final norm.
+    final_norm: Option<FinalNorm>,
+}
+
+/// Names of the parameters of the norm in front of the head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalNorm {
+    /// What normalised activations are multiplied by.
+    pub gain: String,
+    /// What is added to them then.
+    pub bias: String,
+}
+
+impl FinalNorm {
+    /// Those with the roles of one, if there is one of each.
+    #[must_use]
+    pub fn of(declared: &[ParameterInfo]) -> Option<Self> {
+        let only = |role: Role| -> Option<String> {
+            let mut all = declared.iter().filter(move |parameter| parameter.role == role);
+            let first = all.next()?;
+            all.next().is_none().then(|| first.name.clone())
+        };
+        Some(Self { gain: only(Role::FinalNormGain)?, bias: only(Role::FinalNormBias)? })
+    }
 }
 
 /// The size of an embedding's elements beside which no ε of a norm has a digit, in f32 and in f64: its square
@@ -48,27 +68,36 @@ pub struct KnownGradient {
 }
 
 impl KnownLogits {
-    /// Replaces the final gain of `parameters` by zero and their final bias by this one. `None` where they
-    /// are not those of a GPT-2 whose head is the embedding, the bias has another width, or the embedding has
-    /// rows that are no tokens: what a padded vocabulary makes of their logits is not known.
-    pub fn impose(parameters: &mut TensorSet, bias: Vec<f64>, vocabulary: usize) -> Option<Self> {
-        // A head of its own has logits of its own.
-        if head_of_its_own(parameters.keys()) {
-            return None;
-        }
+    /// Replaces the final gain of `parameters` by zero and their final bias by this one. `None` where the roles
+    /// do not say which these are, where there is a head of its own, the bias has another width, or the
+    /// embedding has rows that are no tokens: what a padded vocabulary makes of their logits is not known.
+    pub fn behind_the_final_norm(
+        parameters: &mut TensorSet,
+        declared: &[ParameterInfo],
+        model: &ModelInfo,
+        bias: Vec<f64>,
+        vocabulary: usize,
+    ) -> Option<Self> {
         let width = bias.len();
-        if parameters.get(EMBEDDING)?.shape().first() != Some(&vocabulary) {
+        let mut all = declared.iter().chain(&model.frozen);
+        // A head of its own has logits of its own.
+        if all.any(|p| matches!(p.role, Role::Head | Role::HeadBias | Role::LogitScale)) {
             return None;
         }
-        let replace = |parameters: &mut TensorSet, name: &str, values: Vec<f64>| {
-            let shape = parameters.get(name)?.shape().to_vec();
-            let tensor = Tensor::new(shape, TensorValues::F64(values)).ok()?;
-            parameters.insert(name.to_owned(), tensor)
-        };
-        replace(parameters, GAIN, vec![0.0; width])?;
-        replace(parameters, BIAS, bias.clone())?;
-        let embedding = parameters.get(EMBEDDING)?.to_f64();
-        Some(Self::of_head(EMBEDDING, embedding, bias, Some(BIAS)))
+        let norm = FinalNorm::of(declared)?;
+        let embedding = declared.iter().find(|parameter| parameter.role == Role::TokenEmbedding)?;
+        let shape = |name: &str| parameters.get(name).map(Tensor::shape);
+        if shape(&embedding.name)? != [vocabulary, width]
+            || shape(&norm.gain)? != [width]
+            || shape(&norm.bias)? != [width]
+        {
+            return None;
+        }
+        let row = |values: Vec<f64>| Tensor::new(vec![width], TensorValues::F64(values)).ok();
+        parameters.insert(norm.gain.clone(), row(vec![0.0; width])?);
+        parameters.insert(norm.bias.clone(), row(bias.clone())?);
+        let rows = parameters.get(&embedding.name)?.to_f64();
+        Some(Self::of_head(&embedding.name, rows, bias, Some(norm)))
     }
 
     /// Makes a bigram model that knows no bigrams out of a transformer with a head of its own: what its
@@ -78,7 +107,7 @@ impl KnownLogits {
     ///
     /// `None` where the roles of the parameters do not say all of that, where one that would have to be
     /// replaced is frozen, or the width is odd.
-    pub fn impose_by_roles(
+    pub fn of_one_embedding(
         parameters: &mut TensorSet,
         declared: &[ParameterInfo],
         model: &ModelInfo,
@@ -104,7 +133,7 @@ impl KnownLogits {
             let gain = |index: usize| activations[index] * sign(index);
             let values: Vec<f64> = match parameter.role {
                 Role::TokenEmbedding => (0..elements).map(|index| large * sign(index)).collect(),
-                Role::NormGain => (0..width).map(gain).collect(),
+                Role::NormGain | Role::FinalNormGain => (0..width).map(gain).collect(),
                 Role::NormGainFromZero => (0..width).map(|index| gain(index) - 1.0).collect(),
                 Role::BlockOutput | Role::PositionEmbedding | Role::LowRankOut => vec![0.0; elements],
                 role if role.is_scale() => vec![1.0; elements],
@@ -118,12 +147,12 @@ impl KnownLogits {
         Some(Self::of_head(&head.name, rows, activations, None))
     }
 
-    fn of_head(head: &str, embedding: Vec<f64>, bias: Vec<f64>, bias_name: Option<&'static str>) -> Self {
+    fn of_head(head: &str, embedding: Vec<f64>, bias: Vec<f64>, final_norm: Option<FinalNorm>) -> Self {
         let product = |row: &[f64]| row.iter().zip(&bias).map(|(e, b)| e * b).collect::<CompensatedSum>();
         let logits: Vec<f64> =
             embedding.chunks_exact(bias.len().max(1)).map(|row| product(row).value()).collect();
         let slopes = vec![1.0; logits.len()];
-        Self { bias, embedding, logits, slopes, head: head.to_owned(), bias_name }
+        Self { bias, embedding, logits, slopes, head: head.to_owned(), final_norm }
     }
 
     /// The same of a model whose logits have this cap, if any.
@@ -145,11 +174,10 @@ impl KnownLogits {
         &self.head
     }
 
-    /// Name of the parameter that the last activations are; where they are one, nothing below the head has a
-    /// gradient.
+    /// The final norm whose bias the last activations are; where there is one, nothing below it has a gradient.
     #[must_use]
-    pub fn bias_name(&self) -> Option<&str> {
-        self.bias_name
+    pub fn final_norm(&self) -> Option<&FinalNorm> {
+        self.final_norm.as_ref()
     }
 
     /// The logits, the same at every position: one for each token of the vocabulary.
@@ -219,26 +247,46 @@ mod tests {
         Tensor::new(shape.to_vec(), TensorValues::F64(values.to_vec())).expect("as many values")
     }
 
+    /// What stands at the two ends of a GPT-2, under names of its own.
+    fn ends() -> Vec<ParameterInfo> {
+        let one =
+            |name: &str, role, shape: &[usize]| ParameterInfo { role, ..ParameterInfo::named(name, shape) };
+        vec![
+            one("table", Role::TokenEmbedding, &[3, 2]),
+            one("gain", Role::FinalNormGain, &[2]),
+            one("shift", Role::FinalNormBias, &[2]),
+        ]
+    }
+
     fn parameters() -> TensorSet {
         TensorSet::from([
-            (EMBEDDING.to_owned(), tensor(&[3, 2], &[1.0, 0.5, -2.0, 0.25, 0.0, 3.0])),
-            (GAIN.to_owned(), tensor(&[2], &[1.0, 1.0])),
-            (BIAS.to_owned(), tensor(&[2], &[0.0, 0.0])),
+            ("table".to_owned(), tensor(&[3, 2], &[1.0, 0.5, -2.0, 0.25, 0.0, 3.0])),
+            ("gain".to_owned(), tensor(&[2], &[1.0, 1.0])),
+            ("shift".to_owned(), tensor(&[2], &[0.0, 0.0])),
         ])
+    }
+
+    fn sealed(
+        parameters: &mut TensorSet,
+        declared: &[ParameterInfo],
+        vocabulary: usize,
+    ) -> Option<KnownLogits> {
+        let (model, bias) = (ModelInfo::default(), vec![2.0, -4.0]);
+        KnownLogits::behind_the_final_norm(parameters, declared, &model, bias, vocabulary)
     }
 
     #[test]
     fn logits_are_the_embedding_times_the_bias() {
         let mut parameters = parameters();
-        let known = KnownLogits::impose(&mut parameters, vec![2.0, -4.0], 3).expect("a GPT-2's parameters");
+        let known = sealed(&mut parameters, &ends(), 3).expect("the ends of a GPT-2");
         assert_eq!(known.logits(), [0.0, -5.0, -12.0]);
-        assert_eq!(parameters[GAIN].to_f64(), [0.0, 0.0]);
-        assert_eq!(parameters[BIAS].to_f64(), [2.0, -4.0]);
+        assert_eq!(parameters["gain"].to_f64(), [0.0, 0.0]);
+        assert_eq!(parameters["shift"].to_f64(), [2.0, -4.0]);
     }
 
     #[test]
     fn the_gradient_by_logit_is_found_again() {
-        let known = KnownLogits::impose(&mut parameters(), vec![2.0, -4.0], 3).expect("a GPT-2's parameters");
+        let known = sealed(&mut parameters(), &ends(), 3).expect("the ends of a GPT-2");
         let gradient = known.gradient(&[0.5, -0.25, -0.25]);
         assert_eq!(gradient.embedding, [1.0, -2.0, -0.5, 1.0, -0.5, 1.0]);
         assert_eq!(gradient.bias, [1.0, -0.5625]);
@@ -247,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_cap_bends_logits_and_what_reaches_the_head() {
-        let plain = KnownLogits::impose(&mut parameters(), vec![2.0, -4.0], 3).expect("a GPT-2's parameters");
+        let plain = sealed(&mut parameters(), &ends(), 3).expect("the ends of a GPT-2");
         let capped = plain.clone().capped(Some(10.0));
         let expected = [0.0, -0.5, -1.2].map(|part: f64| 10.0 * part.tanh());
         assert_eq!(capped.logits(), expected);
@@ -281,7 +329,7 @@ mod tests {
             (p.name.clone(), tensor(&p.shape, &vec![1.0; p.shape.iter().product::<usize>()]))
         };
         let mut parameters: TensorSet = declared.iter().map(ones).collect();
-        let known = KnownLogits::impose_by_roles(&mut parameters, declared, model, vec![2.0, -4.0], 3)?;
+        let known = KnownLogits::of_one_embedding(&mut parameters, declared, model, vec![2.0, -4.0], 3)?;
         Some((parameters, known))
     }
 
@@ -318,15 +366,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_gpt2_with_a_tied_head_has_no_known_logits() {
-        let mut untied = parameters();
-        untied.insert("lm_head.weight".to_owned(), tensor(&[3, 2], &[0.0; 6]));
-        assert!(KnownLogits::impose(&mut untied, vec![2.0, -4.0], 3).is_none());
-        assert!(KnownLogits::impose(&mut parameters(), vec![1.0; 3], 3).is_none(), "another width");
-        let padded = KnownLogits::impose(&mut parameters(), vec![2.0, -4.0], 2);
-        assert!(padded.is_none(), "a row that is no token");
-        let mut without = parameters();
-        without.remove(EMBEDDING);
-        assert!(KnownLogits::impose(&mut without, vec![2.0, -4.0], 3).is_none());
+    fn a_head_of_its_own_or_another_norm_says_nothing_of_the_final_bias() {
+        let with = |name: &str, role: Role| {
+            let mut declared = ends();
+            declared.push(ParameterInfo { role, ..ParameterInfo::named(name, &[2]) });
+            declared
+        };
+        assert!(sealed(&mut parameters(), &with("ln_1", Role::NormGain), 3).is_some());
+        assert!(sealed(&mut parameters(), &with("out", Role::Head), 3).is_none());
+        assert!(sealed(&mut parameters(), &with("out", Role::HeadBias), 3).is_none());
+        assert!(sealed(&mut parameters(), &with("gain_2", Role::FinalNormGain), 3).is_none(), "which one?");
+        assert!(sealed(&mut parameters(), &ends()[..2], 3).is_none(), "no bias");
+        assert!(sealed(&mut parameters(), &ends(), 2).is_none(), "a row that is no token");
+        let frozen = ModelInfo {
+            frozen: vec![ParameterInfo::named("lm_head.weight", &[3, 2])],
+            ..ModelInfo::default()
+        };
+        let known =
+            KnownLogits::behind_the_final_norm(&mut parameters(), &ends(), &frozen, vec![2.0, -4.0], 3);
+        assert!(known.is_none(), "a frozen head");
+        let wide = KnownLogits::behind_the_final_norm(
+            &mut parameters(),
+            &ends(),
+            &ModelInfo::default(),
+            vec![1.0; 3],
+            3,
+        );
+        assert!(wide.is_none(), "another width");
     }
 }

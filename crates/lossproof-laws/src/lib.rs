@@ -18,7 +18,6 @@ mod examiner;
 pub mod expectations;
 mod floor;
 mod known_logits;
-pub mod names;
 mod noise;
 mod playback;
 mod precision;
@@ -35,7 +34,7 @@ mod verdict;
 pub use campaign::Campaign;
 pub use examiner::Examiner;
 pub use floor::floor;
-pub use known_logits::{KnownGradient, KnownLogits};
+pub use known_logits::{FinalNorm, KnownGradient, KnownLogits};
 // They stand in reports, and who has `lossproof` alone can name them.
 pub use lossproof_numerics::{Closest, Violation};
 pub use precision::{distance, error_model};

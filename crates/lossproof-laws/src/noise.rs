@@ -12,6 +12,7 @@ use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Reason, TestRunner},
 };
+use std::rc::Rc;
 
 /// Calls after which answers that something earlier has changed are expected to repeat.
 const CALLS: usize = 4;
@@ -20,7 +21,7 @@ const CALLS: usize = 4;
 /// settle or grow by equal steps, and otherwise chance.
 pub(crate) fn cause(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> &'static str {
     const CHANCE: &str = "dropout?";
-    let answers = (|| -> Result<Vec<TensorSet>, Ended> {
+    let answers = (|| -> Result<Vec<Rc<TensorSet>>, Ended> {
         let mut trial = Trial::new(subject, case, facts)?;
         let spec = trial.spec(&[&case.batch])?;
         (0..CALLS).map(|_| Ok(trial.gradient(&spec, &case.batch)?.gradient)).collect()

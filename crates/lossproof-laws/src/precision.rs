@@ -1,14 +1,17 @@
 //! How far apart two gradients are, and how exact a subject's answers can be.
 
-use lossproof_numerics::{ErrorModel, difference};
+use lossproof_numerics::{ErrorModel, difference_in_runs};
 use lossproof_spec::{GlobalBatch, Role};
 use lossproof_subject::{ParameterInfo, SubjectInfo, Tensor, TensorSet};
+use std::ops::Range;
 
 /// The largest relative difference of any tensor of one set from that of another, infinite where the other has none like it.
 pub fn distance(one: &TensorSet, other: &TensorSet) -> f64 {
     let apart = |(name, tensor): (&String, &Tensor)| match other.get(name) {
         Some(twin) if twin.elements() == tensor.elements() => {
-            let difference = difference(|i| tensor.get(i), |i| twin.get(i), 0..tensor.elements());
+            let actual = |run: Range<usize>, into: &mut [f64]| tensor.write_run(run, into);
+            let expected = |run: Range<usize>, into: &mut [f64]| twin.write_run(run, into);
+            let difference = difference_in_runs([0..tensor.elements()], actual, expected);
             difference.relative_to(difference.expected)
         }
         _ => f64::INFINITY,

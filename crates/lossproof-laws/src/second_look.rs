@@ -7,11 +7,14 @@
 
 use super::trial::{Computed, Trial};
 use crate::blocks;
-use lossproof_numerics::{Block, difference};
+use lossproof_numerics::{Block, difference_in_runs};
 use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights, to_f64};
 use lossproof_subject::{Tensor, TensorSet};
 use rand::RngExt;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 /// Cancellation that a second look can find: tokens whose gradients add up to a thousandth of their norms. Beyond that an
 /// error is no rounding, and looking twice would only make a broken trainer slow to judge.
@@ -118,6 +121,11 @@ impl Trial<'_> {
     }
 }
 
+/// Writes runs of these values.
+fn written(values: &[f64]) -> impl Fn(Range<usize>, &mut [f64]) + Sync + '_ {
+    |run, into| into.copy_from_slice(&values[run])
+}
+
 /// A weighted sum of gradients.
 #[derive(Default)]
 pub(crate) struct Totals(BTreeMap<String, Vec<f64>>);
@@ -126,9 +134,7 @@ impl Totals {
     pub(crate) fn add(&mut self, weight: f64, gradient: &TensorSet) {
         for (name, tensor) in gradient {
             let total = self.0.entry(name.clone()).or_insert_with(|| vec![0.0; tensor.elements()]);
-            for (index, value) in total.iter_mut().enumerate() {
-                *value += weight * tensor.get(index);
-            }
+            tensor.add_run(weight, 0..total.len(), total);
         }
     }
 
@@ -141,7 +147,7 @@ impl Totals {
     pub(crate) fn is_like(&self, other: &Self, error: f64) -> bool {
         self.0.iter().all(|(name, values)| {
             let others = other.of(name, values.len());
-            let apart = difference(|index| values[index], |index| others[index], 0..values.len());
+            let apart = difference_in_runs([0..values.len()], written(values), written(&others));
             apart.finite && apart.difference <= error * apart.actual.max(apart.expected)
         })
     }
@@ -153,7 +159,8 @@ impl Totals {
         else {
             return true;
         };
-        let apart = difference(|index| total[index], |index| tensor.get(index), block.indices());
+        let expected = |run: Range<usize>, into: &mut [f64]| tensor.write_run(run, into);
+        let apart = difference_in_runs(block.runs(), written(total), expected);
         apart.finite && (block.structurally_zero || apart.difference <= error)
     }
 }

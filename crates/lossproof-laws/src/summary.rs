@@ -38,8 +38,12 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of a subject's reports, each with its verdict after expectations.
-    pub fn new<'a>(subject: &str, reports: impl IntoIterator<Item = (&'a Report, Verdict)>) -> Self {
+    /// Of a subject's reports, each with its verdict after expectations, on batches of up to this size.
+    pub fn new<'a>(
+        subject: &str,
+        size: &Size,
+        reports: impl IntoIterator<Item = (&'a Report, Verdict)>,
+    ) -> Self {
         let mut counts = vec![0; Verdict::ALL.len()];
         let (mut power, mut anchors, mut groups) = (None::<f64>, Vec::new(), Vec::new());
         let mut not_covered = Vec::new();
@@ -81,7 +85,7 @@ impl Summary {
                 "the backward pass below the head{but} (slopes need parameters that can be loaded)"
             ));
         }
-        let Size { ranks, micro_batches, sequences, positions } = Size::default();
+        let Size { ranks, micro_batches, sequences, positions } = size;
         not_covered.push(format!(
             "batches of more than {} ranks, {} micro-batches, {} sequences or {} positions; more than {MOST_STEPS} \
              optimizer steps",

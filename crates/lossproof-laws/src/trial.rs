@@ -148,7 +148,8 @@ pub(crate) struct Lone {
 #[derive(Clone, Debug)]
 pub(crate) struct Computed {
     pub(crate) observation: Observation,
-    pub(crate) gradient: TensorSet,
+    /// Shared, because that of a large model fills the memory.
+    pub(crate) gradient: Rc<TensorSet>,
     /// `Σ_t |w_t|`: the loss of a batch whose every token loss is 1.
     pub(crate) total: f64,
     pub(crate) origin: Origin,
@@ -304,7 +305,7 @@ impl<'a> Trial<'a> {
         let total = TokenWeights::new(spec, &batch.layout()).ok().and_then(|w| w.total().to_f64());
         let total = total.unwrap_or(f64::NAN);
         let origin = Origin { spec: *spec, batch: batch.clone(), upstream: None, loads: self.loads };
-        Ok(Computed { observation, gradient: sink.into_tensors(), total, origin })
+        Ok(Computed { observation, gradient: Rc::new(sink.into_tensors()), total, origin })
     }
 
     /// What a subject answers to a batch. To refuse one that has weights, as if a group of it were empty, is no failure of

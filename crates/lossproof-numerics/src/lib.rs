@@ -36,5 +36,5 @@ pub use least_squares::{Equations, LeastSquaresError, Perturbation, Solution, Un
 pub use quadrature::{Integral, integrate};
 pub use slope::{FIRST_STEP, HALVINGS, Slope};
 pub use structure::{Block, gradient_blocks};
-pub use tensor::{Difference, Worst, difference, norm};
+pub use tensor::{Difference, Worst, difference, difference_in_runs, norm};
 pub use update::Updated;

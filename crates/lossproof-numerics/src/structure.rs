@@ -50,6 +50,19 @@ impl Block {
             .flat_map(move |row| self.columns.clone().map(move |column| row * self.width + column))
     }
 
+    /// The same as runs without a gap.
+    pub fn runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let whole = self.columns == (0..self.width);
+        let rows = if whole { 0..usize::from(!self.rows.is_empty()) } else { self.rows.clone() };
+        rows.map(move |row| {
+            if whole {
+                self.rows.start * self.width..self.rows.end * self.width
+            } else {
+                row * self.width + self.columns.start..row * self.width + self.columns.end
+            }
+        })
+    }
+
     /// Number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -294,6 +307,9 @@ mod tests {
         let key = blocks.iter().find(|b| b.parameter == SHAPES[2].0 && b.label == "key").unwrap();
         let indices: Vec<usize> = key.indices().take(8).collect();
         assert_eq!(indices, [6, 7, 8, 9, 10, 11, 24, 25]);
+        for block in &blocks {
+            assert!(block.runs().flatten().eq(block.indices()), "{block:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! How far apart two tensors are.
 
 use lossproof_spec::CompensatedSum;
+use rayon::prelude::*;
+use std::ops::Range;
 
 /// Squares that are added plainly before their sum enters the compensated one.
-const BLOCK: u32 = 256;
+const BLOCK: usize = 256;
+
+/// Elements that one thread looks at in a row. Its sums do not depend on the number of threads.
+const PART: usize = 65_536;
 
 /// What separates a tensor from what was expected of it, over the elements that were compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,55 +92,149 @@ pub fn difference(
     expected: impl Fn(usize) -> f64,
     indices: impl Iterator<Item = usize>,
 ) -> Difference {
-    let mut norms = [Norm::default(), Norm::default(), Norm::default()];
-    let mut worst = None;
-    let mut largest = 0.0;
-    let mut finite = true;
-    let mut elements = 0;
+    let mut sums = Sums::default();
+    let (mut at, mut a, mut e) = (Vec::new(), Vec::new(), Vec::new());
     indices.for_each(|index| {
-        let (a, e) = (actual(index), expected(index));
-        let d = a - e;
-        for (norm, value) in norms.iter_mut().zip([d, a, e]) {
-            norm.add(value);
+        at.push(index);
+        a.push(actual(index));
+        e.push(expected(index));
+        if at.len() == BLOCK {
+            sums.add(&a, &e, |place| at[place]);
+            at.clear();
+            a.clear();
+            e.clear();
         }
-        if finite && !(a.is_finite() && e.is_finite()) {
-            finite = false;
-            worst = Some(Worst { index, actual: a, expected: e });
-        }
-        if finite && d.abs() > largest {
-            largest = d.abs();
-            worst = Some(Worst { index, actual: a, expected: e });
-        }
-        elements += 1;
     });
-    let [difference, actual, expected] = norms.map(Norm::value);
-    Difference { difference, actual, expected, worst, finite, elements }
+    sums.add(&a, &e, |place| at[place]);
+    sums.difference()
 }
 
-/// A Euclidean norm in progress.
+/// [`difference`] of large tensors, at runs of row-major indices, of each of which `actual` and `expected` write
+/// the values. Several threads look at it; the outcome does not depend on how many.
+pub fn difference_in_runs(
+    runs: impl IntoIterator<Item = Range<usize>>,
+    actual: impl Fn(Range<usize>, &mut [f64]) + Sync,
+    expected: impl Fn(Range<usize>, &mut [f64]) + Sync,
+) -> Difference {
+    let mut parts: Vec<(usize, Vec<Range<usize>>)> = Vec::new();
+    for run in runs {
+        for start in run.clone().step_by(PART) {
+            let piece = start..run.end.min(start + PART);
+            match parts.last_mut() {
+                Some((elements, pieces)) if *elements + piece.len() <= PART => {
+                    *elements += piece.len();
+                    pieces.push(piece);
+                }
+                _ => parts.push((piece.len(), vec![piece])),
+            }
+        }
+    }
+    let of_part = |pieces: &[Range<usize>]| {
+        let mut sums = Sums::default();
+        let (mut a, mut e) = ([0.0; BLOCK], [0.0; BLOCK]);
+        for piece in pieces {
+            for start in piece.clone().step_by(BLOCK) {
+                let block = start..piece.end.min(start + BLOCK);
+                let length = block.len();
+                actual(block.clone(), &mut a[..length]);
+                expected(block, &mut e[..length]);
+                sums.add(&a[..length], &e[..length], |place| start + place);
+            }
+        }
+        sums
+    };
+    let sums: Vec<Sums> = match parts.as_slice() {
+        [(_, only)] => vec![of_part(only)],
+        several => several.par_iter().map(|(_, pieces)| of_part(pieces)).collect(),
+    };
+    let mut all = Sums::default();
+    for part in &sums {
+        all.join(part);
+    }
+    all.difference()
+}
+
+/// What separates two tensors, in progress: of the difference, what is and what is expected, in this order.
 #[derive(Clone, Copy, Default)]
-struct Norm {
-    blocks: CompensatedSum,
-    block: f64,
-    in_block: u32,
-    largest: f64,
+struct Sums {
+    squares: [CompensatedSum; 3],
+    largest: [f64; 3],
+    worst: Option<Worst>,
+    infinite: bool,
+    elements: usize,
 }
 
-impl Norm {
-    fn add(&mut self, value: f64) {
-        self.block += value * value;
-        self.largest = self.largest.max(value.abs());
-        self.in_block += 1;
-        if self.in_block == BLOCK {
-            self.blocks.add(self.block);
-            (self.block, self.in_block) = (0.0, 0);
+impl Sums {
+    /// Adds at most [`BLOCK`] elements; `index` is that in the whole tensor.
+    fn add(&mut self, actual: &[f64], expected: &[f64], index: impl Fn(usize) -> usize) {
+        // Sums side by side, which the processor adds at once.
+        const LANES: usize = 4;
+        let (mut squares, mut largest, mut finite) = ([[0.0_f64; LANES]; 3], [[0.0_f64; LANES]; 3], true);
+        let mut add = |lane: usize, a: f64, e: f64| {
+            for (kind, value) in [a - e, a, e].into_iter().enumerate() {
+                squares[kind][lane] += value * value;
+                largest[kind][lane] = largest[kind][lane].max(value.abs());
+            }
+            finite &= a.is_finite() & e.is_finite();
+        };
+        let ((actual_lanes, actual_rest), (expected_lanes, expected_rest)) =
+            (actual.as_chunks::<LANES>(), expected.as_chunks::<LANES>());
+        for (a, e) in actual_lanes.iter().zip(expected_lanes) {
+            for lane in 0..LANES {
+                add(lane, a[lane], e[lane]);
+            }
+        }
+        for (&a, &e) in actual_rest.iter().zip(expected_rest) {
+            add(0, a, e);
+        }
+        let largest = largest.map(|lanes| lanes.into_iter().fold(0.0, f64::max));
+        let place = if self.infinite {
+            None
+        } else if !finite {
+            self.infinite = true;
+            actual.iter().zip(expected).position(|(a, e)| !(a.is_finite() && e.is_finite()))
+        } else if largest[0] > self.largest[0] {
+            actual.iter().zip(expected).position(|(a, e)| (a - e).abs() >= largest[0])
+        } else {
+            None
+        };
+        if let Some(place) = place {
+            self.worst =
+                Some(Worst { index: index(place), actual: actual[place], expected: expected[place] });
+        }
+        for (kind, lanes) in squares.iter().enumerate() {
+            self.squares[kind].add(lanes.iter().sum());
+            self.largest[kind] = self.largest[kind].max(largest[kind]);
+        }
+        self.elements += actual.len();
+    }
+
+    /// Adds what was found of later elements.
+    fn join(&mut self, later: &Self) {
+        if !self.infinite && (later.infinite || later.largest[0] > self.largest[0]) {
+            self.worst = later.worst;
+        }
+        self.infinite |= later.infinite;
+        self.elements += later.elements;
+        for kind in 0..self.squares.len() {
+            self.squares[kind].add(later.squares[kind].value());
+            self.largest[kind] = self.largest[kind].max(later.largest[kind]);
         }
     }
 
-    fn value(mut self) -> f64 {
-        self.blocks.add(self.block);
-        let root = self.blocks.value().sqrt();
-        if root < self.largest { self.largest } else { root }
+    fn difference(&self) -> Difference {
+        let norm = |kind: usize| {
+            let root = self.squares[kind].value().sqrt();
+            if root < self.largest[kind] { self.largest[kind] } else { root }
+        };
+        Difference {
+            difference: norm(0),
+            actual: norm(1),
+            expected: norm(2),
+            worst: self.worst,
+            finite: !self.infinite,
+            elements: self.elements,
+        }
     }
 }
 
@@ -160,6 +259,37 @@ mod tests {
         assert_eq!(d.worst, Some(Worst { index: 1, actual: 4.0, expected: 1.0 }));
         assert!(d.finite && d.elements == 3);
         assert!((d.relative_to(2.0) - 2.5_f64.sqrt()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn large_tensors_are_compared_as_small_ones_are() {
+        let value = |index: usize, seed: f64| ((index as f64 + seed) * 0.618).fract() - 0.5;
+        let fill = |seed: f64| {
+            move |run: Range<usize>, out: &mut [f64]| {
+                out.iter_mut().zip(run).for_each(|(out, index)| *out = value(index, seed));
+            }
+        };
+        for runs in [vec![0..3], vec![5..300_000], (0..700).map(|row| row * 900..row * 900 + 300).collect()] {
+            let indices: Vec<usize> = runs.iter().cloned().flatten().collect();
+            let large = difference_in_runs(runs, fill(0.0), fill(0.3));
+            let small = difference(|i| value(i, 0.0), |i| value(i, 0.3), indices.iter().copied());
+            assert_eq!((large.worst, large.finite, large.elements), (small.worst, true, indices.len()));
+            for (one, other) in [
+                (large.difference, small.difference),
+                (large.actual, small.actual),
+                (large.expected, small.expected),
+            ] {
+                assert!((one - other).abs() <= 2e-15 * other, "{one} {other}");
+            }
+        }
+        let nan = |run: Range<usize>, out: &mut [f64]| {
+            out.iter_mut()
+                .zip(run)
+                .for_each(|(out, index)| *out = if index == 200_000 { f64::NAN } else { 1.0 });
+        };
+        let broken = difference_in_runs([0..300_000], nan, |_, out: &mut [f64]| out.fill(0.5));
+        assert_eq!((broken.worst.map(|worst| worst.index), broken.finite), (Some(200_000), false));
+        assert!(broken.relative_to(1.0).is_infinite());
     }
 
     #[test]

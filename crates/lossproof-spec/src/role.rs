@@ -19,6 +19,10 @@ pub enum Role {
     NormGainFromZero,
     /// What is added to them.
     NormBias,
+    /// A [gain](Self::NormGain) of the norm in front of the head.
+    FinalNormGain,
+    /// What is added behind that gain: where the gain is zero, the head sees nothing else.
+    FinalNormBias,
     /// Weights of queries, keys and values side by side, each a third of the last dimension.
     QueryKeyValue,
     /// Biases of queries, keys and values, each a third.
@@ -75,13 +79,12 @@ impl Role {
         let known = match in_layer("h.").or_else(|| in_layer("layers.")).unwrap_or(name) {
             "wte.weight" | "embed_tokens.weight" => Some(Self::TokenEmbedding),
             "wpe.weight" => Some(Self::PositionEmbedding),
-            "ln_1.weight"
-            | "ln_2.weight"
-            | "ln_f.weight"
-            | "norm.weight"
-            | "input_layernorm.weight"
-            | "post_attention_layernorm.weight" => Some(Self::NormGain),
-            "ln_1.bias" | "ln_2.bias" | "ln_f.bias" => Some(Self::NormBias),
+            "ln_1.weight" | "ln_2.weight" | "input_layernorm.weight" | "post_attention_layernorm.weight" => {
+                Some(Self::NormGain)
+            }
+            "ln_1.bias" | "ln_2.bias" => Some(Self::NormBias),
+            "ln_f.weight" | "norm.weight" => Some(Self::FinalNormGain),
+            "ln_f.bias" => Some(Self::FinalNormBias),
             "attn.c_attn.weight" => Some(Self::QueryKeyValue),
             "attn.c_attn.bias" => Some(Self::QueryKeyValueBias),
             "self_attn.q_proj.weight" => Some(Self::Query),
@@ -108,7 +111,13 @@ impl Role {
     /// Whether it is what normalised activations are multiplied by.
     #[must_use]
     pub fn is_gain(self) -> bool {
-        matches!(self, Self::NormGain | Self::NormGainFromZero)
+        matches!(self, Self::NormGain | Self::NormGainFromZero | Self::FinalNormGain)
+    }
+
+    /// Whether it is what is added to normalised activations.
+    #[must_use]
+    pub fn is_norm_bias(self) -> bool {
+        matches!(self, Self::NormBias | Self::FinalNormBias)
     }
 
     /// Whether it is one factor on everything there: 1 changes nothing.
@@ -123,6 +132,7 @@ impl Role {
         matches!(
             self,
             Self::NormBias
+                | Self::FinalNormBias
                 | Self::QueryKeyValueBias
                 | Self::QueryBias
                 | Self::KeyBias

@@ -95,17 +95,16 @@ impl Collect {
 
 impl GradientSink for Collect {
     fn receive(&mut self, name: &str, shape: &[usize], values: GradientView<'_>) -> Result<(), SinkError> {
-        let in_f64 = match values {
-            GradientView::F32(values) => values.iter().map(|&value| f64::from(value)).collect(),
-            GradientView::F64(values) => values.to_vec(),
+        let kept = match values {
+            GradientView::F32(values) => TensorValues::F32(values.to_vec()),
+            GradientView::F64(values) => TensorValues::F64(values.to_vec()),
         };
-        let tensor =
-            Tensor::new(shape.to_vec(), TensorValues::F64(in_f64)).map_err(|_| SinkError::Shape {
-                name: name.to_owned(),
-                found: shape.to_vec(),
-                values: values.len(),
-                expected: shape.to_vec(),
-            })?;
+        let tensor = Tensor::new(shape.to_vec(), kept).map_err(|_| SinkError::Shape {
+            name: name.to_owned(),
+            found: shape.to_vec(),
+            values: values.len(),
+            expected: shape.to_vec(),
+        })?;
         match self.tensors.insert(name.to_owned(), tensor) {
             None => Ok(()),
             Some(_) => Err(SinkError::Twice { name: name.to_owned() }),

@@ -70,7 +70,7 @@ pub fn probe_values(parameters: &[(String, Vec<usize>)], index: usize, seed: u64
 fn gpt2_law(parameters: &[Declared]) -> impl Fn(Role) -> (f64, f64) + Sync + use<> {
     let residual = 0.02 / (2.0 * layers(parameters)).sqrt();
     move |role| match role {
-        Role::NormGain => (1.0, 0.0),
+        Role::NormGain | Role::FinalNormGain => (1.0, 0.0),
         Role::NormGainFromZero => (0.0, 0.0),
         Role::BlockOutput => (0.0, residual),
         role if role.is_scale() => (1.0, 0.0),
@@ -86,7 +86,7 @@ fn probe_law(parameters: &[Declared]) -> impl Fn(Role) -> (f64, f64) + Sync + us
     let embedding = (1.0 / width.sqrt()).min(0.3);
     let residual = 1.0 / (2.0 * layers(parameters) * width).sqrt();
     move |role| match role {
-        Role::NormGain => (1.0, 0.1),
+        Role::NormGain | Role::FinalNormGain => (1.0, 0.1),
         Role::NormGainFromZero => (0.0, 0.1),
         Role::BlockOutput => (0.0, residual),
         Role::TokenEmbedding | Role::PositionEmbedding => (0.0, embedding),

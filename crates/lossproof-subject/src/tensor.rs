@@ -1,6 +1,6 @@
 //! Named tensors on the host: parameters, and stored gradients.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 /// Values in row-major order, in the dtype they came in.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +62,40 @@ impl Tensor {
         match &self.values {
             TensorValues::F32(values) => f64::from(values[index]),
             TensorValues::F64(values) => values[index],
+        }
+    }
+
+    /// Writes the values at a run of row-major indices, exact in f64.
+    ///
+    /// # Panics
+    /// When there are not as many in the tensor, or `into` has another length.
+    pub fn write_run(&self, run: Range<usize>, into: &mut [f64]) {
+        match &self.values {
+            TensorValues::F32(values) => {
+                for (into, &value) in into.iter_mut().zip(&values[run]) {
+                    *into = f64::from(value);
+                }
+            }
+            TensorValues::F64(values) => into.copy_from_slice(&values[run]),
+        }
+    }
+
+    /// Adds the values at a run of row-major indices, times a factor.
+    ///
+    /// # Panics
+    /// When there are not as many in the tensor.
+    pub fn add_run(&self, factor: f64, run: Range<usize>, into: &mut [f64]) {
+        match &self.values {
+            TensorValues::F32(values) => {
+                for (into, &value) in into.iter_mut().zip(&values[run]) {
+                    *into += factor * f64::from(value);
+                }
+            }
+            TensorValues::F64(values) => {
+                for (into, &value) in into.iter_mut().zip(&values[run]) {
+                    *into += factor * value;
+                }
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the tests of a run decided, gathered for its last lines.
 
-use lossproof_laws::{Law, Report, Summary, Verdict, expectations::Outcome};
+use lossproof_laws::{Campaign, Law, Report, Summary, Verdict, expectations::Outcome};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What one test decided.
@@ -57,8 +57,11 @@ impl Outcomes {
                 continue;
             }
             let ran = own.iter().map(|decided| (&decided.report, decided.verdict));
-            let summary =
-                Summary::new(subject, ran.chain(none.iter().map(|report| (*report, report.verdict))));
+            let summary = Summary::new(
+                subject,
+                &Campaign::default().size,
+                ran.chain(none.iter().map(|report| (*report, report.verdict))),
+            );
             eprintln!("{summary}");
             // What is red failed as a test of its own. A run in which nothing passed certifies nothing, so it
             // is no success either. Excused is a part of a run, such as the one law that nextest runs alone,

@@ -157,8 +157,8 @@ fn every_profile(
     campaign: &Campaign,
     region: Option<MarkedRegion<'_>>,
 ) -> miette::Result<Exit> {
-    let matrix = Matrix::new(faults, campaign)?;
-    output::print(&matrix.markdown())?;
+    output::print(&profiles::markdown_head())?;
+    let matrix = Matrix::new(faults, campaign, |row| output::print(&row.markdown()))?;
     if let Some(region) = region {
         region.write(&format!("{}\n", matrix.markdown()))?;
     }

@@ -37,55 +37,95 @@ const COLUMNS: [(&str, Dtype, Count); 3] = [
 ];
 
 /// The faults behind one profile and one claim, for each of [`COLUMNS`].
-struct Row {
+pub(super) struct Row {
     profile: Profile,
     claim: NamedClaim,
     columns: Vec<Vec<Classified>>,
+}
+
+/// Head of the table whose lines are [`Row::markdown`].
+pub(super) fn markdown_head() -> String {
+    let mut text = String::from("| profile | claim |");
+    for (name, ..) in COLUMNS {
+        let _ = write!(text, " {name} | of them weights, labels, masks, logs |");
+    }
+    text.push_str(" survived |\n|---|---|---:|---:|---:|---:|---:|---:|---|\n");
+    text
+}
+
+impl Row {
+    fn new(
+        profile: Profile,
+        claim: NamedClaim,
+        faults: &[&'static Fault],
+        campaign: &Campaign,
+    ) -> miette::Result<Self> {
+        let mut columns = Vec::new();
+        for (_, dtype, micro_batches) in COLUMNS {
+            let keyhole = Keyhole { profile, claim: claim.spec, micro_batches };
+            columns.push(classify(&keyhole, (Config::Pico, dtype), faults, campaign)?);
+        }
+        Ok(Self { profile, claim, columns })
+    }
+
+    /// How many of the visible are killed, as a line of a Markdown table.
+    pub(super) fn markdown(&self) -> String {
+        let mut text = format!("| {} | {} |", self.profile, self.claim.name);
+        for column in &self.columns {
+            let _ = write!(text, " {} | {} |", share(column, |_| true), share(column, is_of_weights));
+        }
+        let survivors: BTreeSet<String> = self
+            .columns
+            .iter()
+            .flatten()
+            .filter(|classified| classified.class == Class::Survived)
+            .map(|classified| format!("`{}`", classified.fault.bug.id))
+            .collect();
+        let _ = writeln!(text, " {} |", survivors.into_iter().collect::<Vec<_>>().join(", "));
+        text
+    }
 }
 
 /// Every profile with every claim, in both dtypes and for trainers of exactly four micro-batches.
 pub(super) struct Matrix(Vec<Row>);
 
 impl Matrix {
-    /// Holds every fault to the laws behind each.
+    /// Holds every fault to the laws behind each, and hands over each row as soon as it is done.
     ///
     /// # Errors
-    /// As [`classify`].
-    pub(super) fn new(faults: &[&'static Fault], campaign: &Campaign) -> miette::Result<Self> {
+    /// As [`classify`], and what `done` says.
+    pub(super) fn new(
+        faults: &[&'static Fault],
+        campaign: &Campaign,
+        done: impl Fn(&Row) -> miette::Result<()>,
+    ) -> miette::Result<Self> {
         let mut rows = Vec::new();
         for profile in Profile::ALL {
             for claim in NamedClaim::ALL {
-                let mut columns = Vec::new();
-                for (_, dtype, micro_batches) in COLUMNS {
-                    let keyhole = Keyhole { profile, claim: claim.spec, micro_batches };
-                    columns.push(classify(&keyhole, (Config::Pico, dtype), faults, campaign)?);
-                }
-                rows.push(Row { profile, claim, columns });
+                let row = Row::new(profile, claim, faults, campaign)?;
+                done(&row)?;
+                rows.push(row);
             }
         }
         Ok(Self(rows))
     }
 
-    /// How many of the visible are killed, as the rows of a Markdown table.
+    /// The rows as a Markdown table, and which faults an honest trainer could show.
     pub(super) fn markdown(&self) -> String {
-        let mut text = String::from("\n| profile | claim |");
-        for (name, ..) in COLUMNS {
-            let _ = write!(text, " {name} | of them weights, labels, masks, logs |");
-        }
-        text.push_str(" survived |\n|---|---|---:|---:|---:|---:|---:|---:|---|\n");
+        let mut text = format!("\n{}", markdown_head());
         for row in &self.0 {
-            let _ = write!(text, "| {} | {} |", row.profile, row.claim.name);
-            for column in &row.columns {
-                let _ = write!(text, " {} | {} |", share(column, |_| true), share(column, is_of_weights));
-            }
-            let survivors: BTreeSet<String> = row
-                .columns
-                .iter()
-                .flatten()
-                .filter(|classified| classified.class == Class::Survived)
+            text.push_str(&row.markdown());
+        }
+        text.push_str("\nLawful, behind some claim at least:\n\n");
+        for profile in Profile::ALL {
+            let rows = self.0.iter().filter(|row| row.profile == profile);
+            let lawful: BTreeSet<String> = rows
+                .flat_map(|row| row.columns.iter().flatten())
+                .filter(|classified| classified.class == Class::Lawful)
                 .map(|classified| format!("`{}`", classified.fault.bug.id))
                 .collect();
-            let _ = writeln!(text, " {} |", survivors.into_iter().collect::<Vec<_>>().join(", "));
+            let names = lawful.into_iter().collect::<Vec<_>>().join(", ");
+            let _ = writeln!(text, "- {profile}: {}", if names.is_empty() { "none" } else { &names });
         }
         text
     }

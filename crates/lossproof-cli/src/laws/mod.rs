@@ -3,7 +3,7 @@
 mod render;
 
 use crate::{exit::Exit, output, subjects, verify::Dtype};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::Diagnostician;
 use lossproof_faults::{Keyhole, NamedClaim, Profile};
@@ -12,7 +12,13 @@ use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
 use lossproof_subject::{Count, Device, Subject, SubjectError};
 use lossproof_torch::libtorch;
 use miette::IntoDiagnostic;
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    panic::resume_unwind,
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, ScopedJoinHandle},
+    time::Instant,
+};
 
 /// Hold the reference trainer and libtorch to every law of the loss calculus, on random batches.
 ///
@@ -64,6 +70,9 @@ enum Implementation {
 }
 
 impl Implementation {
+    /// Both, in the order of the report.
+    const ALL: [Self; 2] = [Self::Reference, Self::Libtorch];
+
     /// Whoever says what a failing subject looks like takes the other implementation to be right.
     fn other(self, config: Config, dtype: lossproof_spec::Dtype, device: Device) -> Diagnostician {
         match self {
@@ -104,33 +113,21 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         control: matches!(args.config, Config::Pico | Config::Nano),
         ..Campaign::default()
     };
-    let bar = ProgressBar::no_length().with_style(ProgressStyle::default_spinner());
-    let mut all = Vec::new();
-    for implementation in [Implementation::Reference, Implementation::Libtorch] {
-        if args.subject.is_some_and(|only| only != implementation) {
-            continue;
-        }
-        let mut subject = args.make(implementation)?;
-        let (config, dtype, device) = (args.config, args.dtype.into(), args.device);
-        let campaign = Campaign {
-            examiner: Some(Arc::new(implementation.other(config, dtype, device))),
-            ..campaign.clone()
-        };
-        let info = subject.info();
-        let started = Instant::now();
-        let mut reports = Vec::new();
-        for law in &laws {
-            bar.set_message(format!("{}: {}", info.name, law.id()));
-            bar.tick();
-            reports.push(campaign.run(law, &mut *subject).into_diagnostic()?);
-        }
-        let subject = format!(
-            "{} {} ({}), {} on {}",
-            info.name, info.version, info.framework, info.dtypes, info.device
-        );
-        all.push(Found { subject, reports, seconds: started.elapsed().as_secs_f64() });
-    }
-    bar.finish_and_clear();
+    let bars = MultiProgress::new();
+    // Side by side: each computes on one core for most of the time.
+    let all: Vec<Found> = thread::scope(|scope| {
+        let chosen =
+            Implementation::ALL.into_iter().filter(|one| args.subject.is_none_or(|only| only == *one));
+        let started: Vec<_> = chosen
+            .map(|one| {
+                let bar = bars.add(ProgressBar::no_length().with_style(ProgressStyle::default_spinner()));
+                let (laws, campaign) = (&laws, &campaign);
+                scope.spawn(move || args.hold(one, laws, campaign, &bar))
+            })
+            .collect();
+        let end = |held: ScopedJoinHandle<'_, _>| held.join().unwrap_or_else(|panic| resume_unwind(panic));
+        started.into_iter().map(end).collect::<miette::Result<_>>()
+    })?;
     output::print(&render::text(args.config, &campaign, &all))?;
     if let Some(path) = &args.json {
         output::write_json(path, &render::json(args.config, &campaign, &all))?;
@@ -139,6 +136,33 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 }
 
 impl Args {
+    /// Holds one implementation to the laws, in turn.
+    fn hold(
+        &self,
+        implementation: Implementation,
+        laws: &[&'static Law],
+        campaign: &Campaign,
+        bar: &ProgressBar,
+    ) -> miette::Result<Found> {
+        let mut subject = self.make(implementation)?;
+        let other = implementation.other(self.config, self.dtype.into(), self.device);
+        let campaign = Campaign { examiner: Some(Arc::new(other)), ..campaign.clone() };
+        let info = subject.info();
+        let started = Instant::now();
+        let mut reports = Vec::new();
+        for law in laws {
+            bar.set_message(format!("{}: {}", info.name, law.id()));
+            bar.tick();
+            reports.push(campaign.run(law, &mut *subject).into_diagnostic()?);
+        }
+        bar.finish_and_clear();
+        let subject = format!(
+            "{} {} ({}), {} on {}",
+            info.name, info.version, info.framework, info.dtypes, info.device
+        );
+        Ok(Found { subject, reports, seconds: started.elapsed().as_secs_f64() })
+    }
+
     fn make(&self, implementation: Implementation) -> miette::Result<Box<dyn Subject>> {
         let dtype = self.dtype.into();
         let subject = match implementation {

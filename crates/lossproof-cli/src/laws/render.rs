@@ -23,8 +23,11 @@ pub(super) fn text(config: Config, campaign: &Campaign, all: &[Found]) -> String
         for report in found.reports.iter().filter(|report| report.failure.is_some()) {
             let _ = write!(text, "\n{report}\n");
         }
-        let summary =
-            Summary::new(&found.subject, found.reports.iter().map(|report| (report, report.verdict)));
+        let summary = Summary::new(
+            &found.subject,
+            &campaign.size,
+            found.reports.iter().map(|report| (report, report.verdict)),
+        );
         let count = |verdict| summary.count(verdict);
         let cases: usize = found.reports.iter().map(|report| report.cases).sum();
         let _ = writeln!(

@@ -61,7 +61,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "grad-assigned-not-accumulated",
         TrainerModel {
-            backward: BackwardEffect::Weighed(|name| name.contains("ln_"), last_of_window),
+            backward: BackwardEffect::Weighed(|role| role.is_gain() || role.is_norm_bias(), last_of_window),
             ..HONEST
         },
     ),

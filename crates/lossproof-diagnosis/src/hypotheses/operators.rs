@@ -6,15 +6,14 @@ use crate::{
     score::Grade,
     trainer_model::{BackwardEffect, TrainerModel},
 };
-use lossproof_laws::names::{BIAS, EMBEDDING, GAIN, POSITIONS};
-use lossproof_spec::{MicroBatch, Sequence};
+use lossproof_spec::{MicroBatch, Role, Sequence};
 
 pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "index-backward-overwrites",
         TrainerModel {
-            backward: BackwardEffect::Pattern(|comparison| match comparison.name {
-                POSITIONS => rows(comparison, repeated_position),
+            backward: BackwardEffect::Pattern(|comparison| match comparison.role {
+                Role::PositionEmbedding => rows(comparison, repeated_position),
                 _ => embedding_alone(comparison, repeated),
             }),
             ..HONEST
@@ -39,9 +38,9 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                 let rest = |(row, (_, measured)): (usize, (&[f64], &[f64]))| {
                     occurrences(comparison, row) > 0 || zero(measured)
                 };
-                match comparison.name {
-                    EMBEDDING if !comparison.rows().enumerate().all(rest) => Grade::Impossible,
-                    EMBEDDING => comparison.differs(),
+                match comparison.role {
+                    Role::TokenEmbedding if !comparison.rows().enumerate().all(rest) => Grade::Impossible,
+                    Role::TokenEmbedding => comparison.differs(),
                     _ => comparison.right(),
                 }
             }),
@@ -51,8 +50,8 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "padding-index-without-gradient",
         TrainerModel {
-            backward: BackwardEffect::Exact(|name, shape, values, _| {
-                if name == EMBEDDING {
+            backward: BackwardEffect::Exact(|role, shape, values, _| {
+                if role == Role::TokenEmbedding {
                     let columns = shape.last().copied().unwrap_or(0);
                     values.iter_mut().take(columns).for_each(|value| *value = 0.0);
                 }
@@ -63,8 +62,8 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "position-rows-misaligned",
         TrainerModel {
-            backward: BackwardEffect::Exact(|name, shape, values, _| {
-                if name == POSITIONS {
+            backward: BackwardEffect::Exact(|role, shape, values, _| {
+                if role == Role::PositionEmbedding {
                     values.rotate_right(shape.last().copied().unwrap_or(0));
                 }
             }),
@@ -74,8 +73,8 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "param-init-not-leaf",
         TrainerModel {
-            backward: BackwardEffect::Exact(|name, _, values, _| {
-                if name == POSITIONS {
+            backward: BackwardEffect::Exact(|role, _, values, _| {
+                if role == Role::PositionEmbedding {
                     values.fill(0.0);
                 }
             }),
@@ -85,9 +84,9 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "concat-gradient-misaligned",
         TrainerModel {
-            backward: BackwardEffect::Exact(|name, shape, values, _| {
+            backward: BackwardEffect::Exact(|role, shape, values, _| {
                 let third = shape.last().copied().unwrap_or(0) / 3;
-                if name.contains("attn.c_attn") && third > 0 {
+                if matches!(role, Role::QueryKeyValue | Role::QueryKeyValueBias) && third > 0 {
                     values.chunks_exact_mut(3 * third).for_each(|row| row.copy_within(..third, third));
                 }
             }),
@@ -97,8 +96,9 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "scatter-backward-wrong-axis",
         TrainerModel {
-            backward: BackwardEffect::Exact(|name, shape, values, _| {
-                if let (true, &[rows, columns]) = (name.ends_with("attn.c_proj.weight"), shape)
+            backward: BackwardEffect::Exact(|role, shape, values, _| {
+                // Of the two that write into the residual stream, attention's is square.
+                if let (Role::BlockOutput, &[rows, columns]) = (role, shape)
                     && rows == columns
                 {
                     let original = values.to_vec();
@@ -148,9 +148,9 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "fused-op-without-backward",
         TrainerModel {
-            backward: BackwardEffect::Pattern(|comparison| match comparison.name {
-                EMBEDDING => rows(comparison, |comparison, row| occurrences(comparison, row) > 0),
-                GAIN | BIAS if !zero(comparison.measured) => comparison.right(),
+            backward: BackwardEffect::Pattern(|comparison| match comparison.role {
+                Role::TokenEmbedding => rows(comparison, |comparison, row| occurrences(comparison, row) > 0),
+                Role::FinalNormGain | Role::FinalNormBias if !zero(comparison.measured) => comparison.right(),
                 _ if zero(comparison.measured) => Grade::Exact,
                 _ => Grade::Impossible,
             }),
@@ -244,7 +244,7 @@ fn embedding_alone(
     comparison: &GradientComparison<'_>,
     may: impl Fn(&GradientComparison<'_>, usize) -> bool,
 ) -> Grade {
-    if comparison.name == EMBEDDING { rows(comparison, may) } else { comparison.right() }
+    if comparison.role == Role::TokenEmbedding { rows(comparison, may) } else { comparison.right() }
 }
 
 /// Wrong in some of these rows of the parameter alone.
@@ -269,8 +269,12 @@ enum ParameterPlace {
     After,
 }
 
+fn is_of_the_final_norm(comparison: &GradientComparison<'_>) -> bool {
+    matches!(comparison.role, Role::FinalNormGain | Role::FinalNormBias)
+}
+
 fn layer(comparison: &GradientComparison<'_>) -> ParameterPlace {
-    if comparison.name == GAIN || comparison.name == BIAS {
+    if is_of_the_final_norm(comparison) {
         return ParameterPlace::After;
     }
     match comparison.name.strip_prefix(&format!("h.{}.", comparison.layers.saturating_sub(1))) {
@@ -294,9 +298,9 @@ fn same_values(comparison: &GradientComparison<'_>) -> bool {
 
 /// Right behind the last layer norm, and wrong before it.
 fn before_the_last_norm(comparison: &GradientComparison<'_>) -> Grade {
-    match comparison.name {
-        GAIN | BIAS => comparison.right(),
-        EMBEDDING => rows(comparison, |comparison, row| occurrences(comparison, row) > 0),
+    match comparison.role {
+        Role::FinalNormGain | Role::FinalNormBias => comparison.right(),
+        Role::TokenEmbedding => rows(comparison, |comparison, row| occurrences(comparison, row) > 0),
         _ => comparison.differs(),
     }
 }

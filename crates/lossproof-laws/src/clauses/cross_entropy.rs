@@ -2,8 +2,7 @@
 //! need.
 
 use crate::{
-    known_logits::KnownLogits,
-    names::{BIAS, GAIN},
+    known_logits::{FinalNorm, KnownLogits},
     trial::{CaseOutcome, Computed, Ended, Trial, replace, values},
 };
 use lossproof_cases::edit::{assemble, edit, given};
@@ -38,16 +37,28 @@ impl Trial<'_> {
         let vocabulary = self.vocabulary();
         let (trained, model) = (&self.facts.parameters, &self.facts.info.model);
         let tied = self.embedding_for_a_head().ok();
-        let known = tied.and_then(|_| KnownLogits::impose(parameters, bias.clone(), vocabulary));
-        let known = known
-            .or_else(|| KnownLogits::impose_by_roles(parameters, trained, model, bias, vocabulary))
+        let sealed = tied.and_then(|_| {
+            KnownLogits::behind_the_final_norm(parameters, trained, model, bias.clone(), vocabulary)
+        });
+        let known = sealed
+            .or_else(|| KnownLogits::of_one_embedding(parameters, trained, model, bias, vocabulary))
             .map(|known| known.capped(model.logit_cap));
-        let lacking = "known logits: the parameters of a GPT-2 with the embedding for a head, or declared roles \
-                       (ParameterInfo::role) of a token embedding and a head of its own, one row for each token, \
-                       of every norm's gain and of every weight and bias that writes into the residual stream";
+        let lacking = "known logits: declared roles (ParameterInfo::role) of gain and bias of the final norm and \
+                       of an embedding that is the head, or of a token embedding and a head of its own, one row \
+                       for each token, of every norm's gain and of every weight and bias that writes into the \
+                       residual stream";
         let known = known.ok_or_else(|| Ended::Unsupported(lacking.to_owned()))?;
         self.load(parameters)?;
         Ok(known)
+    }
+
+    /// The norm in front of the head.
+    pub(crate) fn final_norm(&self) -> Result<FinalNorm, Ended> {
+        FinalNorm::of(&self.facts.parameters).ok_or_else(|| {
+            let what =
+                "declared roles (ParameterInfo::role) of gain and bias of the norm in front of the head";
+            Ended::Unsupported(what.to_owned())
+        })
     }
 
     /// A final bias between −2 and 2, exact in every dtype.
@@ -189,7 +200,8 @@ pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     let batch = trial.case.batch.clone();
     let spec = trial.claimed(&LossSpec { z_loss: 0.0, ..trial.spec(&[&batch])? })?;
     let mut parameters = trial.parameters()?;
-    let mut bias = values(&parameters, BIAS)?;
+    let norm = trial.final_norm()?;
+    let mut bias = values(&parameters, &norm.bias)?;
     let mut embedding = values(&parameters, &head)?;
     let width = bias.len();
     for row in embedding.chunks_exact_mut(width.max(1)) {
@@ -200,7 +212,7 @@ pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     let before = trial.gradient(&spec, &batch)?;
     let constant = 4.0 + f64::from(trial.random.random_range(0_u8..8));
     bias[0] += constant;
-    replace(&mut parameters, BIAS, bias)?;
+    replace(&mut parameters, &norm.bias, bias)?;
     trial.load(&parameters)?;
     let after = trial.gradient(&spec, &batch)?;
     // The logits grow by the constant, and so does the rounding error of their differences, and of what
@@ -219,7 +231,8 @@ impl Trial<'_> {
         let spacing = 1.0 / 16.0;
         let constant = spacing / (2.0 * self.facts.loss_dtype().unit_roundoff());
         let mut parameters = self.parameters()?;
-        let width = values(&parameters, BIAS)?.len();
+        let norm = self.final_norm()?;
+        let width = values(&parameters, &norm.bias)?.len();
         if width < 2 {
             return Ok(());
         }
@@ -236,7 +249,7 @@ impl Trial<'_> {
         self.load_known_logits(&mut parameters, bias.clone())?;
         let before = self.gradient(spec, batch)?;
         bias[0] = constant;
-        replace(&mut parameters, BIAS, bias)?;
+        replace(&mut parameters, &norm.bias, bias)?;
         self.load(&parameters)?;
         let after = self.gradient(spec, batch)?;
         self.unchanged(&format!("{constant} on all logits, exactly"), 1.0, &before, &after)
@@ -256,14 +269,15 @@ impl Trial<'_> {
         let loss_bound = growth * self.loss_bound(batch);
         let scale = before.loss().abs().max(before.total);
         self.number(what, "loss", loss_bound, (after.loss(), before.loss()), scale);
-        for name in [BIAS, GAIN] {
+        let FinalNorm { gain, bias } = self.final_norm()?;
+        for name in [&bias, &gain] {
             let (from, to) = (values(&before.gradient, name)?, values(&after.gradient, name)?);
             // The constant's own direction is null: its element is a sum that cancels.
             let scale = norm(&from).max(before.total);
             let bound = growth * self.gradient_bound(batch, name);
             self.elements(&format!("{what}: gradient of {name}"), name, bound, &to, &from, scale);
         }
-        let width = values(&before.gradient, BIAS)?.len().max(1);
+        let width = values(&before.gradient, &bias)?.len().max(1);
         // The head's part of the first column is what the constant multiplies.
         let others = |gradient: Vec<f64>| -> Vec<f64> {
             gradient.into_iter().enumerate().filter(|(i, _)| i % width != 0).map(|(_, g)| g).collect()
@@ -301,9 +315,9 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     // ‖Wᵀ(p − q)‖ is at most the largest row's norm times ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖:
     // without smoothing, ‖p − q‖₁ = 2(1 − p_y) and ‖p − q‖ ≥ 1 − p_y.
     let mut expected = vec![(head, gradient.embedding, size * norm(known.bias()))];
-    if let Some(bias) = known.bias_name() {
+    if let Some(FinalNorm { bias, .. }) = known.final_norm() {
         let scale = size * largest_row * (known.logits().len() as f64).sqrt().min(2.0);
-        expected.push((bias, gradient.bias, scale));
+        expected.push((bias.as_str(), gradient.bias, scale));
     }
     for (name, expected, scale) in &expected {
         let found = values(&actual.gradient, name)?;
@@ -313,8 +327,9 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let reach = expected.iter().map(|(_, values, _)| norm(values)).fold(0.0, f64::max);
     // A final gain of zero lets nothing through; one that is not does.
-    let sealed = known.bias_name().is_some();
-    let below = |name: &&String| sealed && ![BIAS, head, GAIN].contains(&name.as_str());
+    let below = |name: &&String| {
+        known.final_norm().is_some_and(|norm| ![head, &norm.gain, &norm.bias].contains(&name.as_str()))
+    };
     for name in actual.gradient.keys().filter(below) {
         let found = norm(&values(&actual.gradient, name)?);
         let bound = trial.gradient_bound(&batch, name);

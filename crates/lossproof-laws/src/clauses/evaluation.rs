@@ -1,10 +1,7 @@
 //! Clauses of group 8: what a validation prints. It is a mean over tokens, however they come in batches, and
 //! the exponential of that.
 
-use crate::{
-    names::BIAS,
-    trial::{CaseOutcome, Ended, TOKEN_COUNT, Trial, replace, values},
-};
+use crate::trial::{CaseOutcome, Ended, TOKEN_COUNT, Trial, replace, values};
 use lossproof_cases::edit::{assemble, edit, given, id};
 use lossproof_spec::{CompensatedSum, GlobalBatch, LossSpec, MicroBatch, Optimizer, Sequence};
 use lossproof_subject::{Evaluated, Tensor, TensorSet};
@@ -251,7 +248,7 @@ pub(crate) fn perplexity_overflow(trial: &mut Trial<'_>) -> CaseOutcome {
     });
     let tokens = batch.layout().supervised();
     let mut parameters = trial.parameters()?;
-    let width = values(&parameters, BIAS)?.len();
+    let width = values(&parameters, &trial.final_norm()?.bias)?.len();
     if tokens == 0 || vocabulary < 2 || width == 0 {
         return Ok(false);
     }

@@ -169,7 +169,7 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
         let loss_bound = trial.loss_bound(batch);
         total += likelihood(&of);
         plain.add(1.0 / vocabulary as f64, &of.computed.gradient);
-        for (name, tensor) in &of.computed.gradient {
+        for (name, tensor) in of.computed.gradient.iter() {
             let length = norm(&tensor.to_f64());
             // A likelihood errs by the error of its loss.
             let relative = loss_bound / trial.gradient_bound(batch, name);
@@ -192,7 +192,7 @@ pub(crate) fn mean_zero_score(trial: &mut Trial<'_>) -> CaseOutcome {
     let Some(label) = likeliest.map(|best| best.label) else { return Ok(false) };
     let best = trial.labelled(&spec, &lone, label)?;
     let whole = norm(&sizes.values().copied().collect::<Vec<_>>());
-    for (name, tensor) in &best.computed.gradient {
+    for (name, tensor) in best.computed.gradient.iter() {
         let bound = trial.gradient_bound(&best.computed.origin.batch, name);
         let actual: Vec<f64> = tensor.to_f64().iter().map(|g| likelihood(&best) * g).collect();
         let rest = others.of(name, actual.len());

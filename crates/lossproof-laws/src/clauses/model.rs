@@ -207,7 +207,7 @@ pub(crate) fn norm_null_directions(trial: &mut Trial<'_>) -> CaseOutcome {
     let of_role = |role: Role| trial.facts.parameters.iter().filter(move |p| p.role == role).cloned();
     // A root mean square norm has no bias, and no such direction.
     let all = || trial.facts.parameters.iter().chain(&trial.facts.info.model.frozen);
-    let layer_norms = all().filter(|p| p.role == Role::NormBias).count();
+    let layer_norms = all().filter(|p| p.role.is_norm_bias()).count();
     if layer_norms == 0 || layer_norms != all().filter(|p| p.role.is_gain()).count() {
         return Err(Ended::Unsupported("layer norms, by the roles of their gains and biases".to_owned()));
     }

@@ -7,6 +7,7 @@ use lossproof_spec::{
 };
 use lossproof_subject::{Collect, Observation, SubjectError};
 use num_traits::ToPrimitive;
+use std::rc::Rc;
 
 impl Trial<'_> {
     /// [`calculus`](Self::calculus) of a claimed preset with the token loss of the case. The case tells when
@@ -206,7 +207,7 @@ impl Trial<'_> {
         let total = supervised.map(|(_, weight)| weight.abs()).sum();
         let upstream = Some(weights.to_vec());
         let origin = Origin { spec: *spec, batch: batch.clone(), upstream, loads: self.loads };
-        Ok(Computed { observation, gradient: sink.into_tensors(), total, origin })
+        Ok(Computed { observation, gradient: Rc::new(sink.into_tensors()), total, origin })
     }
 
     /// Holds a batch with empty groups to the empty policy of a spec: weights where there are some, NaN or an error where

@@ -130,7 +130,7 @@ impl Trial<'_> {
     /// finite where there is none.
     fn headroom(&mut self, batch: &GlobalBatch, spec: &LossSpec) -> Result<f64, Ended> {
         let mut least = f64::INFINITY;
-        for (name, tensor) in &self.gradient(spec, batch)?.gradient {
+        for (name, tensor) in self.gradient(spec, batch)?.gradient.iter() {
             let magnitude = largest_magnitude(tensor);
             if magnitude.is_nan() {
                 return Ok(f64::NAN);
