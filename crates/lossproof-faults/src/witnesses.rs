@@ -31,10 +31,11 @@ const ROUNDING: f64 = 32.0;
 /// Numbers, and what an error of each is relative to.
 type Scaled = (Vec<f64>, f64);
 
-/// Everything that a trainer answered, number by number.
+/// Everything that a trainer answered, number by number; `None` where it says nothing although it may. Who says
+/// less says nothing else.
 #[derive(Default)]
 struct Answers {
-    numbers: Vec<Scaled>,
+    numbers: Vec<Option<Scaled>>,
     failed: bool,
 }
 
@@ -84,7 +85,8 @@ impl Answers {
 
     /// Whether the two agree as far as both go.
     fn are(&self, other: &Self, tolerance: f64) -> bool {
-        let same = |((a, scale), (b, _)): (&Scaled, &Scaled)| {
+        let same = |(one, other): (&Option<Scaled>, &Option<Scaled>)| {
+            let (Some((a, scale)), Some((b, _))) = (one, other) else { return true };
             let close = |(a, b): (&f64, &f64)| {
                 a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan() || (a - b).abs() <= tolerance * scale
             };
@@ -96,7 +98,7 @@ impl Answers {
     }
 
     fn number(&mut self, value: f64) {
-        self.numbers.push((vec![value], value.abs().max(1.0)));
+        self.numbers.push(Some((vec![value], value.abs().max(1.0))));
     }
 
     /// Tensors, each relative to its own norm and a hundredth of that of all: a gradient that is zero but for
@@ -105,14 +107,14 @@ impl Answers {
         let norms: Vec<f64> = tensors.values().map(|tensor| norm(&tensor.to_f64())).collect();
         let whole = norm(&norms);
         for (tensor, own) in tensors.values().zip(norms) {
-            self.numbers.push((tensor.to_f64(), own.max(whole / 100.0)));
+            self.numbers.push(Some((tensor.to_f64(), own.max(whole / 100.0))));
         }
     }
 
     fn observation(&mut self, observation: &Observation) {
         self.number(observation.loss);
-        self.numbers.extend(observation.token_losses.clone().map(|losses| (losses, 1.0)));
-        self.numbers.extend(observation.supervised_tokens.map(|tokens| (vec![tokens as f64], 0.0)));
+        self.numbers.push(observation.token_losses.clone().map(|losses| (losses, 1.0)));
+        self.numbers.push(observation.supervised_tokens.map(|tokens| (vec![tokens as f64], 0.0)));
     }
 
     fn ask(&mut self, subject: &mut dyn Subject, case: &Case) -> Result<(), SubjectError> {
@@ -138,7 +140,7 @@ impl Answers {
         }
         if let Some(evaluator) = subject.token_losses() {
             let losses = evaluator.evaluate(&case.batch)?;
-            self.numbers.push((losses, 1.0));
+            self.numbers.push(Some((losses, 1.0)));
         }
         if let Some(upstream) = subject.upstream_weights() {
             let mut sink = Collect::default();
@@ -191,7 +193,9 @@ impl Answers {
     }
 }
 
-/// Optimizers that show decay, moments, clipping, warm-up and loss scale, and one whose gradients overflow.
+/// Optimizers that show decay, moments, clipping, warm-up and loss scale, and one whose gradients overflow. Adam
+/// moves every element by the rate, however small its gradient: at a large one the rounding of one step is that
+/// of another model in the next.
 fn optimizers(dtype: Dtype) -> [Optimizer; 4] {
     let numbers = |decayed| Adam {
         beta_1: 0.5,
@@ -212,8 +216,8 @@ fn optimizers(dtype: Dtype) -> [Optimizer; 4] {
     let overflowing = if dtype == Dtype::F64 { 2.0_f64.powi(1023) } else { 2.0_f64.powi(127) };
     [
         sgd,
-        Optimizer { rule: Rule::Adam(numbers(Decayed::All)), warm_up: 2, ..Optimizer::sgd(0.125) },
-        Optimizer { rule: Rule::AdamW(numbers(Decayed::Matrices)), clip, ..Optimizer::sgd(0.125) },
+        Optimizer { rule: Rule::Adam(numbers(Decayed::All)), warm_up: 2, ..Optimizer::sgd(1.0 / 64.0) },
+        Optimizer { rule: Rule::AdamW(numbers(Decayed::Matrices)), clip, ..Optimizer::sgd(1.0 / 64.0) },
         Optimizer { loss_scale: overflowing, ..sgd },
     ]
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use lossproof_cases::Case;
 use lossproof_spec::TokenWeights;
-use lossproof_subject::{Subject, SubjectError, Tensor, TensorSet};
+use lossproof_subject::{Subject, SubjectError, TensorSet};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Reason, TestRunner},
@@ -43,14 +43,36 @@ pub(crate) fn cause(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> &'
 
 /// What two identical calls differ by, relative to the gradient.
 pub(crate) fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Result<f64, SubjectError> {
+    noise_of(subject, case, facts, 2)
+}
+
+/// The same of more calls, on a case that broke a law: sums in an order of chance may come out the same twice.
+pub(crate) fn noise_again(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> f64 {
+    noise_of(subject, case, facts, 2 * CALLS).unwrap_or(0.0)
+}
+
+fn noise_of(
+    subject: &mut dyn Subject,
+    case: &Case,
+    facts: &Facts,
+    calls: usize,
+) -> Result<f64, SubjectError> {
     let measured = (|| -> Result<f64, Ended> {
         let mut trial = Trial::new(subject, case, facts)?;
         let spec = trial.spec(&[&case.batch])?;
-        let (one, other) = (trial.gradient(&spec, &case.batch)?, trial.gradient(&spec, &case.batch)?);
-        // A gradient that is no number twice is not noise; the law finds it and says so.
-        let finite = |t: &Tensor| (0..t.elements()).all(|index| t.get(index).is_finite());
-        let broken = [&one, &other].iter().all(|computed| !computed.gradient.values().all(finite));
-        Ok(if broken { 0.0 } else { distance(&one.gradient, &other.gradient) })
+        let one = trial.gradient(&spec, &case.batch)?.gradient;
+        let finite = |gradient: &TensorSet| {
+            gradient.values().all(|tensor| (0..tensor.elements()).all(|at| tensor.get(at).is_finite()))
+        };
+        let mut noise = 0.0_f64;
+        for _ in 1..calls {
+            let other = trial.gradient(&spec, &case.batch)?.gradient;
+            // A gradient that is no number twice is not noise; the law finds it and says so.
+            if finite(&one) || finite(&other) {
+                noise = noise.max(distance(&one, &other));
+            }
+        }
+        Ok(noise)
     })();
     match measured {
         Ok(noise) => Ok(noise),
