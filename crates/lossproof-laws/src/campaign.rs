@@ -2,10 +2,11 @@
 
 use crate::{
     Examiner, Failure, Law, Report, Tried, Verdict,
+    attempt::{CLEAR, attempt, broken, excess, failure, with_breach, write},
     control::Taped,
     dry_run::CardOnly,
     expectations::DeclaredFailure,
-    noise::{cause, first_to_compute, noise, noise_again},
+    noise::{first_to_compute, noise, noise_again, undecidable},
     shown::Shown,
     tally::Tally,
     tape::{Recorder, Tape},
@@ -15,7 +16,7 @@ use lossproof_cases::{
     Case, CaseFile, CaseFileError,
     strategies::{self, Size},
 };
-use lossproof_numerics::{Comparisons, Violation};
+use lossproof_numerics::Comparisons;
 use lossproof_subject::{Breach, Checked, Subject, SubjectError, Watchdog};
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -23,7 +24,7 @@ use proptest::{
 };
 use std::{
     cell::{Cell, RefCell},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -99,23 +100,9 @@ impl Campaign {
             Ok(case) => case,
             Err(reason) => return Ok(Report::undecided(law, Verdict::Unsupported, reason, 0.0)),
         };
-        match noise(&mut subject, &first, &facts) {
-            Ok(noise) if noise <= facts.model(&first.batch).gradient_bound(facts.coarsest()) => {
-                facts.noise = noise;
-            }
-            // Where calls differ because one leaves something to the next, these laws say so best.
-            Ok(_) if ["determinism", "zero-grad"].contains(&law.id()) => {}
-            Ok(noise) => {
-                let cause = cause(&mut subject, &first, &facts);
-                let reason =
-                    format!("not deterministic: two identical calls differ by {noise:.1e} ({cause})");
-                return Ok(Report::undecided(law, Verdict::Errored, reason, noise));
-            }
-            // The cases meet the same, and say so with a case that shows it.
-            Err(SubjectError::Breach(_)) => {}
-            Err(error) => return Ok(Report::undecided(law, Verdict::Errored, error.to_string(), 0.0)),
+        if let Some(report) = undecidable(law, &mut subject, &first, &mut facts) {
+            return Ok(report);
         }
-        subject.take_breach();
 
         let (tally, known) = (RefCell::new(Tally::default()), RefCell::new(Shown::default()));
         let subject = RefCell::new(subject);
@@ -366,61 +353,4 @@ impl Campaign {
         }
         TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
     }
-}
-
-/// Tries a law on one case. A breach makes the case one that breaks the law.
-fn attempt(law: &Law, subject: &mut Checked<'_>, case: &Case, facts: &Facts) -> Tried {
-    let tried = law.try_with(subject, case, facts);
-    with_breach(tried, subject)
-}
-
-/// What was tried, and what the subject did besides that no subject may do.
-fn with_breach(mut tried: Tried, subject: &mut Checked<'_>) -> Tried {
-    if let Some(breach) = subject.take_breach() {
-        tried.comparisons.fact("breach", false, || breach.to_string());
-        tried.told = Err(Ended::Failed(breach.into()));
-    }
-    tried
-}
-
-/// An error of so many times its bound is none of rounding, which is expected to stay below an eighth of it.
-const CLEAR: f64 = 8.0;
-
-/// The largest error over its bound; infinite where the subject failed or the bound is zero.
-fn excess(tried: &Tried) -> f64 {
-    if tried.error().is_some() {
-        return f64::INFINITY;
-    }
-    let mut largest = 0.0_f64;
-    for Violation { error, bound, .. } in tried.violations() {
-        let ratio = error / bound;
-        largest = if ratio.is_nan() { f64::INFINITY } else { largest.max(ratio) };
-    }
-    largest
-}
-
-/// Whether a trial is what shrinking looks for.
-fn broken(tried: &Tried) -> bool {
-    tried.error().is_some() || tried.comparisons.is_violated()
-}
-
-fn failure(case: Case, tried: &Tried, file: Option<PathBuf>) -> Failure {
-    Failure {
-        case,
-        violations: tried.violations(),
-        error: tried.error().map(ToString::to_string),
-        file,
-        elsewhere: Vec::new(),
-        unwritten: None,
-        diagnosis: None,
-    }
-}
-
-fn write(directory: &Path, law: &Law, failure: &Failure) -> Result<PathBuf, CaseFileError> {
-    let found = match (&failure.error, failure.violations.first()) {
-        (Some(error), _) => error.clone(),
-        (None, Some(violation)) => violation.statement.clone(),
-        (None, None) => "it did not fail when tried again".to_owned(),
-    };
-    CaseFile { law: law.id().to_owned(), found, case: failure.case.clone() }.write(directory)
 }

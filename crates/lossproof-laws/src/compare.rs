@@ -103,12 +103,12 @@ impl Trial<'_> {
             .all()
             .iter()
             .zip(&apart)
-            .map(|(block, apart)| match (apart, parts) {
-                (Some(apart), [_]) => apart.actual.max(apart.expected),
-                _ => {
-                    let parts = parts.iter().map(|(c, part)| c.abs() * blocks::norm(&part.gradient, block));
-                    blocks::norm(&actual.gradient, block).max(parts.sum())
+            .map(|(block, apart)| {
+                if let (Some(apart), [_]) = (apart, parts) {
+                    return apart.actual.max(apart.expected);
                 }
+                let parts = parts.iter().map(|(c, part)| c.abs() * blocks::norm(&part.gradient, block));
+                blocks::norm(&actual.gradient, block).max(parts.sum())
             })
             .collect();
         let mut scales = blocks.scales(|index, _| sizes[index]);

@@ -6,6 +6,7 @@
 //! it could have told a violation.
 
 mod answering;
+mod attempt;
 pub mod blocks;
 mod campaign;
 mod change;
@@ -17,6 +18,7 @@ mod dry_run;
 mod examiner;
 pub mod expectations;
 mod floor;
+mod imposed;
 mod known_logits;
 mod noise;
 mod playback;

@@ -1,13 +1,13 @@
 //! Whether a subject answers the same twice.
 
 use crate::{
-    distance,
+    Law, Report, Verdict, distance,
     second_look::Totals,
     trial::{Ended, Facts, Trial},
 };
 use lossproof_cases::Case;
 use lossproof_spec::TokenWeights;
-use lossproof_subject::{Subject, SubjectError, TensorSet};
+use lossproof_subject::{Checked, Subject, SubjectError, TensorSet};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Reason, TestRunner},
@@ -19,7 +19,7 @@ const CALLS: usize = 4;
 
 /// Why two identical calls differ by more than rounding: what is kept from one to the next, where the answers
 /// settle or grow by equal steps, and otherwise chance.
-pub(crate) fn cause(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> &'static str {
+fn cause(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> &'static str {
     const CHANCE: &str = "dropout?";
     let answers = (|| -> Result<Vec<Rc<TensorSet>>, Ended> {
         let mut trial = Trial::new(subject, case, facts)?;
@@ -80,6 +80,36 @@ fn noise_of(
         // The law itself meets the same and says so.
         Err(Ended::Unsupported(_) | Ended::NotApplicable) => Ok(0.0),
     }
+}
+
+/// Notes the noise of a case as that of the subject; `Some` is the report of a law that cannot be decided,
+/// because there is more than rounding makes.
+pub(crate) fn undecidable(
+    law: &'static Law,
+    subject: &mut Checked<'_>,
+    case: &Case,
+    facts: &mut Facts,
+) -> Option<Report> {
+    let report = match noise(subject, case, facts) {
+        Ok(noise) if noise <= facts.model(&case.batch).gradient_bound(facts.coarsest()) => {
+            facts.noise = noise;
+            None
+        }
+        // Where calls differ because one leaves something to the next, these laws say so best.
+        Ok(_) if ["determinism", "zero-grad"].contains(&law.id()) => None,
+        Ok(noise) => {
+            let cause = cause(subject, case, facts);
+            let reason = format!("not deterministic: two identical calls differ by {noise:.1e} ({cause})");
+            Some(Report::undecided(law, Verdict::Errored, reason, noise))
+        }
+        // The cases meet the same, and say so with a case that shows it.
+        Err(SubjectError::Breach(_)) => None,
+        Err(error) => Some(Report::undecided(law, Verdict::Errored, error.to_string(), 0.0)),
+    };
+    if report.is_none() {
+        subject.take_breach();
+    }
+    report
 }
 
 /// Cases that are drawn to find one with a gradient.

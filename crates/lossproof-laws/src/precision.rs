@@ -3,7 +3,7 @@
 use lossproof_numerics::{ErrorModel, difference_in_runs};
 use lossproof_spec::{GlobalBatch, Role};
 use lossproof_subject::{ParameterInfo, SubjectInfo, Tensor, TensorSet};
-use std::ops::Range;
+use std::{iter::once, ops::Range};
 
 /// The largest relative difference of any tensor of one set from that of another, infinite where the other has none like it.
 pub fn distance(one: &TensorSet, other: &TensorSet) -> f64 {
@@ -11,7 +11,7 @@ pub fn distance(one: &TensorSet, other: &TensorSet) -> f64 {
         Some(twin) if twin.elements() == tensor.elements() => {
             let actual = |run: Range<usize>, into: &mut [f64]| tensor.write_run(run, into);
             let expected = |run: Range<usize>, into: &mut [f64]| twin.write_run(run, into);
-            let difference = difference_in_runs([0..tensor.elements()], actual, expected);
+            let difference = difference_in_runs(once(0..tensor.elements()), actual, expected);
             difference.relative_to(difference.expected)
         }
         _ => f64::INFINITY,

@@ -13,6 +13,7 @@ use lossproof_subject::{Tensor, TensorSet};
 use rand::RngExt;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter::once,
     ops::Range,
 };
 
@@ -147,7 +148,7 @@ impl Totals {
     pub(crate) fn is_like(&self, other: &Self, error: f64) -> bool {
         self.0.iter().all(|(name, values)| {
             let others = other.of(name, values.len());
-            let apart = difference_in_runs([0..values.len()], written(values), written(&others));
+            let apart = difference_in_runs(once(0..values.len()), written(values), written(&others));
             apart.finite && apart.difference <= error * apart.actual.max(apart.expected)
         })
     }
