@@ -14,7 +14,7 @@ const CHANGED: u32 = 96;
 /// What becomes of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// It changes no answer.
+    /// The laws of its clauses hold, and it changes no answer on 96 random batches.
     Unchanged,
     /// No law fails, and an honest trainer of another architecture gives the same answers, and was made.
     Lawful,

@@ -31,8 +31,8 @@ const ROUNDING: f64 = 32.0;
 /// Numbers, and what an error of each is relative to.
 type Scaled = (Vec<f64>, f64);
 
-/// Everything that a trainer answered, number by number; `None` where it says nothing although it may. Who says
-/// less says nothing else.
+/// Everything that a trainer answered, number by number; `None` where it says nothing although it may. The
+/// second of two trainers that says less than the first says nothing else.
 #[derive(Default)]
 struct Answers {
     numbers: Vec<Option<Scaled>>,
@@ -86,7 +86,7 @@ impl Answers {
     /// Whether the two agree as far as both go.
     fn are(&self, other: &Self, tolerance: f64) -> bool {
         let same = |(one, other): (&Option<Scaled>, &Option<Scaled>)| {
-            let (Some((a, scale)), Some((b, _))) = (one, other) else { return true };
+            let (Some((a, scale)), Some((b, _))) = (one, other) else { return other.is_none() };
             let close = |(a, b): (&f64, &f64)| {
                 a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan() || (a - b).abs() <= tolerance * scale
             };

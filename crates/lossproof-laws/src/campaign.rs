@@ -6,7 +6,7 @@ use crate::{
     control::Taped,
     dry_run::CardOnly,
     expectations::DeclaredFailure,
-    noise::{first_to_compute, noise, noise_again, undecidable},
+    noise::{case_for_noise, noise, undecidable},
     shown::Shown,
     tally::Tally,
     tape::{Recorder, Tape},
@@ -95,7 +95,7 @@ impl Campaign {
             return Ok(Report::undecided(law, Verdict::Unsupported, what, 0.0));
         }
         let strategy = strategies::case(&facts.info.limits, &facts.info.claims, self.size.clone());
-        let first = first_to_compute(&strategy, &mut self.runner(law));
+        let first = case_for_noise(&strategy, &mut self.runner(law), facts.info.device);
         let first = match first.map_err(|reason| reason.to_string()) {
             Ok(case) => case,
             Err(reason) => return Ok(Report::undecided(law, Verdict::Unsupported, reason, 0.0)),
@@ -109,7 +109,7 @@ impl Campaign {
         let replayed = self.kept(law)?;
         for (file, kept) in &replayed {
             let turn = Turn::ALONE;
-            let (tried, tape) = self.tried(law, &mut subject.borrow_mut(), &kept.case, turn, &mut facts);
+            let (tried, tape) = self.taped(law, &mut subject.borrow_mut(), &kept.case, &facts.at(turn));
             if self.is_declared(&tried) {
                 known
                     .borrow_mut()
@@ -134,7 +134,6 @@ impl Campaign {
         let clearly = Cell::new(0.0);
         let failing = Cell::new(None);
         let drawn = Cell::new(0);
-        let facts = RefCell::new(facts);
         let searched = self.runner(law).run(&strategy, |case| {
             // What panicked is reported as it was found: to shrink it would panic thousands of times.
             if crashed.get() {
@@ -143,12 +142,7 @@ impl Campaign {
             // A case is made simpler under the eyes that it failed under.
             let turn = failing.get().unwrap_or(self.turn(drawn.get()));
             drawn.set(drawn.get() + 1);
-            let mut subject = subject.borrow_mut();
-            // What fails is made simpler under the noise that it was found with.
-            let (tried, tape) = match failing.get() {
-                None => self.tried(law, &mut subject, &case, turn, &mut facts.borrow_mut()),
-                Some(_) => self.taped(law, &mut subject, &case, &facts.borrow().at(turn)),
-            };
+            let (tried, tape) = self.taped(law, &mut subject.borrow_mut(), &case, &facts.at(turn));
             if self.is_declared(&tried) {
                 // Without a file: what is declared has one already.
                 known.borrow_mut().add_declared(&tried, || failure(case, &tried, None));
@@ -164,7 +158,7 @@ impl Campaign {
             tally.borrow_mut().add(tried, tape.map(|tape| Taped { case, tape, turn }));
             Ok(())
         });
-        let (mut subject, facts) = (subject.into_inner(), facts.into_inner());
+        let mut subject = subject.into_inner();
         let known = known.into_inner();
         let found = match searched {
             Ok(()) => known.into_failure(),
@@ -288,30 +282,6 @@ impl Campaign {
             });
         }
         known
-    }
-
-    /// Tries a law on a case, and once more with the noise of that case where it fails and what was known of
-    /// the subject's noise is less.
-    fn tried(
-        &self,
-        law: &Law,
-        subject: &mut Checked<'_>,
-        case: &Case,
-        turn: Turn,
-        facts: &mut Facts,
-    ) -> (Tried, Option<Tape>) {
-        let (tried, tape) = self.taped(law, subject, case, &facts.at(turn));
-        // An error is none of noise.
-        if !tried.comparisons.is_violated() || tried.error().is_some() {
-            return (tried, tape);
-        }
-        let noise = noise_again(subject, case, facts);
-        subject.take_breach();
-        if noise <= facts.noise || noise > facts.model(&case.batch).gradient_bound(facts.coarsest()) {
-            return (tried, tape);
-        }
-        facts.noise = noise;
-        self.taped(law, subject, case, &facts.at(turn))
     }
 
     /// Tries a law on a case, and keeps what the subject answers where the negative control asks for it: the

@@ -69,7 +69,7 @@ pub struct KnownGradient {
 
 impl KnownLogits {
     /// Replaces the final gain of `parameters` by zero and their final bias by this one. `None` where the roles
-    /// do not say which these are, where there is a head of its own, the bias has another width, or the
+    /// do not say which these are, where the embedding is not said to be tied or there is a head of its own, the bias has another width, or the
     /// embedding has rows that are no tokens: what a padded vocabulary makes of their logits is not known.
     pub fn behind_the_final_norm(
         parameters: &mut TensorSet,
@@ -85,7 +85,8 @@ impl KnownLogits {
             return None;
         }
         let norm = FinalNorm::of(declared)?;
-        let embedding = declared.iter().find(|parameter| parameter.role == Role::TokenEmbedding)?;
+        let tied = |p: &&ParameterInfo| p.role == Role::TokenEmbedding && p.tied_to.is_some();
+        let embedding = declared.iter().find(tied)?;
         let shape = |name: &str| parameters.get(name).map(Tensor::shape);
         if shape(&embedding.name)? != [vocabulary, width]
             || shape(&norm.gain)? != [width]
@@ -252,7 +253,7 @@ mod tests {
         let one =
             |name: &str, role, shape: &[usize]| ParameterInfo { role, ..ParameterInfo::named(name, shape) };
         vec![
-            one("table", Role::TokenEmbedding, &[3, 2]),
+            ParameterInfo { tied_to: Some("head".to_owned()), ..one("table", Role::TokenEmbedding, &[3, 2]) },
             one("gain", Role::FinalNormGain, &[2]),
             one("shift", Role::FinalNormBias, &[2]),
         ]

@@ -76,6 +76,12 @@ impl Role {
             let (layer, rest) = name.strip_prefix(prefix)?.split_once('.')?;
             layer.parse::<usize>().is_ok().then_some(rest)
         };
+        // Not within a layer: there, a norm of this name is one of many.
+        match name {
+            "ln_f.weight" | "norm.weight" => return Self::FinalNormGain,
+            "ln_f.bias" => return Self::FinalNormBias,
+            _ => {}
+        }
         let known = match in_layer("h.").or_else(|| in_layer("layers.")).unwrap_or(name) {
             "wte.weight" | "embed_tokens.weight" => Some(Self::TokenEmbedding),
             "wpe.weight" => Some(Self::PositionEmbedding),
@@ -83,8 +89,6 @@ impl Role {
                 Some(Self::NormGain)
             }
             "ln_1.bias" | "ln_2.bias" => Some(Self::NormBias),
-            "ln_f.weight" | "norm.weight" => Some(Self::FinalNormGain),
-            "ln_f.bias" => Some(Self::FinalNormBias),
             "attn.c_attn.weight" => Some(Self::QueryKeyValue),
             "attn.c_attn.bias" => Some(Self::QueryKeyValueBias),
             "self_attn.q_proj.weight" => Some(Self::Query),
