@@ -75,7 +75,8 @@ impl Keyhole {
     /// What becomes of a fault in trainers of this precision, of which `honest` makes one.
     ///
     /// The laws of the clauses that the fault violates come first, for they mostly decide. Whether it changes an
-    /// answer is asked before all other laws, of which an answer that did not change has nothing to fear.
+    /// answer is asked before all other laws, which are not run where it does not: they might see what the random
+    /// batches do not.
     /// Lawful is only what all of them let pass: some hold a trainer to what its card says of its parameters,
     /// which another architecture that gives the same answers would not.
     ///

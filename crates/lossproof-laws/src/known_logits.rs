@@ -69,8 +69,9 @@ pub struct KnownGradient {
 
 impl KnownLogits {
     /// Replaces the final gain of `parameters` by zero and their final bias by this one. `None` where the roles
-    /// do not say which these are, where the embedding is not said to be tied or there is a head of its own, the bias has another width, or the
-    /// embedding has rows that are no tokens: what a padded vocabulary makes of their logits is not known.
+    /// do not say which these are, where the embedding is not said to be tied or there is a head of its own, the
+    /// bias has another width, or the embedding has rows that are no tokens: what a padded vocabulary makes of
+    /// their logits is not known.
     pub fn behind_the_final_norm(
         parameters: &mut TensorSet,
         declared: &[ParameterInfo],

@@ -52,11 +52,12 @@ pub(crate) fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Re
         let finite = |gradient: &TensorSet| {
             gradient.values().all(|tensor| (0..tensor.elements()).all(|at| tensor.get(at).is_finite()))
         };
+        let one_is_finite = finite(&one);
         let mut noise = 0.0_f64;
         for _ in 1..calls {
             let other = trial.gradient(&spec, &case.batch)?.gradient;
             // A gradient that is no number twice is not noise; the law finds it and says so.
-            if finite(&one) || finite(&other) {
+            if one_is_finite || finite(&other) {
                 noise = noise.max(distance(&one, &other));
             }
         }
