@@ -1,5 +1,5 @@
 //! Mixed situations: parameters of several element types, frozen layers, low-rank adapters, a scaled embedding,
-//! capped logits. An honest trainer of each breaks no law, whatever is seen of it, and a bug of each dies.
+//! scaled logits, capped logits. An honest trainer of each breaks no law, whatever is seen of it, and a bug of each dies.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -31,17 +31,22 @@ enum Situation {
     Adapted,
     /// The embedding is multiplied by √C.
     Scaled,
+    /// Logits are divided by 8.
+    ScaledLogits,
     /// Logits are capped.
     Capped,
 }
 
-use Situation::{Adapted, Capped, DoubleMasters, Frozen, Scaled, SingleGains};
+use Situation::{Adapted, Capped, DoubleMasters, Frozen, Scaled, ScaledLogits, SingleGains};
 
-const ALL: [Situation; 6] = [SingleGains, DoubleMasters, Frozen, Adapted, Scaled, Capped];
+const ALL: [Situation; 7] = [SingleGains, DoubleMasters, Frozen, Adapted, Scaled, ScaledLogits, Capped];
 
 const EMBEDDING: &str = "embed_tokens.weight";
 
 const ADAPTERS: Adapters = Adapters { rank: 3, alpha: 6.0 };
+
+/// Granite's.
+const LOGIT_SCALE: f64 = 0.125;
 
 /// Low enough to bend logits of the size of one.
 const CAP: f64 = 3.0;
@@ -95,6 +100,7 @@ impl Situation {
             }
             Adapted => in_f64(&LlamaConfig { adapters: Some(ADAPTERS), ..pico }),
             Scaled => in_f64(&LlamaConfig { embedding_scale: (pico.width as f64).sqrt(), ..pico }),
+            ScaledLogits => in_f64(&LlamaConfig { logit_scale: LOGIT_SCALE, ..pico }),
             Capped => in_f64(&LlamaConfig { logit_cap: Some(CAP), ..pico }),
         }
     }
@@ -166,6 +172,14 @@ fn unscaled_embedding() -> Box<dyn Subject> {
         handed.tensor(EMBEDDING).scale(1.0 / (LlamaConfig::PICO.width as f64).sqrt());
     };
     hooked(Scaled, Hooks { gradient, ..Hooks::IDENTITY })
+}
+
+/// The scale of the logits is forgotten on the way to the head's weights.
+fn unscaled_logits() -> Box<dyn Subject> {
+    let gradient = |(): &mut (), _: &_, handed: &mut HandedOver| {
+        handed.tensor("lm_head.weight").scale(1.0 / LOGIT_SCALE)
+    };
+    hooked(ScaledLogits, Hooks { gradient, ..Hooks::IDENTITY })
 }
 
 /// The backward pass computes the logits again, and leaves the cap out: its gradient is that of the same model
@@ -344,7 +358,7 @@ fn seen_through_less_they_break_none_either() {
 
 #[test]
 fn a_bug_of_each_dies() {
-    let bugs: [(&str, &str, Make); 8] = [
+    let bugs: [(&str, &str, Make); 9] = [
         ("f32 gradients pass through bf16", "shares", coarse_gradients),
         ("an f64 gradient is added up in f32", "shares", single_accumulation),
         ("masters are rounded to f32", "sgd", single_masters),
@@ -352,6 +366,7 @@ fn a_bug_of_each_dies() {
         ("decay moves frozen parameters", "adamw", || thawing(Thaw::Decay)),
         ("adapters without their scale going back", "loss-slope", unscaled_adapters),
         ("an embedding without its scale going back", "finite-differences", unscaled_embedding),
+        ("a head without the logits' scale going back", "closed-form-gradient", unscaled_logits),
         ("a backward pass without the cap", "closed-form-gradient", uncapped_backward),
     ];
     bugs.par_iter().for_each(|(what, law, make)| {
@@ -374,7 +389,7 @@ fn what_is_hidden_and_not_moved_is_no_bug() {
 /// A card that does not say what it should is convicted: the closed forms go by it.
 #[test]
 fn a_card_has_to_say_so() {
-    for situation in [Frozen, Capped] {
+    for situation in [Frozen, ScaledLogits, Capped] {
         let info = |(): &(), info| SubjectInfo { model: ModelInfo::default(), ..info };
         let silent = hooked(situation, Hooks { info, ..Hooks::IDENTITY });
         let report = held_to("token-loss", 16, silent);

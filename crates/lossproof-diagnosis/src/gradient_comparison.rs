@@ -3,12 +3,37 @@
 use crate::{call::TrainerCall, half_digits::HalfDigits, score::Grade};
 use lossproof_numerics::norm;
 use lossproof_spec::Role;
+use lossproof_subject::ParameterInfo;
+
+/// Where a parameter is, seen from the last block of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In front of the last block, or the blocks are not said.
+    Before,
+    /// In the last block.
+    LastBlock,
+    /// Behind all blocks.
+    After,
+}
+
+impl Place {
+    /// The place of one of these parameters: behind the blocks are those of the final norm and of a head of its
+    /// own.
+    pub(crate) fn of(parameter: &ParameterInfo, all: &[ParameterInfo]) -> Self {
+        let last = all.iter().filter_map(|parameter| parameter.block).max();
+        match parameter.role {
+            Role::FinalNormGain | Role::FinalNormBias | Role::Head | Role::HeadBias | Role::LogitScale => {
+                Self::After
+            }
+            _ if last.is_some() && parameter.block == last => Self::LastBlock,
+            _ => Self::Before,
+        }
+    }
+}
 
 /// The gradient of one parameter as it was measured, and what it should be.
 pub(crate) struct GradientComparison<'a> {
     pub(crate) call: &'a TrainerCall<'a>,
-    /// The parameter.
-    pub(crate) name: &'a str,
     pub(crate) role: Role,
     pub(crate) shape: &'a [usize],
     /// What the gradient should be.
@@ -16,8 +41,8 @@ pub(crate) struct GradientComparison<'a> {
     pub(crate) measured: &'a [f64],
     /// What the gradient was in the call before.
     pub(crate) former: Option<&'a [f64]>,
-    /// Blocks of the model.
-    pub(crate) layers: usize,
+    /// Where the parameter is, seen from the last block of the model.
+    pub(crate) place: Place,
     pub(crate) half_digits: HalfDigits,
 }
 

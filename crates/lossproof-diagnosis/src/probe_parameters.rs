@@ -32,15 +32,15 @@ impl ProbeParameters {
         let bias = (0..width).map(|_| f64::from(random.random_range(-128_i32..=128)) / 64.0).collect();
         let mut imposed = general.clone();
         let known = KnownLogits::behind_the_final_norm(&mut imposed, parameters, model, bias, vocabulary);
-        let known_logits = known.map(|known| (imposed, known.capped(model.logit_cap)));
+        let known_logits = known.map(|known| (imposed, known));
         let mut imposed = general.clone();
         let rounded = table.and_then(|table| round(&mut imposed, &table.name));
         let offset = rounded.and_then(|()| {
             let bias = offset_bias(width, dtype, &mut random);
             KnownLogits::behind_the_final_norm(&mut imposed, parameters, model, bias, vocabulary)
         });
-        // A constant on capped logits is none on the others.
-        let offset = offset.filter(|_| model.logit_cap.is_none()).map(|known| (imposed, known));
+        // A constant on the products is none on capped logits, and not exact on scaled ones.
+        let offset = offset.filter(|_| model.has_plain_logits()).map(|known| (imposed, known));
         Self { general, known_logits, offset }
     }
 

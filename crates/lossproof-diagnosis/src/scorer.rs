@@ -5,7 +5,7 @@ use crate::{
     behaviour::{score_run, score_validation},
     call::{Term, TrainerCall},
     examination::{Examination, ProbeResult},
-    gradient_comparison::GradientComparison,
+    gradient_comparison::{GradientComparison, Place},
     half_digits::{Forecast, HalfDigits},
     measuring::load,
     probe_parameters::ProbeParameters,
@@ -236,7 +236,6 @@ impl<'a, 'r> Scorer<'a, 'r> {
             }
             _ => Forecast::Unsaid,
         };
-        let layers = seen.parameters.iter().filter(|p| p.name.ends_with("mlp.c_proj.weight")).count();
         let expected = gradient.as_ref().value().unwrap_or(&honest.optimised);
         let half_digits = HalfDigits { floor: expected.norm() / NEGLIGIBLE, ..half_digits };
         for parameter in &seen.parameters {
@@ -244,13 +243,12 @@ impl<'a, 'r> Scorer<'a, 'r> {
             let Some(values) = expected.gradient.get(name) else { continue };
             let comparison = GradientComparison {
                 call: &call,
-                name,
                 role: parameter.role,
                 shape: &parameter.shape,
                 honest: values,
                 measured: result.gradient.get(name).map_or(&[][..], Vec::as_slice),
                 former: result.former.as_ref().and_then(|former| former.get(name)).map(Vec::as_slice),
-                layers,
+                place: Place::of(parameter, &seen.parameters),
                 half_digits,
             };
             let otherwise = otherwise.as_ref().value().and_then(|weighed| weighed.gradient.get(name));

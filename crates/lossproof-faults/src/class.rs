@@ -31,6 +31,15 @@ impl Class {
         matches!(self, Self::Killed | Self::Survived)
     }
 
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Unchanged, Self::Lawful, Self::Killed, Self::Survived];
+
+    /// The class that a letter stands for.
+    #[must_use]
+    pub fn of_letter(letter: char) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.letter() == letter)
+    }
+
     /// The letter that stands for it in the list of classes.
     #[must_use]
     pub const fn letter(self) -> char {

@@ -33,6 +33,7 @@ mod accumulation;
 mod backward;
 mod claim;
 mod class;
+mod classes;
 mod controls;
 mod data;
 mod evaluation;
@@ -57,6 +58,7 @@ mod witnesses;
 
 pub use claim::NamedClaim;
 pub use class::{Class, Classified};
+pub use classes::{ByColumn, Classes, ClassesError, Column};
 pub use controls::Control;
 pub use keyhole::{Keyhole, KeyholeError};
 pub use profile::Profile;

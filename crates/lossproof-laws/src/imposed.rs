@@ -1,7 +1,8 @@
 //! Loading parameters under which the logits are known.
 
 use crate::{
-    known_logits::{FinalNorm, KnownLogits},
+    final_norm::FinalNorm,
+    known_logits::KnownLogits,
     trial::{Ended, Trial},
 };
 use lossproof_subject::TensorSet;
@@ -32,9 +33,8 @@ impl Trial<'_> {
         let sealed = tied.and_then(|_| {
             KnownLogits::behind_the_final_norm(parameters, trained, model, bias.clone(), vocabulary)
         });
-        let known = sealed
-            .or_else(|| KnownLogits::of_one_embedding(parameters, trained, model, bias, vocabulary))
-            .map(|known| known.capped(model.logit_cap));
+        let known =
+            sealed.or_else(|| KnownLogits::of_one_embedding(parameters, trained, model, bias, vocabulary));
         let lacking = "known logits: declared roles (ParameterInfo::role) of gain and bias of the final norm and \
                        of an embedding that is the head, or of a token embedding and a head of its own, one row \
                        for each token, of every norm's gain and of every weight and bias that writes into the \

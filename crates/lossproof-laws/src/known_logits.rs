@@ -1,5 +1,6 @@
 //! A model whose logits are known in closed form, and its gradient with them.
 
+use crate::final_norm::FinalNorm;
 use lossproof_spec::{CompensatedSum, Role};
 use lossproof_subject::{ModelInfo, ParameterInfo, Tensor, TensorSet, TensorValues};
 
@@ -14,8 +15,8 @@ use lossproof_subject::{ModelInfo, ParameterInfo, Tensor, TensorSet, TensorValue
 /// ([`of_one_embedding`](Self::of_one_embedding)) they are what its norms make of an embedding that is the
 /// same for every token. The gradient of the head is `∂L/∂z ⊗ b` again.
 ///
-/// Where logits have a cap c ([`capped`](Self::capped)) they are `c·tanh(z/c)` of these z, and what is handed
-/// back to z is `1 − tanh²(z/c)` of what reaches the logits.
+/// Where the model scales its logits by s and caps them at c ([`ModelInfo`]) they are `c·tanh(s·z/c)` of these z,
+/// and what is handed back to z is `s·(1 − tanh²(s·z/c))` of what reaches the logits.
 ///
 /// No subject has to expose its logits for that.
 #[derive(Clone, Debug)]
@@ -25,33 +26,13 @@ pub struct KnownLogits {
     /// Row-major, one row for each token: the head.
     embedding: Vec<f64>,
     logits: Vec<f64>,
-    /// The derivative of each logit by what the head makes it of: 1 where there is no cap.
+    /// The derivative of each logit by the product that it is made of: 1 where that is the logit.
     slopes: Vec<f64>,
+    /// None of them is larger.
+    steepest: f64,
     head: String,
     /// Where the last activations are the bias of the final norm.
     final_norm: Option<FinalNorm>,
-}
-
-/// Names of the parameters of the norm in front of the head.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FinalNorm {
-    /// What normalised activations are multiplied by.
-    pub gain: String,
-    /// What is added to them then.
-    pub bias: String,
-}
-
-impl FinalNorm {
-    /// Those with the roles of one, if there is one of each.
-    #[must_use]
-    pub fn of(declared: &[ParameterInfo]) -> Option<Self> {
-        let only = |role: Role| -> Option<String> {
-            let mut all = declared.iter().filter(move |parameter| parameter.role == role);
-            let first = all.next()?;
-            all.next().is_none().then(|| first.name.clone())
-        };
-        Some(Self { gain: only(Role::FinalNormGain)?, bias: only(Role::FinalNormBias)? })
-    }
 }
 
 /// The size of an embedding's elements beside which no ε of a norm has a digit, in f32 and in f64: its square
@@ -99,7 +80,7 @@ impl KnownLogits {
         parameters.insert(norm.gain.clone(), row(vec![0.0; width])?);
         parameters.insert(norm.bias.clone(), row(bias.clone())?);
         let rows = parameters.get(&embedding.name)?.to_f64();
-        Some(Self::of_head(&embedding.name, rows, bias, Some(norm)))
+        Some(Self::of_head(&embedding.name, rows, bias, Some(norm), model))
     }
 
     /// Makes a bigram model that knows no bigrams out of a transformer with a head of its own: what its
@@ -146,28 +127,31 @@ impl KnownLogits {
             parameters.insert(parameter.name.clone(), tensor)?;
         }
         let rows = parameters.get(&head.name)?.to_f64();
-        Some(Self::of_head(&head.name, rows, activations, None))
+        Some(Self::of_head(&head.name, rows, activations, None, model))
     }
 
-    fn of_head(head: &str, embedding: Vec<f64>, bias: Vec<f64>, final_norm: Option<FinalNorm>) -> Self {
+    fn of_head(
+        head: &str,
+        embedding: Vec<f64>,
+        bias: Vec<f64>,
+        final_norm: Option<FinalNorm>,
+        model: &ModelInfo,
+    ) -> Self {
         let product = |row: &[f64]| row.iter().zip(&bias).map(|(e, b)| e * b).collect::<CompensatedSum>();
-        let logits: Vec<f64> =
-            embedding.chunks_exact(bias.len().max(1)).map(|row| product(row).value()).collect();
-        let slopes = vec![1.0; logits.len()];
-        Self { bias, embedding, logits, slopes, head: head.to_owned(), final_norm }
-    }
-
-    /// The same of a model whose logits have this cap, if any.
-    #[must_use]
-    pub fn capped(mut self, cap: Option<f64>) -> Self {
-        if let Some(cap) = cap {
-            for (logit, slope) in self.logits.iter_mut().zip(&mut self.slopes) {
-                let part = *logit / cap;
-                *logit = cap * part.tanh();
-                *slope = part.cosh().powi(-2);
+        let (mut logits, mut slopes) = (Vec::new(), Vec::new());
+        for row in embedding.chunks_exact(bias.len().max(1)) {
+            let mut logit = model.logit_scale * product(row).value();
+            let mut slope = model.logit_scale;
+            if let Some(cap) = model.logit_cap {
+                let part = logit / cap;
+                logit = cap * part.tanh();
+                slope *= part.cosh().powi(-2);
             }
+            logits.push(logit);
+            slopes.push(slope);
         }
-        self
+        let (head, steepest) = (head.to_owned(), model.logit_scale);
+        Self { bias, embedding, logits, slopes, steepest, head, final_norm }
     }
 
     /// Name of the parameter whose rows make logits of the last activations.
@@ -192,6 +176,12 @@ impl KnownLogits {
     #[must_use]
     pub fn bias(&self) -> &[f64] {
         &self.bias
+    }
+
+    /// By how much the gradient by a logit grows, at most, on its way to the product that the logit is made of.
+    #[must_use]
+    pub fn steepest(&self) -> f64 {
+        self.steepest
     }
 
     /// The rows of the embedding, one for each token of the vocabulary.
@@ -273,8 +263,12 @@ mod tests {
         declared: &[ParameterInfo],
         vocabulary: usize,
     ) -> Option<KnownLogits> {
-        let (model, bias) = (ModelInfo::default(), vec![2.0, -4.0]);
-        KnownLogits::behind_the_final_norm(parameters, declared, &model, bias, vocabulary)
+        let bias = vec![2.0, -4.0];
+        KnownLogits::behind_the_final_norm(parameters, declared, &ModelInfo::default(), bias, vocabulary)
+    }
+
+    fn of_model(model: &ModelInfo) -> Option<KnownLogits> {
+        KnownLogits::behind_the_final_norm(&mut parameters(), &ends(), model, vec![2.0, -4.0], 3)
     }
 
     #[test]
@@ -297,8 +291,8 @@ mod tests {
 
     #[test]
     fn a_cap_bends_logits_and_what_reaches_the_head() {
-        let plain = sealed(&mut parameters(), &ends(), 3).expect("the ends of a GPT-2");
-        let capped = plain.clone().capped(Some(10.0));
+        let model = ModelInfo { logit_cap: Some(10.0), ..ModelInfo::default() };
+        let capped = of_model(&model).expect("the ends of a GPT-2");
         let expected = [0.0, -0.5, -1.2].map(|part: f64| 10.0 * part.tanh());
         assert_eq!(capped.logits(), expected);
         let by_logit = [0.5, -0.25, -0.25];
@@ -309,7 +303,22 @@ mod tests {
         for (found, due) in capped.by_logit(&gradient.embedding).iter().zip(by_logit) {
             assert!((found - due).abs() < 1e-15);
         }
-        assert_eq!(plain.clone().capped(None).logits(), plain.logits());
+    }
+
+    #[test]
+    fn a_scale_multiplies_logits_before_their_cap_and_what_reaches_the_head() {
+        let scaled = ModelInfo { logit_scale: 0.125, ..ModelInfo::default() };
+        let known = of_model(&scaled).expect("the ends of a GPT-2");
+        assert_eq!(known.logits(), [0.0, -0.625, -1.5]);
+        let gradient = known.gradient(&[0.5, -0.25, -0.25]);
+        assert_eq!(gradient.embedding, [0.125, -0.25, -0.0625, 0.125, -0.0625, 0.125]);
+        assert_eq!(gradient.bias, [0.125, -0.0703125]);
+        assert_eq!(known.by_logit(&gradient.embedding), [0.5, -0.25, -0.25]);
+        let capped = ModelInfo { logit_cap: Some(1.0), ..scaled };
+        let known = of_model(&capped).expect("the ends of a GPT-2");
+        assert_eq!(known.logits(), [0.0, -0.625_f64.tanh(), -1.5_f64.tanh()]);
+        let slope = 0.125 * (1.0 - 1.5_f64.tanh().powi(2));
+        assert!((known.gradient(&[0.0, 0.0, 1.0]).embedding[4] - 2.0 * slope).abs() < 1e-15);
     }
 
     /// A transformer with one block's output, and a head of its own.
@@ -380,20 +389,10 @@ mod tests {
         assert!(sealed(&mut parameters(), &with("gain_2", Role::FinalNormGain), 3).is_none(), "which one?");
         assert!(sealed(&mut parameters(), &ends()[..2], 3).is_none(), "no bias");
         assert!(sealed(&mut parameters(), &ends(), 2).is_none(), "a row that is no token");
-        let frozen = ModelInfo {
-            frozen: vec![ParameterInfo::named("lm_head.weight", &[3, 2])],
-            ..ModelInfo::default()
-        };
-        let known =
-            KnownLogits::behind_the_final_norm(&mut parameters(), &ends(), &frozen, vec![2.0, -4.0], 3);
-        assert!(known.is_none(), "a frozen head");
-        let wide = KnownLogits::behind_the_final_norm(
-            &mut parameters(),
-            &ends(),
-            &ModelInfo::default(),
-            vec![1.0; 3],
-            3,
-        );
-        assert!(wide.is_none(), "another width");
+        let head = vec![ParameterInfo::named("lm_head.weight", &[3, 2])];
+        assert!(of_model(&ModelInfo { frozen: head, ..ModelInfo::default() }).is_none(), "a frozen head");
+        let (model, wide) = (ModelInfo::default(), vec![1.0; 3]);
+        let known = KnownLogits::behind_the_final_norm(&mut parameters(), &ends(), &model, wide, 3);
+        assert!(known.is_none(), "another width");
     }
 }

@@ -17,6 +17,7 @@ mod control;
 mod dry_run;
 mod examiner;
 pub mod expectations;
+mod final_norm;
 mod floor;
 mod imposed;
 mod known_logits;
@@ -35,8 +36,9 @@ mod verdict;
 
 pub use campaign::Campaign;
 pub use examiner::Examiner;
+pub use final_norm::FinalNorm;
 pub use floor::floor;
-pub use known_logits::{FinalNorm, KnownGradient, KnownLogits};
+pub use known_logits::{KnownGradient, KnownLogits};
 // They stand in reports, and who has `lossproof` alone can name them.
 pub use lossproof_numerics::{Closest, Violation};
 pub use precision::{distance, error_model};

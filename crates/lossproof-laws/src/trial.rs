@@ -75,6 +75,14 @@ pub(crate) struct Turn {
 impl Turn {
     /// A case that is tried by itself: every part of a model has its turn.
     pub(crate) const ALONE: Self = Self { case: 0, cases: 1 };
+
+    /// Which of so many cases, or less than twice as many, evenly spread over the campaign, this is: what costs
+    /// much is not done in all. `None` where it is none of them.
+    pub(crate) fn among(self, enough: usize) -> Option<Self> {
+        let stride = (self.cases / enough).max(1);
+        let is_one = self.case.is_multiple_of(stride);
+        is_one.then(|| Self { case: self.case / stride, cases: self.cases.div_ceil(stride) })
+    }
 }
 
 impl Facts {
@@ -246,11 +254,12 @@ impl<'a> Trial<'a> {
         Ok(name)
     }
 
-    /// Ends the law where logits have a cap.
-    pub(crate) fn needs_logits_without_a_cap(&self) -> Result<(), Ended> {
-        match self.facts.info.model.logit_cap {
-            None => Ok(()),
-            Some(_) => Err(Ended::Unsupported("logits without a cap".to_owned())),
+    /// Ends the law where logits are not the head's products themselves.
+    pub(crate) fn needs_plain_logits(&self) -> Result<(), Ended> {
+        if self.facts.info.model.has_plain_logits() {
+            Ok(())
+        } else {
+            Err(Ended::Unsupported("logits that are neither scaled nor capped".to_owned()))
         }
     }
 

@@ -72,17 +72,13 @@ impl Role {
     /// ```
     #[must_use]
     pub fn of_name(name: &str) -> Self {
-        let in_layer = |prefix: &str| {
-            let (layer, rest) = name.strip_prefix(prefix)?.split_once('.')?;
-            layer.parse::<usize>().is_ok().then_some(rest)
-        };
         // Not within a layer: there, a norm of this name is one of many.
         match name {
             "ln_f.weight" | "norm.weight" => return Self::FinalNormGain,
             "ln_f.bias" => return Self::FinalNormBias,
             _ => {}
         }
-        let known = match in_layer("h.").or_else(|| in_layer("layers.")).unwrap_or(name) {
+        let known = match in_block(name).map_or(name, |(_, rest)| rest) {
             "wte.weight" | "embed_tokens.weight" => Some(Self::TokenEmbedding),
             "wpe.weight" => Some(Self::PositionEmbedding),
             "ln_1.weight" | "ln_2.weight" | "input_layernorm.weight" | "post_attention_layernorm.weight" => {
@@ -110,6 +106,19 @@ impl Role {
             _ => None,
         };
         known.unwrap_or_else(|| if name.ends_with("bias") { Self::Bias } else { Self::Weight })
+    }
+
+    /// The number of the block that a name of those implies, counted from 0; `None` outside the blocks.
+    ///
+    /// ```
+    /// use lossproof_spec::Role;
+    ///
+    /// assert_eq!(Role::block_of_name("layers.3.self_attn.o_proj.weight"), Some(3));
+    /// assert_eq!(Role::block_of_name("ln_f.weight"), None);
+    /// ```
+    #[must_use]
+    pub fn block_of_name(name: &str) -> Option<usize> {
+        in_block(name).map(|(block, _)| block)
     }
 
     /// Whether it is what normalised activations are multiplied by.
@@ -146,4 +155,10 @@ impl Role {
                 | Self::Bias
         )
     }
+}
+
+/// The number of the block that a name begins with, and the rest of the name.
+fn in_block(name: &str) -> Option<(usize, &str)> {
+    let (block, rest) = name.strip_prefix("h.").or_else(|| name.strip_prefix("layers."))?.split_once('.')?;
+    Some((block.parse().ok()?, rest))
 }

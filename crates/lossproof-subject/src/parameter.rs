@@ -13,6 +13,9 @@ pub struct ParameterInfo {
     pub shape: Vec<usize>,
     /// What it does in the model.
     pub role: Role,
+    /// The number of the transformer block that it is in, counted from 0 in the order in which they compute;
+    /// `None` outside the blocks. Implied by a name of Hugging Face's.
+    pub block: Option<usize>,
     /// The other name under which the same values are used, such as `lm_head.weight` for a tied head.
     pub tied_to: Option<String>,
     /// The element type in which it is held, and its gradient added up and handed over, where that is another
@@ -21,8 +24,8 @@ pub struct ParameterInfo {
 }
 
 impl ParameterInfo {
-    /// A parameter that is used under no other name, with the card's element types and the role that its name
-    /// implies: what is otherwise is declared with `..`.
+    /// A parameter that is used under no other name, with the card's element types, and the role and block that
+    /// its name implies: what is otherwise is declared with `..`.
     ///
     /// ```
     /// use lossproof_spec::Role;
@@ -33,7 +36,13 @@ impl ParameterInfo {
     /// ```
     #[must_use]
     pub fn named(name: &str, shape: &[usize]) -> Self {
-        let role = Role::of_name(name);
-        Self { name: name.to_owned(), shape: shape.to_vec(), role, tied_to: None, dtype: None }
+        Self {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            role: Role::of_name(name),
+            block: Role::block_of_name(name),
+            tied_to: None,
+            dtype: None,
+        }
     }
 }

@@ -163,7 +163,7 @@ fn every_profile(
         region.write(&format!("{}\n", matrix.markdown()))?;
     }
     if let Some(path) = &args.classes {
-        output::write(path, matrix.classes().as_bytes())?;
+        output::write(path, matrix.classes().to_string().as_bytes())?;
     }
     Ok(Exit::Conforms)
 }

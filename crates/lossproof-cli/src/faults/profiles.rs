@@ -5,11 +5,11 @@ use crate::{
     table::{Align, Table},
 };
 use lossproof_diagnosis::Family;
-use lossproof_faults::{Class, Classified, Fault, Keyhole, NamedClaim, Profile};
+use lossproof_faults::{Class, Classes, Classified, Column, Fault, Keyhole, NamedClaim, Profile};
 use lossproof_gpt2::Config;
 use lossproof_laws::Campaign;
 use lossproof_spec::Dtype;
-use lossproof_subject::{Count, Device};
+use lossproof_subject::Device;
 use miette::IntoDiagnostic;
 use rayon::prelude::*;
 use std::{collections::BTreeSet, fmt::Write};
@@ -29,24 +29,17 @@ pub(super) fn classify(
     faults.par_iter().map(one).collect()
 }
 
-/// What trainers are like in one column of the tables: precision, and how many micro-batches they take.
-const COLUMNS: [(&str, Dtype, Count); 3] = [
-    ("f64", Dtype::F64, Count::ANY),
-    ("f32", Dtype::F32, Count::ANY),
-    ("K = 4", Dtype::F64, Count::exactly(4)),
-];
-
-/// The faults behind one profile and one claim, for each of [`COLUMNS`].
+/// The faults behind one profile and one claim, for each [`Column`].
 pub(super) struct Row {
     profile: Profile,
     claim: NamedClaim,
-    columns: Vec<Vec<Classified>>,
+    columns: [Vec<Classified>; Column::ALL.len()],
 }
 
 /// Head of the table whose lines are [`Row::markdown`].
 pub(super) fn markdown_head() -> String {
     let mut text = String::from("| profile | claim |");
-    for (name, ..) in COLUMNS {
+    for Column { name, .. } in Column::ALL {
         let _ = write!(text, " {name} | of them weights, labels, masks, logs |");
     }
     text.push_str(" survived |\n|---|---|---:|---:|---:|---:|---:|---:|---|\n");
@@ -60,10 +53,10 @@ impl Row {
         faults: &[&'static Fault],
         campaign: &Campaign,
     ) -> miette::Result<Self> {
-        let mut columns = Vec::new();
-        for (_, dtype, micro_batches) in COLUMNS {
+        let mut columns = Column::ALL.map(|_| Vec::new());
+        for (classified, Column { dtype, micro_batches, .. }) in columns.iter_mut().zip(Column::ALL) {
             let keyhole = Keyhole { profile, claim: claim.spec, micro_batches };
-            columns.push(classify(&keyhole, (Config::Pico, dtype), faults, campaign)?);
+            *classified = classify(&keyhole, (Config::Pico, dtype), faults, campaign)?;
         }
         Ok(Self { profile, claim, columns })
     }
@@ -130,32 +123,17 @@ impl Matrix {
         text
     }
 
-    /// The class of every fault in every cell, as a letter: what is compared from one release to the next.
-    pub(super) fn classes(&self) -> String {
-        let mut text = String::from(
-            "# The class of each fault: k killed, S SURVIVED, l lawful, . unchanged; for each claim in f64, in f32,\n\
-             # and for exactly four micro-batches in f64. Written by `lossproof faults --profiles --classes FILE`.\n",
-        );
-        for profile in Profile::ALL {
-            let rows: Vec<&Row> = self.0.iter().filter(|row| row.profile == profile).collect();
-            let _ = write!(text, "\n{:<42}", profile.name());
-            for row in &rows {
-                let _ = write!(text, " {}", row.claim.name);
-            }
-            text.push('\n');
-            let faults = rows.first().and_then(|row| row.columns.first()).map_or(0, Vec::len);
-            for index in 0..faults {
-                let _ = write!(text, "{:<42}", rows[0].columns[0][index].fault.bug.id);
-                for row in &rows {
-                    let letters: String =
-                        row.columns.iter().map(|column| column[index].class.letter()).collect();
-                    let _ = write!(text, " {letters:<width$}", width = row.claim.name.len());
-                }
-                text.truncate(text.trim_end().len());
-                text.push('\n');
+    /// The class of every fault in every cell.
+    pub(super) fn classes(&self) -> Classes {
+        let mut classes = Classes::default();
+        for row in &self.0 {
+            let [of_double, of_single, of_four] = &row.columns;
+            for ((double, single), four) in of_double.iter().zip(of_single).zip(of_four) {
+                let all = [double.class, single.class, four.class];
+                classes.insert(row.profile, &row.claim, double.fault, all);
             }
         }
-        text
+        classes
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{HONEST, Hypothesis, hypothesis};
 use crate::{
-    gradient_comparison::GradientComparison,
+    gradient_comparison::{GradientComparison, Place},
     score::Grade,
     trainer_model::{BackwardEffect, TrainerModel},
 };
@@ -98,9 +98,8 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         TrainerModel {
             backward: BackwardEffect::Exact(|role, shape, values, _| {
                 // Of the two that write into the residual stream, attention's is square.
-                if let (Role::BlockOutput, &[rows, columns]) = (role, shape)
-                    && rows == columns
-                {
+                if role == Role::BlockOutput && is_square(shape) {
+                    let columns = shape[1];
                     let original = values.to_vec();
                     for (index, value) in values.iter_mut().enumerate() {
                         *value = original[index % columns * columns + index / columns];
@@ -160,15 +159,19 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "softmax-backward-diagonal-only",
         TrainerModel {
-            backward: BackwardEffect::Pattern(|comparison| match layer(comparison) {
-                // Behind the last softmax everything is right, and so are the values that it weighs.
-                ParameterPlace::After | ParameterPlace::LastBlock { attention: false } => comparison.right(),
-                ParameterPlace::LastBlock { attention: true } if !same_values(comparison) => {
-                    Grade::Impossible
+            // Behind the last softmax everything is right, and so are the values that it weighs.
+            backward: BackwardEffect::Pattern(|comparison| match (comparison.place, comparison.role) {
+                (Place::Before, _) => comparison.differs(),
+                (Place::LastBlock, Role::QueryKeyValue | Role::QueryKeyValueBias) => {
+                    if same_values(comparison) { comparison.differs() } else { Grade::Impossible }
                 }
-                ParameterPlace::LastBlock { attention: true } | ParameterPlace::Before => {
-                    comparison.differs()
-                }
+                (Place::LastBlock, Role::Query | Role::QueryBias | Role::Key) => comparison.differs(),
+                // The bias of keys has no gradient.
+                (Place::LastBlock, Role::KeyBias) => Grade::Loose,
+                // One norm is in front of the softmax and one behind it, and a change may be one of any weight.
+                (Place::LastBlock, Role::NormGain | Role::NormGainFromZero | Role::NormBias) => Grade::Loose,
+                (Place::LastBlock, Role::LowRankIn | Role::LowRankOut) => Grade::Loose,
+                (Place::LastBlock | Place::After, _) => comparison.right(),
             }),
             ..HONEST
         },
@@ -196,13 +199,14 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "gelu-backward-second-term",
         TrainerModel {
-            backward: BackwardEffect::Pattern(|comparison| match layer(comparison) {
-                ParameterPlace::After => comparison.right(),
-                // Behind the GELU there is only the projection.
-                ParameterPlace::LastBlock { .. } if comparison.name.contains("mlp.c_proj") => {
-                    comparison.right()
-                }
-                ParameterPlace::LastBlock { .. } | ParameterPlace::Before => comparison.differs(),
+            // In the last block there is only the feed-forward layer's projection behind the GELU, which attention's
+            // is before: usually that one is square.
+            backward: BackwardEffect::Pattern(|comparison| match (comparison.place, comparison.role) {
+                (Place::After, _) => comparison.right(),
+                (Place::LastBlock, Role::BlockOutput) if !is_square(comparison.shape) => comparison.right(),
+                (Place::LastBlock, Role::BlockOutput | Role::BlockOutputBias) => Grade::Loose,
+                (Place::LastBlock, Role::LowRankIn | Role::LowRankOut) => Grade::Loose,
+                (Place::LastBlock | Place::Before, _) => comparison.differs(),
             }),
             ..HONEST
         },
@@ -262,29 +266,8 @@ fn rows(comparison: &GradientComparison<'_>, may: impl Fn(&GradientComparison<'_
     fit
 }
 
-/// Where in a GPT-2 a parameter stands, seen from the last block.
-enum ParameterPlace {
-    Before,
-    LastBlock { attention: bool },
-    After,
-}
-
-fn is_of_the_final_norm(comparison: &GradientComparison<'_>) -> bool {
-    matches!(comparison.role, Role::FinalNormGain | Role::FinalNormBias)
-}
-
-fn layer(comparison: &GradientComparison<'_>) -> ParameterPlace {
-    if is_of_the_final_norm(comparison) {
-        return ParameterPlace::After;
-    }
-    match comparison.name.strip_prefix(&format!("h.{}.", comparison.layers.saturating_sub(1))) {
-        // The residual stream hands the gradient on, and the norms of the last block's branches do not stand
-        // in its way.
-        Some(rest) if rest.starts_with("attn.c_attn") => ParameterPlace::LastBlock { attention: true },
-        Some(rest) if rest.starts_with("ln_1") => ParameterPlace::Before,
-        Some(_) => ParameterPlace::LastBlock { attention: false },
-        None => ParameterPlace::Before,
-    }
+fn is_square(shape: &[usize]) -> bool {
+    matches!(shape, [rows, columns] if rows == columns)
 }
 
 /// Whether queries and keys alone are wrong.
@@ -305,11 +288,16 @@ fn before_the_last_norm(comparison: &GradientComparison<'_>) -> Grade {
     }
 }
 
-/// A layer norm's input has a gradient that sums to zero over its elements, and the bias of the last
-/// projection has the gradient of the last one's input, summed over positions.
+/// Whether a bias of what a block writes into the residual stream has a gradient that sums to zero over its
+/// elements, as that of a layer norm's input does, which it is but for the sum over positions. `None` of other
+/// parameters, and where it need not: a root mean square norm has another null direction.
 fn sums_to_zero(comparison: &GradientComparison<'_>) -> Option<bool> {
-    let last = format!("h.{}.mlp.c_proj.bias", comparison.layers.saturating_sub(1));
-    let size: f64 = comparison.measured.iter().map(|value| value.abs()).sum();
-    (comparison.name == last && size > 0.0)
-        .then(|| comparison.measured.iter().sum::<f64>().abs() <= comparison.half_digits.tolerance * size)
+    let cancels = |values: &[f64]| {
+        let size: f64 = values.iter().map(|value| value.abs()).sum();
+        (size > 0.0).then(|| values.iter().sum::<f64>().abs() <= comparison.half_digits.tolerance * size)
+    };
+    if comparison.role != Role::BlockOutputBias || cancels(comparison.honest) != Some(true) {
+        return None;
+    }
+    cancels(comparison.measured)
 }

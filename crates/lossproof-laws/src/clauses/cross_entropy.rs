@@ -2,7 +2,8 @@
 //! need.
 
 use crate::{
-    known_logits::{FinalNorm, KnownLogits},
+    final_norm::FinalNorm,
+    known_logits::KnownLogits,
     trial::{CaseOutcome, Computed, Ended, Trial, replace, values},
 };
 use lossproof_cases::edit::{assemble, edit, given};
@@ -145,7 +146,7 @@ pub(crate) fn uniform_logits(trial: &mut Trial<'_>) -> CaseOutcome {
 /// one, so that the first element of the final bias is such a constant.
 pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     let head = trial.embedding_for_a_head()?;
-    trial.needs_logits_without_a_cap()?;
+    trial.needs_plain_logits()?;
     let batch = trial.case.batch.clone();
     let spec = trial.claimed(&LossSpec { z_loss: 0.0, ..trial.spec(&[&batch])? })?;
     let mut parameters = trial.parameters()?;
@@ -252,7 +253,7 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut size = 0.0;
     for (label, weight) in label_weights(&spec, &batch)? {
         let gradient = cross_entropy.gradient(known.logits(), label).map_err(|_| Ended::NotApplicable)?;
-        size += weight.abs() * norm(&gradient);
+        size += weight.abs() * known.steepest() * norm(&gradient);
         for (sum, g) in by_class.iter_mut().zip(gradient) {
             sum.add(weight * g);
         }
@@ -261,7 +262,7 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     let gradient = known.gradient(&by_class);
     let head = known.head();
     let largest_row = known.embedding_rows().map(norm).fold(0.0, f64::max);
-    // ‖Wᵀ(p − q)‖ is at most the largest row's norm times ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖:
+    // What stands in front of the logits' products takes p − q along, times its slope. ‖Wᵀ(p − q)‖ is at most the largest row's norm times ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖:
     // without smoothing, ‖p − q‖₁ = 2(1 − p_y) and ‖p − q‖ ≥ 1 − p_y.
     let mut expected = vec![(head, gradient.embedding, size * norm(known.bias()))];
     if let Some(FinalNorm { bias, .. }) = known.final_norm() {

@@ -3,7 +3,7 @@
 
 use crate::{
     blocks::Blocks,
-    trial::{CaseOutcome, Computed, Ended, Trial, replace, values},
+    trial::{CaseOutcome, Computed, Ended, Trial, Turn, replace, values},
 };
 use lossproof_numerics::{FIRST_STEP, HALVINGS, Slope, integrate, norm, rademacher, sweep};
 use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, LossSpec, TokenWeights};
@@ -129,7 +129,7 @@ pub(crate) fn finite_differences(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let mut told = false;
     let double = |dtype| dtype == Dtype::F64;
-    let names = trial.differentiated_now(&batch, double);
+    let names = trial.differentiated_now(&batch, trial.facts.turn, double);
     for name in &names.all {
         trial.comparisons.require(name);
     }
@@ -146,7 +146,12 @@ impl Trial<'_> {
     /// The parameters whose turn it is to be differentiated, of those with such an element type that the batch
     /// gives a gradient. Every one gets its turn, whatever is drawn, and twice where the number of cases is
     /// small.
-    fn differentiated_now(&self, batch: &GlobalBatch, differentiable: fn(Dtype) -> bool) -> Turns {
+    fn differentiated_now(
+        &self,
+        batch: &GlobalBatch,
+        turn: Turn,
+        differentiable: fn(Dtype) -> bool,
+    ) -> Turns {
         let blocks = Blocks::new(batch, &self.facts.parameters);
         let zero = |name: &str| {
             let mut own = blocks.all().iter().filter(|block| block.parameter == name);
@@ -155,7 +160,6 @@ impl Trial<'_> {
         let names = self.facts.parameters.iter().map(|p| p.name.clone());
         let fits = |name: &String| !zero(name) && differentiable(self.facts.slope_dtype(name));
         let names: Vec<String> = names.filter(fits).collect();
-        let turn = self.facts.turn;
         let share = (2 * names.len()).div_ceil(turn.cases.max(1)).max(DIFFERENTIATED).min(names.len());
         let first = turn.case * share % names.len().max(1);
         let now = names.iter().cycle().skip(first).take(share).cloned().collect();
@@ -168,6 +172,9 @@ struct Turns {
     all: Vec<String>,
     now: Vec<String>,
 }
+
+/// Cases of a campaign in which slopes are taken: each costs dozens of passes.
+pub(crate) const SLOPES: usize = 64;
 
 /// Half of the distance in f32 between two points whose losses are compared: a direction has the scale of
 /// what it moves. Large, so that the difference stands out of the rounding of the losses, and smaller where
@@ -193,8 +200,9 @@ pub(crate) fn loss_slope(trial: &mut Trial<'_>) -> CaseOutcome {
         return Ok(false);
     }
     let computed = trial.gradient(&spec, &batch)?;
+    let Some(turn) = trial.facts.turn.among(SLOPES) else { return Ok(false) };
     let mut told = false;
-    let names = trial.differentiated_now(&batch, differentiable);
+    let names = trial.differentiated_now(&batch, turn, differentiable);
     if let Some(name) = names.now.first() {
         trial.reset_undoes_set(name, &spec, &batch)?;
     }

@@ -239,7 +239,7 @@ pub(crate) fn nothing_validated(trial: &mut Trial<'_>) -> CaseOutcome {
 /// first token's logit is 0, the others' are 768, and the first token is what follows everywhere.
 pub(crate) fn perplexity_overflow(trial: &mut Trial<'_>) -> CaseOutcome {
     let head = trial.embedding_for_a_head()?;
-    trial.needs_logits_without_a_cap()?;
+    trial.needs_plain_logits()?;
     let far = 768.0;
     let vocabulary = trial.vocabulary();
     let batch = trial.case.batch.map_sequences(|sequence| {

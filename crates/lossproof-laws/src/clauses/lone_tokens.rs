@@ -89,8 +89,7 @@ impl Trial<'_> {
 
     /// Whether it is this case's turn to try every label.
     fn tries_every_label(&self) -> bool {
-        let turn = self.facts.turn;
-        turn.case.is_multiple_of((turn.cases / CASES).max(1))
+        self.facts.turn.among(CASES).is_some()
     }
 
     fn labelled(&mut self, spec: &LossSpec, lone: &LoneToken, label: u32) -> Result<Labelled, Ended> {

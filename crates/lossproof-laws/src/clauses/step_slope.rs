@@ -6,7 +6,7 @@
 //! and an element that is missing from the gradient does not move; with decay everything moves that is not zero.
 
 use crate::{
-    clauses::step::norm_of,
+    clauses::{derivative::SLOPES, step::norm_of},
     trial::{CaseOutcome, Computed, Ended, Trial, replace, values},
 };
 use lossproof_numerics::{Slope, integrate, norm};
@@ -59,7 +59,8 @@ pub(crate) fn step_slope(trial: &mut Trial<'_>) -> CaseOutcome {
     let parameters = trial.read()?;
     let steps = trial.first_steps(gradient, &parameters)?;
     let whole = trial.facts.info.log_policy.logged(&batch, &spec) == [batch.clone()];
-    if gradient <= 0.0 || !gradient.is_finite() || !whole {
+    let is_its_turn = trial.facts.turn.among(SLOPES).is_some();
+    if gradient <= 0.0 || !gradient.is_finite() || !whole || !is_its_turn {
         return Ok(false);
     }
     let longest = LONGEST * norm_of(&parameters).max(1.0);

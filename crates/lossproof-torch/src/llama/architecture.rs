@@ -44,6 +44,8 @@ impl Architecture for LlamaConfig {
             Some(format!("the rotary base {} is not a positive number", self.rotary_base))
         } else if !positive(self.embedding_scale) {
             Some(format!("the scale {} of the embedding is not a positive number", self.embedding_scale))
+        } else if !positive(self.logit_scale) {
+            Some(format!("the scale {} of the logits is not a positive number", self.logit_scale))
         } else if let Some(cap) = self.logit_cap.filter(|&cap| !positive(cap)) {
             Some(format!("the cap {cap} of the logits is not a positive number"))
         } else if self.adapters.is_some_and(|adapters| adapters.rank == 0 || !positive(adapters.alpha)) {
@@ -98,8 +100,12 @@ impl Architecture for LlamaConfig {
     }
 
     fn facts(&self) -> ModelInfo {
-        let (embedding_scale, logit_cap) = (self.embedding_scale, self.logit_cap);
-        ModelInfo { embedding_scale, logit_cap, ..ModelInfo::default() }
+        ModelInfo {
+            frozen: Vec::new(),
+            embedding_scale: self.embedding_scale,
+            logit_scale: self.logit_scale,
+            logit_cap: self.logit_cap,
+        }
     }
 
     fn model(&self, tensors: &[Tensor]) -> Box<dyn Model> {

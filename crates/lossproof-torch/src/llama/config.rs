@@ -32,6 +32,9 @@ pub struct LlamaConfig {
     /// What the embedding of a token is multiplied by, positive: 1 in Llama. Gemma has `√C` there (Hugging
     /// Face's `GemmaModel.forward`: `hidden_states * hidden_size**0.5`).
     pub embedding_scale: f64,
+    /// What the head's products are multiplied by, before any cap; positive: 1 in Llama. Granite divides them by 8
+    /// (Hugging Face's `GraniteForCausalLM.forward`: `logits / logits_scaling`).
+    pub logit_scale: f64,
     /// The c of logits `c·tanh(z/c)`, positive: none in Llama. Gemma 2 has 30 (Gemma Team 2024, §2; Hugging
     /// Face's `final_logit_softcapping` of `Gemma2ForCausalLM`).
     pub logit_cap: Option<f64>,
@@ -85,6 +88,7 @@ impl LlamaConfig {
             rms_epsilon,
             rotary_base,
             embedding_scale: 1.0,
+            logit_scale: 1.0,
             logit_cap: None,
             adapters: None,
         }

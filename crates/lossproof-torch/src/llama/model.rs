@@ -15,6 +15,7 @@ pub(crate) struct Llama {
     /// Radians per position of each pair of features, `[d/2]`.
     frequencies: Vec<f64>,
     embedding_scale: f64,
+    logit_scale: f64,
     logit_cap: Option<f64>,
     embedding: Tensor,
     blocks: Vec<Block>,
@@ -78,6 +79,7 @@ impl Llama {
             final_norm: tensors.take(),
             head: tensors.take(),
             embedding_scale: config.embedding_scale,
+            logit_scale: config.logit_scale,
             logit_cap: config.logit_cap,
             adapters: config.adapters.map(|adapters| {
                 let mut low_rank =
@@ -161,7 +163,8 @@ impl Model for Llama {
             let normal = self.rms_norm(&block.feed_forward_norm, &x)?;
             x = x.f_add(&Self::feed_forward(block, &normal)?)?;
         }
-        let logits = linear(&self.head, &self.rms_norm(&self.final_norm, &predicting(&x, batch)?)?)?;
+        let products = linear(&self.head, &self.rms_norm(&self.final_norm, &predicting(&x, batch)?)?)?;
+        let logits = products.f_mul_scalar(self.logit_scale)?;
         match self.logit_cap {
             Some(cap) => logits.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap),
             None => Ok(logits),

@@ -230,6 +230,7 @@ fn llamas_that_do_not_exist_are_refused() {
         (LlamaConfig { rotary_base: -1.0, ..pico.clone() }, "base -1"),
         (LlamaConfig { rotary_base: f64::INFINITY, ..pico.clone() }, "base inf"),
         (LlamaConfig { embedding_scale: 0.0, ..pico.clone() }, "scale 0"),
+        (LlamaConfig { logit_scale: f64::NAN, ..pico.clone() }, "scale NaN"),
         (LlamaConfig { logit_cap: Some(-1.0), ..pico.clone() }, "cap -1"),
         (LlamaConfig { adapters: Some(Adapters { rank: 0, alpha: 1.0 }), ..pico.clone() }, "rank"),
         (LlamaConfig { adapters: Some(Adapters { rank: 1, alpha: f64::NAN }), ..pico.clone() }, "rank"),

@@ -40,14 +40,21 @@ fn in_f32(names: &[&str]) -> Mixture {
 }
 
 #[test]
-fn scale_cap_and_adapters_are_those_of_plain_loops() {
+fn scales_cap_and_adapters_are_those_of_plain_loops() {
     let pico = LlamaConfig::PICO;
     let two_layers = LlamaConfig { heads: 6, key_value_heads: 3, layers: 2, ..pico.clone() };
     for config in [
         LlamaConfig { embedding_scale: 8.0_f64.sqrt(), ..pico.clone() },
+        LlamaConfig { logit_scale: 0.125, ..pico.clone() },
         LlamaConfig { logit_cap: Some(1.5), ..pico.clone() },
         LlamaConfig { adapters: Some(ADAPTERS), ..pico.clone() },
-        LlamaConfig { embedding_scale: 0.3, logit_cap: Some(2.0), adapters: Some(ADAPTERS), ..two_layers },
+        LlamaConfig {
+            embedding_scale: 0.3,
+            logit_scale: 1.5,
+            logit_cap: Some(2.0),
+            adapters: Some(ADAPTERS),
+            ..two_layers
+        },
     ] {
         let (mut subject, parameters) = probed(&config, Dtype::F64, &Mixture::default());
         let losses = |config: &LlamaConfig| -> Vec<f64> {
@@ -56,8 +63,13 @@ fn scale_cap_and_adapters_are_those_of_plain_loops() {
         };
         let expected = losses(&config);
         assert_close(&evaluate(&mut subject, &batch()), &expected, norm(&expected), &format!("{config:?}"));
-        let without =
-            losses(&LlamaConfig { embedding_scale: 1.0, logit_cap: None, adapters: None, ..config });
+        let without = losses(&LlamaConfig {
+            embedding_scale: 1.0,
+            logit_scale: 1.0,
+            logit_cap: None,
+            adapters: None,
+            ..config
+        });
         let moved: Vec<f64> = without.iter().zip(&expected).map(|(a, b)| a - b).collect();
         assert!(norm(&moved) > 1e-3 * norm(&expected), "nothing is seen of it");
     }

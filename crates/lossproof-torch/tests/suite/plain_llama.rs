@@ -69,6 +69,7 @@ impl PlainLlama<'_> {
             add(&mut x, &self.feed_forward(&normal, &name("mlp")));
         }
         let mut logits = self.linear("lm_head", &self.rms_norm("norm", &x));
+        logits.iter_mut().flatten().for_each(|logit| *logit *= self.config.logit_scale);
         if let Some(cap) = self.config.logit_cap {
             logits.iter_mut().flatten().for_each(|logit| *logit = cap * (*logit / cap).tanh());
         }
