@@ -8,25 +8,35 @@ use lossproof_subject::ParameterInfo;
 /// Where a parameter is, seen from the last block of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In front of the last block, or the blocks are not said.
+    /// In front of the last block.
     Before,
     /// In the last block.
     LastBlock,
     /// Behind all blocks.
     After,
+    /// The card does not say it, or the blocks are not those of a GPT-2.
+    Unsaid,
 }
 
 impl Place {
     /// The place of one of these parameters: behind the blocks are those of the final norm and of a head of its
-    /// own.
+    /// own. What is wrong in front of what within a block is known of those of a GPT-2, which makes queries, keys
+    /// and values in one.
     pub(crate) fn of(parameter: &ParameterInfo, all: &[ParameterInfo]) -> Self {
         let last = all.iter().filter_map(|parameter| parameter.block).max();
-        match parameter.role {
-            Role::FinalNormGain | Role::FinalNormBias | Role::Head | Role::HeadBias | Role::LogitScale => {
-                Self::After
+        let is_gpt2 = all.iter().any(|one| one.block == last && one.role == Role::QueryKeyValue);
+        match (parameter.role, parameter.block) {
+            (Role::TokenEmbedding | Role::EmbeddingScale | Role::PositionEmbedding, _) => Self::Before,
+            (Role::FinalNormGain | Role::FinalNormBias, _) => Self::After,
+            (Role::Head | Role::HeadBias | Role::LogitScale, _) => Self::After,
+            (_, Some(_)) if is_gpt2 => {
+                if parameter.block == last {
+                    Self::LastBlock
+                } else {
+                    Self::Before
+                }
             }
-            _ if last.is_some() && parameter.block == last => Self::LastBlock,
-            _ => Self::Before,
+            _ => Self::Unsaid,
         }
     }
 }
@@ -36,6 +46,8 @@ pub(crate) struct GradientComparison<'a> {
     pub(crate) call: &'a TrainerCall<'a>,
     pub(crate) role: Role,
     pub(crate) shape: &'a [usize],
+    /// Whether its values are used under another name too.
+    pub(crate) tied: bool,
     /// What the gradient should be.
     pub(crate) honest: &'a [f64],
     pub(crate) measured: &'a [f64],

@@ -35,12 +35,13 @@ impl ProbeParameters {
         let known_logits = known.map(|known| (imposed, known));
         let mut imposed = general.clone();
         let rounded = table.and_then(|table| round(&mut imposed, &table.name));
+        // A constant on the products is none on capped logits, and not exact on most scaled ones.
         let offset = rounded.and_then(|()| {
-            let bias = offset_bias(width, dtype, &mut random);
+            let scale = model.exact_logit_scale()?;
+            let bias = offset_bias(width, dtype, &mut random).iter().map(|value| value / scale).collect();
             KnownLogits::behind_the_final_norm(&mut imposed, parameters, model, bias, vocabulary)
         });
-        // A constant on the products is none on capped logits, and not exact on scaled ones.
-        let offset = offset.filter(|_| model.has_plain_logits()).map(|known| (imposed, known));
+        let offset = offset.map(|known| (imposed, known));
         Self { general, known_logits, offset }
     }
 

@@ -245,6 +245,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
                 call: &call,
                 role: parameter.role,
                 shape: &parameter.shape,
+                tied: parameter.tied_to.is_some(),
                 honest: values,
                 measured: result.gradient.get(name).map_or(&[][..], Vec::as_slice),
                 former: result.former.as_ref().and_then(|former| former.get(name)).map(Vec::as_slice),

@@ -73,6 +73,10 @@ impl fmt::Display for Classes {
             f.write_str("\n")?;
             for fault in Fault::all() {
                 let mut line = format!("{:<42}", fault.bug.id);
+                let known = NamedClaim::ALL.iter().filter(|claim| self.of(profile, claim, fault).is_some());
+                if known.count() < NamedClaim::ALL.len() {
+                    continue;
+                }
                 for claim in NamedClaim::ALL {
                     let Some(row) = self.of(profile, &claim, fault) else { continue };
                     let letters: String = row.iter().map(|class| class.letter()).collect();
@@ -113,6 +117,9 @@ impl FromStr for Classes {
                 let row = row.ok_or_else(|| {
                     wrong(format!("`{letters}` are not the letters of {} classes", Column::ALL.len()))
                 })?;
+                if classes.of(*profile, claim, fault).is_some() {
+                    return Err(wrong(format!("{first} is there twice behind {profile} and {claim}")));
+                }
                 classes.insert(*profile, claim, fault, row);
             }
         }
@@ -139,6 +146,14 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_without_all_classes_is_left_out() {
+        let mut classes = Classes::default();
+        let fault = Fault::all().next().expect("there are faults");
+        classes.insert(Profile::Bare, &NamedClaim::ALL[0], fault, [Class::Killed; 3]);
+        assert_eq!(classes.to_string().parse(), Ok(Classes::default()));
+    }
+
+    #[test]
     fn a_text_that_names_no_class_is_an_error_with_its_line() {
         let error = |text: &str| text.parse::<Classes>().expect_err(text).to_string();
         assert_eq!(error("shift-twice k"), "line 1: there is no fault `shift-twice`");
@@ -150,6 +165,8 @@ mod tests {
             "line 2: `kkx` are not the letters of 3 classes"
         );
         assert_eq!(error(&format!("bare sum\n{fault}")), "line 2: 0 words for 1 claims");
+        let twice = error(&format!("bare sum\n{fault} kkk\n{fault} kkk"));
+        assert_eq!(twice, format!("line 3: {fault} is there twice behind bare and sum"));
         assert!(error("bare summe").starts_with("line 1: no such claim; there are sum"));
     }
 }

@@ -256,7 +256,16 @@ mod tests {
 
     fn block(rows: Range<usize>, columns: Range<usize>, width: usize) -> Block {
         let (parameter, label) = ("x".to_owned(), "part".to_owned());
-        Block { parameter, label, rows, columns, width, structurally_zero: false, may_be_zero: false }
+        Block {
+            parameter,
+            label,
+            rows,
+            columns,
+            width,
+            structurally_zero: false,
+            may_be_zero: false,
+            undeclared: false,
+        }
     }
 
     fn whole(elements: usize) -> Block {

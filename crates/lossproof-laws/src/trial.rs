@@ -254,13 +254,12 @@ impl<'a> Trial<'a> {
         Ok(name)
     }
 
-    /// Ends the law where logits are not the head's products themselves.
-    pub(crate) fn needs_plain_logits(&self) -> Result<(), Ended> {
-        if self.facts.info.model.has_plain_logits() {
-            Ok(())
-        } else {
-            Err(Ended::Unsupported("logits that are neither scaled nor capped".to_owned()))
-        }
+    /// What the head's products are multiplied by to be logits, where that rounds nothing.
+    pub(crate) fn exact_logit_scale(&self) -> Result<f64, Ended> {
+        let scale = self.facts.info.model.exact_logit_scale();
+        scale.ok_or_else(|| {
+            Ended::Unsupported("logits without a cap, and scaled by a power of two if at all".to_owned())
+        })
     }
 
     /// Loads parameters.

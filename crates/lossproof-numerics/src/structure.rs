@@ -26,6 +26,9 @@ pub struct Block {
     /// positions that is not trained is none of them, and turned queries and keys need none. It says nothing
     /// then.
     pub may_be_zero: bool,
+    /// Whether the role of the parameter says nothing of where its gradient is zero: it may be a query's under a
+    /// name of its own.
+    pub undeclared: bool,
 }
 
 impl Block {
@@ -40,6 +43,7 @@ impl Block {
             width: elements,
             structurally_zero: false,
             may_be_zero: false,
+            undeclared: false,
         }
     }
 
@@ -127,6 +131,7 @@ pub fn gradient_blocks<'a>(
             width,
             structurally_zero: structurally_zero || !sight.anything_supervised(),
             may_be_zero: false,
+            undeclared: matches!(role, Role::Weight | Role::Bias),
         };
         let of_scores =
             |block: Block, bias: bool| Block { may_be_zero: maybe_idle || bias && !embedded, ..block };

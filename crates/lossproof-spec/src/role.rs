@@ -59,19 +59,20 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role that a name implies: those of Hugging Face's GPT-2 without the prefix `transformer.`, and of
-    /// its Llama without `model.`, with the biases that its kin have, and peft's of low-rank adapters. Of other
+    /// The role that a name implies: those of Hugging Face's GPT-2, with the prefix `transformer.` or without, and
+    /// of its Llama, with `model.` or without, with the biases that its kin have, and peft's of low-rank adapters. Of other
     /// names, that they end in `bias`.
     ///
     /// ```
     /// use lossproof_spec::Role;
     ///
     /// assert_eq!(Role::of_name("h.0.ln_1.weight"), Role::NormGain);
-    /// assert_eq!(Role::of_name("layers.3.self_attn.o_proj.weight"), Role::BlockOutput);
+    /// assert_eq!(Role::of_name("model.layers.3.self_attn.o_proj.weight"), Role::BlockOutput);
     /// assert_eq!(Role::of_name("blocks.0.gate.bias"), Role::Bias);
     /// ```
     #[must_use]
     pub fn of_name(name: &str) -> Self {
+        let name = without_prefix(name);
         // Not within a layer: there, a norm of this name is one of many.
         match name {
             "ln_f.weight" | "norm.weight" => return Self::FinalNormGain,
@@ -118,7 +119,7 @@ impl Role {
     /// ```
     #[must_use]
     pub fn block_of_name(name: &str) -> Option<usize> {
-        in_block(name).map(|(block, _)| block)
+        in_block(without_prefix(name)).map(|(block, _)| block)
     }
 
     /// Whether it is what normalised activations are multiplied by.
@@ -160,5 +161,11 @@ impl Role {
 /// The number of the block that a name begins with, and the rest of the name.
 fn in_block(name: &str) -> Option<(usize, &str)> {
     let (block, rest) = name.strip_prefix("h.").or_else(|| name.strip_prefix("layers."))?.split_once('.')?;
-    Some((block.parse().ok()?, rest))
+    let digits = block.bytes().all(|byte| byte.is_ascii_digit());
+    Some((block.parse().ok().filter(|_| digits)?, rest))
+}
+
+/// The name inside of the model that has the head.
+fn without_prefix(name: &str) -> &str {
+    name.strip_prefix("transformer.").or_else(|| name.strip_prefix("model.")).unwrap_or(name)
 }

@@ -61,6 +61,12 @@ impl fmt::Display for Call {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Breach {
+    /// The subject's card has a number that says nothing.
+    #[error("the subject's card: {what}")]
+    Card {
+        /// Which, and what it should be.
+        what: String,
+    },
     /// A method panicked.
     #[error("`{call}` panicked: {message}")]
     Panicked {

@@ -28,9 +28,29 @@ impl Default for ModelInfo {
 }
 
 impl ModelInfo {
-    /// Whether logits are the head's products, neither scaled nor capped.
+    /// What the head's products are multiplied by to be logits, where that rounds nothing: a power of two, where
+    /// there is no cap.
     #[must_use]
-    pub fn has_plain_logits(&self) -> bool {
-        self.logit_scale.total_cmp(&1.0).is_eq() && self.logit_cap.is_none()
+    pub fn exact_logit_scale(&self) -> Option<f64> {
+        let exponent = self.logit_scale.log2();
+        let exact =
+            exponent.round().abs() <= 32.0 && exponent.round().exp2().total_cmp(&self.logit_scale).is_eq();
+        (exact && self.logit_cap.is_none()).then_some(self.logit_scale)
+    }
+
+    /// What is wrong with the numbers, if something is: a factor that is not a positive number.
+    #[must_use]
+    pub fn mistake(&self) -> Option<String> {
+        let factors = [
+            ("embedding_scale", Some(self.embedding_scale), "1 changes nothing"),
+            ("logit_scale", Some(self.logit_scale), "1 changes nothing"),
+            ("logit_cap", self.logit_cap, "where there is none it is None"),
+        ];
+        for (name, factor, remedy) in factors {
+            if let Some(factor) = factor.filter(|factor| !(factor.is_finite() && *factor > 0.0)) {
+                return Some(format!("`model.{name}` is {factor}, which is not a positive number; {remedy}"));
+            }
+        }
+        None
     }
 }

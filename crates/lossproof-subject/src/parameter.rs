@@ -5,8 +5,8 @@ use lossproof_spec::{Dtype, Role};
 /// One trainable parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterInfo {
-    /// Any name, if the [role](Self::role) is declared. One of Hugging Face's without the `transformer.` or
-    /// `model.` prefix, such as `h.0.attn.c_attn.weight`, implies it.
+    /// Any name, if the [role](Self::role) is declared. One of Hugging Face's, with or without the prefix
+    /// `transformer.` or `model.`, such as `h.0.attn.c_attn.weight`, implies it.
     pub name: String,
     /// Shape: of an embedding or a head one row for each token or position. Under Hugging Face's names in its
     /// layout (`Conv1D` weights are `[in, out]`).

@@ -164,6 +164,7 @@ mod tests {
             width: 5,
             structurally_zero: false,
             may_be_zero: false,
+            undeclared: false,
         };
         let touched = |change| {
             let altered = |index: &usize| changed(change, &block, *index, 1.0) > 1.0;

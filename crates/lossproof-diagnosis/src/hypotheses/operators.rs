@@ -23,6 +23,9 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "tied-embedding-detached",
         TrainerModel {
             backward: BackwardEffect::Pattern(|comparison| {
+                if is_an_untied_embedding(comparison) {
+                    return Grade::Impossible;
+                }
                 // Not the repeated tokens alone.
                 let fit = embedding_alone(comparison, |comparison, row| occurrences(comparison, row) > 0);
                 if embedding_alone(comparison, repeated) == Grade::Loose { Grade::Poor } else { fit }
@@ -39,6 +42,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                     occurrences(comparison, row) > 0 || zero(measured)
                 };
                 match comparison.role {
+                    _ if is_an_untied_embedding(comparison) => Grade::Impossible,
                     Role::TokenEmbedding if !comparison.rows().enumerate().all(rest) => Grade::Impossible,
                     Role::TokenEmbedding => comparison.differs(),
                     _ => comparison.right(),
@@ -149,6 +153,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         TrainerModel {
             backward: BackwardEffect::Pattern(|comparison| match comparison.role {
                 Role::TokenEmbedding => rows(comparison, |comparison, row| occurrences(comparison, row) > 0),
+                Role::Head | Role::HeadBias | Role::LogitScale => comparison.right(),
                 Role::FinalNormGain | Role::FinalNormBias if !zero(comparison.measured) => comparison.right(),
                 _ if zero(comparison.measured) => Grade::Exact,
                 _ => Grade::Impossible,
@@ -161,6 +166,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         TrainerModel {
             // Behind the last softmax everything is right, and so are the values that it weighs.
             backward: BackwardEffect::Pattern(|comparison| match (comparison.place, comparison.role) {
+                (Place::Unsaid, _) => Grade::Loose,
                 (Place::Before, _) => comparison.differs(),
                 (Place::LastBlock, Role::QueryKeyValue | Role::QueryKeyValueBias) => {
                     if same_values(comparison) { comparison.differs() } else { Grade::Impossible }
@@ -202,6 +208,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
             // In the last block there is only the feed-forward layer's projection behind the GELU, which attention's
             // is before: usually that one is square.
             backward: BackwardEffect::Pattern(|comparison| match (comparison.place, comparison.role) {
+                (Place::Unsaid, _) => Grade::Loose,
                 (Place::After, _) => comparison.right(),
                 (Place::LastBlock, Role::BlockOutput) if !is_square(comparison.shape) => comparison.right(),
                 (Place::LastBlock, Role::BlockOutput | Role::BlockOutputBias) => Grade::Loose,
@@ -219,6 +226,11 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
 
 fn zero(values: &[f64]) -> bool {
     values.iter().all(|value| value.abs() <= 0.0)
+}
+
+/// Whether the head has weights of its own.
+fn is_an_untied_embedding(comparison: &GradientComparison<'_>) -> bool {
+    comparison.role == Role::TokenEmbedding && !comparison.tied
 }
 
 /// How often a token is an input.
@@ -282,7 +294,7 @@ fn same_values(comparison: &GradientComparison<'_>) -> bool {
 /// Right behind the last layer norm, and wrong before it.
 fn before_the_last_norm(comparison: &GradientComparison<'_>) -> Grade {
     match comparison.role {
-        Role::FinalNormGain | Role::FinalNormBias => comparison.right(),
+        _ if comparison.place == Place::After => comparison.right(),
         Role::TokenEmbedding => rows(comparison, |comparison, row| occurrences(comparison, row) > 0),
         _ => comparison.differs(),
     }

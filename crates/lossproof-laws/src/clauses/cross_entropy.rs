@@ -146,7 +146,7 @@ pub(crate) fn uniform_logits(trial: &mut Trial<'_>) -> CaseOutcome {
 /// one, so that the first element of the final bias is such a constant.
 pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     let head = trial.embedding_for_a_head()?;
-    trial.needs_plain_logits()?;
+    let scale = trial.exact_logit_scale()?;
     let batch = trial.case.batch.clone();
     let spec = trial.claimed(&LossSpec { z_loss: 0.0, ..trial.spec(&[&batch])? })?;
     let mut parameters = trial.parameters()?;
@@ -161,14 +161,14 @@ pub(crate) fn constant_invariance(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.load(&parameters)?;
     let before = trial.gradient(&spec, &batch)?;
     let constant = 4.0 + f64::from(trial.random.random_range(0_u8..8));
-    bias[0] += constant;
+    bias[0] += constant / scale;
     replace(&mut parameters, &norm.bias, bias)?;
     trial.load(&parameters)?;
     let after = trial.gradient(&spec, &batch)?;
     // The logits grow by the constant, and so does the rounding error of their differences, and of what
     // follows.
     trial.unchanged("a constant on all logits", 1.0 + constant, &before, &after)?;
-    trial.exact_constant(&spec, &batch)?;
+    trial.exact_constant(&spec, &batch, scale)?;
     Ok(before.total > 0.0)
 }
 
@@ -177,7 +177,7 @@ impl Trial<'_> {
     /// and so are the numbers of the dtype around the constant. Their differences are exact then, and what is
     /// computed of these is what was computed before. The normaliser's exponential overflows, and the
     /// difference between its logarithm and a logit has no digit left.
-    fn exact_constant(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<(), Ended> {
+    fn exact_constant(&mut self, spec: &LossSpec, batch: &GlobalBatch, scale: f64) -> Result<(), Ended> {
         let spacing = 1.0 / 16.0;
         let constant = spacing / (2.0 * self.facts.loss_dtype().unit_roundoff());
         let mut parameters = self.parameters()?;
@@ -186,19 +186,19 @@ impl Trial<'_> {
         if width < 2 {
             return Ok(());
         }
-        // The logits are bias[0] + column 1: every other product is with zero.
+        // The logits are bias[0] + column 1, times their scale: every other product is with zero.
         let head = self.embedding_for_a_head()?;
         let mut embedding = values(&parameters, &head)?;
         for row in embedding.chunks_exact_mut(width) {
             row[0] = 1.0;
-            row[1] = spacing * f64::from(self.random.random_range(-32_i32..=32));
+            row[1] = spacing / scale * f64::from(self.random.random_range(-32_i32..=32));
         }
         replace(&mut parameters, &head, embedding)?;
         let mut bias = vec![0.0; width];
         bias[1] = 1.0;
         self.load_known_logits(&mut parameters, bias.clone())?;
         let before = self.gradient(spec, batch)?;
-        bias[0] = constant;
+        bias[0] = constant / scale;
         replace(&mut parameters, &norm.bias, bias)?;
         self.load(&parameters)?;
         let after = self.gradient(spec, batch)?;
@@ -262,8 +262,9 @@ pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     let gradient = known.gradient(&by_class);
     let head = known.head();
     let largest_row = known.embedding_rows().map(norm).fold(0.0, f64::max);
-    // What stands in front of the logits' products takes p − q along, times its slope. ‖Wᵀ(p − q)‖ is at most the largest row's norm times ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖:
-    // without smoothing, ‖p − q‖₁ = 2(1 − p_y) and ‖p − q‖ ≥ 1 − p_y.
+    // Where logits are scaled, p − q is too on its way back. ‖Wᵀ(p − q)‖ is at most the largest row's norm times
+    // ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖: without smoothing, ‖p − q‖₁ = 2(1 − p_y) and
+    // ‖p − q‖ ≥ 1 − p_y.
     let mut expected = vec![(head, gradient.embedding, size * norm(known.bias()))];
     if let Some(FinalNorm { bias, .. }) = known.final_norm() {
         let scale = size * largest_row * (known.logits().len() as f64).sqrt().min(2.0);

@@ -239,7 +239,7 @@ pub(crate) fn nothing_validated(trial: &mut Trial<'_>) -> CaseOutcome {
 /// first token's logit is 0, the others' are 768, and the first token is what follows everywhere.
 pub(crate) fn perplexity_overflow(trial: &mut Trial<'_>) -> CaseOutcome {
     let head = trial.embedding_for_a_head()?;
-    trial.needs_plain_logits()?;
+    let scale = trial.exact_logit_scale()?;
     let far = 768.0;
     let vocabulary = trial.vocabulary();
     let batch = trial.case.batch.map_sequences(|sequence| {
@@ -255,7 +255,7 @@ pub(crate) fn perplexity_overflow(trial: &mut Trial<'_>) -> CaseOutcome {
         return Ok(false);
     }
     let mut bias = vec![0.0; width];
-    bias[0] = far;
+    bias[0] = far / scale;
     let mut embedding = values(&parameters, &head)?;
     for (token, row) in embedding.chunks_exact_mut(width).enumerate() {
         row[0] = if token == 0 { 0.0 } else { 1.0 };

@@ -34,8 +34,8 @@ impl<'a> Checked<'a> {
     /// Checks a subject from now on, under the default [`Watchdog`].
     ///
     /// # Errors
-    /// When it cannot even say what it is: `info`, `parameters` or a capability panics, or a parameter is
-    /// listed twice.
+    /// When it cannot even say what it is: `info`, `parameters` or a capability panics, the card has a factor
+    /// that is not a positive number, or a parameter is listed twice.
     pub fn new(inner: &'a mut (dyn Subject + 'a)) -> Result<Self, Breach> {
         Self::watched(inner, Watchdog::default())
     }
@@ -46,6 +46,9 @@ impl<'a> Checked<'a> {
     /// As [`new`](Self::new).
     pub fn watched(inner: &'a mut (dyn Subject + 'a), watchdog: Watchdog) -> Result<Self, Breach> {
         let info = watchdog.guard("the subject", Call::Info, || inner.info())?;
+        if let Some(what) = info.model.mistake() {
+            return Err(Breach::Card { what });
+        }
         let (name, spec) = (info.name.clone(), info.claims.first());
         let parameters = watchdog.guard(&name, Call::Parameters, || inner.parameters())?;
         let mut names = BTreeSet::new();

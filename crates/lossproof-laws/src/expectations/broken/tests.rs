@@ -29,6 +29,7 @@ fn rows_of_a_parameter_are_the_parameter() {
         width: 4,
         structurally_zero: false,
         may_be_zero: false,
+        undeclared: false,
     };
     let unit = |block: &Block| without_rows(&blocks::name(block)).to_owned();
     assert_eq!(unit(&block("wpe.weight", "rows 0..2")), "wpe.weight");
