@@ -27,16 +27,14 @@ impl Place {
         let is_gpt2 = all.iter().any(|one| one.block == last && one.role == Role::QueryKeyValue);
         match (parameter.role, parameter.block) {
             (Role::TokenEmbedding | Role::EmbeddingScale | Role::PositionEmbedding, _) => Self::Before,
-            (Role::FinalNormGain | Role::FinalNormBias, _) => Self::After,
-            (Role::Head | Role::HeadBias | Role::LogitScale, _) => Self::After,
-            (_, Some(_)) if is_gpt2 => {
-                if parameter.block == last {
-                    Self::LastBlock
-                } else {
-                    Self::Before
-                }
-            }
-            _ => Self::Unsaid,
+            (
+                Role::FinalNormGain | Role::FinalNormBias | Role::Head | Role::HeadBias | Role::LogitScale,
+                _,
+            ) => Self::After,
+            (_, Some(_)) if !is_gpt2 => Self::Unsaid,
+            (_, Some(_)) if parameter.block == last => Self::LastBlock,
+            (_, Some(_)) => Self::Before,
+            (_, None) => Self::Unsaid,
         }
     }
 }

@@ -164,20 +164,11 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "softmax-backward-diagonal-only",
         TrainerModel {
-            // Behind the last softmax everything is right, and so are the values that it weighs.
-            backward: BackwardEffect::Pattern(|comparison| match (comparison.place, comparison.role) {
-                (Place::Unsaid, _) => Grade::Loose,
-                (Place::Before, _) => comparison.differs(),
-                (Place::LastBlock, Role::QueryKeyValue | Role::QueryKeyValueBias) => {
-                    if same_values(comparison) { comparison.differs() } else { Grade::Impossible }
-                }
-                (Place::LastBlock, Role::Query | Role::QueryBias | Role::Key) => comparison.differs(),
-                // The bias of keys has no gradient.
-                (Place::LastBlock, Role::KeyBias) => Grade::Loose,
-                // One norm is in front of the softmax and one behind it, and a change may be one of any weight.
-                (Place::LastBlock, Role::NormGain | Role::NormGainFromZero | Role::NormBias) => Grade::Loose,
-                (Place::LastBlock, Role::LowRankIn | Role::LowRankOut) => Grade::Loose,
-                (Place::LastBlock | Place::After, _) => comparison.right(),
+            backward: BackwardEffect::Pattern(|comparison| match comparison.place {
+                Place::Unsaid => Grade::Loose,
+                Place::Before => comparison.differs(),
+                Place::LastBlock => in_front_of_the_softmax(comparison),
+                Place::After => comparison.right(),
             }),
             ..HONEST
         },
@@ -205,15 +196,11 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "gelu-backward-second-term",
         TrainerModel {
-            // In the last block there is only the feed-forward layer's projection behind the GELU, which attention's
-            // is before: usually that one is square.
-            backward: BackwardEffect::Pattern(|comparison| match (comparison.place, comparison.role) {
-                (Place::Unsaid, _) => Grade::Loose,
-                (Place::After, _) => comparison.right(),
-                (Place::LastBlock, Role::BlockOutput) if !is_square(comparison.shape) => comparison.right(),
-                (Place::LastBlock, Role::BlockOutput | Role::BlockOutputBias) => Grade::Loose,
-                (Place::LastBlock, Role::LowRankIn | Role::LowRankOut) => Grade::Loose,
-                (Place::LastBlock | Place::Before, _) => comparison.differs(),
+            backward: BackwardEffect::Pattern(|comparison| match comparison.place {
+                Place::Unsaid => Grade::Loose,
+                Place::Before => comparison.differs(),
+                Place::LastBlock => in_front_of_the_gelu(comparison),
+                Place::After => comparison.right(),
             }),
             ..HONEST
         },
@@ -280,6 +267,29 @@ fn rows(comparison: &GradientComparison<'_>, may: impl Fn(&GradientComparison<'_
 
 fn is_square(shape: &[usize]) -> bool {
     matches!(shape, [rows, columns] if rows == columns)
+}
+
+/// In the last block everything is right behind the softmax, and so are the values that it weighs.
+fn in_front_of_the_softmax(comparison: &GradientComparison<'_>) -> Grade {
+    match comparison.role {
+        Role::QueryKeyValue | Role::QueryKeyValueBias if same_values(comparison) => comparison.differs(),
+        Role::QueryKeyValue | Role::QueryKeyValueBias => Grade::Impossible,
+        // One norm is in front of the softmax and one behind it, and a low-rank change may be one of any weight.
+        Role::NormGain | Role::NormGainFromZero | Role::NormBias | Role::LowRankIn | Role::LowRankOut => {
+            Grade::Loose
+        }
+        _ => comparison.right(),
+    }
+}
+
+/// In the last block there is only the feed-forward layer's projection behind the GELU, and attention's is in
+/// front of it: usually that one is square.
+fn in_front_of_the_gelu(comparison: &GradientComparison<'_>) -> Grade {
+    match comparison.role {
+        Role::BlockOutput if !is_square(comparison.shape) => comparison.right(),
+        Role::BlockOutput | Role::BlockOutputBias | Role::LowRankIn | Role::LowRankOut => Grade::Loose,
+        _ => comparison.differs(),
+    }
 }
 
 /// Whether queries and keys alone are wrong.
