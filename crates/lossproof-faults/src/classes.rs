@@ -72,17 +72,16 @@ impl fmt::Display for Classes {
             }
             f.write_str("\n")?;
             for fault in Fault::all() {
-                let mut line = format!("{:<42}", fault.bug.id);
-                let known = NamedClaim::ALL.iter().filter(|claim| self.of(profile, claim, fault).is_some());
-                if known.count() < NamedClaim::ALL.len() {
-                    continue;
-                }
+                let mut words = Vec::new();
                 for claim in NamedClaim::ALL {
                     let Some(row) = self.of(profile, &claim, fault) else { continue };
                     let letters: String = row.iter().map(|class| class.letter()).collect();
-                    line.push_str(&format!(" {letters:<width$}", width = claim.name.len()));
+                    words.push(format!("{letters:<width$}", width = claim.name.len()));
                 }
-                writeln!(f, "{}", line.trim_end())?;
+                // A line without a word for each claim could not be read again.
+                if words.len() == NamedClaim::ALL.len() {
+                    writeln!(f, "{:<42} {}", fault.bug.id, words.join(" ").trim_end())?;
+                }
             }
         }
         Ok(())
