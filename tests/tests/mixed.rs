@@ -177,7 +177,7 @@ fn unscaled_embedding() -> Box<dyn Subject> {
 /// The scale of the logits is forgotten on the way to the head's weights.
 fn unscaled_logits() -> Box<dyn Subject> {
     let gradient = |(): &mut (), _: &_, handed: &mut HandedOver| {
-        handed.tensor("lm_head.weight").scale(1.0 / LOGIT_SCALE)
+        handed.tensor("lm_head.weight").scale(1.0 / LOGIT_SCALE);
     };
     hooked(ScaledLogits, Hooks { gradient, ..Hooks::IDENTITY })
 }
