@@ -12,9 +12,7 @@ use lossproof_faults::{
 use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
 use lossproof_spec::{Dtype, Role};
-use lossproof_subject::{
-    Device, ModelInfo, ParameterInfo, Subject, SubjectInfo, Tensor, TensorSet, TensorValues,
-};
+use lossproof_subject::{Device, ModelInfo, ParameterInfo, SubjectInfo, Tensor, TensorSet, TensorValues};
 use lossproof_tests::{Door, ours};
 use lossproof_torch::{LlamaConfig, libtorch};
 use rayon::prelude::*;
@@ -101,7 +99,9 @@ fn with_scaled_logits(inner: Door, scale: f64) -> Door {
         },
         offers: |_, capability, inside| inside && capability != Capability::OptimizerSteps,
         gradient: |scale, _, handed: &mut HandedOver| {
-            FINAL_NORM.iter().for_each(|name| handed.tensor(name).scale(*scale))
+            for name in FINAL_NORM {
+                handed.tensor(name).scale(*scale);
+            }
         },
         load: |scale, inner, parameters: &TensorSet| {
             let mut all = parameters.clone();
