@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(known.logits(), [0.0, -0.625, -1.5]);
         let gradient = known.gradient(&[0.5, -0.25, -0.25]);
         assert_eq!(gradient.embedding, [0.125, -0.25, -0.0625, 0.125, -0.0625, 0.125]);
-        assert_eq!(gradient.bias, [0.125, -0.0703125]);
+        assert_eq!(gradient.bias, [0.125, -0.070_312_5]);
         assert_eq!(known.by_logit(&gradient.embedding), [0.5, -0.25, -0.25]);
         let capped = ModelInfo { logit_cap: Some(1.0), ..scaled };
         let known = of_model(&capped).expect("the ends of a GPT-2");
