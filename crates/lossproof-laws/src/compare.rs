@@ -130,7 +130,8 @@ impl Trial<'_> {
             }
             let unit = blocks::name(block);
             // Zero by its structure, for all that is declared, and what is left is the rounding of other parts.
-            if block.undeclared && apart.as_ref().is_some_and(|apart| largest_norm(apart) <= bound * whole) {
+            let negligible = |apart: &Difference| largest_norm(apart) <= bound * whole;
+            if block.undeclared && !block.structurally_zero && apart.as_ref().is_some_and(negligible) {
                 self.comparisons.require(&unit);
                 continue;
             }
