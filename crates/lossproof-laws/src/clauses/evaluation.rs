@@ -30,6 +30,11 @@ impl Trial<'_> {
     /// The same of the perplexity alone.
     fn exponential(&mut self, what: &str, batch: &GlobalBatch, found: Evaluated, expected: Evaluated) {
         let (bound, perplexities) = (self.loss_bound(batch), (found.perplexity, expected.perplexity));
+        // Of a finite loss that is large enough it is beyond every number, as it should be: that tells nothing.
+        let beyond = |perplexity: f64| perplexity.is_infinite() && perplexity > 0.0;
+        if expected.loss.is_finite() && beyond(found.perplexity) && beyond(expected.perplexity) {
+            return;
+        }
         // An absolute error of the loss is a relative one of its exponential.
         let scale = expected.loss.max(1.0) * expected.perplexity;
         self.number(&format!("{what}: perplexity"), "perplexity", bound, perplexities, scale);
