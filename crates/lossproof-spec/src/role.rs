@@ -60,8 +60,8 @@ pub enum Role {
 
 impl Role {
     /// The role that a name implies: those of Hugging Face's GPT-2, with the prefix `transformer.` or without, and
-    /// of its Llama, with `model.` or without, with the biases that its kin have, and peft's of low-rank adapters. Of other
-    /// names, that they end in `bias`.
+    /// of its Llama, with `model.` or without, with the biases that its kin have, and peft's of low-rank adapters.
+    /// Of other names, that they end in `bias`.
     ///
     /// ```
     /// use lossproof_spec::Role;
