@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_text_that_names_no_class_is_an_error_with_its_line() {
         let error = |text: &str| text.parse::<Classes>().expect_err(text).to_string();
-        assert_eq!(error("shift-twice k"), "line 1: there is no fault `shift-twice`");
+        assert_eq!(error("no-such-fault k"), "line 1: there is no fault `no-such-fault`");
         let fault = Fault::all().next().expect("there are faults").bug.id;
         assert_eq!(error(&format!("{fault} kkk")), "line 1: no profile stands above it");
         assert_eq!(error(&format!("bare sum\n{fault} kk")), "line 2: `kk` are not the letters of 3 classes");
