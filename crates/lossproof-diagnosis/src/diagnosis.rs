@@ -2,16 +2,17 @@
 //! evidence.
 
 use crate::{
-    catalogue::Bug, evidence, examination::Examination, hypotheses::Hypothesis, logging::Logging,
-    probe_parameters::ProbeParameters, reported_loss::ReportedLoss, score::Score, scorer::Scorer,
-    trainer_model::TrainerModel,
+    catalogue::Bug,
+    evidence,
+    examination::Examination,
+    explanations::{Excluded, Explanations},
+    logging::Logging,
+    probe_parameters::ProbeParameters,
+    scorer::Scorer,
 };
 use lossproof_spec::Dtype;
 use lossproof_subject::{Breach, Checked, ParameterInfo, Subject, SubjectError, SubjectInfo, Watchdog};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeMap, fmt};
 
 /// What is wrong with a subject, as far as can be said.
 #[derive(Clone, Debug)]
@@ -52,11 +53,6 @@ const LARGEST: usize = 1 << 18;
 /// apart.
 const INDISTINCT: f64 = 1e-9;
 
-/// What a bug that nobody knows costs for each thing that is wrong, in nats: it may have made anything, so it
-/// is less likely than a hypothesis that said that this would be wrong, and likelier than one that said that
-/// much else would be.
-const UNKNOWN: f64 = 2.0;
-
 /// Candidates that are less likely than this are not printed.
 const WORTH_A_LINE: f64 = 0.01;
 
@@ -88,6 +84,19 @@ impl Diagnosis {
         subject: &mut dyn Subject,
         reference: Option<&'r mut (dyn Subject + 'r)>,
         watchdog: &Watchdog,
+    ) -> Result<Self, SubjectError> {
+        Self::excluding(subject, reference, watchdog, &Excluded::new())
+    }
+
+    /// The same by somebody who does not think of some bugs.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub(crate) fn excluding<'r>(
+        subject: &mut dyn Subject,
+        reference: Option<&'r mut (dyn Subject + 'r)>,
+        watchdog: &Watchdog,
+        excluded: &Excluded,
     ) -> Result<Self, SubjectError> {
         let mut subject = match Checked::watched(subject, watchdog.clone()) {
             Ok(subject) => subject.with_wrong_numbers(),
@@ -122,20 +131,20 @@ impl Diagnosis {
         let mut scorer = Scorer::new(&seen, &parameters, reference)?;
         let due = scorer.honest.clone();
         let mut logging = Logging::seen(&mut scorer)?;
-        let mut explained = Explanations::of(&mut scorer)?;
+        let mut explained = Explanations::of(&mut scorer, excluded)?;
         // A bug that explains all that was seen explains the losses. Where none does, and the losses are
         // those of another log policy, what else is wrong is looked for behind that policy.
         let otherwise = logging.actual().filter(|_| explained.candidates.is_empty());
         if let Some(actual) = otherwise {
             scorer.log_by(actual)?;
-            explained = Explanations::of(&mut scorer)?;
+            explained = Explanations::of(&mut scorer, excluded)?;
         }
         let Explanations { honest, mut candidates, nearest } = explained;
         let right = honest.total() > 0 && honest.cost() <= 0.0 && seen.errors.is_empty() && breach.is_none();
         let sound = right && otherwise.is_none();
         logging.alone = right && otherwise.is_some();
         if logging.alone
-            && let Some(bug) = logging.bug()
+            && let Some(bug) = logging.bug().filter(|bug| !excluded.contains(bug.id))
         {
             candidates.push(Candidate { bug, likelihood: 1.0, predicted: honest.exact() });
         }
@@ -208,69 +217,9 @@ fn elements(parameter: &ParameterInfo) -> usize {
     parameter.shape.iter().copied().fold(1, usize::saturating_mul)
 }
 
-/// What explains what was seen of a subject.
-struct Explanations {
-    /// That nothing is wrong with it.
-    honest: Score,
-    /// The known bugs that would show everything.
-    candidates: Vec<Candidate>,
-    /// Where there is none: the known bug that comes nearest, and what speaks against it.
-    nearest: Option<(&'static Bug, String)>,
-}
-
-impl Explanations {
-    fn of(scorer: &mut Scorer<'_, '_>) -> Result<Self, SubjectError> {
-        let honest = scorer.score(&TrainerModel::HONEST)?;
-        let scored = scores(scorer)?;
-        let nearest = nearest(&scored, honest.cost());
-        let candidates = candidates(scored, UNKNOWN * honest.against() as f64);
-        let nearest = nearest.filter(|_| candidates.is_empty());
-        Ok(Self { honest, candidates, nearest })
-    }
-}
-
-/// The bug of every hypothesis with its score, the cheapest first.
-fn scores(scorer: &mut Scorer<'_, '_>) -> Result<Vec<(&'static Bug, Score)>, SubjectError> {
-    let mut scored = Vec::new();
-    for Hypothesis { bug, model } in Hypothesis::all() {
-        scored.push((*bug, scorer.score(model)?));
-        if matches!(model.reports, ReportedLoss::Own) {
-            // The same mistake in a trainer that logs the right loss all the same.
-            let logged = TrainerModel { reports: ReportedLoss::Right, ..*model };
-            scored.push((*bug, scorer.score(&logged)?));
-        }
-    }
-    scored.sort_by(|(_, a), (_, b)| a.cost().total_cmp(&b.cost()));
-    let mut known = BTreeSet::new();
-    scored.retain(|(bug, _)| known.insert(bug.id));
-    Ok(scored)
-}
-
-/// The bugs that nothing speaks against, the likeliest first, `unknown` being the cost of a bug that nobody
-/// knows.
-fn candidates(scored: Vec<(&'static Bug, Score)>, unknown: f64) -> Vec<Candidate> {
-    let possible: Vec<_> =
-        scored.into_iter().filter(|(_, score)| score.possible() && score.cost() < unknown).collect();
-    let least = possible.first().map_or(unknown, |(_, score)| score.cost());
-    let weight = |cost: f64| (least - cost).exp();
-    let total = weight(unknown) + possible.iter().map(|(_, score)| weight(score.cost())).sum::<f64>();
-    let candidate = |(bug, score): (&'static Bug, Score)| Candidate {
-        bug,
-        likelihood: weight(score.cost()) / total,
-        predicted: score.exact(),
-    };
-    possible.into_iter().map(candidate).collect()
-}
-
 /// Names and shapes, in whatever order a subject has them.
 fn shapes(parameters: &[ParameterInfo]) -> BTreeMap<String, Vec<usize>> {
     parameters.iter().map(|parameter| (parameter.name.clone(), parameter.shape.clone())).collect()
-}
-
-/// The bug that comes nearest, if it is nearer than no bug at all, and what it cannot have made.
-fn nearest(scored: &[(&'static Bug, Score)], honest: f64) -> Option<(&'static Bug, String)> {
-    let (bug, score) = scored.first().filter(|(_, score)| score.cost() < honest)?;
-    Some((*bug, score.first_against.clone()?))
 }
 
 impl fmt::Display for Diagnosis {

@@ -1,7 +1,7 @@
 //! Diagnoses subjects on demand, with a reference or without: what a campaign of laws asks about a subject
 //! that broke one.
 
-use crate::diagnosis::Diagnosis;
+use crate::{catalogue::Bug, diagnosis::Diagnosis, explanations::Excluded};
 use lossproof_laws::Examiner;
 use lossproof_subject::{Subject, SubjectError, Watchdog};
 use std::{fmt, sync::Arc};
@@ -13,6 +13,7 @@ type MakeReference = dyn Fn() -> Result<Box<dyn Subject>, SubjectError> + Send +
 #[derive(Clone, Default)]
 pub struct Diagnostician {
     reference: Option<Arc<MakeReference>>,
+    excluded: Excluded,
 }
 
 impl Diagnostician {
@@ -21,7 +22,15 @@ impl Diagnostician {
     pub fn with_reference(
         make: impl Fn() -> Result<Box<dyn Subject>, SubjectError> + Send + Sync + 'static,
     ) -> Self {
-        Self { reference: Some(Arc::new(make)) }
+        Self { reference: Some(Arc::new(make)), excluded: Excluded::new() }
+    }
+
+    /// Who does not think of these bugs: what is then said of a trainer that has one of them shows how a bug is
+    /// taken that nobody knows.
+    #[must_use]
+    pub fn without(mut self, bugs: impl IntoIterator<Item = &'static Bug>) -> Self {
+        self.excluded.extend(bugs.into_iter().map(|bug| bug.id));
+        self
     }
 
     /// What a subject looks like; without the reference where that fails, which is said among what was not
@@ -29,17 +38,26 @@ impl Diagnostician {
     /// leaves it.
     #[must_use]
     pub fn diagnose(&self, subject: &mut dyn Subject, watchdog: &Watchdog) -> Diagnosis {
-        let Some(make) = &self.reference else { return Diagnosis::watched_alone(subject, watchdog) };
-        let diagnosed =
-            make().and_then(|mut reference| Diagnosis::watched(subject, Some(&mut *reference), watchdog));
+        let Some(make) = &self.reference else { return self.alone(subject, watchdog) };
+        let diagnosed = make().and_then(|mut reference| {
+            Diagnosis::excluding(subject, Some(&mut *reference), watchdog, &self.excluded)
+        });
         match diagnosed {
             Ok(diagnosis) => diagnosis,
             Err(error) => {
-                let mut diagnosis = Diagnosis::watched_alone(subject, watchdog);
+                let mut diagnosis = self.alone(subject, watchdog);
                 diagnosis.unseen.push(format!("what the reference says: {error}"));
                 diagnosis
             }
         }
+    }
+}
+
+impl Diagnostician {
+    /// What a subject looks like without the reference.
+    fn alone(&self, subject: &mut dyn Subject, watchdog: &Watchdog) -> Diagnosis {
+        Diagnosis::excluding(subject, None, watchdog, &self.excluded)
+            .expect("invariant: closed forms do not fail, and there is no reference")
     }
 }
 

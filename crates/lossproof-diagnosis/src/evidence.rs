@@ -8,6 +8,7 @@ use crate::{
     inference::{Measurement, explain_ratio, infer},
     probe_parameters::ProbeParameters,
     probes::ProbeState,
+    relations::{self, RelationTerms},
     trainer_model::softmax,
     truth::HonestAnswer,
 };
@@ -48,6 +49,10 @@ pub(crate) fn statements(
     evidence.extend(seen.runs.iter().filter_map(|run| step_anomaly(seen, run)).take(OF_A_KIND));
     if evidence.is_empty() {
         evidence.extend(validation_anomaly(seen));
+    }
+    if evidence.is_empty() {
+        let (limits, log_policy, dtype) = (&seen.limits, seen.log_policy, seen.dtype);
+        evidence.extend(relations::statements(&seen.relations, RelationTerms { limits, log_policy, dtype }));
     }
     evidence
 }

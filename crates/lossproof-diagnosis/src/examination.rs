@@ -8,6 +8,7 @@ use crate::{
     optimizer_runs::{OptimizerRun, planned_runs},
     probe_parameters::ProbeParameters,
     probes::{self, Probe, ProbeState},
+    relations::Relations,
     validation_run::{ValidationRun, run_validation},
 };
 use lossproof_laws::KnownLogits;
@@ -32,6 +33,7 @@ pub(crate) struct Examination {
     pub(crate) log_policy: LogPolicy,
     pub(crate) parameters: Vec<ParameterInfo>,
     pub(crate) results: Vec<ProbeResult>,
+    pub(crate) relations: Relations,
     pub(crate) dependences: Vec<Dependence>,
     pub(crate) runs: Vec<OptimizerRun>,
     pub(crate) validation: Option<ValidationRun>,
@@ -54,6 +56,7 @@ impl Examination {
             log_policy: info.log_policy,
             parameters: all,
             results: Vec::new(),
+            relations: Relations::default(),
             dependences: Vec::new(),
             runs: Vec::new(),
             validation: None,
@@ -61,16 +64,22 @@ impl Examination {
             unseen: Vec::new(),
             errors: Vec::new(),
         };
-        if subject.parameter_loading().is_none() {
-            seen.unseen.push("anything: the subject takes no parameters".to_owned());
-            return seen;
+        if let Err((name, error)) =
+            seen.relations.ask(subject, (&info.claims, &info.limits), &seen.parameters)
+        {
+            seen.note(name, &error);
         }
+        let general = general && subject.parameter_loading().is_some();
         if !general {
             let what =
                 "the backward pass in front of the head: no reference says what its gradients should be";
             seen.unseen.push(what.to_owned());
         }
-        seen.probe(subject, parameters, general);
+        if subject.parameter_loading().is_some() {
+            seen.probe(subject, parameters, general);
+        } else {
+            seen.unseen.push("what a lone token loss is: the subject takes no parameters".to_owned());
+        }
         seen.repeat(subject, parameters);
         seen.look(subject, parameters);
         seen.step(subject, parameters);
@@ -120,7 +129,9 @@ impl Examination {
     }
 
     fn repeat(&mut self, subject: &mut dyn Subject, parameters: &ProbeParameters) {
-        let Some(probe) = self.results.first().map(|result| result.probe.clone()) else { return };
+        let first = self.results.first().map(|result| &result.probe);
+        let related = || self.relations.answers.first().map(|answer| &answer.probe);
+        let Some(probe) = first.or_else(related).cloned() else { return };
         match repeatable(subject, parameters, &probe, self.dtype) {
             Ok(repeatable) => self.repeatable = repeatable,
             Err(error) => self.note("the same call twice", &error),

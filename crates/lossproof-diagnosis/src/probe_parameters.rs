@@ -53,6 +53,7 @@ impl ProbeParameters {
     /// The parameters of a state; `None` where there are none, because the logits are not known.
     pub(crate) fn of(&self, state: ProbeState) -> Option<&TensorSet> {
         match state {
+            ProbeState::Own => None,
             ProbeState::General => Some(&self.general),
             ProbeState::KnownLogits => self.known_logits.as_ref().map(|(parameters, _)| parameters),
             ProbeState::Offset => self.offset.as_ref().map(|(parameters, _)| parameters),
@@ -62,7 +63,7 @@ impl ProbeParameters {
     /// The closed form of a state with known logits.
     pub(crate) fn known_logits(&self, state: ProbeState) -> Option<&KnownLogits> {
         match state {
-            ProbeState::General => None,
+            ProbeState::General | ProbeState::Own => None,
             ProbeState::KnownLogits => self.known_logits.as_ref().map(|(_, known)| known),
             ProbeState::Offset => self.offset.as_ref().map(|(_, known)| known),
         }

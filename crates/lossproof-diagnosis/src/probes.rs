@@ -21,6 +21,8 @@ pub(crate) enum ProbeState {
     Offset,
     /// Parameters at O(1), as a reference has them too.
     General,
+    /// The parameters that the subject starts with.
+    Own,
 }
 
 /// One designed experiment: calls of a trainer from fresh, of which the last is judged.
@@ -50,7 +52,7 @@ impl Probe {
 
 /// A sequence to be filled with tokens.
 #[derive(Clone, Copy, Default)]
-struct SequenceDraft {
+pub(crate) struct SequenceDraft {
     /// Positions without padding.
     length: usize,
     /// Leading labels that are ignored; 0 leaves the first one given, which nothing is scored against.
@@ -79,13 +81,13 @@ impl SequenceDraft {
     }
 }
 
-const fn plain(length: usize, prompt: usize) -> SequenceDraft {
+pub(crate) const fn plain(length: usize, prompt: usize) -> SequenceDraft {
     SequenceDraft { length, prompt, left: 0, right: 0, document: 0, ends: false }
 }
 
 /// Draws tokens for a probe: distinct as long as the vocabulary has any left, the first and the last among
 /// the earliest, since mistakes sit at its ends.
-struct ProbeTokens {
+pub(crate) struct ProbeTokens {
     left: Vec<u32>,
     vocabulary: u32,
     padding: u32,
@@ -93,7 +95,7 @@ struct ProbeTokens {
 }
 
 impl ProbeTokens {
-    fn new(vocabulary: usize, seed: u64) -> Self {
+    pub(crate) fn new(vocabulary: usize, seed: u64) -> Self {
         let vocabulary = u32::try_from(vocabulary).unwrap_or(u32::MAX).max(2);
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut left: Vec<u32> = (1..vocabulary.min(4096) - 1).collect();
@@ -103,12 +105,18 @@ impl ProbeTokens {
         Self { left, vocabulary, padding, random }
     }
 
-    fn next(&mut self) -> u32 {
+    /// A token that was not drawn before, as long as there is one.
+    pub(crate) fn next(&mut self) -> u32 {
         self.left.pop().unwrap_or_else(|| self.random.random_range(0..self.vocabulary))
     }
 
+    /// The token of padding.
+    pub(crate) fn padding(&self) -> u32 {
+        self.padding
+    }
+
     /// Fills a sequence with tokens; `None` where the subject takes no such sequence.
-    fn fill(&mut self, draft: SequenceDraft, limits: &Limits) -> Option<Sequence> {
+    pub(crate) fn fill(&mut self, draft: SequenceDraft, limits: &Limits) -> Option<Sequence> {
         let draft = draft.within(limits)?;
         let total = draft.left + draft.length + draft.right;
         let mut fields = SequenceFields::default();

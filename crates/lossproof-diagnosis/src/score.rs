@@ -20,10 +20,23 @@ impl Grade {
     }
 }
 
+/// What a bug that nobody knows costs for each thing that is wrong, in nats: it may have made anything, so it
+/// is less likely than a hypothesis that said that this would be wrong, and likelier than one that said that
+/// much else would be.
+pub(crate) const UNKNOWN: f64 = 2.0;
+
+/// What a number costs that a hypothesis leaves open where an honest trainer would not, in nats: it fits whatever is
+/// seen, and could not be contradicted.
+const OPEN: f64 = 0.5;
+
 /// Everything seen that a hypothesis speaks of, by how well it agrees.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Score {
     grades: [usize; 4],
+    /// Numbers that it leaves open.
+    open: usize,
+    /// Things that are wrong and that it says nothing of.
+    unforecast: usize,
     /// The first thing that the hypothesis cannot have made.
     pub(crate) first_against: Option<String>,
 }
@@ -37,8 +50,20 @@ impl Score {
         }
     }
 
+    /// Counts numbers that the hypothesis leaves open, and an honest trainer would not.
+    pub(crate) fn leave_open(&mut self, numbers: usize) {
+        self.open += numbers;
+    }
+
+    /// Counts things that are wrong, and that the hypothesis says nothing of.
+    pub(crate) fn unforecast(&mut self, things: usize) {
+        self.unforecast += things;
+    }
+
     /// Adds what another score has counted.
     pub(crate) fn merge(&mut self, other: &Self) {
+        self.open += other.open;
+        self.unforecast += other.unforecast;
         self.grades.iter_mut().zip(other.grades).for_each(|(own, more)| *own += more);
         if self.first_against.is_none() {
             self.first_against.clone_from(&other.first_against);
@@ -71,6 +96,7 @@ impl Score {
     /// says that something is wrong is weak where it succeeds, and weaker where nothing is.
     pub(crate) fn cost(&self) -> f64 {
         let [_, loose, poor, impossible] = self.grades.map(|count| count as f64);
-        loose + 3.0 * poor + 40.0 * impossible
+        let silent = OPEN * self.open as f64 + UNKNOWN * self.unforecast as f64;
+        loose + 3.0 * poor + 40.0 * impossible + silent
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     measuring::load,
     probe_parameters::ProbeParameters,
     probes::ProbeState,
+    relations::{KnownFits, RelationTerms},
     score::{Grade, Score},
     simulated_optimizer::StepMistake,
     trainer_model::{BackwardEffect, LossKernel, TrainerModel},
@@ -34,6 +35,8 @@ pub(crate) struct Scorer<'a, 'r> {
     deviating: usize,
     /// Scores of the steps, by mistake.
     steps: Vec<(StepMistake, Score)>,
+    /// Fits of the relations, by what they were fitted to.
+    fits: KnownFits,
 }
 
 impl<'a, 'r> Scorer<'a, 'r> {
@@ -46,8 +49,9 @@ impl<'a, 'r> Scorer<'a, 'r> {
     ) -> Result<Self, SubjectError> {
         let (honest, log_policy) = (vec![None; seen.results.len()], seen.log_policy);
         let (deviating, steps) = (0, Vec::new());
+        let (loaded, fits) = (false, KnownFits::default());
         let mut scorer =
-            Self { seen, parameters, reference, loaded: false, log_policy, honest, deviating, steps };
+            Self { seen, parameters, reference, loaded, log_policy, honest, deviating, steps, fits };
         scorer.log_by(log_policy)?;
         scorer.deviating = gradient_anomalies(seen, &scorer.honest).len();
         Ok(scorer)
@@ -58,6 +62,27 @@ impl<'a, 'r> Scorer<'a, 'r> {
     /// # Errors
     /// When the reference fails.
     pub(crate) fn score(&mut self, model: &TrainerModel) -> Result<Score, SubjectError> {
+        let mut score = self.score_without_relations(model)?;
+        self.seen.relations.score(model, self.relation_terms(), &mut self.fits, &mut score);
+        Ok(score)
+    }
+
+    /// How many things were seen that an honest trainer would not show. Related calls count once for each whose
+    /// answer does not follow from those before it.
+    ///
+    /// # Errors
+    /// When the reference fails.
+    pub(crate) fn wrong(&mut self) -> Result<usize, SubjectError> {
+        let elsewhere = self.score_without_relations(&TrainerModel::HONEST)?.against();
+        Ok(elsewhere + self.seen.relations.surprises(self.relation_terms()).len())
+    }
+
+    fn relation_terms(&self) -> RelationTerms<'a> {
+        let seen = self.seen;
+        RelationTerms { limits: &seen.limits, log_policy: self.log_policy, dtype: seen.dtype }
+    }
+
+    fn score_without_relations(&mut self, model: &TrainerModel) -> Result<Score, SubjectError> {
         let seen = self.seen;
         let mut score = Score::default();
         for (index, result) in seen.results.iter().enumerate() {

@@ -105,6 +105,8 @@ pub(crate) struct TrainerModel {
     pub(crate) leaks: bool,
     /// Whether two identical calls give the same.
     pub(crate) repeatable: bool,
+    /// Whether the gradient of a token loss is the same in every call, right or wrong, so that gradients add up.
+    pub(crate) superposes: bool,
 }
 
 impl TrainerModel {
@@ -122,6 +124,7 @@ impl TrainerModel {
         validate: validation::honest,
         leaks: false,
         repeatable: true,
+        superposes: true,
     };
 
     /// The batch behind its data path.

@@ -12,6 +12,8 @@
 //! Every bound is derived where it is defined; `docs/tolerances.md` tells the derivations in one place.
 
 mod bounds;
+#[cfg(feature = "least-squares")]
+mod column_space;
 mod comparisons;
 mod cross_entropy;
 mod direction;
@@ -26,6 +28,8 @@ mod tensor;
 mod update;
 
 pub use bounds::{ErrorModel, f32_rule};
+#[cfg(feature = "least-squares")]
+pub use column_space::ColumnSpace;
 pub use comparisons::{Closest, Comparisons, Control, Unit, Violation};
 pub use cross_entropy::{CrossEntropy, CrossEntropyError};
 pub use direction::{Rademacher, rademacher};

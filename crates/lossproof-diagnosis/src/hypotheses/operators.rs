@@ -16,6 +16,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                 Role::PositionEmbedding => rows(comparison, repeated_position),
                 _ => embedding_alone(comparison, repeated),
             }),
+            superposes: false,
             ..HONEST
         },
     ),
@@ -145,6 +146,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                     }
                 }
             }),
+            superposes: false,
             ..HONEST
         },
     ),
@@ -207,7 +209,12 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     ),
     hypothesis(
         "recompute-draws-new-dropout",
-        TrainerModel { repeatable: false, backward: BackwardEffect::Pattern(|_| Grade::Loose), ..HONEST },
+        TrainerModel {
+            repeatable: false,
+            superposes: false,
+            backward: BackwardEffect::Pattern(|_| Grade::Loose),
+            ..HONEST
+        },
     ),
 ];
 

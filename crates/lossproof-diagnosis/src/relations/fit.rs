@@ -1,0 +1,137 @@
+//! How well answers agree with the equations of a hypothesis, whatever their unknowns are.
+
+use super::system::System;
+use crate::{anomalies::NEGLIGIBLE, half_digits::tolerance};
+use lossproof_numerics::ColumnSpace;
+use lossproof_spec::Dtype;
+
+/// An answer with more of itself in its own explanation than this is one that no other call speaks of.
+const FREE: f64 = 1.0 - 1e-6;
+
+/// How well one answer agrees with the equations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum AnswerFit {
+    /// The equations say nothing of it.
+    Free,
+    /// It is what follows from others.
+    Holds,
+    /// It is not, by so much of its size.
+    Broken(f64),
+}
+
+/// How well the answers agree with the equations.
+#[derive(Clone, Debug)]
+pub(super) struct Fit {
+    /// How many numbers the equations leave open.
+    pub(super) dimension: usize,
+    /// By answer.
+    pub(super) answers: Vec<AnswerFit>,
+}
+
+/// The answers of one kind to all calls: losses, or gradients.
+pub(super) struct Answers {
+    /// By call: its coordinates, as many as those of any other.
+    pub(super) values: Vec<Vec<f64>>,
+    /// By call: how large the answer is.
+    pub(super) sizes: Vec<f64>,
+    pub(super) dtype: Dtype,
+}
+
+impl Answers {
+    fn is_finite(&self, call: usize) -> bool {
+        self.values[call].iter().all(|value| value.is_finite())
+    }
+
+    /// Fits the answers to some of the calls.
+    ///
+    /// Every equation is divided by the size of its answer, and a coordinate is off when it is by more than half of
+    /// the dtype's digits of its largest value, or of what is [`NEGLIGIBLE`] of the largest of all.
+    fn fit_some(&self, system: &System, calls: &[usize]) -> Fit {
+        let mut fits = vec![AnswerFit::Free; self.values.len()];
+        let (mut rows, mut rights, mut fitted) = (Vec::new(), Vec::new(), Vec::new());
+        let usual = usual_size(&self.sizes);
+        for &call in calls {
+            let answer = &self.values[call];
+            match (system.is_number(call), self.is_finite(call)) {
+                (true, true) => {
+                    let size = if self.sizes[call] > 0.0 { self.sizes[call] } else { usual };
+                    rows.push(system.row(call).iter().map(|weight| weight / size).collect::<Vec<_>>());
+                    rights.push(answer.iter().map(|value| value / size).collect::<Vec<_>>());
+                    fitted.push(call);
+                }
+                // The gradient of libtorch's mean over nothing is zero.
+                (false, _) if answer.iter().all(|value| value.abs() <= 0.0) => {}
+                (false, true) | (true, false) => fits[call] = AnswerFit::Broken(1.0),
+                (false, false) => fits[call] = AnswerFit::Holds,
+            }
+        }
+        let Ok(space) = ColumnSpace::of(&rows) else { return Fit { dimension: 0, answers: fits } };
+        let apart = relative_rest(&space, &rights);
+        for ((index, call), apart) in fitted.into_iter().enumerate().zip(apart) {
+            if apart > tolerance(self.dtype) {
+                fits[call] = AnswerFit::Broken(apart);
+            } else if space.leverage(index) < FREE {
+                fits[call] = AnswerFit::Holds;
+            }
+        }
+        Fit { dimension: space.dimension(), answers: fits }
+    }
+
+    /// Fits the answers to all calls.
+    pub(super) fn fit(&self, system: &System) -> Fit {
+        let all: Vec<usize> = (0..self.values.len()).collect();
+        self.fit_some(system, &all)
+    }
+
+    /// The calls whose answers do not follow from those to the calls before them, with how far off each is. A call
+    /// that is off is left out of what later ones follow from.
+    pub(super) fn surprises(&self, system: &System) -> Vec<(usize, f64)> {
+        let (mut kept, mut surprises) = (Vec::new(), Vec::new());
+        for call in 0..self.values.len() {
+            kept.push(call);
+            let broken = self.fit_some(system, &kept).answers.into_iter().filter_map(|fit| match fit {
+                AnswerFit::Broken(apart) => Some(apart),
+                AnswerFit::Free | AnswerFit::Holds => None,
+            });
+            if let Some(apart) = broken.max_by(f64::total_cmp) {
+                kept.pop();
+                surprises.push((call, apart));
+            }
+        }
+        surprises
+    }
+}
+
+/// The median of the sizes that are none of zero.
+fn usual_size(norms: &[f64]) -> f64 {
+    let mut sizes: Vec<f64> = norms.iter().copied().filter(|size| *size > 0.0 && size.is_finite()).collect();
+    sizes.sort_by(f64::total_cmp);
+    sizes.get(sizes.len() / 2).copied().unwrap_or(1.0)
+}
+
+/// By equation: what is outside the space of the worst coordinate, relative to the scale of that coordinate.
+fn relative_rest(space: &ColumnSpace, rights: &[Vec<f64>]) -> Vec<f64> {
+    let coordinates = rights.first().map_or(0, Vec::len);
+    let scale = |at: usize| rights.iter().map(|right| right[at].abs()).fold(0.0, f64::max);
+    let scales: Vec<f64> = (0..coordinates).map(scale).collect();
+    let floor = scales.iter().copied().fold(f64::MIN_POSITIVE, f64::max) / NEGLIGIBLE;
+    let mut worst = vec![0.0_f64; rights.len()];
+    for (at, scale) in scales.into_iter().enumerate() {
+        let column: Vec<f64> = rights.iter().map(|right| right[at]).collect();
+        for (worst, rest) in worst.iter_mut().zip(space.outside(&column)) {
+            *worst = worst.max(rest.abs() / scale.max(floor));
+        }
+    }
+    worst
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_size_is_that_of_answers_with_one() {
+        assert_eq!(usual_size(&[0.0, 3.0, 5.0, 1.0, f64::NAN]).to_bits(), 3.0_f64.to_bits());
+        assert_eq!(usual_size(&[]).to_bits(), 1.0_f64.to_bits());
+    }
+}

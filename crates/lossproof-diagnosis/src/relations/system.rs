@@ -1,0 +1,139 @@
+//! The linear equations that a hypothesis makes of the answers: which token losses each is a sum of, and with which
+//! weights.
+
+use crate::{
+    call::{Term, TrainerCall, Weighing},
+    probes::Probe,
+    trainer_model::{TrainerModel, honest_attention},
+};
+use lossproof_spec::{MicroBatch, Sequence};
+use lossproof_subject::{Limits, LogPolicy};
+use std::collections::BTreeMap;
+
+/// What a token loss depends on, as far as a hypothesis says: two that are equal in this have the same value and the
+/// same gradient.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct TokenKey {
+    /// ε and ζ of the token loss.
+    kind: [u64; 2],
+    target: u32,
+    /// The width of the micro-batch, where the hypothesis does not say what is attended to: everything may be, then,
+    /// and what a micro-batch is filled up with.
+    unsaid: Option<usize>,
+    /// Position id of the prediction, or its index where the hypothesis does not say.
+    at: u32,
+    /// Place and token of everything that is attended to.
+    visible: Vec<(u32, u32)>,
+}
+
+/// What a hypothesis says of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Equation {
+    /// It is the sum of these unknowns with these weights, as bits.
+    Sum(BTreeMap<usize, u64>),
+    /// It is no number: the mean of nothing.
+    NoNumber,
+}
+
+/// What a hypothesis says of all answers of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct System {
+    unknowns: BTreeMap<TokenKey, usize>,
+    equations: Vec<Equation>,
+}
+
+/// Which answers equations are made for.
+#[derive(Clone, Copy)]
+pub(super) enum Quantity {
+    /// Reported losses.
+    Loss,
+    /// Gradients, by this weighing.
+    Gradient(Weighing),
+}
+
+impl System {
+    /// The equations that a model makes of the answers to these calls.
+    pub(super) fn new(
+        model: &TrainerModel,
+        quantity: Quantity,
+        calls: &[&Probe],
+        (limits, policy): (&Limits, LogPolicy),
+    ) -> Self {
+        let mut system = Self::default();
+        for probe in calls {
+            let asked = probe.call(limits, policy);
+            let batch = model.seen(&asked);
+            let call = TrainerCall { batch: &batch, ..asked };
+            let terms = match quantity {
+                Quantity::Loss => model.reports.terms(model.gradient, &call),
+                Quantity::Gradient(weighing) => weighing(&call),
+            };
+            let equation = terms.map_or(Equation::NoNumber, |terms| system.sum(model, &terms));
+            system.equations.push(equation);
+        }
+        system
+    }
+
+    fn sum(&mut self, model: &TrainerModel, terms: &[Term]) -> Equation {
+        let mut sum = BTreeMap::<usize, f64>::new();
+        for term in terms {
+            let mut rest = term.weights.iter();
+            for micro_batch in term.batch.micro_batches() {
+                let width = micro_batch.sequences().iter().map(Sequence::len).max();
+                let unsaid = width.filter(|_| (model.unsaid)(micro_batch));
+                for (sequence, position) in predictions(micro_batch) {
+                    let Some(&weight) = rest.next().filter(|weight| **weight != 0.0) else { continue };
+                    let key = TokenKey::new(term, sequence, position, unsaid);
+                    let next = self.unknowns.len();
+                    let unknown = *self.unknowns.entry(key).or_insert(next);
+                    *sum.entry(unknown).or_default() += weight;
+                }
+            }
+        }
+        Equation::Sum(sum.into_iter().map(|(unknown, weight)| (unknown, weight.to_bits())).collect())
+    }
+
+    /// Whether a call's answer should be a number.
+    pub(super) fn is_number(&self, call: usize) -> bool {
+        matches!(self.equations[call], Equation::Sum(_))
+    }
+
+    /// The weights of all unknowns in a call's answer.
+    pub(super) fn row(&self, call: usize) -> Vec<f64> {
+        let mut row = vec![0.0; self.unknowns.len()];
+        if let Equation::Sum(sum) = &self.equations[call] {
+            for (unknown, weight) in sum {
+                row[*unknown] = f64::from_bits(*weight);
+            }
+        }
+        row
+    }
+}
+
+/// Every prediction of a micro-batch, in canonical order.
+fn predictions(micro_batch: &MicroBatch) -> impl Iterator<Item = (&Sequence, usize)> {
+    let positions = |sequence: &Sequence| 0..sequence.len().saturating_sub(1);
+    micro_batch.sequences().iter().flat_map(move |sequence| positions(sequence).map(move |at| (sequence, at)))
+}
+
+impl TokenKey {
+    fn new(term: &Term, sequence: &Sequence, position: usize, unsaid: Option<usize>) -> Self {
+        let inputs = sequence.input_ids().iter().zip(sequence.position_ids()).zip(0..);
+        let mut visible = Vec::new();
+        for (index, ((&token, &place), number)) in inputs.enumerate() {
+            if unsaid.is_some() {
+                visible.push((number, token));
+            } else if honest_attention(sequence, position, index) {
+                visible.push((place, token));
+            }
+        }
+        let place = sequence.position_ids()[position];
+        Self {
+            kind: [term.label_smoothing.to_bits(), term.z_loss.to_bits()],
+            target: sequence.targets()[position + 1],
+            unsaid,
+            at: if unsaid.is_some() { u32::try_from(position).unwrap_or(u32::MAX) } else { place },
+            visible,
+        }
+    }
+}
