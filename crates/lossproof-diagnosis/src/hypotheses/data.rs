@@ -167,7 +167,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "causal-mask-dropped-on-path",
         TrainerModel {
-            unsaid: |micro_batch| !micro_batch.sequences().iter().any(padded),
+            unsaid: |micro_batch| !has_padding(micro_batch),
             attends: |sequence, at, input| {
                 let document = sequence.segment_ids();
                 let dropped = !padded(sequence) && document[at] == document[input];
@@ -207,18 +207,20 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         TrainerModel {
             // Sequences of a micro-batch are padded to one width.
             gradient: |call| {
-                let widths = |micro_batch: &MicroBatch| {
-                    let mut lengths = micro_batch.sequences().iter().map(Sequence::len);
-                    let first = lengths.next();
-                    lengths.any(|length| Some(length) != first) || micro_batch.sequences().iter().any(padded)
-                };
-                if call.batch.micro_batches().any(widths) { None } else { honest_terms(call) }
+                if call.batch.micro_batches().any(has_padding) { None } else { honest_terms(call) }
             },
             reports: ReportedLoss::Right,
             ..HONEST
         },
     ),
 ];
+
+/// Whether a micro-batch has padding once its sequences are filled up to one width.
+fn has_padding(micro_batch: &MicroBatch) -> bool {
+    let mut lengths = micro_batch.sequences().iter().map(Sequence::len);
+    let first = lengths.next();
+    lengths.any(|length| Some(length) != first) || micro_batch.sequences().iter().any(padded)
+}
 
 fn padded(sequence: &Sequence) -> bool {
     sequence.segment_ids().contains(&0)
