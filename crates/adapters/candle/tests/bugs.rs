@@ -3,6 +3,7 @@
 //! Bugs are shown in f32 and without a reference: the laws and the diagnosis know nothing of these models but their cards.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use lossproof::cases::strategies::Size;
 use lossproof::diagnosis::Diagnosis;
 use lossproof::laws::{Campaign, LAWS, Verdict};
 use lossproof_candle::{Architecture, Bug, Mean, Settings, candle};
@@ -38,7 +39,10 @@ struct Found {
     text: String,
     bugs: usize,
     caught: usize,
+    /// Named first, and by nothing else.
     named: usize,
+    /// Named first beside others that are as likely.
+    beside: usize,
 }
 
 impl Found {
@@ -50,8 +54,9 @@ impl Found {
             }
             found.add(bug, Settings { bug: Some(bug), ..Settings::new(architecture, mean) });
         }
-        let Self { bugs, caught, named, .. } = found;
-        writeln!(found.text, "of {bugs} bugs {caught} caught, {named} named first").unwrap();
+        let Self { bugs, caught, named, beside, .. } = found;
+        writeln!(found.text, "of {bugs} bugs {caught} caught, {named} named alone, {beside} beside others")
+            .unwrap();
         found
     }
 
@@ -62,10 +67,13 @@ impl Found {
         let named = catalogued(bug, settings.mean).is_some_and(|id| first.iter().any(|bug| bug.id == id));
         self.bugs += 1;
         self.caught += usize::from(!broken.is_empty());
-        self.named += usize::from(named);
+        let alone = named && first.len() == 1;
+        self.named += usize::from(alone);
+        self.beside += usize::from(named && !alone);
         let laws = broken.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
         writeln!(self.text, "{bug:?}: {} laws, among them {laws}", broken.len()).unwrap();
-        writeln!(self.text, "    {}", if named { "named" } else { "NOT NAMED" }).unwrap();
+        let verdict = if alone { "named" } else { "named beside others" };
+        writeln!(self.text, "    {}", if named { verdict } else { "NOT NAMED" }).unwrap();
         for line in said(&diagnosis, named).lines() {
             writeln!(self.text, "    {line}").unwrap();
         }
@@ -74,9 +82,14 @@ impl Found {
 
 /// The laws that a trainer breaks.
 fn broken(settings: Settings) -> Vec<&'static str> {
-    let campaign = Campaign { cases: CASES, shrink: false, control: false, ..Campaign::default() };
+    // Small, with windows of several micro-batches: what is wrong with windows shows in each.
+    let size = Size { ranks: 1..=1, micro_batches: 2..=4, sequences: 1..=3, positions: 2..=8 };
     let mut broken = Vec::new();
     for law in LAWS {
+        // Which part of a window is clipped shows where the parts lie on either side of the threshold.
+        let cases = if law.id() == "clipping" { 8 * CASES } else { CASES };
+        let size = size.clone();
+        let campaign = Campaign { cases, size, shrink: false, control: false, ..Campaign::default() };
         let report = campaign.run(law, &mut *candle(settings).unwrap()).unwrap();
         if matches!(report.verdict, Verdict::Fail | Verdict::Errored) {
             broken.push(law.id());
@@ -86,7 +99,7 @@ fn broken(settings: Settings) -> Vec<&'static str> {
 }
 
 /// Random cases per law.
-const CASES: u32 = 3;
+const CASES: u32 = 2;
 
 /// The first candidates with their likelihood, and everything that was said where they are not the right ones.
 fn said(diagnosis: &Diagnosis, named: bool) -> String {

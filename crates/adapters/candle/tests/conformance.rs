@@ -32,10 +32,10 @@ fn llama_naive() -> Result<Box<dyn Subject>, SubjectError> {
 
 lossproof::conformance! {
     files: "fixtures/cases",
-    "gpt2": gpt2, cases: 16;
-    "gpt2, f64": gpt2_double, cases: 16;
-    "gpt2, naive mean": gpt2_naive, cases: 16;
-    "llama": llama, cases: 16;
-    "llama, f64": llama_double, cases: 16;
-    "llama, naive mean": llama_naive, cases: 16;
+    "gpt2": gpt2, cases: 12;
+    "gpt2, f64": gpt2_double, cases: 24;
+    "gpt2, naive mean": gpt2_naive, cases: 12;
+    "llama": llama, cases: 12;
+    "llama, f64": llama_double, cases: 24;
+    "llama, naive mean": llama_naive, cases: 12;
 }
