@@ -11,7 +11,7 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 17] = [
+const ARROWS: [(&str, May); 18] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-subject", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
     ("lossproof-numerics", May::Only { always: &["lossproof-spec"], in_tests: &[] }),

@@ -12,6 +12,12 @@ use std::fmt::Write as _;
 /// Laws that are named of those that a bug breaks.
 const NAMED: usize = 3;
 
+/// Random cases per law.
+const CASES: u32 = 3;
+
+/// The law that integrates the gradient of every parameter, which takes four times as long as all others together.
+const SLOW: &str = "loss-slope";
+
 /// How the catalogue of known bugs calls it, where it has it.
 fn catalogued(bug: Bug, mean: Mean) -> Option<&'static str> {
     Some(match bug {
@@ -85,9 +91,9 @@ fn broken(settings: Settings) -> Vec<&'static str> {
     // Small, with windows of several micro-batches: what is wrong with windows shows in each.
     let size = Size { ranks: 1..=1, micro_batches: 2..=4, sequences: 1..=3, positions: 2..=8 };
     let mut broken = Vec::new();
-    for law in LAWS {
+    for law in LAWS.iter().filter(|law| law.id() != SLOW) {
         // Which part of a window is clipped shows where the parts lie on either side of the threshold.
-        let cases = if law.id() == "clipping" { 8 * CASES } else { CASES };
+        let cases = if law.id() == "clipping" { 4 * CASES } else { CASES };
         let size = size.clone();
         let campaign = Campaign { cases, size, shrink: false, control: false, ..Campaign::default() };
         let report = campaign.run(law, &mut *candle(settings).unwrap()).unwrap();
@@ -97,9 +103,6 @@ fn broken(settings: Settings) -> Vec<&'static str> {
     }
     broken
 }
-
-/// Random cases per law.
-const CASES: u32 = 2;
 
 /// The first candidates with their likelihood, and everything that was said where they are not the right ones.
 fn said(diagnosis: &Diagnosis, named: bool) -> String {

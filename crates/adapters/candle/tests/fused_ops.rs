@@ -16,6 +16,9 @@ const FIXED: &str = "candle no longer does what docs/bugs.md says of 0.11.1: upd
 /// Random cases per law.
 const CASES: u32 = 2;
 
+/// From one tensor to another.
+type Operation<'a> = &'a dyn Fn(&Tensor) -> Result<Tensor>;
+
 fn vector(values: &[f64]) -> Tensor {
     Tensor::new(values, &Device::Cpu).unwrap()
 }
@@ -111,7 +114,7 @@ fn fused_operations_end_the_backward_pass_without_an_error() {
     let bias = Tensor::new(&[0.1_f32, 0.2, 0.3, 0.4], device).unwrap();
     let angles = Tensor::new(&[[0.0_f32, 0.0], [1.0, 0.01]], device).unwrap();
     let (cosines, sines) = (angles.cos().unwrap(), angles.sin().unwrap());
-    let fused: [(&str, &dyn Fn(&Tensor) -> Result<Tensor>); 5] = [
+    let fused: [(&str, Operation<'_>); 5] = [
         ("layer_norm", &|x| ops::layer_norm(x, &gain, &bias, 1e-5)),
         ("rms_norm", &|x| ops::rms_norm(x, &gain, 1e-5)),
         ("softmax_last_dim", &ops::softmax_last_dim),
@@ -142,7 +145,7 @@ fn their_slow_forms_are_right() {
     let (gain, bias) = (vector(&[1.0, 0.5, 2.0, -1.0]), vector(&[0.1, 0.2, 0.3, 0.4]));
     let angles = vector(&[0.0, 0.0, 1.0, 0.01]).reshape((2, 2)).unwrap();
     let (cosines, sines) = (angles.cos().unwrap(), angles.sin().unwrap());
-    let slow: [(&str, &dyn Fn(&Tensor) -> Result<Tensor>); 8] = [
+    let slow: [(&str, Operation<'_>); 8] = [
         ("layer_norm_slow", &|x| ops::layer_norm_slow(x, &gain, &bias, 1e-5)),
         ("rms_norm_slow", &|x| ops::rms_norm_slow(x, &gain, 1e-5)),
         ("softmax", &|x| ops::softmax(x, 3)),
@@ -210,7 +213,7 @@ fn a_source_that_scatter_overwrites_gets_a_gradient() {
 #[test]
 fn what_is_gathered_selected_and_added_has_the_right_gradient() {
     let [base, places, source] = scattered();
-    let selections: [(&str, &Tensor, &dyn Fn(&Tensor) -> Result<Tensor>); 4] = [
+    let selections: [(&str, &Tensor, Operation<'_>); 4] = [
         ("source of scatter_add", &source, &|source| base.scatter_add(&places, source, 0)),
         ("gather", &base, &|base| base.gather(&places, 0)),
         ("index_select", &base, &|base| base.index_select(&places, 0)),

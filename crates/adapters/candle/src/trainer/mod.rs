@@ -176,12 +176,13 @@ impl Trainer {
         let batch = Batch::collate(examples, &self.settings)?;
         let all: Vec<f64> = self.losses(&batch)?.to_dtype(DType::F64)?.to_vec1()?;
         let mut rows = Vec::new();
-        for (row, example) in examples.iter().enumerate() {
-            let mut losses = Vec::new();
-            for place in row * batch.width..row * batch.width + example.tokens.len() - 1 {
-                losses.push(if batch.targets[place] == IGNORED { 0.0 } else { all[place] });
+        let of_rows = all.chunks(batch.width).zip(batch.targets.chunks(batch.width));
+        for (example, (losses, targets)) in examples.iter().zip(of_rows) {
+            let mut row = Vec::new();
+            for (&loss, &target) in losses.iter().zip(targets).take(example.tokens.len().saturating_sub(1)) {
+                row.push(if target == IGNORED { 0.0 } else { loss });
             }
-            rows.push(losses);
+            rows.push(row);
         }
         Ok(rows)
     }
