@@ -1,4 +1,5 @@
-//! The adapter: a [`Trainer`] as a [`Subject`](subject::Subject) with loading, token losses, steps and validation.
+//! The adapter: a [`Trainer`] as a [`Subject`](subject::Subject) with loading, token losses, steps and
+//! validation.
 
 use crate::{
     AdamWConfig, Architecture, Example, Mean, POSITIONS, Precision, Settings, Trainer, VOCABULARY, Validated,
@@ -150,7 +151,8 @@ impl subject::Evaluation for Candle {
     }
 }
 
-/// What this trainer has of a declared optimizer: `AdamW` whose decay reaches matrices alone, without a loss scale.
+/// What this trainer has of a declared optimizer: `AdamW` whose decay reaches matrices alone, without a loss
+/// scale.
 fn adam_w(declared: &spec::Optimizer) -> Option<AdamWConfig> {
     let spec::Rule::AdamW(adam) = declared.rule else { return None };
     let matrices = adam.decayed == spec::Decayed::Matrices || adam.weight_decay <= 0.0;

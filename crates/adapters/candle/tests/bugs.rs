@@ -1,6 +1,8 @@
-//! What users get wrong in such trainers: which laws each bug breaks, and what the diagnosis says it looks like.
+//! What users get wrong in such trainers: which laws each bug breaks, and what the diagnosis says it looks
+//! like.
 //!
-//! Bugs are shown in f32 and without a reference: the laws and the diagnosis know nothing of these models but their cards.
+//! Bugs are shown in f32 and without a reference: the laws and the diagnosis know nothing of these models but
+//! their cards.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lossproof::cases::strategies::Size;
@@ -15,7 +17,8 @@ const NAMED: usize = 3;
 /// Random cases per law.
 const CASES: u32 = 3;
 
-/// The law that integrates the gradient of every parameter, which takes four times as long as all others together.
+/// The law that integrates the gradient of every parameter, which takes four times as long as all others
+/// together.
 const SLOW: &str = "loss-slope";
 
 /// How the catalogue of known bugs calls it, where it has it.
@@ -104,7 +107,8 @@ fn broken(settings: Settings) -> Vec<&'static str> {
     broken
 }
 
-/// The first candidates with their likelihood, and everything that was said where they are not the right ones.
+/// The first candidates with their likelihood, and everything that was said where they are not the right
+/// ones.
 fn said(diagnosis: &Diagnosis, named: bool) -> String {
     let mut text = String::new();
     for candidate in diagnosis.candidates.iter().take(diagnosis.first().len().max(1)) {

@@ -30,13 +30,14 @@ fn llama_naive() -> Result<Box<dyn Subject>, SubjectError> {
     candle(Settings { mean: Mean::OfMicroBatches, ..LLAMA })
 }
 
-// Most of the time goes to `loss-slope`. `finite-differences` comes to every parameter of the f64 trainers with `--cases 48`.
+// Most of the time goes to `loss-slope`. `finite-differences` comes to every parameter of the f64 trainers
+// with `--cases 48`.
 lossproof::conformance! {
     files: "fixtures/cases",
-    "gpt2": gpt2, cases: 6;
-    "gpt2, f64": gpt2_double, cases: 8;
-    "gpt2, naive mean": gpt2_naive, cases: 6;
-    "llama": llama, cases: 6;
-    "llama, f64": llama_double, cases: 8;
-    "llama, naive mean": llama_naive, cases: 6;
+    "gpt2": gpt2, cases: 16;
+    "gpt2, f64": gpt2_double, cases: 16;
+    "gpt2, naive mean": gpt2_naive, cases: 16;
+    "llama": llama, cases: 16;
+    "llama, f64": llama_double, cases: 16;
+    "llama, naive mean": llama_naive, cases: 16;
 }

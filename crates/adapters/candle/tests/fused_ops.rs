@@ -1,5 +1,7 @@
-//! candle 0.11.1's own operations under training: those without a backward in the trainers, where the laws show them, and
-//! those whose backward is wrong on candle-core alone, against finite differences. docs/bugs.md lists what is seen here.
+//! candle 0.11.1's own operations under training: those without a backward in the trainers, where the laws
+//! show them, and
+//! those whose backward is wrong on candle-core alone, against finite differences. docs/bugs.md lists what is
+//! seen here.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -30,7 +32,8 @@ fn weighed(output: &Tensor) -> Result<Tensor> {
     (flat * vector(&weights))?.sum_all()
 }
 
-/// The gradient by candle of the weighed outputs at a point, and the same by central differences; the first is `None`
+/// The gradient by candle of the weighed outputs at a point, and the same by central differences; the first
+/// is `None`
 /// where candle has none.
 fn gradients(at: &Tensor, function: impl Fn(&Tensor) -> Result<Tensor>) -> (Option<Vec<f64>>, Vec<f64>) {
     const STEP: f64 = 1e-5;

@@ -3,7 +3,8 @@
 /// One mistake in a trainer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// Each micro-batch is averaged over its own tokens and the averages are averaged, where the mean over all tokens is
+    /// Each micro-batch is averaged over its own tokens and the averages are averaged, where the mean over
+    /// all tokens is
     /// meant. Under [`Mean::OfMicroBatches`](crate::Mean::OfMicroBatches) that is what is meant, and no bug.
     MeanOfMeans,
     /// Ignored positions and padding are counted in the denominator.
@@ -20,12 +21,14 @@ pub enum Bug {
     ZeroGradMissing,
     /// A window is divided by the number of micro-batches of the longest window so far.
     PartialWindow,
-    /// The loss that is logged is the other mean: that of the micro-batches' means where the mean over all tokens is
+    /// The loss that is logged is the other mean: that of the micro-batches' means where the mean over all
+    /// tokens is
     /// trained on, and the other way round.
     OtherLossLogged,
     /// A position sees the one after it.
     CausalMaskOffByOne,
-    /// Scores are divided by the root of the number of keys, where the width of a head is meant: the wrong dimension.
+    /// Scores are divided by the root of the number of keys, where the width of a head is meant: the wrong
+    /// dimension.
     ScaleOfWrongDimension,
     /// The gains of all norms are detached.
     GainDetached,

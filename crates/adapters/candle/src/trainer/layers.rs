@@ -1,4 +1,5 @@
-//! Layers that both models are made of, in elementary operations, or in candle's own where a setting asks for them.
+//! Layers that both models are made of, in elementary operations, or in candle's own where a setting asks for
+//! them.
 
 use super::{
     Bug,
@@ -71,7 +72,8 @@ pub(super) fn heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     x.reshape((rows, positions, heads, width / heads))?.transpose(1, 2)?.contiguous()
 }
 
-/// What each query sees of the values, heads beside each other again. All are `[rows, heads, positions, width]`.
+/// What each query sees of the values, heads beside each other again. All are `[rows, heads, positions,
+/// width]`.
 pub(super) fn attention(
     [queries, keys, values]: [&Tensor; 3],
     batch: &Batch,
@@ -92,7 +94,8 @@ pub(super) fn attention(
     seen.reshape((rows, positions, heads * width))
 }
 
-/// Turns each pair of a head by the angles of its position; `cosines` and `sines` are `[rows, positions, width/2]`.
+/// Turns each pair of a head by the angles of its position; `cosines` and `sines` are `[rows, positions,
+/// width/2]`.
 pub(super) fn rotated(x: &Tensor, cosines: &Tensor, sines: &Tensor, settings: &Settings) -> Result<Tensor> {
     if settings.kernel == Kernel::FusedRotary {
         return rotary_emb::rope(x, cosines, sines);

@@ -168,7 +168,8 @@ impl Trainer {
         Ok(StepLog { window, learning_rate, norms, norm, clip_factor })
     }
 
-    /// `−log p` of what each position is scored against, row by row without the last position; 0 where it is ignored.
+    /// `−log p` of what each position is scored against, row by row without the last position; 0 where it is
+    /// ignored.
     ///
     /// # Errors
     /// When candle fails.

@@ -14,7 +14,8 @@ pub struct AdamWConfig {
     pub learning_rate: f64,
     /// Steps over which the learning rate rises linearly; 0 and 1 mean none.
     pub warm_up: u32,
-    /// The step, from 0, at which a learning rate that falls linearly behind the warm-up is zero; it stays as it is without.
+    /// The step, from 0, at which a learning rate that falls linearly behind the warm-up is zero; it stays as
+    /// it is without.
     pub last_step: Option<u32>,
     /// β₁ and β₂.
     pub betas: [f64; 2],

@@ -35,7 +35,8 @@ impl Precision {
 pub enum Mean {
     /// Over all tokens of a window that are not ignored.
     OfTokens,
-    /// Over the micro-batches of a window, of each one's mean over its tokens. One without a token has a mean of zero, and
+    /// Over the micro-batches of a window, of each one's mean over its tokens. One without a token has a mean
+    /// of zero, and
     /// counts.
     OfMicroBatches,
 }
