@@ -11,7 +11,7 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 17] = [
+const ARROWS: [(&str, May); 18] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-subject", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
     ("lossproof-numerics", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
@@ -95,6 +95,10 @@ const ARROWS: [(&str, May); 17] = [
         },
     ),
     (
+        "lossproof-candle",
+        May::Only { always: &["lossproof-spec", "lossproof-subject"], in_tests: &["lossproof"] },
+    ),
+    (
         "lossproof-femto-gpt",
         May::Only {
             always: &["lossproof-spec", "lossproof-subject"],
@@ -126,7 +130,9 @@ const ARROWS: [(&str, May); 17] = [
 ];
 
 /// Frameworks that stay behind one package's door: the dependency, and the only package that may have it.
-const DOORS: [(&str, &str); 4] = [
+const DOORS: [(&str, &str); 6] = [
+    ("candle-core", "lossproof-candle"),
+    ("candle-nn", "lossproof-candle"),
     ("dfdx", "lossproof-gpt2"),
     ("tch", "lossproof-torch"),
     ("torch-sys", "lossproof-torch"),
