@@ -54,7 +54,7 @@ pub(crate) const FAULTS: &[Fault] = &[
 ];
 
 /// The mean of nothing is nobody's business here: without weights the honest pass decides.
-fn recombined(
+pub(crate) fn recombined(
     honest: &mut Honest,
     spec: &LossSpec,
     batch: &GlobalBatch,

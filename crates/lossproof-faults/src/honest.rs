@@ -24,6 +24,8 @@ pub(crate) struct TrainerMemory {
     pub(crate) window: usize,
     /// Losses of validations that nobody has cleared.
     pub(crate) validated: f64,
+    /// Supervised tokens of the batch before.
+    pub(crate) tokens: usize,
     /// Passes so far.
     pub(crate) passes: u64,
 }

@@ -28,6 +28,9 @@
 //!    trainer with the bug computes and shares no code with the part that makes the mistake.
 //! 5. Run `cargo test -p lossproof-tests --test faults`. It fails until some law of a declared clause turns
 //!    red under the fault, and it shows which laws do.
+//!
+//! A bug by which a diagnosis is to be measured, and that it must not be told of, is an [`Unseen`] instead:
+//! the same parts, without an entry of the catalogue and without a hypothesis.
 
 mod accumulation;
 mod backward;
@@ -54,6 +57,7 @@ mod steps;
 mod tangent;
 mod tensors;
 mod trainer;
+mod unseen;
 mod witnesses;
 
 pub use claim::NamedClaim;
@@ -62,6 +66,7 @@ pub use classes::{ByColumn, Classes, ClassesError, Column};
 pub use controls::Control;
 pub use keyhole::{Keyhole, KeyholeError};
 pub use profile::Profile;
+pub use unseen::Unseen;
 
 use faulty::Faulty;
 use lossproof_diagnosis::Bug;

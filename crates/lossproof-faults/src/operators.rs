@@ -3,7 +3,7 @@
 use crate::{
     Fault, fault,
     model::{
-        Operators, PaddedRows, Real, in_each_precision,
+        Operators, PaddedRows, Real,
         operators::{
             self, GainAndBias, Normed, Target, cross_entropy, gain_and_bias, gelu_terms, means, softmax,
             softmax_backward,
@@ -16,9 +16,13 @@ use crate::{
 /// A trainer with operators that a function gives in each precision.
 macro_rules! with {
     ($operators:path) => {
-        TrainerParts { operators: Some(in_each_precision!($operators)), ..TrainerParts::HONEST }
+        $crate::trainer::TrainerParts {
+            operators: Some($crate::model::in_each_precision!($operators)),
+            ..$crate::trainer::TrainerParts::HONEST
+        }
     };
 }
+pub(crate) use with;
 
 /// A trainer with the honest operators.
 pub(crate) const UNBROKEN: TrainerParts = with!(Operators::honest);
