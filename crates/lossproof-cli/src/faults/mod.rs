@@ -3,12 +3,14 @@
 
 mod alarms;
 mod alone;
+mod left_out;
 mod matrix;
 mod profiles;
 mod render;
 
 use crate::{exit::Exit, output, subjects};
 use alarms::Alarms;
+use left_out::Sight;
 use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::ProbePlan;
 use lossproof_faults::{Class, Fault, Keyhole, NamedClaim, Profile};
@@ -68,6 +70,13 @@ pub(crate) struct Args {
     /// Also write the class of every fault into this file.
     #[arg(long, value_name = "FILE", requires = "profiles")]
     classes: Option<PathBuf>,
+    /// Say of each fault what is said of it by who does not think of it, nor of those that look the same: how a bug
+    /// is taken that nobody knows.
+    #[arg(long, conflicts_with_all = ["full", "alarms", "profiles", "write", "json", "summary"])]
+    leave_one_out: bool,
+    /// Instead of the known bugs, take those of a second list that no hypothesis is made for.
+    #[arg(long, conflicts_with_all = ["full", "alarms", "profiles", "write", "json", "summary", "fault", "leave_one_out"])]
+    unseen: bool,
     /// Print how many are killed of those that are visible, and no table.
     #[arg(long, requires = "profile")]
     summary: bool,
@@ -115,6 +124,9 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     if args.profiles {
         return every_profile(args, &faults, &campaign, region);
     }
+    if args.leave_one_out || args.unseen {
+        return of_nobody(args, &faults, &campaign);
+    }
     if let Some(profile) = args.profile {
         let micro_batches = args.micro_batches.map_or(Count::ANY, Count::exactly);
         let keyhole = Keyhole { profile, claim: args.claim.spec, micro_batches };
@@ -148,6 +160,21 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let first = rows.iter().filter(|row| row.place() == Some(0)).count();
     let all = rows.iter().all(|row| row.is_killed() && row.place().is_some_and(|place| place < 3));
     Ok(if all && 10 * first >= 9 * rows.len() { Exit::Conforms } else { Exit::Deviates })
+}
+
+/// Bugs that nobody thinks of.
+fn of_nobody(args: &Args, faults: &[&'static Fault], campaign: &Campaign) -> miette::Result<Exit> {
+    let micro_batches = args.micro_batches.map_or(Count::ANY, Count::exactly);
+    let keyhole = args.profile.map(|profile| Keyhole { profile, claim: args.claim.spec, micro_batches });
+    let sight = Sight { keyhole, config: args.config, dtype: args.dtype.into() };
+    if args.unseen {
+        let rows = left_out::unseen(&sight, campaign)?;
+        output::print(&left_out::unseen_text(&rows))?;
+        let right = rows.iter().all(left_out::OutOfSample::is_taken_right);
+        return Ok(if right { Exit::Conforms } else { Exit::Deviates });
+    }
+    output::print(&left_out::text(&left_out::leave_one_out(&sight, faults, campaign)?))?;
+    Ok(Exit::Conforms)
 }
 
 /// The faults behind every profile and claim.

@@ -65,7 +65,12 @@ impl Row {
     pub(super) fn markdown(&self) -> String {
         let mut text = format!("| {} | {} |", self.profile, self.claim.name);
         for column in &self.columns {
-            let _ = write!(text, " {} | {} |", share(column, |_| true), share(column, is_of_weights));
+            let _ = write!(
+                text,
+                " {} | {} |",
+                share(column, |_| true),
+                share(column, |row| is_of_weights(row.fault.bug.family))
+            );
         }
         let survivors: BTreeSet<String> = self
             .columns
@@ -138,11 +143,8 @@ impl Matrix {
 }
 
 /// Families that one loss and its gradient have to show.
-fn is_of_weights(row: &Classified) -> bool {
-    matches!(
-        row.fault.bug.family,
-        Family::Accumulation | Family::Alignment | Family::Masking | Family::Logging
-    )
+pub(super) fn is_of_weights(family: Family) -> bool {
+    matches!(family, Family::Accumulation | Family::Alignment | Family::Masking | Family::Logging)
 }
 
 /// Killed of the visible.
