@@ -116,6 +116,7 @@ const ARROWS: [(&str, May); 17] = [
                 "lossproof-faults",
                 "lossproof-gpt2",
                 "lossproof-torch",
+                "lossproof-femto-gpt",
             ],
             in_tests: &[],
         },
