@@ -412,7 +412,8 @@ fn a_mean_of_nothing_is_read_as_the_empty_policy_that_makes_it() {
         let setup = ScanSetup { batch: &batch, declared, parameters: &parameters, reference: None };
         let scan = Scan::of(&mut *ours(CONFIG, Dtype::F64), setup).unwrap();
         let reading = scan.gradient.as_ref().unwrap();
-        assert!(reading.tomogram.is_none() && scan.log.is_err() && scan.step.is_err());
+        assert!(reading.tomogram.is_none() && scan.log.is_err() && scan.step.is_err(), "{reading:?}");
+        assert_eq!(scan.agreement(), Agreement::Agrees);
         assert!(reading.comparison.as_ref().unwrap().agrees, "{empty:?}: {:?}", reading.comparison);
     }
 }

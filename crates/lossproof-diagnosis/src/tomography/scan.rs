@@ -9,7 +9,7 @@ use super::{
     tomogram::{WeightSource, measurements},
 };
 use crate::inference::{EmptyMean, Measurement, infer};
-use lossproof_spec::{GlobalBatch, LossSpec};
+use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights};
 use lossproof_subject::{Subject, SubjectError, TensorSet};
 
 /// Fixes the tokens of the batches by which a reported loss is probed.
@@ -66,7 +66,9 @@ impl Scan {
             observed => observed?,
         };
         let numbers = observed.gradient.values().all(|tensor| tensor.to_f64().iter().all(|v| v.is_finite()));
-        if !numbers {
+        // Where NaN is declared, the loss has it; the gradient need not.
+        let of_nothing = TokenWeights::new(&declared, &batch.layout()).is_err_and(|empty| empty.nan);
+        if !numbers || (of_nothing && observed.observation.loss.is_nan()) {
             return Ok(Self::of_empty_mean(batch, EmptyMean::Nan, &declared));
         }
         if !loaded {
