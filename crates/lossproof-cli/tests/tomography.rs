@@ -137,6 +137,12 @@ fn a_case_file_and_lengths_are_scanned_as_they_stand() {
     let printed =
         says(&["--lengths", "5,3,4", "--micro-batches", "2"], 0, &["9 of 9 predictions supervised"]);
     assert!(printed.contains("  1/9  "), "{printed}");
+    says(
+        &["--lengths", "5,3,4"],
+        0,
+        &["not in this batch or semantics: padding, several documents in a sequence"],
+    );
+    assert!(!printed.contains("several micro-batches"), "{printed}");
 }
 
 #[test]

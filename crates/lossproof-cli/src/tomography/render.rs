@@ -31,7 +31,10 @@ pub(super) fn report(asked: &Asked, scan: &Scan) -> String {
     text += "\nIn a plain SGD step of its own\n";
     text += &step(scan);
     text += "\nNot covered\n";
-    for open in scan.undetermined().into_iter().chain([ONE_STEP]) {
+    let mut open: Vec<String> = scan.undetermined().into_iter().map(str::to_owned).collect();
+    open.extend(absent(asked));
+    open.push(ONE_STEP.to_owned());
+    for open in open {
         text += &paragraph(&format!("- {open}"), 2);
     }
     let _ = writeln!(text, "\n{}", verdict(scan));
@@ -70,6 +73,25 @@ fn head(asked: &Asked) -> String {
         micro_batches.join(" + "),
     );
     text + &paragraph(&counts, 2)
+}
+
+/// What the batch and the semantics do not have, so that nothing is said of it.
+fn absent(asked: &Asked) -> Option<String> {
+    let (batch, spec) = (&asked.case.batch, &asked.case.spec);
+    let documents =
+        |of: fn(&u32) -> bool| batch.sequences().any(|sequence| sequence.segment_ids().iter().any(of));
+    let layout = batch.layout();
+    let has = [
+        (documents(|&document| document == 0), "padding"),
+        (documents(|&document| document > 1), "several documents in a sequence"),
+        (layout.sequences().any(|shape| shape.supervised == 0), "a sequence without a supervised token"),
+        (layout.ranks().len() > 1, "several ranks"),
+        (layout.ranks().iter().any(|rank| rank.len() > 1), "several micro-batches"),
+        (spec.label_smoothing > 0.0, "label smoothing"),
+        (spec.z_loss > 0.0, "a z-loss"),
+    ];
+    let absent: Vec<&str> = has.into_iter().filter(|(has, _)| !has).map(|(_, what)| what).collect();
+    (!absent.is_empty()).then(|| format!("what is not in this batch or semantics: {}", absent.join(", ")))
 }
 
 /// Every prediction: what it should weigh, and what it does.
