@@ -51,7 +51,8 @@ impl Basis {
     /// The subject is asked about `spec`; `precision` is its own on the batch, noise included
     /// ([`Observed`](super::Observed)); on the smaller probes it is no worse.
     ///
-    /// What could not be fixed, and what the subject's own basis cannot show, is in [`Basis::undetermined`].
+    /// What could not be fixed, and what the subject's own basis cannot show, is in
+    /// [`Tomogram::undetermined`](super::Tomogram::undetermined).
     ///
     /// # Errors
     /// When the subject takes no ignored labels (then [`label_swaps`](super::label_swaps) serves), fails, or
