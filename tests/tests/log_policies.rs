@@ -279,19 +279,13 @@ fn tomography_holds_reported_losses_to_the_log_policy_that_is_declared() {
         subject.configure(&spec).unwrap();
         let observed = Observed::of(&mut *subject, &batch).unwrap();
         let of_gradient = recover(&basis, &observed.gradient, &observed.precision).unwrap();
-        let losses = ReportedLosses::of(
-            &mut *subject,
-            None,
-            &batch,
-            &LossSpec::token_mean(),
-            &observed.precision,
-            (0, 3),
-        )
-        .unwrap();
-        let of_loss = losses.recover(0.0).unwrap();
-        assert!(of_loss.is_explained() && of_gradient.policy.is_none(), "{with:?}: {of_loss}");
-        assert_eq!(of_loss.policy.as_ref().unwrap().comparison.found, [actual], "{with:?}: {of_loss}");
-        let said = of_loss.to_string();
+        let losses =
+            ReportedLosses::of(&mut *subject, None, &batch, &LossSpec::token_mean(), &observed.precision, 3)
+                .unwrap();
+        let of_loss = losses.recover().unwrap();
+        assert!(of_loss.is_explained() && of_gradient.policy.is_none(), "{with:?}: {of_loss:?}");
+        assert_eq!(of_loss.policy.as_ref().unwrap().comparison.found, [actual], "{with:?}: {of_loss:?}");
+        let said = of_loss.policy.as_ref().unwrap().comparison.to_string();
         assert_eq!(said.contains("is reported, as declared"), declared == actual, "{said}");
         assert_eq!(said.contains("hence not 4.7"), declared != actual, "{said}");
 

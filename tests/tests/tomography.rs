@@ -4,8 +4,8 @@
 #![expect(clippy::print_stdout, reason = "seconds, conditions and residuals are shown, not asserted")]
 
 use lossproof_diagnosis::tomography::{
-    Basis, GradientsFromSgd, Observed, ReportedLosses, SgdTrainer, Tomogram, Weight, disagreement,
-    label_swaps, recover, recover_by_region,
+    Agreement, Basis, Observed, ReportedLosses, Scan, ScanSetup, Tomogram, Weight, disagreement, label_swaps,
+    recover, recover_by_region,
 };
 use lossproof_faults::{
     Fault,
@@ -13,12 +13,10 @@ use lossproof_faults::{
 };
 use lossproof_gpt2::{Config, probe_initial};
 use lossproof_spec::{
-    Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Optimizer, Rank, Sequence, TokenWeights,
+    Dtype, EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Optimizer, Rank, Sequence,
+    TokenWeights,
 };
-use lossproof_subject::{
-    Collect, GradientSink, Limits, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo, TensorSet,
-    Unsupported,
-};
+use lossproof_subject::{Limits, SubjectInfo};
 use lossproof_tests::{Door, ours, theirs};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -88,8 +86,8 @@ fn assert_weights(tomogram: &Tomogram, expected: &[f64], within: f64) {
     assert_eq!(tomogram.weights.len(), expected.len());
     for (weight, expected) in tomogram.weights.iter().zip(expected) {
         let error = (weight.value - expected).abs();
-        assert!(error <= within, "{weight}, expected {expected}\n{tomogram}");
-        assert!(error <= weight.error, "its own bound: {weight}, expected {expected}\n{tomogram}");
+        assert!(error <= within, "{weight:?}, expected {expected}\n{tomogram:?}");
+        assert!(error <= weight.error, "its own bound: {weight:?}, expected {expected}\n{tomogram:?}");
     }
 }
 
@@ -130,7 +128,7 @@ fn the_weights_of_every_preset_are_recovered() {
                     tomogram.residual,
                     tomogram.bound,
                 );
-                assert!(tomogram.is_explained(), "{tomogram}");
+                assert!(tomogram.is_explained(), "{tomogram:?}");
                 assert!(tomogram.groups.is_empty() && tomogram.condition < 10.0);
                 assert_weights(&tomogram, &truth, within);
             }
@@ -166,12 +164,12 @@ fn positions_that_share_prefix_and_label_are_a_group() {
         let tomogram = recover(&basis, &observed.gradient, &observed.precision).unwrap();
         let members: Vec<_> = tomogram.groups.iter().map(|group| group.members.clone()).collect();
         // Predictions 0, 1, 2 of the first sequence are the third's, which are 9, 10, 11 of the batch.
-        assert_eq!(members, [[0, 9], [1, 10], [2, 11]], "{tomogram}");
+        assert_eq!(members, [[0, 9], [1, 10], [2, 11]], "{tomogram:?}");
         let truth = expected(&spec, &batch);
         for group in &tomogram.groups {
             let (sum, error) = group.sum.unwrap();
             let truth: f64 = group.members.iter().map(|&t| truth[t]).sum();
-            assert!((sum - truth).abs() <= error && error < 1e-2, "{tomogram}");
+            assert!((sum - truth).abs() <= error && error < 1e-2, "{tomogram:?}");
         }
         for (weight, truth) in tomogram.weights.iter().zip(&truth) {
             assert!(weight.group.is_some() || (weight.value - truth).abs() <= weight.error);
@@ -193,7 +191,7 @@ fn wrong_weights_are_shown_as_they_are() {
     for (id, truth) in [("ga-mean-of-means", naive), ("counted-before-shift", counted)] {
         let observed = observed(&mut faulty(id), &spec, &batch);
         let tomogram = recover(&basis, &observed.gradient, &observed.precision).unwrap();
-        assert!(tomogram.is_explained(), "{id}: {tomogram}");
+        assert!(tomogram.is_explained(), "{id}: {tomogram:?}");
         assert_weights(&tomogram, &truth, 1e-10);
     }
 }
@@ -220,12 +218,12 @@ fn a_wrong_backward_pass_shows_in_the_parts_it_is_wrong_in_and_does_not_bend_the
         let share: f64 = tomogram.unexplained.iter().map(|part| part.share).sum();
         assert!((share - 1.0).abs() < 1e-9);
         for part in &tomogram.unexplained {
-            assert!(parts.iter().any(|end| part.name.ends_with(end)), "{id}: {tomogram}");
+            assert!(parts.iter().any(|end| part.name.ends_with(end)), "{id}: {tomogram:?}");
         }
         for end in parts {
             assert!(
                 tomogram.unexplained.iter().any(|part| part.name.ends_with(end)),
-                "{id}: {end}: {tomogram}"
+                "{id}: {end}: {tomogram:?}"
             );
         }
     }
@@ -246,7 +244,12 @@ fn a_layer_norm_that_keeps_the_last_micro_batch_shows_its_own_weights() {
     let mut norms = 0;
     for region in &regions {
         println!("{}: condition {:.1}", region.name, region.tomogram.condition);
-        assert!(region.tomogram.is_explained(), "{}: {}", region.name, region.tomogram);
+        assert!(
+            region.tomogram.is_explained(),
+            "{}: {}",
+            region.name,
+            region.tomogram.fault().unwrap_or_default()
+        );
         let of_norms = region.name == "layer norms";
         norms += usize::from(of_norms);
         assert_weights(&region.tomogram, if of_norms { &last } else { &whole }, 1e-9);
@@ -312,7 +315,7 @@ fn the_three_bases_agree() {
             for open in &tomogram.undetermined {
                 println!("    undetermined: {open}");
             }
-            assert!(tomogram.is_explained(), "{name}: {tomogram}");
+            assert!(tomogram.is_explained(), "{name}: {tomogram:?}");
             assert_weights(tomogram, &truth, within);
         }
         assert!(by_reference.undetermined.is_empty() && !by_itself.undetermined.is_empty());
@@ -335,12 +338,11 @@ fn a_trainer_that_logs_one_loss_and_optimises_another_is_caught() {
         let start = Instant::now();
         let precision = &observed.precision;
         let losses =
-            ReportedLosses::of(&mut *subject, Some(&mut *evaluator), &batch, &spec, precision, (0, 2))
-                .unwrap();
-        let of_loss = losses.recover(0.0).unwrap();
+            ReportedLosses::of(&mut *subject, Some(&mut *evaluator), &batch, &spec, precision, 2).unwrap();
+        let of_loss = losses.recover().unwrap();
         let seconds = start.elapsed().as_secs_f64();
         println!("{}: {seconds:.2} s, condition {:.1}", subject.info().name, of_loss.condition);
-        assert!(of_loss.is_explained(), "{of_loss}");
+        assert!(of_loss.is_explained(), "{of_loss:?}");
         let within = if subject.info().dtypes.gradient == Dtype::F64 { 1e-10 } else { 1e-4 };
         assert_weights(&of_gradient, &expected(&spec, &batch), within);
         assert_weights(&of_loss, &expected(&logged, &batch), within);
@@ -352,64 +354,66 @@ fn a_trainer_that_logs_one_loss_and_optimises_another_is_caught() {
     }
 }
 
-/// Takes optimizer steps, and shows nothing but parameters.
-struct NanoSteps {
-    trainer: Door,
-    learning_rate: f64,
-}
-
-impl SgdTrainer for NanoSteps {
-    fn info(&self) -> SubjectInfo {
-        self.trainer.info()
-    }
-
-    fn parameters(&self) -> Vec<ParameterInfo> {
-        self.trainer.parameters()
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.learning_rate
-    }
-
-    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
-        self.trainer.configure(spec)
-    }
-
-    fn step(&mut self, batch: &GlobalBatch) -> Result<Observation, SubjectError> {
-        let optimizer = Optimizer::sgd(self.learning_rate);
-        let steps = self.trainer.optimizer_steps().unwrap();
-        steps.start(&optimizer).unwrap();
-        Ok(steps.step(batch)?.observation)
-    }
-
-    fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
-        self.trainer.optimizer_steps().unwrap().read(parameters)
-    }
-
-    fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
-        self.trainer.parameter_loading().unwrap().load(parameters)
+#[test]
+fn weights_show_in_parameters_before_and_after_a_step() {
+    let batch = ragged();
+    let declared = LossSpec::naive_accumulated_mean();
+    let parameters = probe_initial(CONFIG.shape(), 1);
+    for (mut subject, within) in [
+        (ours(CONFIG, Dtype::F64), 1e-10),
+        (theirs(CONFIG, Dtype::F32), 1e-5),
+        (ours(CONFIG, Dtype::F32), 1e-5),
+    ] {
+        let mut reference = ours(CONFIG, Dtype::F64);
+        let setup =
+            ScanSetup { batch: &batch, declared, parameters: &parameters, reference: Some(&mut *reference) };
+        let scan = Scan::of(&mut *subject, setup).unwrap();
+        let step = scan.step.as_ref().unwrap();
+        let tomogram = step.tomogram.as_ref().unwrap();
+        assert!(tomogram.is_explained(), "{tomogram:?}");
+        assert_weights(tomogram, &expected(&declared, &batch), within);
+        assert_eq!(scan.agreement(), Agreement::Agrees);
     }
 }
 
 #[test]
-fn weights_show_in_parameters_before_and_after_a_step() {
+fn a_step_that_applies_another_gradient_than_is_handed_over_disagrees() {
     let batch = ragged();
-    let spec = LossSpec::naive_accumulated_mean();
-    let basis = reference_basis(&spec, &batch);
-    for (subject, within) in [
-        (at_probe(ours(CONFIG, Dtype::F64)), 1e-10),
-        (at_probe(theirs(CONFIG, Dtype::F32)), 1e-5),
-        (at_probe(ours(CONFIG, Dtype::F32)), 1e-5),
-    ] {
-        let steps = NanoSteps { trainer: subject, learning_rate: 2.0_f64.powi(40) };
-        let mut subject: Door = Box::new(GradientsFromSgd::new(steps).unwrap());
-        let observed = observed(&mut subject, &spec, &batch);
-        let tomogram = recover(&basis, &observed.gradient, &observed.precision).unwrap();
-        assert!(tomogram.is_explained(), "{tomogram}");
-        assert_weights(&tomogram, &expected(&spec, &batch), within);
+    let declared = LossSpec::token_mean();
+    let parameters = probe_initial(CONFIG.shape(), 1);
+    let halved = Hooks {
+        start: |(): &mut (), inner, optimizer| {
+            let learning_rate = 0.5 * optimizer.learning_rate;
+            inner.optimizer_steps().unwrap().start(&Optimizer { learning_rate, ..*optimizer })
+        },
+        ..Hooks::IDENTITY
+    };
+    let mut subject = wrap(ours(CONFIG, Dtype::F64), (), halved);
+    let mut reference = theirs(CONFIG, Dtype::F64);
+    let setup =
+        ScanSetup { batch: &batch, declared, parameters: &parameters, reference: Some(&mut *reference) };
+    let scan = Scan::of(&mut *subject, setup).unwrap();
+    assert_eq!(scan.gradient.as_ref().unwrap().agreement(), Agreement::Agrees);
+    let step = scan.step.as_ref().unwrap();
+    assert_eq!(step.agreement(), Agreement::Disagrees);
+    let said = step.comparison.as_ref().unwrap().to_string();
+    assert!(said.contains("every weight divided by what it should be is 0.5000 = 1/2"), "{said}");
+    assert_eq!(scan.agreement(), Agreement::Disagrees);
+}
+
+#[test]
+fn a_mean_of_nothing_is_read_as_the_empty_policy_that_makes_it() {
+    let random = &mut ChaCha8Rng::seed_from_u64(5);
+    let batch =
+        batch_of(vec![vec![vec![sequence(random, 4, |_| true)], vec![sequence(random, 6, |_| false)]]]);
+    let parameters = probe_initial(CONFIG.shape(), 1);
+    for empty in [EmptyPolicy::Nan, EmptyPolicy::Error] {
+        let declared = LossSpec { empty, ..LossSpec::naive_accumulated_mean() };
+        let setup = ScanSetup { batch: &batch, declared, parameters: &parameters, reference: None };
+        let scan = Scan::of(&mut *ours(CONFIG, Dtype::F64), setup).unwrap();
+        let reading = scan.gradient.as_ref().unwrap();
+        assert!(reading.tomogram.is_none() && scan.log.is_err() && scan.step.is_err(), "{reading:?}");
+        assert_eq!(scan.agreement(), Agreement::Agrees);
+        assert!(reading.comparison.as_ref().unwrap().agrees, "{empty:?}: {:?}", reading.comparison);
     }
-    let steps = NanoSteps { trainer: at_probe(ours(CONFIG, Dtype::F32)), learning_rate: 2.0_f64.powi(-4) };
-    let mut subject = GradientsFromSgd::new(steps).unwrap();
-    let error = subject.accumulate(&batch, &mut Collect::default()).unwrap_err();
-    assert!(error.to_string().contains("lost to rounding"), "{error}");
 }

@@ -10,10 +10,13 @@ mod hostile;
 mod laws;
 mod number;
 mod output;
+mod picture;
 #[cfg(all(feature = "reference", feature = "torch"))]
 mod subjects;
 mod table;
 mod text;
+#[cfg(all(feature = "reference", feature = "torch"))]
+mod tomography;
 #[cfg(all(feature = "reference", feature = "torch"))]
 mod verify;
 
@@ -39,6 +42,8 @@ enum Command {
     #[cfg(all(feature = "reference", feature = "torch"))]
     Laws(laws::Args),
     #[cfg(all(feature = "reference", feature = "torch"))]
+    Tomography(tomography::Args),
+    #[cfg(all(feature = "reference", feature = "torch"))]
     Verify(verify::Args),
 }
 
@@ -59,6 +64,8 @@ fn run(command: Command) -> miette::Result<Exit> {
         Command::Hostile(args) => hostile::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Laws(args) => laws::run(&args),
+        #[cfg(all(feature = "reference", feature = "torch"))]
+        Command::Tomography(args) => tomography::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Verify(args) => verify::run(&args),
     }

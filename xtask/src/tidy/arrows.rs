@@ -120,6 +120,7 @@ const ARROWS: [(&str, May); 18] = [
                 "lossproof-faults",
                 "lossproof-gpt2",
                 "lossproof-torch",
+                "lossproof-femto-gpt",
             ],
             in_tests: &[],
         },

@@ -1,6 +1,6 @@
 //! The batch that is asked about: from arguments to a layout, and the counts that the explanation speaks of.
 
-use super::Args;
+use super::BatchShape;
 use lossproof_spec::{Layout, LayoutError, SequenceShape};
 use miette::Diagnostic;
 
@@ -9,8 +9,8 @@ const MOST_SEQUENCES: usize = 1_000_000;
 
 /// A batch of wholly supervised sequences, dealt to ranks and micro-batches.
 #[derive(Clone, Debug)]
-pub(super) struct Batch {
-    pub(super) layout: Layout,
+pub(crate) struct Batch {
+    pub(crate) layout: Layout,
     /// Tokens per sequence.
     pub(super) lengths: Extent,
     /// Ranks, `R`.
@@ -56,7 +56,7 @@ impl Extent {
 
 impl Batch {
     /// The batch that the arguments describe, its sequences dealt in order and as evenly as possible.
-    pub(super) fn new(args: &Args) -> Result<Self, UsageError> {
+    pub(crate) fn new(args: &BatchShape) -> Result<Self, UsageError> {
         let lengths = lengths(args)?;
         let (sequences, ranks, micro_batches) = (lengths.len(), args.ranks, args.micro_batches);
         if ranks == 0 || micro_batches == 0 {
@@ -95,7 +95,7 @@ impl Batch {
     }
 }
 
-fn lengths(args: &Args) -> Result<Vec<usize>, UsageError> {
+fn lengths(args: &BatchShape) -> Result<Vec<usize>, UsageError> {
     let lengths = match (&args.lengths[..], args.sequences, args.length) {
         ([], Some(sequences), _) if sequences > MOST_SEQUENCES => {
             return Err(UsageError::TooManySequences { sequences });
@@ -162,7 +162,8 @@ mod tests {
     #[test]
     fn sequences_are_dealt_in_order_and_as_evenly_as_possible() {
         let lengths = vec![2, 3, 4, 5, 6, 7, 8, 9];
-        let batch = Batch::new(&Args { lengths, ranks: 2, micro_batches: 3, ..Args::default() }).unwrap();
+        let batch =
+            Batch::new(&BatchShape { lengths, ranks: 2, micro_batches: 3, ..BatchShape::default() }).unwrap();
         let dealt = batch.layout.micro_batches().map(|m| m.iter().map(|s| s.positions).collect::<Vec<_>>());
         assert_eq!(dealt.collect::<Vec<_>>(), [vec![2, 3], vec![4, 5], vec![6], vec![7], vec![8], vec![9]]);
         assert_eq!(batch.micro_batch_losses, Extent { least: 3 - 1 + 2 - 1, most: 9 - 1 });

@@ -2,12 +2,12 @@
 
 mod answer;
 mod batch;
-mod picture;
+mod drawn;
 mod semantics;
 
 use crate::{exit::Exit, output};
-use batch::Batch;
-use picture::Drawn;
+pub(crate) use batch::Batch;
+pub(crate) use drawn::Drawn;
 use std::path::PathBuf;
 
 /// Explain how many losses a batch has, and what the gradient is the gradient of.
@@ -23,21 +23,8 @@ use std::path::PathBuf;
                   lossproof explain --lengths 12,7,7,3 --ranks 2 --svg weights.svg --draw sum,batch-mean"
 )]
 pub(crate) struct Args {
-    /// Sequences that one optimizer step sees, over all ranks and micro-batches.
-    #[arg(long, value_name = "N")]
-    sequences: Option<usize>,
-    /// Tokens in each sequence.
-    #[arg(long, value_name = "N")]
-    length: Option<usize>,
-    /// Tokens in each sequence when they differ, instead of --sequences and --length.
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
-    lengths: Vec<usize>,
-    /// Micro-batches that each rank accumulates before it steps.
-    #[arg(long, value_name = "K", default_value_t = 1)]
-    micro_batches: usize,
-    /// Ranks: processes that train the same model together, each on its own sequences.
-    #[arg(long, value_name = "R", default_value_t = 1)]
-    ranks: usize,
+    #[command(flatten)]
+    shape: BatchShape,
     /// Draw the weight of every supervised token into this file, too.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -52,14 +39,34 @@ pub(crate) struct Args {
     draw: Vec<Drawn>,
 }
 
+/// How many tokens a batch has, and how it is cut up.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
+pub(crate) struct BatchShape {
+    /// Sequences that one optimizer step sees, over all ranks and micro-batches.
+    #[arg(long, value_name = "N")]
+    pub(crate) sequences: Option<usize>,
+    /// Tokens in each sequence.
+    #[arg(long, value_name = "N")]
+    pub(crate) length: Option<usize>,
+    /// Tokens in each sequence when they differ, instead of --sequences and --length.
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    pub(crate) lengths: Vec<usize>,
+    /// Micro-batches that each rank accumulates before it steps.
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    pub(crate) micro_batches: usize,
+    /// Ranks: processes that train the same model together, each on its own sequences.
+    #[arg(long, value_name = "R", default_value_t = 1)]
+    pub(crate) ranks: usize,
+}
+
 /// Prints the explanation, and draws it when asked to.
 ///
 /// # Errors
 /// When the arguments describe no batch, or the picture cannot be drawn or written.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
-    let batch = Batch::new(args)?;
+    let batch = Batch::new(&args.shape)?;
     if let Some(path) = &args.svg {
-        output::write(path, picture::picture(&batch, &args.draw)?.as_bytes())?;
+        output::write(path, drawn::picture(&batch, &args.draw)?.as_bytes())?;
     }
     output::print(&answer::answer(&batch))?;
     Ok(Exit::Conforms)
@@ -70,22 +77,22 @@ mod tests {
     use super::*;
     use batch::UsageError;
 
-    fn explain(args: &Args) -> Result<String, UsageError> {
+    fn explain(args: &BatchShape) -> Result<String, UsageError> {
         Ok(answer::answer(&Batch::new(args)?))
     }
 
-    fn args(sequences: usize, length: usize) -> Args {
-        Args {
+    fn args(sequences: usize, length: usize) -> BatchShape {
+        BatchShape {
             sequences: Some(sequences),
             length: Some(length),
             micro_batches: 1,
             ranks: 1,
-            ..Args::default()
+            ..BatchShape::default()
         }
     }
 
-    fn lengths(lengths: &[usize], ranks: usize, micro_batches: usize) -> Args {
-        Args { lengths: lengths.to_vec(), ranks, micro_batches, ..Args::default() }
+    fn lengths(lengths: &[usize], ranks: usize, micro_batches: usize) -> BatchShape {
+        BatchShape { lengths: lengths.to_vec(), ranks, micro_batches, ..BatchShape::default() }
     }
 
     #[test]
@@ -100,7 +107,7 @@ mod tests {
 
     #[test]
     fn equally_long_sequences_accumulated() {
-        insta::assert_snapshot!(explain(&Args { micro_batches: 4, ..args(64, 16) }).unwrap());
+        insta::assert_snapshot!(explain(&BatchShape { micro_batches: 4, ..args(64, 16) }).unwrap());
     }
 
     #[test]
@@ -118,7 +125,7 @@ mod tests {
 
     #[test]
     fn every_coincidence_has_its_reason() {
-        let has = |args: &Args, line: &str| {
+        let has = |args: &BatchShape, line: &str| {
             let text = explain(args).unwrap();
             assert!(text.contains(line), "{line} is not in\n{text}");
         };
@@ -131,7 +138,7 @@ mod tests {
         has(&lengths(&[4, 9, 9, 4], 2, 2), "B = H because all ranks hold equally many losses (11).");
         has(&lengths(&[1, 5], 2, 1), "H = I because all losses are on one rank.");
         // Six losses per micro-batch and six sequences in all: no law makes them equal.
-        has(&Args { micro_batches: 3, ..args(6, 4) }, "D = G because the numbers happen to agree.");
+        has(&BatchShape { micro_batches: 3, ..args(6, 4) }, "D = G because the numbers happen to agree.");
     }
 
     /// Where weights agree and no rule says why, the answer falls back on "the numbers happen to agree"; that must stay
@@ -144,24 +151,24 @@ mod tests {
 
     #[test]
     fn arguments_that_describe_no_batch_are_refused_with_a_remedy() {
-        let refused = |args: Args| {
+        let refused = |args: BatchShape| {
             let error = explain(&args).unwrap_err();
             assert!(miette::Diagnostic::help(&error).is_some(), "{error} names no remedy");
             error
         };
-        let twice = Args { lengths: vec![3], ..args(2, 3) };
+        let twice = BatchShape { lengths: vec![3], ..args(2, 3) };
         assert_eq!(refused(twice), UsageError::LengthsTwice);
         assert_eq!(refused(lengths(&[], 1, 1)), UsageError::NoLengths);
-        assert_eq!(refused(Args { length: None, ..args(2, 3) }), UsageError::NoLengths);
+        assert_eq!(refused(BatchShape { length: None, ..args(2, 3) }), UsageError::NoLengths);
         assert_eq!(refused(args(0, 3)), UsageError::NoSequence);
         assert_eq!(refused(args(2, 0)), UsageError::NoToken { number: 1 });
         assert_eq!(refused(lengths(&[4, 0], 1, 1)), UsageError::NoToken { number: 2 });
         assert_eq!(refused(args(10_000_000, 64)), UsageError::TooManySequences { sequences: 10_000_000 });
-        assert_eq!(refused(Args { ranks: 0, ..args(2, 3) }), UsageError::NoGroup);
+        assert_eq!(refused(BatchShape { ranks: 0, ..args(2, 3) }), UsageError::NoGroup);
         let crowded = UsageError::TooManyGroups { ranks: 2, micro_batches: 2, sequences: 3 };
         assert_eq!(refused(lengths(&[4, 5, 6], 2, 2)), crowded);
         let crowded = UsageError::TooManyGroups { ranks: usize::MAX, micro_batches: 2, sequences: 2 };
-        assert_eq!(refused(Args { ranks: usize::MAX, micro_batches: 2, ..args(2, 3) }), crowded);
+        assert_eq!(refused(BatchShape { ranks: usize::MAX, micro_batches: 2, ..args(2, 3) }), crowded);
         assert!(matches!(refused(args(2, usize::MAX)), UsageError::Layout(_)));
     }
 }

@@ -206,6 +206,10 @@ fn parses_or_runs(arguments: &[String]) -> Result<(), String> {
         }
         Some(&"explain") if arguments.len() > 1 && !given("--svg") => (arguments, &[0]),
         Some(&"faults") if given("--fault") => (arguments, &[0]),
+        // femto-gpt is there with its feature only.
+        Some(&"tomography") if given("femto-gpt") => return Ok(()),
+        Some(&"tomography") if given("--fault") && !given("--svg") => (arguments, &[1]),
+        Some(&"tomography") if !given("--svg") => (arguments, &[0]),
         // Clap looks at every argument that comes before it.
         _ => {
             arguments.push("--help");

@@ -32,13 +32,14 @@ mod weight_comparison;
 mod words;
 
 pub use consequences::Consequences;
+pub use log_policies::LogComparison;
 pub(crate) use log_policies::{LOG_POLICIES, due_weights, logged_by, logged_by_one_of};
-pub use log_policies::{LogComparison, infer_log_policy};
-pub use ratio::{NamedRatio, explain_ratio, named_ratios};
+pub use ratio::explain_ratio;
 pub use spec_classes::{Choice, SpecClass};
 pub use weight_comparison::{MeasuredRatio, WeightComparison};
 
 use lossproof_spec::{GlobalBatch, Layout, Prediction, SequenceShape, to_f64};
+use ratio::named_ratios;
 use spec_classes::classes;
 
 /// A number and how far the truth may be from it.
@@ -133,13 +134,18 @@ enum Span {
 /// Reads the semantics off `measured`, one weight per prediction in the order of
 /// [`GlobalBatch::predictions`], ignored ones included. A weight that is NaN means that the whole gradient
 /// is: [`infer_empty_mean`] of [`EmptyMean::Nan`]. Weights are those of a gradient; what a reported loss
-/// weighs by its log policy is read by [`infer_log_policy`].
+/// weighs is held to log policies, as [`LogComparison`] says it.
 ///
 /// # Errors
 /// When there is another number of weights than of predictions, or an error bound is negative or NaN.
 pub fn infer(batch: &GlobalBatch, measured: &[Measurement]) -> Result<Inference, InferenceError> {
     let predictions: Vec<Prediction> = batch.predictions().collect();
-    check(predictions.len(), measured)?;
+    if predictions.len() != measured.len() {
+        return Err(InferenceError::Number { found: measured.len(), expected: predictions.len() });
+    }
+    if let Some((index, bad)) = measured.iter().enumerate().find(|(_, m)| m.error.is_nan() || m.error < 0.0) {
+        return Err(InferenceError::Bound { index, error: bad.error });
+    }
     if measured.iter().any(|m| m.value.is_nan()) {
         return Ok(infer_empty_mean(batch, EmptyMean::Nan));
     }
@@ -155,17 +161,6 @@ pub fn infer(batch: &GlobalBatch, measured: &[Measurement]) -> Result<Inference,
     let mut inference = Inference { layout, readings, empty_mean: None, matches: vec![], multiples: vec![] };
     inference.read();
     Ok(inference)
-}
-
-/// Whether there is one weight for each prediction, with an error bound that bounds it.
-fn check(predictions: usize, measured: &[Measurement]) -> Result<(), InferenceError> {
-    if predictions != measured.len() {
-        return Err(InferenceError::Number { found: measured.len(), expected: predictions });
-    }
-    match measured.iter().enumerate().find(|(_, m)| m.error.is_nan() || m.error < 0.0) {
-        Some((index, bad)) => Err(InferenceError::Bound { index, error: bad.error }),
-        None => Ok(()),
-    }
 }
 
 /// Reads the semantics off a trainer that gives no weights, because a mean was taken over nothing.
@@ -244,12 +239,6 @@ impl Inference {
         let ranks = self.layout.ranks().iter();
         let ranks = ranks.map(|r| r.iter().map(|m| m.iter().map(&mut shape).collect()).collect());
         Layout::new(ranks.collect()).expect("invariant: no more positions are trained than make predictions")
-    }
-
-    /// What the loss calculus knows of the batch.
-    #[must_use]
-    pub fn layout(&self) -> &Layout {
-        &self.layout
     }
 
     /// All semantics with these weights, the plainest first. Several mean that they differ by less than the

@@ -8,11 +8,11 @@ use std::fmt::Write;
 
 /// A factor that a mistake puts on the weights, and what it is made of on one layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedRatio {
+pub(super) struct NamedRatio {
     /// The factor, exact.
-    pub fraction: Fraction,
+    fraction: Fraction,
     /// What it is: `supervised / labels before the shift (25 / 29)`.
-    pub words: String,
+    words: String,
 }
 
 /// Something of a layout that a trainer may count, rightly or wrongly.
@@ -24,8 +24,7 @@ struct LayoutQuantity {
 /// Every factor that has a name on `layout`, but for one itself, from the most to the least specific: a
 /// quotient of token counts rarely equals something else by accident, one over the number of ranks often
 /// does.
-#[must_use]
-pub fn named_ratios(layout: &Layout) -> Vec<NamedRatio> {
+pub(super) fn named_ratios(layout: &Layout) -> Vec<NamedRatio> {
     let quantity = |name, count| LayoutQuantity { name, count };
     let supervised = quantity("supervised", layout.supervised());
     let predictions = quantity("all positions", layout.predictions());
@@ -124,7 +123,7 @@ impl NamedRatios {
 /// What a measured factor equals on `layout`, in words:
 /// `0.8621 = 25/29 = supervised / labels before the shift (25 / 29)`.
 ///
-/// Of all [`named_ratios`] within `error` of `value` the most specific decides which number it is; other
+/// Of all factors with a name within `error` of `value` the most specific decides which number it is; other
 /// names of the same number follow, because no measurement on this layout tells them apart. `None` when the
 /// factor has no name here, and when it may be one.
 #[must_use]

@@ -163,10 +163,13 @@ impl fmt::Display for WeightComparison {
         }
         let consequences = &self.consequences;
         clauses(f, if self.agrees { "violated" } else { "hence violated" }, &consequences.violated)?;
-        clauses(f, "satisfied", &consequences.satisfied)?;
-        if !consequences.open.is_empty() {
-            let ids: Vec<_> = consequences.open.iter().map(|clause| clause.id).collect();
-            write!(f, "\nnot decided by this batch: {}", ids.join(", "))?;
+        let unbroken =
+            [("satisfied", &consequences.satisfied), ("not decided by this batch", &consequences.open)];
+        for (what, clauses) in unbroken {
+            if !clauses.is_empty() {
+                let ids: Vec<_> = clauses.iter().map(|clause| clause.id).collect();
+                write!(f, "\n{what}: {}", ids.join(", "))?;
+            }
         }
         Ok(())
     }

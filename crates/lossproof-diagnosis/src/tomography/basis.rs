@@ -70,8 +70,7 @@ impl TensorPart {
 }
 
 /// How a prediction is called where it is an unknown: `prediction 3: sequence 1, position 0 -> token 17`.
-#[must_use]
-pub fn prediction_name(index: usize, prediction: &Prediction) -> String {
+pub(super) fn prediction_name(index: usize, prediction: &Prediction) -> String {
     let Prediction { sequence, position, target, .. } = prediction;
     format!("prediction {index}: sequence {sequence}, position {position} -> token {target}")
 }
@@ -82,7 +81,7 @@ impl Basis {
     ///
     /// # Errors
     /// When there is no gradient, they have not all the same tensors, or one is not finite.
-    pub fn new(
+    pub(super) fn new(
         gradients: impl IntoIterator<Item = (String, TensorSet)>,
         error: f64,
     ) -> Result<Self, TomographyError> {
@@ -126,7 +125,7 @@ impl Basis {
         let precision = Precision::of(&reference, batch, 0.0);
         let (singles, padding) = singles(batch);
         let mut gradients = Vec::new();
-        for Single { name, prediction, sequence } in singles {
+        for Single { name, prediction, sequence, .. } in singles {
             gradients.push((name, one_token(&mut reference, prediction, sequence)?));
         }
         let basis = Self::new(gradients, precision.gradient)?;
@@ -140,21 +139,17 @@ impl Basis {
     }
 
     /// Number of unknowns.
-    #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "a basis is never empty")]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.columns.len()
     }
 
     /// The names of the unknowns.
-    #[must_use]
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+    pub(super) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.columns.iter().map(|column| column.name.as_str())
     }
 
     /// What this basis cannot tell, in words.
-    #[must_use]
-    pub fn undetermined(&self) -> &[String] {
+    pub(super) fn undetermined(&self) -> &[String] {
         &self.undetermined
     }
 
@@ -217,6 +212,8 @@ impl Basis {
 
 /// One prediction of a batch, and its sequence with that prediction alone supervised.
 pub(super) struct Single {
+    /// Its place among all predictions.
+    pub(super) place: usize,
     pub(super) name: String,
     pub(super) prediction: Prediction,
     pub(super) sequence: Sequence,
@@ -226,11 +223,11 @@ pub(super) struct Single {
 pub(super) fn singles(batch: &GlobalBatch) -> (Vec<Single>, Vec<String>) {
     let sequences: Vec<&Sequence> = batch.sequences().collect();
     let (mut singles, mut padding) = (Vec::new(), Vec::new());
-    for (index, prediction) in batch.predictions().enumerate() {
-        let name = prediction_name(index, &prediction);
+    for (place, prediction) in batch.predictions().enumerate() {
+        let name = prediction_name(place, &prediction);
         let whole = sequences[prediction.sequence];
         match supervising(whole, prediction.position, prediction.target) {
-            Some(sequence) => singles.push(Single { name, prediction, sequence }),
+            Some(sequence) => singles.push(Single { place, name, prediction, sequence }),
             None => padding.push(format!("{name}: made from or about padding, it has no loss")),
         }
     }

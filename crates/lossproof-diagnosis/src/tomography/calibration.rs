@@ -51,7 +51,8 @@ impl Basis {
     /// The subject is asked about `spec`; `precision` is its own on the batch, noise included
     /// ([`Observed`](super::Observed)); on the smaller probes it is no worse.
     ///
-    /// What could not be fixed, and what the subject's own basis cannot show, is in [`Basis::undetermined`].
+    /// What could not be fixed, and what the subject's own basis cannot show, is in
+    /// [`Tomogram::undetermined`](super::Tomogram::undetermined).
     ///
     /// # Errors
     /// When the subject takes no ignored labels (then [`label_swaps`](super::label_swaps) serves), fails, or
@@ -294,7 +295,7 @@ mod tests {
     fn assert_weights(tomogram: &super::super::Tomogram, truth: &[f64], factor: f64) {
         for (weight, truth) in tomogram.weights.iter().zip(truth) {
             let error = (weight.value - factor * truth).abs();
-            assert!(error <= weight.error && weight.error < 1e-7, "{weight}, not {}", factor * truth);
+            assert!(error <= weight.error && weight.error < 1e-7, "{weight:?}, not {}", factor * truth);
         }
     }
 
@@ -303,9 +304,9 @@ mod tests {
         for spec in [LossSpec::sum(), LossSpec::token_mean(), LossSpec::naive_accumulated_mean()] {
             for factors in [(1.0, 1.0), (0.25, 0.25), (3.0, 0.7)] {
                 let (tomogram, truth) = weights(Toy { spec, factors, ..Toy::new() }, true);
-                assert!(tomogram.is_explained(), "{tomogram}");
+                assert!(tomogram.is_explained(), "{tomogram:?}");
                 assert_weights(&tomogram, &truth, factors.0);
-                assert_eq!(tomogram.undetermined.len(), 1, "{tomogram}");
+                assert_eq!(tomogram.undetermined.len(), 1, "{tomogram:?}");
             }
         }
     }

@@ -13,10 +13,10 @@
 //! | differences of gradients | labels apart from inputs | [`label_swaps`] |
 //! | the reported loss | token losses, of anybody | [`ReportedLosses`] |
 //!
-//! A trainer that exposes no gradient but takes plain SGD steps is a subject through [`GradientsFromSgd`].
+//! The gradient that a plain SGD step applies shows in the parameters before and after it. A reported loss is
+//! held to the log policy that the trainer declares ([`Tomogram::policy`], [`disagreement`]).
 //!
-//! A reported loss is held to the log policy that the trainer declares ([`Tomogram::policy`],
-//! [`disagreement`]).
+//! [`Scan::of`] does all of that to a trainer, by the instruments that its card allows.
 //!
 //! What no weighting explains stays as the residual, block by block: an error of the backward pass, or
 //! another basis than was supposed. What a basis cannot tell is in [`Tomogram::undetermined`], in words.
@@ -24,29 +24,34 @@
 mod basis;
 mod calibration;
 mod disagreement;
+mod evaluated;
 mod part_equations;
 pub(crate) mod precision;
+mod reading;
 mod recover;
 mod regions;
 mod reported;
 mod robust;
-mod sgd;
+mod scan;
+mod step;
 mod swaps;
 mod tomogram;
 #[cfg(test)]
 mod toy;
 mod words;
 
-pub use basis::{Basis, prediction_name};
+pub use basis::Basis;
 pub use disagreement::{Differing, Disagreement, disagreement};
 pub use precision::{Observed, Precision};
+pub use reading::{Agreement, DeviatingRegion, GradientReading, Instrument, LogReading};
 pub use recover::recover;
 pub use regions::{Region, recover_by_region};
 pub use reported::ReportedLosses;
-pub use sgd::{GradientsFromSgd, SgdTrainer};
+pub use scan::{Scan, ScanSetup};
 pub use swaps::label_swaps;
 pub use tomogram::{ReportedPolicy, Tomogram, Unexplained, Weight, WeightGroup, WeightSource};
 
+use crate::inference::InferenceError;
 use lossproof_numerics::LeastSquaresError;
 use lossproof_spec::BatchError;
 use lossproof_subject::{SubjectError, Unsupported};
@@ -111,4 +116,7 @@ pub enum TomographyError {
     /// The equations have no solution.
     #[error("the equations could not be solved")]
     LeastSquares(#[from] LeastSquaresError),
+    /// The weights cannot be read.
+    #[error("the weights could not be read")]
+    Inference(#[from] InferenceError),
 }

@@ -53,16 +53,18 @@ pub(super) fn recover_from(
     let mut trusted = parts.to_vec();
     let mut solution = equations.solve(&trusted, 0.0)?;
     let mut misfits = equations.misfits(parts, &solution.values);
+    let mut is_fit = false;
     if !misfits.iter().all(Misfit::explained) {
         if let Some((explained, by_explained)) = majority(equations, parts, &solution)? {
             (trusted, solution) = (explained, by_explained);
         } else {
             // A fit that is none is as uncertain as its residual is large.
+            is_fit = true;
             solution = equations.solve(&trusted, solution.residual)?;
         }
         misfits = equations.misfits(parts, &solution.values);
     }
-    Ok(tomogram(equations, &trusted, solution, &misfits))
+    Ok(Tomogram { is_fit, ..tomogram(equations, &trusted, solution, &misfits) })
 }
 
 /// The tomogram of a solution that was recovered from the trusted parts.
@@ -126,7 +128,7 @@ mod tests {
         assert_eq!(truth.len(), tomogram.weights.len());
         for (weight, truth) in tomogram.weights.iter().zip(truth) {
             let error = (weight.value - factor * truth).abs();
-            assert!(error <= weight.error && weight.error < 1e-10, "{weight}, not {truth}");
+            assert!(error <= weight.error && weight.error < 1e-10, "{weight:?}, not {truth}");
         }
     }
 
@@ -140,7 +142,7 @@ mod tests {
         let tomogram = recover(&basis(&batch), &observed.gradient, &observed.precision).unwrap();
         assert!(
             tomogram.is_explained() && tomogram.fault().is_none() && tomogram.condition < 100.0,
-            "{tomogram}"
+            "{tomogram:?}"
         );
         assert_weights(&tomogram, &spec, &batch, 3.0);
     }
@@ -153,9 +155,9 @@ mod tests {
             let observed = Observed::of(&mut toy, &batch).unwrap();
             let tomogram = recover(&basis(&batch), &observed.gradient, &observed.precision).unwrap();
             let names: Vec<_> = tomogram.unexplained.iter().map(|part| part.name.as_str()).collect();
-            assert_eq!(names, ["first"], "{factor}: {tomogram}");
+            assert_eq!(names, ["first"], "{factor}: {tomogram:?}");
             assert!((tomogram.unexplained[0].share - 1.0).abs() < 1e-9);
-            assert!(tomogram.fault().unwrap().contains("first (100 % of it"), "{tomogram}");
+            assert!(tomogram.fault().unwrap().contains("first (100 % of it"), "{tomogram:?}");
             assert_weights(&tomogram, &toy.spec, &batch, 1.0);
         }
     }
@@ -171,7 +173,7 @@ mod tests {
             lossproof_spec::Sequence::from_fields(fields).unwrap()
         });
         let tomogram = recover(&basis(&shifted), &observed.gradient, &observed.precision).unwrap();
-        assert_eq!(tomogram.unexplained.len(), 3, "{tomogram}");
+        assert_eq!(tomogram.unexplained.len(), 3, "{tomogram:?}");
         // Such weights are a fit, and their errors say so.
         assert!(tomogram.weights.iter().all(|weight| weight.error > 1e-3));
     }

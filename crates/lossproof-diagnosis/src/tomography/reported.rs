@@ -2,11 +2,11 @@
 
 use super::{
     Precision, Tomogram, TomographyError, Unexplained,
-    basis::singles,
+    basis::{Single, singles},
     precision::checked,
-    tomogram::{ReportedPolicy, Weight, WeightSource, weights},
+    tomogram::{ReportedPolicy, Weight, WeightSource, measurements, weights},
 };
-use crate::inference::{LogComparison, Measurement, due_weights};
+use crate::inference::{LogComparison, due_weights};
 use lossproof_numerics::{Equations, Perturbation};
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
 use lossproof_subject::{Discard, LogPolicy, Subject};
@@ -35,8 +35,8 @@ struct ReportedProbe {
 }
 
 impl ReportedLosses {
-    /// The losses that a subject reports for `count` batches (at least twice as many as predictions) of the
-    /// layout of `batch` with random tokens. Every group keeps its size and every label that is ignored stays
+    /// The losses that a subject reports for twice as many batches as predictions, of the layout of `batch`
+    /// with random tokens. Every group keeps its size and every label that is ignored stays
     /// so, therefore the weights stay too. `evaluator` gives the token losses, and must hold the same
     /// parameters; without it the subject does. Both are asked about `spec`. `precision` is the subject's,
     /// noise included ([`Observed`](super::Observed)); an evaluator is taken to have no noise.
@@ -46,34 +46,36 @@ impl ReportedLosses {
     /// all token losses are nearly `ln V`.
     ///
     /// # Errors
-    /// When the subject fails, or nobody evaluates token losses.
+    /// When the subject fails, nobody evaluates token losses, or label smoothing or z-loss is in them:
+    /// evaluation is of plain cross-entropy.
     pub fn of(
         subject: &mut dyn Subject,
         evaluator: Option<&mut dyn Subject>,
         batch: &GlobalBatch,
         spec: &LossSpec,
         precision: &Precision,
-        (count, seed): (usize, u64),
+        seed: u64,
     ) -> Result<Self, TomographyError> {
         let subject = &mut checked(subject)?;
         subject.configure(spec)?;
+        if spec.label_smoothing > 0.0 || spec.z_loss > 0.0 {
+            return Err(TomographyError::Lacks {
+                subject: subject.info().name,
+                capability: "evaluate token losses with label smoothing or z-loss in them",
+                remedy: "ask for a semantics without either",
+            });
+        }
         let mut evaluator = evaluator.map(checked).transpose()?;
         if let Some(evaluator) = &mut evaluator {
             evaluator.configure(spec)?;
         }
         let (singles, _) = singles(batch);
-        let known: Vec<(usize, usize)> =
-            singles.iter().map(|single| (single.prediction.sequence, single.prediction.position)).collect();
-        // Tokens are random: the name of an unknown is that of its place.
-        let name = |(index, (sequence, position)): (usize, &(usize, usize))| {
-            format!("prediction {index}: sequence {sequence}, position {position}")
-        };
-        let names: Vec<_> = known.iter().enumerate().map(name).collect();
-        let mut places = Vec::new();
-        for (place, prediction) in batch.predictions().enumerate() {
-            if known.contains(&(prediction.sequence, prediction.position)) {
-                places.push(place);
-            }
+        let (mut names, mut places) = (Vec::new(), Vec::new());
+        for (index, Single { place, prediction, .. }) in singles.iter().enumerate() {
+            // Tokens are random: the name of an unknown is that of its place.
+            let (sequence, position) = (prediction.sequence, prediction.position);
+            names.push(format!("prediction {index}: sequence {sequence}, position {position}"));
+            places.push(*place);
         }
         let evaluated = evaluator.as_ref().map_or(0.0, |other| Precision::of(other, batch, 0.0).loss);
         let precision = Precision { loss: precision.loss.max(evaluated), ..*precision };
@@ -82,7 +84,7 @@ impl ReportedLosses {
         let random = &mut ChaCha8Rng::seed_from_u64(seed);
         subject.reset()?;
         let mut probes = Vec::new();
-        for _ in 0..count.max(2 * known.len()) {
+        for _ in 0..2 * places.len() {
             let probe = with_random_tokens(batch, vocabulary, random)?;
             let reported = subject.accumulate(&probe, &mut Discard)?.loss;
             let all = match &mut evaluator {
@@ -98,11 +100,7 @@ impl ReportedLosses {
 
     /// What recovered weights are beside those of the log policies.
     fn policy(&self, weights: &[Weight]) -> ReportedPolicy {
-        let unknown = Measurement { value: 0.0, error: f64::INFINITY };
-        let mut measured = vec![unknown; self.batch.predictions().count()];
-        for (weight, &place) in weights.iter().zip(&self.places) {
-            measured[place] = Measurement { value: weight.value, error: weight.error };
-        }
+        let measured = measurements(&self.batch, &self.places, weights);
         let all = due_weights(self.declared, &self.batch, &self.spec);
         let due = self.places.iter().map(|&place| all.as_ref().map_or(f64::NAN, |all| all[place])).collect();
         ReportedPolicy {
@@ -113,14 +111,11 @@ impl ReportedLosses {
 
     /// Recovers the weights of the reported loss: `min_w Σ_k (Σ_t w_t·ℓ_t⁽ᵏ⁾ − r⁽ᵏ⁾)²` over the probes k.
     ///
-    /// `resolution` is the step in which losses are reported, 0 where they are whole: with four decimals
-    /// (1e-4) errors grow so large that weights can only tell hypotheses apart.
-    ///
     /// The weights are held to those of the log policy that the subject declares: see [`Tomogram::policy`].
     ///
     /// # Errors
     /// When a loss is not finite.
-    pub fn recover(&self, resolution: f64) -> Result<Tomogram, TomographyError> {
+    pub fn recover(&self) -> Result<Tomogram, TomographyError> {
         let column = |t: usize| self.probes.iter().map(move |probe| probe.token_losses[t]).collect();
         let columns: Vec<Vec<f64>> = (0..self.names.len()).map(column).collect();
         let reported: Vec<f64> = self.probes.iter().map(|probe| probe.reported).collect();
@@ -130,8 +125,7 @@ impl ReportedLosses {
         // The bound of a reported loss is relative to Σ_t |w_t|·max(ℓ_t, 1), which the columns' bounds add up
         // to.
         let rounding = |weights: &[f64]| {
-            let summed: f64 = weights.iter().zip(&bounds).map(|(weight, bound)| weight.abs() * bound).sum();
-            summed + resolution * (self.probes.len() as f64).sqrt()
+            weights.iter().zip(&bounds).map(|(weight, bound)| weight.abs() * bound).sum::<f64>()
         };
         let first = equations.solve(&Perturbation { columns: &bounds, right: 0.0 })?;
         let right = rounding(&first.values);
@@ -162,6 +156,7 @@ impl ReportedLosses {
             equations: self.probes.len(),
             residual,
             bound,
+            is_fit: !unexplained.is_empty(),
             unexplained,
             undetermined,
             policy: Some(self.policy(&recovered.weights)),
@@ -225,16 +220,15 @@ mod tests {
             let mut toy = Toy { logged, ..Toy::new() };
             let precision = Precision::of(&toy, &batch, 0.0);
             let losses =
-                ReportedLosses::of(&mut toy, None, &batch, &LossSpec::token_mean(), &precision, (0, 1))
-                    .unwrap();
-            let of_loss = losses.recover(0.0).unwrap();
-            assert!(of_loss.is_explained() && of_loss.equations == 22, "{of_loss}");
+                ReportedLosses::of(&mut toy, None, &batch, &LossSpec::token_mean(), &precision, 1).unwrap();
+            let of_loss = losses.recover().unwrap();
+            assert!(of_loss.is_explained() && of_loss.equations == 22, "{of_loss:?}");
             let spec = logged.unwrap_or(toy.spec);
             let truth = TokenWeights::new(&spec, &batch.layout()).unwrap().per_prediction(&batch);
             for (weight, truth) in of_loss.weights.iter().zip(truth) {
                 assert!(
                     (weight.value - truth).abs() <= weight.error && weight.error < 1e-9,
-                    "{weight}, not {truth}"
+                    "{weight:?}, not {truth}"
                 );
             }
             let basis = Basis::of_reference(&mut Toy::new(), &toy.spec, &batch).unwrap();
@@ -245,13 +239,11 @@ mod tests {
             if let Some(apart) = apart {
                 assert!(apart.to_string().starts_with("it logs one loss and optimises another"), "{apart}");
             }
-            // Four decimals: errors grow accordingly, and nothing differs for sure.
-            let coarse = losses.recover(1e-4).unwrap();
-            assert!(coarse.weights.iter().all(|weight| weight.error > 1e-5));
+            // Errors grow with the noise.
             let noisy = Precision::of(&toy, &batch, 1e-4);
             let noisy =
-                ReportedLosses::of(&mut toy, None, &batch, &LossSpec::token_mean(), &noisy, (0, 1)).unwrap();
-            assert!(noisy.recover(0.0).unwrap().weights.iter().all(|weight| weight.error > 1e-5));
+                ReportedLosses::of(&mut toy, None, &batch, &LossSpec::token_mean(), &noisy, 1).unwrap();
+            assert!(noisy.recover().unwrap().weights.iter().all(|weight| weight.error > 1e-5));
         }
     }
 
@@ -270,22 +262,40 @@ mod tests {
                     &batch,
                     &LossSpec::token_mean(),
                     &observed.precision,
-                    (0, 1),
+                    1,
                 )
                 .unwrap();
-                let of_loss = losses.recover(0.0).unwrap();
+                let of_loss = losses.recover().unwrap();
                 let policy = of_loss.policy.clone().unwrap();
-                assert_eq!((policy.comparison.declared, policy.comparison.found), (declared, vec![actual]));
-                let said = of_loss.to_string();
+                assert_eq!(policy.comparison.declared, declared);
+                assert_eq!(policy.comparison.found, [actual]);
+                let said = policy.comparison.to_string();
                 assert_eq!(said.contains("as declared"), declared == actual, "{said}");
                 let apart = disagreement(&of_gradient, &of_loss);
                 assert_eq!(apart.is_some(), declared != actual, "{declared:?} {actual:?}: {apart:?}");
                 assert!(apart.is_none_or(|apart| apart.found == [actual]));
-                // Whole numbers tell no policies apart, and nothing is said against any of them.
-                let coarse = losses.recover(1.0).unwrap();
-                assert!(coarse.policy.as_ref().unwrap().comparison.agrees(), "{coarse}");
+                // Noise as large as losses tells no policies apart, and nothing is said against any of them.
+                let noisy = Precision::of(&toy, &batch, 1.0);
+                let losses =
+                    ReportedLosses::of(&mut toy, None, &batch, &LossSpec::token_mean(), &noisy, 1).unwrap();
+                let coarse = losses.recover().unwrap();
+                assert!(coarse.policy.as_ref().unwrap().comparison.agrees(), "{coarse:?}");
                 assert_eq!(disagreement(&of_gradient, &coarse), None);
             }
+        }
+    }
+
+    #[test]
+    fn token_losses_that_nobody_evaluates_are_said_to_be_missing() {
+        let batch = toy::batch([5, 3, 4, 3], |_, _| false);
+        let mut toy = Toy::new();
+        let precision = Precision::of(&toy, &batch, 0.0);
+        for spec in [
+            LossSpec { z_loss: 1e-4, ..LossSpec::token_mean() },
+            LossSpec { label_smoothing: 0.1, ..LossSpec::token_mean() },
+        ] {
+            let error = ReportedLosses::of(&mut toy, None, &batch, &spec, &precision, 1).unwrap_err();
+            assert!(matches!(error, TomographyError::Lacks { .. }), "{error}");
         }
     }
 
@@ -295,11 +305,14 @@ mod tests {
         let mut toy = Toy::new();
         let precision = Precision::of(&toy, &batch, 0.0);
         let mut losses =
-            ReportedLosses::of(&mut toy, None, &batch, &LossSpec::token_mean(), &precision, (0, 1)).unwrap();
+            ReportedLosses::of(&mut toy, None, &batch, &LossSpec::token_mean(), &precision, 1).unwrap();
         losses.probes[3].reported *= 1.01;
-        let tomogram = losses.recover(0.0).unwrap();
-        assert!(tomogram.fault().unwrap().starts_with("the reported loss is no weighted sum"), "{tomogram}");
+        let tomogram = losses.recover().unwrap();
+        assert!(
+            tomogram.fault().unwrap().starts_with("the reported loss is no weighted sum"),
+            "{tomogram:?}"
+        );
         losses.probes[0].reported = f64::NAN;
-        assert!(losses.recover(0.0).is_err());
+        assert!(losses.recover().is_err());
     }
 }

@@ -2,9 +2,10 @@
 
 use super::{
     Basis, Precision, Tomogram, TomographyError, Unexplained, Weight, WeightGroup,
+    basis::prediction_name,
     calibration::{Factor, Lone, gradient_factor, loss_factor, relabelled, undetermined},
+    evaluated::evaluated_share,
     precision::{accumulated, checked},
-    prediction_name,
     recover::recover_above,
     tomogram::WeightSource,
 };
@@ -21,6 +22,10 @@ use std::collections::BTreeMap;
 /// the sequence cut off behind its first supervised prediction: there the same swap has the weight `c` of a
 /// lone token, and since a prediction does not see what follows it, the ratio is `u_i/c`. Then c is fixed as
 /// in [`Basis::self_calibrated`].
+///
+/// A subject whose sequences cannot be cut off may evaluate token losses instead: what a label changes in the
+/// reported loss of the sequence alone, over what it changes in the token loss, is `u_i` there. The gradient is tied
+/// to the reported loss as before.
 ///
 /// The subject is asked about `spec`; `precision` is its own on the batch, noise included
 /// ([`Observed`](super::Observed)); on the smaller probes it is no worse.
@@ -50,6 +55,7 @@ pub fn label_swaps(
         return Err(TomographyError::Nothing { what: "label to swap", remedy });
     }
     subject.reset()?;
+    let open = undetermined_by_swaps(batch);
     let mut swapper = Swapper {
         subject,
         spec,
@@ -57,7 +63,8 @@ pub fn label_swaps(
         vocabulary,
         precision,
         factors: BTreeMap::new(),
-        undetermined: undetermined_by_swaps(batch),
+        always_open: open.len(),
+        undetermined: open,
     };
     let together = swapper.swaps(batch, &predictions)?;
     let mut ratios = Vec::new();
@@ -68,10 +75,14 @@ pub fn label_swaps(
         let swaps = swapper.swaps(&GlobalBatch::single(sequence.clone()), &alone)?;
         // Up to the token that its first prediction is about.
         let lone = cut_off(sequence, first.position + 2);
-        let lone_swap = swapper.swaps(&GlobalBatch::single(lone.clone()), &alone[..1])?;
-        let c = swapper.lone_weight(&lone, first.position)?;
-        let relative = swapper.ratio(&swaps, 0, &lone_swap, 0)?;
-        let unit = told_from_zero(&relative.weights[0]).map(|relative| c.times(relative));
+        let unit = if info.limits.lengths.contains(lone.len()) {
+            let lone_swap = swapper.swaps(&GlobalBatch::single(lone.clone()), &alone[..1])?;
+            let c = swapper.lone_weight(&lone, first.position)?;
+            let relative = swapper.ratio(&swaps, 0, &lone_swap, 0)?;
+            told_from_zero(&relative.weights[0]).map(|relative| c.times(relative))
+        } else {
+            Some(swapper.evaluated_weight(sequence, first)?)
+        };
         for (place, prediction) in own.into_iter().enumerate() {
             ratios.push((
                 prediction_name(prediction.0, &prediction.1),
@@ -107,6 +118,8 @@ struct Swapper<'a> {
     /// The weight of a lone token, by the length of its sequence and whether label 0 is given.
     factors: BTreeMap<(usize, bool), Factor>,
     undetermined: Vec<String>,
+    /// How many of these are open whatever is found.
+    always_open: usize,
 }
 
 /// What swaps of labels change in the gradient of one batch.
@@ -164,6 +177,24 @@ impl Swapper<'_> {
         Ok(factor)
     }
 
+    /// `u_i`: what a token weighs in the gradient of its sequence alone, by token losses that the subject
+    /// evaluates.
+    fn evaluated_weight(
+        &mut self,
+        sequence: &Sequence,
+        prediction: &Prediction,
+    ) -> Result<Factor, TomographyError> {
+        let batch = GlobalBatch::single(sequence.clone());
+        let loss = evaluated_share(self.subject, self.spec, (sequence, prediction.position), self.precision)?;
+        let gradient = self.gradient(&batch)?;
+        let lone = Lone { batch, gradient, loss: Some(loss) };
+        let tie = gradient_factor(self.subject, self.parameters, &lone, self.precision)?;
+        if self.undetermined.len() == self.always_open {
+            self.undetermined.extend(undetermined(Some(loss), tie));
+        }
+        Ok(loss.times(tie.unwrap_or(Factor::ONE)))
+    }
+
     fn gradient(&mut self, batch: &GlobalBatch) -> Result<TensorSet, TomographyError> {
         Ok(accumulated(self.subject, batch)?.1)
     }
@@ -214,9 +245,10 @@ fn told_from_zero(ratio: &Weight) -> Option<Factor> {
 fn assemble(ratios: Vec<(String, Option<Factor>, Tomogram)>, undetermined: Vec<String>) -> Tomogram {
     let mut unexplained: BTreeMap<String, Unexplained> = BTreeMap::new();
     let (mut weights, mut groups) = (Vec::new(), Vec::new());
-    let (mut residual, mut bound, mut equations) = (0.0_f64, 0.0_f64, 0);
+    let (mut residual, mut bound, mut equations, mut is_fit) = (0.0_f64, 0.0_f64, 0, false);
     for (index, (name, unit, ratio)) in ratios.into_iter().enumerate() {
         equations += ratio.equations;
+        is_fit |= ratio.is_fit;
         residual = residual.max(ratio.residual);
         bound = bound.max(ratio.bound);
         for part in ratio.unexplained {
@@ -251,6 +283,7 @@ fn assemble(ratios: Vec<(String, Option<Factor>, Tomogram)>, undetermined: Vec<S
         residual,
         bound,
         unexplained,
+        is_fit,
         undetermined,
         policy: None,
     }
@@ -261,6 +294,7 @@ mod tests {
     use super::*;
     use crate::tomography::toy::{self, Toy};
     use lossproof_spec::{Counting, LossSpec, TokenWeights};
+    use lossproof_subject::Count;
 
     fn swapped(mut toy: Toy, masked: bool) -> (Tomogram, Vec<f64>) {
         let batch = toy::batch([5, 3, 4, 3], |index, p| masked && index == 0 && p < 3);
@@ -278,9 +312,9 @@ mod tests {
         assert_eq!(tomogram.weights.len(), truth.len());
         for (weight, truth) in tomogram.weights.iter().zip(truth) {
             let error = (weight.value - truth).abs();
-            assert!(error <= weight.error && weight.error < 1e-7, "{weight}, not {truth}");
+            assert!(error <= weight.error && weight.error < 1e-7, "{weight:?}, not {truth}");
         }
-        assert!(tomogram.is_explained(), "{tomogram}");
+        assert!(tomogram.is_explained(), "{tomogram:?}");
     }
 
     #[test]
@@ -297,6 +331,24 @@ mod tests {
     }
 
     #[test]
+    fn sequences_that_cannot_be_cut_off_show_their_weights_in_token_losses() {
+        for spec in [LossSpec::sum(), LossSpec::token_mean(), LossSpec::sequence_mean()] {
+            for factors in [(1.0, 1.0), (3.0, 0.5)] {
+                let mut toy = Toy { spec, factors, ..Toy::new() };
+                toy.limits.ignore_index = false;
+                toy.limits.lengths = Count::exactly(4);
+                let batch = toy::batch([4, 4, 4, 4], |_, _| false);
+                let held = toy.held();
+                let precision = Precision::of(&toy, &batch, 0.0);
+                let tomogram = label_swaps(&mut toy, Some(&held), &batch, &spec, &precision).unwrap();
+                let truth = TokenWeights::new(&spec, &batch.layout()).unwrap().per_prediction(&batch);
+                let scaled: Vec<f64> = truth.iter().map(|weight| factors.0 * weight).collect();
+                assert_weights(&tomogram, &scaled);
+            }
+        }
+    }
+
+    #[test]
     fn swaps_that_change_nothing_leave_every_weight_open() {
         let (tomogram, truth) = swapped(Toy { labels_from_inputs: true, ..Toy::new() }, false);
         assert_eq!(tomogram.weights.len(), truth.len());
@@ -305,8 +357,7 @@ mod tests {
             assert_eq!(tomogram.groups[group].members, [index]);
             assert!(weight.error.is_infinite() && weight.value.abs() <= 0.0, "{weight:?}");
         }
-        assert_eq!(tomogram.determined().count(), 0);
-        assert!(tomogram.to_string().contains("unknown 0 is not determined"), "{tomogram}");
+        assert_eq!(tomogram.groups[0].to_string(), "unknown 0 is not determined");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The weights of every unknown of a basis, and how far to trust them.
 
-use crate::inference::LogComparison;
+use crate::inference::{LogComparison, Measurement};
 use lossproof_numerics::Solution;
+use lossproof_spec::GlobalBatch;
 
 /// The weight of every unknown of a basis in one gradient (or in reported losses), and how far to trust it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,8 @@ pub struct Tomogram {
     /// first. The weights were then recovered from the other parts, or, when all parts are listed, are a mere
     /// fit.
     pub unexplained: Vec<Unexplained>,
+    /// Whether the weights are a mere fit, because what they do not explain is more than a minority of parts.
+    pub is_fit: bool,
     /// What these weights leave undetermined, in words.
     pub undetermined: Vec<String>,
     /// The weights of a reported loss beside those of the log policies; `None` for those of a gradient.
@@ -98,6 +101,17 @@ impl Tomogram {
     }
 }
 
+/// One weight for every prediction of a batch, of which the weights are those at `places`; of the others
+/// nothing is known.
+pub(super) fn measurements(batch: &GlobalBatch, places: &[usize], weights: &[Weight]) -> Vec<Measurement> {
+    let unknown = Measurement { value: 0.0, error: f64::INFINITY };
+    let mut measured = vec![unknown; batch.predictions().count()];
+    for (weight, &place) in weights.iter().zip(places) {
+        measured[place] = Measurement { value: weight.value, error: weight.error };
+    }
+    measured
+}
+
 /// A tomogram with the weights of a solution alone.
 pub(super) fn weights<'a>(solution: Solution, names: impl Iterator<Item = &'a str>) -> Tomogram {
     let group = |t: usize| solution.groups.iter().position(|group| group.members.contains(&t));
@@ -119,6 +133,7 @@ pub(super) fn weights<'a>(solution: Solution, names: impl Iterator<Item = &'a st
         residual: 0.0,
         bound: 0.0,
         unexplained: Vec::new(),
+        is_fit: false,
         undetermined: Vec::new(),
         policy: None,
     }

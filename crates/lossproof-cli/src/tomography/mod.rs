@@ -1,0 +1,160 @@
+//! `lossproof tomography`: the weight of every prediction in a trainer's gradient, in the loss that it logs
+//! and in its own step, and the semantics that has these weights.
+
+mod batch;
+mod drawing;
+mod render;
+mod trainer;
+
+use crate::{exit::Exit, explain::BatchShape, explain::Drawn, output};
+use lossproof_diagnosis::tomography::{Agreement, Scan, ScanSetup, TomographyError};
+use lossproof_faults::{NamedClaim, Profile};
+use lossproof_gpt2::Config;
+use lossproof_subject::Subject;
+use miette::{Diagnostic, IntoDiagnostic};
+use std::path::PathBuf;
+use trainer::Trainer;
+
+/// Recover what each token weighs in a trainer's gradient, in the loss it logs and in its step, and name
+/// the semantics that has these weights.
+///
+/// The trainer is given one small batch. How the weights are recovered depends on what its card allows, and
+/// is said. Ends with 0 when the weights are those of the semantics that is asked for, with 1 when they are
+/// not, with 3 when they could not be told from others.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  lossproof tomography\n  \
+                        lossproof tomography --fault ga-mean-of-means\n  \
+                        lossproof tomography --subject libtorch --dtype f32 --spec sequence-mean\n  \
+                        lossproof tomography --claim token-mean --profile bare\n  \
+                        lossproof tomography --lengths 5,3,4,3,7 --ranks 2 --svg weights.svg")]
+pub(crate) struct Args {
+    /// The trainer that is looked at.
+    #[arg(long, default_value = "reference")]
+    subject: Trainer,
+    /// Inject this known bug into it, by its id in docs/bugs.md.
+    #[arg(long, value_name = "ID")]
+    fault: Option<String>,
+    /// Model of the reference and of libtorch: gpt2-pico or gpt2-nano.
+    #[arg(long, value_name = "NAME", default_value = "gpt2-pico")]
+    config: Config,
+    /// Arithmetic of the reference and of libtorch.
+    #[arg(long, default_value = "f64")]
+    dtype: crate::verify::Dtype,
+    /// The one loss that the trainer claims, and nothing else: sum, token-mean, sequence-mean, batch-mean
+    /// or naive-accumulated-mean. Without it, it claims what it has.
+    #[arg(long, value_name = "NAME", conflicts_with = "spec")]
+    claim: Option<NamedClaim>,
+    /// See it through this much of it: bare, parameters, steps or full.
+    #[arg(long, value_name = "NAME", requires = "claim")]
+    profile: Option<Profile>,
+    /// The semantics that is asked for; by default that of the case, or what the trainer claims first.
+    #[arg(long, value_name = "NAME")]
+    spec: Option<Drawn>,
+    #[command(flatten)]
+    shape: BatchShape,
+    /// Take batch, semantics and parameters from this case file, as a failing law leaves it.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["sequences", "length", "lengths", "micro_batches", "ranks", "seed"]
+    )]
+    case: Option<PathBuf>,
+    /// Fixes tokens and parameters.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Draw the weights into this file, too.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+/// What was asked for, and of whom.
+struct Asked {
+    subject: Box<dyn Subject>,
+    fault: Option<&'static lossproof_faults::Fault>,
+    case: lossproof_cases::Case,
+    /// Where the batch is from.
+    origin: String,
+}
+
+/// Why a trainer cannot be scanned.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+enum UsageError {
+    #[error("there is no fault `{id}`")]
+    #[diagnostic(help("the faults are {known}"))]
+    Fault { id: String, known: String },
+    #[error("{origin} is no batch for {subject}: {refusal}")]
+    #[diagnostic(help("give lengths that it takes with --lengths, another --case, or neither"))]
+    Batch { origin: String, subject: String, refusal: String },
+    #[error("{predictions} predictions over {elements} parameters are too many for tomography")]
+    #[diagnostic(help(
+        "it holds a gradient for each prediction: take gpt2-pico or gpt2-nano and a smaller batch"
+    ))]
+    Size { predictions: usize, elements: usize },
+    #[error("{problem}")]
+    #[diagnostic(help("ask with --spec for what it claims, or leave --spec and --case out"))]
+    Semantics { problem: String },
+    #[error(transparent)]
+    #[diagnostic(help("--case takes a case file, as a failing law writes it below fixtures/cases"))]
+    Case(#[from] lossproof_cases::CaseFileError),
+}
+
+/// Scans a trainer and reports it on stdout.
+///
+/// # Errors
+/// When an argument or a file is unusable.
+pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
+    // Before a second is spent on what could not be written.
+    output::check_writable(args.svg.as_deref())?;
+    let mut asked = asked(args)?;
+    let mut reference = trainer::reference(args)?;
+    let parameters = asked.case.parameters(&asked.subject.parameters());
+    let setup = ScanSetup {
+        batch: &asked.case.batch,
+        declared: asked.case.spec,
+        parameters: &parameters,
+        reference: match &mut reference {
+            Some(reference) => Some(&mut **reference),
+            None => None,
+        },
+    };
+    let scan = match Scan::of(&mut *asked.subject, setup) {
+        Ok(scan) => scan,
+        Err(TomographyError::Unsupported(refusal)) => {
+            return Err(UsageError::Semantics { problem: refusal.to_string() }.into());
+        }
+        // A trainer that does not answer inside its limits is at fault, and not the command line.
+        Err(error @ TomographyError::Subject(_)) => {
+            output::print(&render::failed(&asked, &error))?;
+            return Ok(Exit::Deviates);
+        }
+        Err(error) => return Err(error).into_diagnostic(),
+    };
+    if let Some(path) = &args.svg {
+        output::write(path, drawing::drawing(&asked, &scan)?.as_bytes())?;
+    }
+    output::print(&render::report(&asked, &scan))?;
+    Ok(match scan.agreement() {
+        Agreement::Agrees => Exit::Conforms,
+        Agreement::Disagrees => Exit::Deviates,
+        Agreement::Undecided => Exit::Unchecked,
+    })
+}
+
+/// The trainer and the batch that the arguments describe.
+fn asked(args: &Args) -> miette::Result<Asked> {
+    let fault = args.fault.as_deref().map(trainer::fault).transpose()?;
+    let subject = trainer::made(args, fault)?;
+    let info = subject.info();
+    let (mut case, origin) = batch::case(args, &info.limits)?;
+    match (args.claim, args.spec) {
+        (Some(claim), _) => case.spec = claim.spec,
+        (None, Some(spec)) => case.spec = spec.spec(),
+        (None, None) if args.case.is_none() => case.spec = info.claims.first(),
+        (None, None) => {}
+    }
+    if let Err(refusal) = info.limits.check(&case.batch) {
+        return Err(UsageError::Batch { origin, subject: info.name, refusal: refusal.to_string() }.into());
+    }
+    trainer::check_size(&*subject, &case.batch)?;
+    Ok(Asked { subject, fault, case, origin })
+}
