@@ -9,6 +9,7 @@ use crate::{
     simulated_optimizer::StepMistake,
     trainer_model::TrainerModel,
     truth::HonestAnswer,
+    validation::honest,
 };
 use std::rc::Rc;
 
@@ -54,6 +55,7 @@ pub(crate) fn step_anomaly(seen: &Examination, run: &OptimizerRun) -> Option<Str
 pub(crate) fn validation_anomaly(seen: &Examination) -> Option<String> {
     let mut score = Score::default();
     let validation = seen.validation.as_ref()?;
-    score_validation(validation, &TrainerModel::HONEST, (seen.dtype, &seen.limits), &mut score);
+    let sound = TrainerModel { validate: Some(honest), ..TrainerModel::HONEST };
+    score_validation(validation, &sound, (seen.dtype, &seen.limits), &mut score);
     score.first_against
 }

@@ -1,6 +1,9 @@
 //! Who attends to whom: which inputs each token loss depends on.
 
-use crate::trainer_model::{TrainerModel, honest_attention};
+use crate::{
+    score::Grade,
+    trainer_model::{TrainerModel, honest_attention},
+};
 use lossproof_cases::edit::edit;
 use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};
 use lossproof_subject::{Limits, Subject, SubjectError};
@@ -13,11 +16,15 @@ pub(crate) struct Dependence {
 }
 
 impl Dependence {
-    /// Whether it is that of a model's attention. Where a position is padding, nothing is asked.
-    pub(crate) fn is_that_of(&self, model: &TrainerModel) -> bool {
-        self.of_real_positions().all(|(position, input, depends)| {
-            (model.attends)(&self.sequence, position, input).is_none_or(|expected| expected == depends)
-        })
+    /// How well it agrees with a model's attention. Where a position is padding, nothing is asked. A hypothesis that
+    /// does not speak of attention is not contradicted: what is wrong with labels may be so in an evaluation too.
+    pub(crate) fn grade(&self, model: &TrainerModel) -> Grade {
+        let Some(attends) = model.attends else {
+            return if self.anomaly().is_none() { Grade::Exact } else { Grade::Loose };
+        };
+        Grade::exact_or_impossible(self.of_real_positions().all(|(position, input, depends)| {
+            attends(&self.sequence, position, input).is_none_or(|expected| expected == depends)
+        }))
     }
 
     /// Where it is not what it should be: the position and the input, and whether it depends on that.

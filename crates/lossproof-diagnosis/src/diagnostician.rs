@@ -63,12 +63,21 @@ impl Diagnostician {
 
 impl Examiner for Diagnostician {
     fn examine(&self, subject: &mut dyn Subject, watchdog: &Watchdog) -> String {
-        self.diagnose(subject, watchdog).to_string()
+        let diagnosis = self.diagnose(subject, watchdog);
+        // A law fails, so something is wrong.
+        if diagnosis.sound {
+            format!("what the law saw is outside of what a diagnosis looks at: {diagnosis}")
+        } else {
+            diagnosis.to_string()
+        }
     }
 }
 
 impl fmt::Debug for Diagnostician {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Diagnostician").field("reference", &self.reference.is_some()).finish()
+        f.debug_struct("Diagnostician")
+            .field("reference", &self.reference.is_some())
+            .field("excluded", &self.excluded)
+            .finish()
     }
 }

@@ -32,7 +32,7 @@ impl Explanations {
     pub(crate) fn of(scorer: &mut Scorer<'_, '_>, excluded: &Excluded) -> Result<Self, SubjectError> {
         let honest = scorer.score(&TrainerModel::HONEST)?;
         let scored = scores(scorer, excluded)?;
-        let nearest = nearest(&scored, honest.cost());
+        let nearest = nearest(&scored, honest.unexplained());
         let candidates = candidates(scored, UNKNOWN * scorer.wrong()? as f64);
         let nearest = nearest.filter(|_| candidates.is_empty());
         Ok(Self { honest, candidates, nearest })
@@ -64,8 +64,10 @@ fn scores(
 /// The bugs that nothing speaks against, the likeliest first, `unknown` being the cost of a bug that nobody
 /// knows.
 fn candidates(scored: Vec<(&'static Bug, Score)>, unknown: f64) -> Vec<Candidate> {
-    let possible: Vec<_> =
-        scored.into_iter().filter(|(_, score)| score.possible() && score.cost() < unknown).collect();
+    let possible: Vec<_> = scored
+        .into_iter()
+        .filter(|(_, score)| score.possible() && score.cost() <= unknown && unknown > 0.0)
+        .collect();
     let least = possible.first().map_or(unknown, |(_, score)| score.cost());
     let weight = |cost: f64| (least - cost).exp();
     let total = weight(unknown) + possible.iter().map(|(_, score)| weight(score.cost())).sum::<f64>();
@@ -77,8 +79,8 @@ fn candidates(scored: Vec<(&'static Bug, Score)>, unknown: f64) -> Vec<Candidate
     possible.into_iter().map(candidate).collect()
 }
 
-/// The bug that comes nearest, if it is nearer than no bug at all, and what it cannot have made.
-fn nearest(scored: &[(&'static Bug, Score)], honest: f64) -> Option<(&'static Bug, String)> {
-    let (bug, score) = scored.first().filter(|(_, score)| score.cost() < honest)?;
+/// The bug that comes nearest, if it explains half of what is wrong at least, and what it cannot have made.
+fn nearest(scored: &[(&'static Bug, Score)], wrong: usize) -> Option<(&'static Bug, String)> {
+    let (bug, score) = scored.first().filter(|(_, score)| 2 * score.unexplained() <= wrong)?;
     Some((*bug, score.first_against.clone()?))
 }

@@ -65,12 +65,17 @@ impl GradientComparison<'_> {
     /// How well the gradient agrees with a loss that is no number. The gradient may be one: that of
     /// libtorch's mean over nothing is.
     pub(crate) fn grade_no_number(&self) -> Grade {
-        if self.measured.iter().any(|value| value.is_nan()) { Grade::Exact } else { Grade::Loose }
+        if self.measured.iter().any(|value| value.is_nan()) { Grade::Exact } else { self.open() }
     }
 
     /// How well the gradient agrees with the forecast that nothing is wrong with it.
     pub(crate) fn right(&self) -> Grade {
         Grade::exact_or_impossible(self.same())
+    }
+
+    /// How well the gradient agrees where a hypothesis leaves open whether something is wrong with it.
+    pub(crate) fn open(&self) -> Grade {
+        if self.same() { Grade::Exact } else { Grade::Loose }
     }
 
     /// How well the gradient agrees with the forecast that something is wrong with it.

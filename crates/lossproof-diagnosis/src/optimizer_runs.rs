@@ -70,6 +70,12 @@ pub(crate) fn planned_runs(long: &GlobalBatch, short: &GlobalBatch, dtype: Dtype
             Box::new(move |_| Optimizer { warm_up: 4, ..sgd(0.0, 0.0) }),
             three(),
         ),
+        plan(
+            "SGD with momentum under a warm-up of four steps",
+            mean,
+            Box::new(move |_| Optimizer { warm_up: 4, ..sgd(0.5, 0.0) }),
+            three(),
+        ),
         plan("clipping at half the norm", sum, Box::new(clipped(0.5, 1.0)), once()),
         plan("clipping above the norm", sum, Box::new(clipped(1.25, 1.0)), once()),
         // Above the square of the norm too: who compares that clips nothing here, who scales up still does.

@@ -20,9 +20,9 @@ impl Grade {
     }
 }
 
-/// What a bug that nobody knows costs for each thing that is wrong, in nats: it may have made anything, so it
-/// is less likely than a hypothesis that said that this would be wrong, and likelier than one that said that
-/// much else would be.
+/// What a bug that nobody knows costs for each thing that is wrong, in nats: it may have made anything, so it is less
+/// likely than a hypothesis that forecast the numbers, as likely as one that only said that this would be wrong, and
+/// likelier than one that said that much else would be.
 pub(crate) const UNKNOWN: f64 = 2.0;
 
 /// What a number costs that a hypothesis leaves open where an honest trainer would not, in nats: it fits whatever is
@@ -85,6 +85,11 @@ impl Score {
         self.grades[Grade::Impossible as usize]
     }
 
+    /// Things that are not as they were forecast, or of which nothing was forecast.
+    pub(crate) fn unexplained(&self) -> usize {
+        self.total() - self.exact() + self.unforecast
+    }
+
     /// Everything that was compared.
     pub(crate) fn total(&self) -> usize {
         self.grades.iter().sum()
@@ -92,11 +97,11 @@ impl Score {
 
     /// How much less likely the hypothesis makes what was seen than one that forecasts all of it, in nats.
     ///
-    /// A forecast of numbers to half of the dtype's digits that fails is as good as impossible; one that only
-    /// says that something is wrong is weak where it succeeds, and weaker where nothing is.
+    /// A forecast of numbers to half of the dtype's digits that fails is as good as impossible. One that only says
+    /// that something is wrong explains it no better than a bug that nobody knows, and is weaker where nothing is.
     pub(crate) fn cost(&self) -> f64 {
         let [_, loose, poor, impossible] = self.grades.map(|count| count as f64);
         let silent = OPEN * self.open as f64 + UNKNOWN * self.unforecast as f64;
-        loose + 3.0 * poor + 40.0 * impossible + silent
+        UNKNOWN * loose + 3.0 * poor + 40.0 * impossible + silent
     }
 }

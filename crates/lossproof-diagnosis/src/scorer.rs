@@ -13,7 +13,7 @@ use crate::{
     relations::{KnownFits, RelationTerms},
     score::{Grade, Score},
     simulated_optimizer::StepMistake,
-    trainer_model::{BackwardEffect, LossKernel, TrainerModel},
+    trainer_model::{BackwardEffect, LossKernel, TokenGradients, TrainerModel},
     truth::{HonestAnswer, LossAndGradient, by_reference, in_closed_form},
 };
 use lossproof_spec::GlobalBatch;
@@ -73,7 +73,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
     /// # Errors
     /// When the reference fails.
     pub(crate) fn wrong(&mut self) -> Result<usize, SubjectError> {
-        let elsewhere = self.score_without_relations(&TrainerModel::HONEST)?.against();
+        let elsewhere = self.score_without_relations(&TrainerModel::HONEST)?.unexplained();
         Ok(elsewhere + self.seen.relations.surprises(self.relation_terms()).len())
     }
 
@@ -89,8 +89,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
             self.score_probe(index, result, model, &mut score)?;
         }
         for dependence in &seen.dependences {
-            let grade = Grade::exact_or_impossible(dependence.is_that_of(model));
-            score.add(grade, || "who attends to whom".to_owned());
+            score.add(dependence.grade(model), || "who attends to whom".to_owned());
         }
         if let Some(validation) = &seen.validation {
             score_validation(validation, model, (seen.dtype, &seen.limits), &mut score);
@@ -100,10 +99,14 @@ impl<'a, 'r> Scorer<'a, 'r> {
             score.add(Grade::Impossible, what);
         }
         if let Some(repeatable) = seen.repeatable {
-            let grade = Grade::exact_or_impossible(repeatable == model.repeatable);
+            // How a trainer's answers differ that does not repeat them is not forecast.
+            let grade = match (repeatable, model.token_gradients != TokenGradients::Random) {
+                (false, false) => Grade::Loose,
+                (repeatable, expected) => Grade::exact_or_impossible(repeatable == expected),
+            };
             score.add(grade, || "the same call twice".to_owned());
         }
-        if model.repeatable {
+        if model.token_gradients != TokenGradients::Random {
             score.merge(&self.score_of_steps(model.step));
         }
         Ok(score)
@@ -266,6 +269,11 @@ impl<'a, 'r> Scorer<'a, 'r> {
         for parameter in &seen.parameters {
             let name = parameter.name.as_str();
             let Some(values) = expected.gradient.get(name) else { continue };
+            // Where logits are known nothing in front of them has a part, and a tied embedding is the head alone.
+            let place = match probe.state {
+                ProbeState::General => Place::of(parameter, &seen.parameters),
+                _ => Place::After,
+            };
             let comparison = GradientComparison {
                 call: &call,
                 role: parameter.role,
@@ -274,7 +282,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
                 honest: values,
                 measured: result.gradient.get(name).map_or(&[][..], Vec::as_slice),
                 former: result.former.as_ref().and_then(|former| former.get(name)).map(Vec::as_slice),
-                place: Place::of(parameter, &seen.parameters),
+                place,
                 half_digits,
             };
             let otherwise = otherwise.as_ref().value().and_then(|weighed| weighed.gradient.get(name));

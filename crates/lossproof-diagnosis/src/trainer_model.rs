@@ -7,7 +7,7 @@ use crate::{
     reported_loss::ReportedLoss,
     score::Grade,
     simulated_optimizer::StepMistake,
-    validation::{self, CorpusLosses},
+    validation::CorpusLosses,
 };
 use lossproof_numerics::CrossEntropy;
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Role, Sequence};
@@ -77,6 +77,20 @@ impl BackwardEffect {
     }
 }
 
+/// What becomes of the gradient of a token loss from call to call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenGradients {
+    /// It is the same in every call, right or wrong, so that gradients add up.
+    Same,
+    /// It depends on what else is in the batch, or was in the one before.
+    OfTheBatch,
+    /// It is another in every call.
+    Random,
+}
+
+/// Whether the token loss at a position of a sequence depends on an input; `None` where nobody says.
+type Attends = fn(&Sequence, usize, usize) -> Option<bool>;
+
 /// A trainer by its parts, as a hypothesis has it.
 #[derive(Clone, Copy)]
 pub(crate) struct TrainerModel {
@@ -92,21 +106,20 @@ pub(crate) struct TrainerModel {
     pub(crate) cancels: bool,
     /// Its backward operators.
     pub(crate) backward: BackwardEffect,
-    /// Whether the token loss at a position depends on an input; `None` where the hypothesis does not say.
-    pub(crate) attends: fn(&Sequence, usize, usize) -> Option<bool>,
+    /// Whether the token loss at a position depends on an input, and `None` where the hypothesis does not say; of a
+    /// hypothesis that does not speak of attention there is none.
+    pub(crate) attends: Option<Attends>,
     /// On which micro-batches nobody can say what the trainer computes: its token losses there are not an
     /// honest one's.
     pub(crate) unsaid: fn(&MicroBatch) -> bool,
     /// What is wrong with its step.
     pub(crate) step: StepMistake,
-    /// What it prints of a corpus.
-    pub(crate) validate: fn(&CorpusLosses) -> Evaluated,
+    /// What it prints of a corpus; of a hypothesis that does not speak of validations there is nothing.
+    pub(crate) validate: Option<fn(&CorpusLosses) -> Evaluated>,
     /// Whether the loss of a validation is in the next loss that is reported.
     pub(crate) leaks: bool,
-    /// Whether two identical calls give the same.
-    pub(crate) repeatable: bool,
-    /// Whether the gradient of a token loss is the same in every call, right or wrong, so that gradients add up.
-    pub(crate) superposes: bool,
+    /// What becomes of the gradient of a token loss from call to call.
+    pub(crate) token_gradients: TokenGradients,
 }
 
 impl TrainerModel {
@@ -118,13 +131,12 @@ impl TrainerModel {
         kernel: None,
         cancels: false,
         backward: BackwardEffect::Honest,
-        attends: |sequence, position, input| Some(honest_attention(sequence, position, input)),
+        attends: None,
         unsaid: |_| false,
         step: StepMistake::None,
-        validate: validation::honest,
+        validate: None,
         leaks: false,
-        repeatable: true,
-        superposes: true,
+        token_gradients: TokenGradients::Same,
     };
 
     /// The batch behind its data path.

@@ -105,7 +105,7 @@ mod tests {
     fn equations_that_are_there_many_times_stay_equal() {
         let of = |sequence: usize| (0..45).map(|at| f64::from(u8::from(at / 5 == sequence)) / 5.0).collect();
         let rows: Vec<Vec<f64>> = (0..90).map(|row| of(row % 9)).collect();
-        let right: Vec<f64> = (0..90).map(|row| (row % 9) as f64 + 1.0).collect();
+        let right: Vec<f64> = (0..90).map(|row| f64::from(row % 9) + 1.0).collect();
         let space = ColumnSpace::of(&rows).unwrap();
         assert_eq!(space.dimension(), 9);
         assert!(space.outside(&right).iter().all(|rest| rest.abs() < 1e-12));

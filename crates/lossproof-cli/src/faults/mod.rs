@@ -31,6 +31,7 @@ use std::{
 /// Ends with 0 when every fault is killed, all are named within the first three and nine of ten first, with 1
 /// otherwise. With `--alarms`, 1 means a false alarm.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Args {
     /// Only this fault, by its id; with what the diagnosis says. Can be given more than once.
     #[arg(long, value_name = "ID")]

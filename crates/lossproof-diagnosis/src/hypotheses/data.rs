@@ -63,13 +63,13 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                     attended_padding(fields);
                 })
             },
-            attends: |sequence, at, input| {
+            attends: Some(|sequence, at, input| {
                 // What is to be predicted is the padding itself.
                 Some(
                     sees_padding(sequence, at, input)
                         || input == at + 1 && sequence.segment_ids()[input] == 0,
                 )
-            },
+            }),
             ..HONEST
         },
     ),
@@ -109,7 +109,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "padding-attended",
         TrainerModel {
             sees: |sequence, _, _| edit_freely(sequence, attended_padding),
-            attends: |sequence, at, input| Some(sees_padding(sequence, at, input)),
+            attends: Some(|sequence, at, input| Some(sees_padding(sequence, at, input))),
             ..HONEST
         },
     ),
@@ -121,10 +121,10 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                     fields.segment_ids.iter_mut().for_each(|segment| *segment = (*segment).min(1));
                 })
             },
-            attends: |sequence, at, input| {
+            attends: Some(|sequence, at, input| {
                 let real = |at: usize| sequence.segment_ids()[at] > 0;
                 Some(input == at || input < at && real(input) && real(at))
-            },
+            }),
             ..HONEST
         },
     ),
@@ -151,7 +151,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                     }
                 })
             },
-            attends: |sequence, at, input| {
+            attends: Some(|sequence, at, input| {
                 let segments = sequence.segment_ids();
                 let same = |one: usize, other: usize| {
                     segments.get(one).zip(segments.get(other)).is_some_and(|(a, b)| a == b)
@@ -160,7 +160,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                 let moved = input > 0 && same(input, input - 1) && honest_attention(sequence, at, input - 1);
                 let kept = !same(input, input + 1) && honest_attention(sequence, at, input);
                 Some(moved || kept)
-            },
+            }),
             ..HONEST
         },
     ),
@@ -168,11 +168,11 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "causal-mask-dropped-on-path",
         TrainerModel {
             unsaid: |micro_batch| !has_padding(micro_batch),
-            attends: |sequence, at, input| {
+            attends: Some(|sequence, at, input| {
                 let document = sequence.segment_ids();
                 let dropped = !padded(sequence) && document[at] == document[input];
                 Some(dropped || honest_attention(sequence, at, input))
-            },
+            }),
             ..HONEST
         },
     ),
@@ -180,13 +180,13 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "causal-mask-inverted",
         TrainerModel {
             unsaid: |_| true,
-            attends: |sequence, at, input| {
+            attends: Some(|sequence, at, input| {
                 let document = sequence.segment_ids();
                 // The last of a document sees nothing of it, and what a softmax makes of that is not the
                 // mask's affair.
                 let last = document.get(at + 1).is_none_or(|next| *next != document[at]);
                 (!last).then_some(input >= at && document[input] == document[at])
-            },
+            }),
             ..HONEST
         },
     ),
@@ -194,11 +194,11 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "causal-mask-diagonal-off-by-one",
         TrainerModel {
             unsaid: |_| true,
-            attends: |sequence, at, input| {
+            attends: Some(|sequence, at, input| {
                 let document = sequence.segment_ids();
                 let first = at == 0 || document[at - 1] != document[at];
                 (!first).then_some(honest_attention(sequence, at, input))
-            },
+            }),
             ..HONEST
         },
     ),

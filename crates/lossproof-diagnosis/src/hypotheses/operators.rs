@@ -4,7 +4,7 @@ use super::{HONEST, Hypothesis, hypothesis};
 use crate::{
     gradient_comparison::{GradientComparison, Place},
     score::Grade,
-    trainer_model::{BackwardEffect, TrainerModel},
+    trainer_model::{BackwardEffect, TokenGradients, TrainerModel},
 };
 use lossproof_spec::{MicroBatch, Role, Sequence};
 
@@ -16,7 +16,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                 Role::PositionEmbedding => rows(comparison, repeated_position),
                 _ => embedding_alone(comparison, repeated),
             }),
-            superposes: false,
+            token_gradients: TokenGradients::OfTheBatch,
             ..HONEST
         },
     ),
@@ -146,7 +146,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                     }
                 }
             }),
-            superposes: false,
+            token_gradients: TokenGradients::OfTheBatch,
             ..HONEST
         },
     ),
@@ -167,7 +167,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "softmax-backward-diagonal-only",
         TrainerModel {
             backward: BackwardEffect::Pattern(|comparison| match comparison.place {
-                Place::Unsaid => Grade::Loose,
+                Place::Unsaid => comparison.open(),
                 Place::Before => comparison.differs(),
                 Place::LastBlock => in_front_of_the_softmax(comparison),
                 Place::After => comparison.right(),
@@ -199,7 +199,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "gelu-backward-second-term",
         TrainerModel {
             backward: BackwardEffect::Pattern(|comparison| match comparison.place {
-                Place::Unsaid => Grade::Loose,
+                Place::Unsaid => comparison.open(),
                 Place::Before => comparison.differs(),
                 Place::LastBlock => in_front_of_the_gelu(comparison),
                 Place::After => comparison.right(),
@@ -210,8 +210,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "recompute-draws-new-dropout",
         TrainerModel {
-            repeatable: false,
-            superposes: false,
+            token_gradients: TokenGradients::Random,
             backward: BackwardEffect::Pattern(|_| Grade::Loose),
             ..HONEST
         },
@@ -283,7 +282,7 @@ fn in_front_of_the_softmax(comparison: &GradientComparison<'_>) -> Grade {
         Role::QueryKeyValue | Role::QueryKeyValueBias => Grade::Impossible,
         // One norm is in front of the softmax and one behind it, and a low-rank change may be one of any weight.
         Role::NormGain | Role::NormGainFromZero | Role::NormBias | Role::LowRankIn | Role::LowRankOut => {
-            Grade::Loose
+            comparison.open()
         }
         _ => comparison.right(),
     }
@@ -294,7 +293,7 @@ fn in_front_of_the_softmax(comparison: &GradientComparison<'_>) -> Grade {
 fn in_front_of_the_gelu(comparison: &GradientComparison<'_>) -> Grade {
     match comparison.role {
         Role::BlockOutput if !is_square(comparison.shape) => comparison.right(),
-        Role::BlockOutput | Role::BlockOutputBias | Role::LowRankIn | Role::LowRankOut => Grade::Loose,
+        Role::BlockOutput | Role::BlockOutputBias | Role::LowRankIn | Role::LowRankOut => comparison.open(),
         _ => comparison.differs(),
     }
 }

@@ -300,11 +300,11 @@ impl CallsOfSpec<'_> {
             let mut window = Vec::new();
             for micro_batch in *rank {
                 let sequences: Option<Vec<_>> = micro_batch.iter().map(|of| self.sequences.of(*of)).collect();
-                window.push(repeated(sequences?, self.limits.sequences)?);
+                window.push(repeated(&sequences?, self.limits.sequences)?);
             }
-            ranks.push(repeated(window, self.limits.micro_batches)?);
+            ranks.push(repeated(&window, self.limits.micro_batches)?);
         }
-        Some(assemble(repeated(ranks, self.limits.ranks)?))
+        Some(assemble(repeated(&ranks, self.limits.ranks)?))
     }
 
     fn push(&mut self, name: &'static str, before: Vec<GlobalBatch>, batch: GlobalBatch) {
@@ -320,7 +320,7 @@ impl CallsOfSpec<'_> {
 }
 
 /// The parts again and again, until there are as many as a subject takes at least; `None` where there are too many.
-fn repeated<T: Clone>(parts: Vec<T>, takes: Count) -> Option<Vec<T>> {
+fn repeated<T: Clone>(parts: &[T], takes: Count) -> Option<Vec<T>> {
     if parts.len() > takes.most {
         return None;
     }

@@ -18,7 +18,7 @@ use crate::{
     named_values::global_norm,
     probes::Probe,
     score::{Grade, Score},
-    trainer_model::{BackwardEffect, TrainerModel},
+    trainer_model::{BackwardEffect, TokenGradients, TrainerModel},
 };
 use fit::{AnswerFit, Answers, Fit};
 use lossproof_numerics::Rademacher;
@@ -116,7 +116,7 @@ impl Relations {
                 self.hold(Quantity::Gradient(weighing), model, &picked, terms, known, score);
             }
             // What an operator makes of the gradient of a token loss is the same in every call.
-            _ if model.superposes => {
+            _ if model.token_gradients == TokenGradients::Same => {
                 self.hold(Quantity::Gradient(model.gradient), model, &all, terms, known, score);
             }
             // It says nothing that these could contradict, so it explains them no better than a bug that nobody knows.
