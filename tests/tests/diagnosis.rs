@@ -44,23 +44,6 @@ fn every_fault_has_a_hypothesis_and_every_hypothesis_a_fault() {
     assert_eq!(faults, hypotheses);
 }
 
-/// Nine of ten are named first, all within the first three; those that nothing tells apart count as one.
-#[test]
-fn every_fault_is_named() {
-    let faults: Vec<_> = Fault::all().collect();
-    let places: Vec<_> = faults
-        .par_iter()
-        .map(|fault| {
-            let diagnosis = examined(&mut *fault.inject(honest()));
-            (fault.bug.id, diagnosis.place(fault.bug.id), diagnosis.to_string())
-        })
-        .collect();
-    let first = places.iter().filter(|(_, place, _)| *place == Some(0)).count();
-    let lost: Vec<_> = places.iter().filter(|(_, place, _)| place.is_none_or(|place| place > 2)).collect();
-    assert!(lost.is_empty(), "{lost:#?}");
-    assert!(10 * first >= 9 * places.len(), "{first} of {} named first", places.len());
-}
-
 #[test]
 fn trainers_without_a_fault_are_sound() {
     let nothing_wrong = |mut subject: Box<dyn Subject>, reference: Box<dyn Subject>| {

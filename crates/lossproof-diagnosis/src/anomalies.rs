@@ -3,7 +3,7 @@
 use crate::{
     behaviour::{score_run, score_validation},
     examination::{Examination, ProbeResult},
-    half_digits::HalfDigits,
+    half_digits::{HalfDigits, NEGLIGIBLE},
     optimizer_runs::OptimizerRun,
     score::Score,
     simulated_optimizer::StepMistake,
@@ -12,9 +12,6 @@ use crate::{
     validation::honest,
 };
 use std::rc::Rc;
-
-/// A gradient whose norm is this much smaller than that of all of them is as good as none.
-pub(crate) const NEGLIGIBLE: f64 = 1024.0;
 
 /// The loss of a probe beside the honest one, in words, where the two differ.
 pub(crate) fn loss_anomaly(

@@ -5,7 +5,7 @@ use crate::{
     catalogue::Bug,
     evidence,
     examination::Examination,
-    explanations::{Excluded, Explanations},
+    explanations::{Candidate, Excluded, Explanations},
     logging::Logging,
     probe_parameters::ProbeParameters,
     scorer::Scorer,
@@ -31,18 +31,6 @@ pub struct Diagnosis {
     pub examined: usize,
     /// What could not be looked at, and why.
     pub unseen: Vec<String>,
-}
-
-/// A known bug that a subject may have.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// The bug.
-    pub bug: &'static Bug,
-    /// How likely it is among the candidates and a bug that nobody knows, each as likely as any other
-    /// beforehand.
-    pub likelihood: f64,
-    /// How many of the things seen it predicts to their numbers.
-    pub predicted: usize,
 }
 
 /// Parameters of a model that is examined, at most. Two gradients are kept of each of some sixty probes in

@@ -2,7 +2,6 @@
 
 use crate::{
     catalogue::Bug,
-    diagnosis::Candidate,
     hypotheses::Hypothesis,
     reported_loss::ReportedLoss,
     score::{Score, UNKNOWN},
@@ -15,6 +14,18 @@ use std::collections::BTreeSet;
 /// Ids of bugs that are not thought of: what is then said of a trainer that has one shows how a bug is taken
 /// that nobody knows.
 pub(crate) type Excluded = BTreeSet<&'static str>;
+
+/// A known bug that a subject may have.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The bug.
+    pub bug: &'static Bug,
+    /// How likely it is among the candidates and a bug that nobody knows, each as likely as any other
+    /// beforehand.
+    pub likelihood: f64,
+    /// How many of the things seen it predicts to their numbers.
+    pub predicted: usize,
+}
 
 /// What explains what was seen of a subject.
 pub(crate) struct Explanations {

@@ -5,6 +5,9 @@ use crate::score::Grade;
 use lossproof_numerics::norm;
 use lossproof_spec::Dtype;
 
+/// A gradient whose norm is this much smaller than that of all of them is as good as none.
+pub(crate) const NEGLIGIBLE: f64 = 1024.0;
+
 /// What a hypothesis forecasts of a measurement.
 #[derive(Clone, Copy)]
 pub(crate) enum Forecast<T> {

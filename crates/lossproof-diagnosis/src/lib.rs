@@ -39,8 +39,9 @@ mod validation;
 mod validation_run;
 
 pub use catalogue::{Bug, Family};
-pub use diagnosis::{Candidate, Diagnosis};
+pub use diagnosis::Diagnosis;
 pub use diagnostician::Diagnostician;
+pub use explanations::Candidate;
 pub use hypotheses::Hypothesis;
 pub use logging::Logging;
 pub use plan::{PlannedProbe, ProbePlan};

@@ -1,12 +1,12 @@
 //! Scores hypotheses: what their models forecast, held to what was seen.
 
 use crate::{
-    anomalies::{NEGLIGIBLE, gradient_anomalies},
+    anomalies::gradient_anomalies,
     behaviour::{score_run, score_validation},
     call::{Term, TrainerCall},
     examination::{Examination, ProbeResult},
     gradient_comparison::{GradientComparison, Place},
-    half_digits::{Forecast, HalfDigits},
+    half_digits::{Forecast, HalfDigits, NEGLIGIBLE},
     measuring::load,
     probe_parameters::ProbeParameters,
     probes::ProbeState,

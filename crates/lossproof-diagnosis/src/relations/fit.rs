@@ -1,7 +1,7 @@
 //! How well answers agree with the equations of a hypothesis, whatever their unknowns are.
 
 use super::system::System;
-use crate::{anomalies::NEGLIGIBLE, half_digits::tolerance};
+use crate::half_digits::{NEGLIGIBLE, tolerance};
 use lossproof_numerics::ColumnSpace;
 use lossproof_spec::Dtype;
 
