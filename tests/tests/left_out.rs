@@ -104,9 +104,13 @@ fn honest_trainers_are_sound_in_a_bare_look() {
 #[test]
 fn bugs_outside_the_catalogue_are_not_named() {
     let bugs: Vec<_> = Unseen::all().collect();
-    bugs.par_iter().for_each(|bug| {
-        let diagnosis = with_reference().diagnose(&mut *bug.inject(honest()), &Watchdog::default());
-        assert!(!diagnosis.sound && !is_certain(&diagnosis), "{}: {diagnosis}", bug.id);
-    });
+    let wrong: Vec<String> = bugs
+        .par_iter()
+        .filter_map(|bug| {
+            let diagnosis = with_reference().diagnose(&mut *bug.inject(honest()), &Watchdog::default());
+            (diagnosis.sound || is_certain(&diagnosis)).then(|| format!("{}: {diagnosis}", bug.id))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(bugs.len() >= 12);
 }

@@ -35,6 +35,8 @@ pub(super) struct Answers {
     /// By call: how large the answer is.
     pub(super) sizes: Vec<f64>,
     pub(super) dtype: Dtype,
+    /// Whether they are losses: sums of token losses, none of which is zero or less.
+    pub(super) losses: bool,
 }
 
 impl Answers {
@@ -53,6 +55,11 @@ impl Answers {
         for &call in calls {
             let answer = &self.values[call];
             match (system.is_number(call), self.is_finite(call)) {
+                (true, true)
+                    if self.losses && answer[0] <= 0.0 && system.row(call).iter().any(|w| *w > 0.0) =>
+                {
+                    fits[call] = AnswerFit::Broken(1.0);
+                }
                 (true, true) => {
                     let size = if self.sizes[call] > 0.0 { self.sizes[call] } else { usual };
                     rows.push(system.row(call).iter().map(|weight| weight / size).collect::<Vec<_>>());

@@ -183,7 +183,7 @@ impl Relations {
                 sizes.push(answer.norm);
             }
         }
-        Answers { values, sizes, dtype }
+        Answers { values, sizes, dtype, losses: gradients.is_empty() }
     }
 
     /// What does not follow from the answers before it, if the subject is an honest trainer: whether it is the
