@@ -106,7 +106,10 @@ impl<'a, 'r> Scorer<'a, 'r> {
             };
             score.add(grade, || "the same call twice".to_owned());
         }
-        if model.token_gradients != TokenGradients::Random {
+        if model.token_gradients == TokenGradients::Random {
+            // What it makes of steps cannot be said.
+            score.unforecast(self.score_of_steps(StepMistake::None).unexplained());
+        } else {
             score.merge(&self.score_of_steps(model.step));
         }
         Ok(score)
