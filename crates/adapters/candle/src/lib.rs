@@ -1,11 +1,9 @@
-//! Two trainers written with candle 0.11.1 (<https://crates.io/crates/candle-core>), a GPT-2 and a Llama, as
-//! [`Subject`](lossproof_subject::Subject)s.
+//! Two trainers written with candle 0.11.1 (<https://crates.io/crates/candle-core>), a GPT-2 and a Llama, each a
+//! [`Subject`].
 //!
-//! [`Trainer`] and its models are what a user of candle writes, and know of no law. [`candle`] makes a
-//! subject of them,
-//! which is done in one module. Each has one loss ([`Mean`]), takes one rank, steps by its own `AdamW`, and
-//! may be given
-//! a [`Bug`] or one of candle's own [`Kernel`]s.
+//! [`Trainer`] and its models are what a user of candle writes, and know of no law. [`candle`] makes a subject of
+//! them, which is done in one module. Each has one loss ([`Mean`]), takes one rank, steps by its own `AdamW`, and may
+//! be given a [`Bug`] or one of candle's own [`Kernel`]s.
 
 mod subject;
 mod trainer;
