@@ -49,14 +49,16 @@ fn every_fault_is_named_and_hardly_one_that_is_not_thought_of_is_taken_for_anoth
     assert!(certain.len() <= 3, "{certain:#?}");
 }
 
-/// Behind one claim, in single precision, with nothing but loss and gradient: of the faults in weights, labels, masks
+/// Behind one claim (of two that are looked at here), in single precision, with nothing but loss and gradient: of the faults in weights, labels, masks
 /// and logs that a law kills there, 85 of a hundred are named first, and of all that are killed at most one in twenty
 /// is taken for another with certainty when it is not thought of.
 #[test]
 fn a_bare_look_names_what_is_wrong_with_weights() {
     let classes: Classes = include_str!("../../fixtures/fault-classes.txt").parse().unwrap();
+    // Those that most trainers claim; `faults --leave-one-out --claim` looks at the others.
+    let looked_at = ["token-mean", "naive-accumulated-mean"];
     let f32_column = Column::ALL.iter().position(|column| column.name == "f32").unwrap();
-    for claim in NamedClaim::ALL {
+    for claim in NamedClaim::ALL.into_iter().filter(|claim| looked_at.contains(&claim.name)) {
         let keyhole = Keyhole { profile: Profile::Bare, claim: claim.spec, micro_batches: Count::ANY };
         let killed: Vec<&Fault> = Fault::all()
             .filter(|fault| classes.of(Profile::Bare, &claim, fault).unwrap()[f32_column] == Class::Killed)
