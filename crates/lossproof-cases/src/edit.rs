@@ -63,6 +63,45 @@ pub fn edit(sequence: &Sequence, change: impl FnOnce(&mut SequenceFields)) -> Se
     Sequence::from_fields(fields).expect("invariant: the change keeps the fields consistent")
 }
 
+/// A sequence with `left` positions of padding before it and `right` behind it, `filler` being the padding's token.
+/// Behind padding nothing predicts the first token, so its label is ignored.
+#[must_use]
+pub fn padded(sequence: &Sequence, left: usize, right: usize, filler: u32) -> Sequence {
+    edit(sequence, |fields| {
+        for (front, count) in [(true, left), (false, right)] {
+            for _ in 0..count {
+                let at = if front { 0 } else { fields.input_ids.len() };
+                fields.input_ids.insert(at, filler);
+                fields.labels.insert(at, IGNORE_INDEX);
+                fields.segment_ids.insert(at, 0);
+                fields.position_ids.insert(at, 0);
+                fields.targets.insert(at, filler);
+            }
+        }
+        if left > 0 {
+            fields.labels[left] = IGNORE_INDEX;
+        }
+    })
+}
+
+/// Two sequences as documents of one, unseen by each other. Nothing predicts the first token of the second, so its
+/// label is ignored.
+#[must_use]
+pub fn packed(one: &Sequence, other: &Sequence) -> Sequence {
+    let shift = one.segment_ids().iter().max().copied().unwrap_or(0);
+    edit(one, |fields| {
+        let other = SequenceFields::from(other.clone());
+        let start = fields.labels.len();
+        let shifted = |segment: u32| if segment == 0 { 0 } else { segment + shift };
+        fields.input_ids.extend(other.input_ids);
+        fields.labels.extend(other.labels);
+        fields.segment_ids.extend(other.segment_ids.into_iter().map(shifted));
+        fields.position_ids.extend(other.position_ids);
+        fields.targets.extend(other.targets);
+        fields.labels[start] = IGNORE_INDEX;
+    })
+}
+
 /// The sequence with its fields changed, and its labels then brought in line: a label that is given is its
 /// target, and one that padding says or is predicted from is ignored, since no trainer can score it.
 ///

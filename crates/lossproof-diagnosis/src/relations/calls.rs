@@ -2,8 +2,8 @@
 //! packed, and after other batches.
 
 use crate::probes::{Probe, ProbeState, ProbeTokens, SequenceDraft, plain};
-use lossproof_cases::edit::{alone, assemble, edit_freely, given, relabel};
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields, TokenWeights};
+use lossproof_cases::edit::{alone, assemble, edit_freely, given, packed, padded, relabel};
+use lossproof_spec::{GlobalBatch, LossSpec, Sequence, SequenceFields, TokenWeights};
 use lossproof_subject::{Count, Limits};
 
 /// Fixes the tokens of the sequences.
@@ -148,7 +148,7 @@ impl Sequences {
             Of::Unsupervised => draft(2).map(|sequence| sequence.supervise_only(|_| false)),
             Of::Pairs => draft(2).map(|sequence| in_pairs(&sequence)),
             Of::Padded(index, left, right) => {
-                draft(index).and_then(|sequence| padded(&sequence, left, right, self.padding))
+                draft(index).map(|sequence| padded(&sequence, left, right, self.padding))
             }
             Of::EndsAsPadding(right) => {
                 let ending = |fields: &mut SequenceFields| {
@@ -158,11 +158,11 @@ impl Sequences {
                         }
                     }
                 };
-                padded(&edit_freely(&draft(1)?, ending), 0, right, self.padding)
+                Some(padded(&edit_freely(&draft(1)?, ending), 0, right, self.padding))
             }
-            Of::PaddedOtherwise => padded(&draft(1)?, 2, 0, *self.other.first()?),
-            Of::Packed => packed(&draft(3)?, &draft(2)?),
-            Of::PackedOtherwise => packed(&with_other_end(&draft(3)?, &self.other), &draft(2)?),
+            Of::PaddedOtherwise => Some(padded(&draft(1)?, 2, 0, *self.other.first()?)),
+            Of::Packed => Some(packed(&draft(3)?, &draft(2)?)),
+            Of::PackedOtherwise => Some(packed(&with_other_end(&draft(3)?, &self.other), &draft(2)?)),
         }
     }
 }
@@ -185,52 +185,6 @@ fn in_pairs(sequence: &Sequence) -> Sequence {
             (fields.input_ids[at], fields.targets[at]) = (token, token);
         }
     })
-}
-
-/// The sequence with padding, from which nothing is predicted.
-fn padded(sequence: &Sequence, left: usize, right: usize, token: u32) -> Option<Sequence> {
-    let own = SequenceFields::from(sequence.clone());
-    let around = |before: usize, after: usize| {
-        let mut fields = SequenceFields::default();
-        for _ in 0..before + after {
-            fields.input_ids.push(token);
-            fields.targets.push(token);
-            fields.labels.push(IGNORE_INDEX);
-            fields.segment_ids.push(0);
-            fields.position_ids.push(0);
-        }
-        fields
-    };
-    let mut fields = joined(&joined(&around(left, 0), &own), &around(0, right));
-    if left > 0
-        && let Some(first) = fields.labels.get_mut(left)
-    {
-        *first = IGNORE_INDEX;
-    }
-    Sequence::from_fields(fields).ok()
-}
-
-/// Two sequences as documents of one.
-fn packed(one: &Sequence, other: &Sequence) -> Option<Sequence> {
-    let (one, mut other) = (SequenceFields::from(one.clone()), SequenceFields::from(other.clone()));
-    let documents = one.segment_ids.iter().copied().max().unwrap_or(0);
-    for id in &mut other.segment_ids {
-        *id += documents;
-    }
-    if let Some(first) = other.labels.first_mut() {
-        *first = IGNORE_INDEX;
-    }
-    Sequence::from_fields(joined(&one, &other)).ok()
-}
-
-fn joined(one: &SequenceFields, other: &SequenceFields) -> SequenceFields {
-    let mut fields = one.clone();
-    fields.input_ids.extend(&other.input_ids);
-    fields.targets.extend(&other.targets);
-    fields.labels.extend(&other.labels);
-    fields.segment_ids.extend(&other.segment_ids);
-    fields.position_ids.extend(&other.position_ids);
-    fields
 }
 
 struct CallsOfSpec<'a> {

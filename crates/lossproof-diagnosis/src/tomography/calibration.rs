@@ -5,8 +5,9 @@ use super::{
     basis::{singles, supervising},
     precision::{accumulated, checked},
 };
+use lossproof_cases::edit::padded;
 use lossproof_numerics::{norm, sweep};
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
+use lossproof_spec::{GlobalBatch, LossSpec, Sequence, SequenceFields};
 use lossproof_subject::{Discard, Subject, Tensor, TensorSet};
 
 /// The largest vocabulary of which every label is tried at one position.
@@ -82,7 +83,8 @@ impl Basis {
         let mut gradients = Vec::new();
         let mut first = None;
         for single in singles {
-            let sequence = if pads { padded(&single.sequence, width)? } else { single.sequence };
+            let missing = if pads { width.saturating_sub(single.sequence.len()) } else { 0 };
+            let sequence = padded(&single.sequence, 0, missing, 0);
             let gradient = accumulated(subject, &GlobalBatch::single(sequence.clone()))?.1;
             if first.is_none() {
                 first = Some((sequence, single.prediction.position, gradient.clone()));
@@ -122,17 +124,6 @@ pub(super) fn undetermined(loss: Option<Factor>, tie: Option<Factor>) -> impl It
          parameters that can be set to measure a slope",
     );
     loss.into_iter().chain(tie).map(str::to_owned)
-}
-
-/// A sequence with padding up to a width.
-fn padded(sequence: &Sequence, width: usize) -> Result<Sequence, TomographyError> {
-    let mut fields = SequenceFields::from(sequence.clone());
-    fields.input_ids.resize(width, 0);
-    fields.labels.resize(width, IGNORE_INDEX);
-    fields.segment_ids.resize(width, 0);
-    fields.position_ids.resize(width, 0);
-    fields.targets.resize(width, 0);
-    Ok(Sequence::from_fields(fields)?)
 }
 
 /// c of the reported losses `r_y = c·(−log p_y)` of every label y of one position of a sequence, of which no

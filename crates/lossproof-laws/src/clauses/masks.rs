@@ -1,8 +1,8 @@
 //! Clauses of group 3: what is ignored, masked or padded has no influence.
 
 use crate::trial::{CaseOutcome, Computed, Ended, TOKEN_COUNT, Trial};
-use lossproof_cases::edit::{edit, given, id, plain};
-use lossproof_spec::{EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, SequenceFields};
+use lossproof_cases::edit::{edit, given, id, padded, plain};
+use lossproof_spec::{EmptyPolicy, GlobalBatch, LossSpec, Sequence};
 use lossproof_subject::Tensor;
 use rand::RngExt;
 
@@ -50,28 +50,6 @@ enum Side {
     Right,
 }
 
-/// A sequence with `count` positions of padding at one end.
-fn padded(sequence: &Sequence, side: Side, count: usize, filler: u32) -> Sequence {
-    let add = |fields: &mut SequenceFields| {
-        let at = match side {
-            Side::Left => 0,
-            Side::Right => fields.input_ids.len(),
-        };
-        for _ in 0..count {
-            fields.input_ids.insert(at, filler);
-            fields.labels.insert(at, IGNORE_INDEX);
-            fields.segment_ids.insert(at, 0);
-            fields.position_ids.insert(at, 0);
-            fields.targets.insert(at, filler);
-        }
-        if let (Side::Left, true) = (side, count > 0) {
-            // The first real token is predicted by nothing, now as before: its label was never looked at.
-            fields.labels[count] = IGNORE_INDEX;
-        }
-    };
-    edit(sequence, add)
-}
-
 /// A loss depends on a token where another one changes it by so many times what rounding may.
 const DEPENDS: f64 = 16.0;
 
@@ -88,7 +66,10 @@ impl Trial<'_> {
             let room = limits.lengths.most - sequence.len();
             let count = random.random_range(0..=room.min(5));
             any |= count > 0 && sequence.supervised() > 0;
-            padded(sequence, side, count, filler)
+            match side {
+                Side::Left => padded(sequence, count, 0, filler),
+                Side::Right => padded(sequence, 0, count, filler),
+            }
         });
         Ok((batch, any))
     }

@@ -5,11 +5,9 @@ use crate::{
     claimed::Piece,
     trial::{CaseOutcome, Computed, Ended, Trial, values},
 };
-use lossproof_cases::edit::{alone, assemble, disassemble, edit, id};
+use lossproof_cases::edit::{alone, assemble, disassemble, edit, id, packed};
 use lossproof_numerics::{Control, Unit, Violation, norm};
-use lossproof_spec::{
-    CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Role, Sequence, SequenceFields, TokenWeights,
-};
+use lossproof_spec::{CompensatedSum, GlobalBatch, LossSpec, Role, Sequence, TokenWeights};
 use lossproof_subject::ParameterInfo;
 use rand::RngExt;
 
@@ -67,23 +65,6 @@ pub(crate) fn causal_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
     let (expected, actual) = (trial.gradient(&spec, &batch)?, trial.gradient(&spec, &other)?);
     trial.same("after later tokens changed", &other, &actual, &expected);
     Ok(batch != other && expected.total > 0.0)
-}
-
-/// Two documents in one row, unseen by each other.
-fn packed(one: &Sequence, other: &Sequence) -> Sequence {
-    let shift = one.segment_ids().iter().max().copied().unwrap_or(0);
-    edit(one, |fields| {
-        let other = SequenceFields::from(other.clone());
-        let start = fields.labels.len();
-        let shifted = |segment: u32| if segment == 0 { 0 } else { segment + shift };
-        fields.input_ids.extend(other.input_ids);
-        fields.labels.extend(other.labels);
-        fields.segment_ids.extend(other.segment_ids.into_iter().map(shifted));
-        fields.position_ids.extend(other.position_ids);
-        fields.targets.extend(other.targets);
-        // Nothing predicts the first token of a document.
-        fields.labels[start] = IGNORE_INDEX;
-    })
 }
 
 /// Packed documents are what they are separately.
