@@ -181,9 +181,7 @@ fn layer_norms_assigned(
     recombined(honest, spec, batch, |ranks| {
         let mut gradient = PassResult::sum(ranks.iter().flatten()).gradient;
         let last = PassResult::sum(ranks.iter().filter_map(|rank| rank.last())).gradient;
-        for (name, values) in gradient.iter_mut().filter(|(name, _)| name.contains("ln_")) {
-            values.copy_from_slice(last.of(name));
-        }
+        gradient.take_from(&last, |name| name.contains("ln_"));
         gradient
     })
 }

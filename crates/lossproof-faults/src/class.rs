@@ -3,8 +3,8 @@
 
 use crate::{Fault, Keyhole, KeyholeError, lawful::is_lawful, without_fault, witnesses::Witnesses};
 use lossproof_cases::strategies::Size;
-use lossproof_laws::{Campaign, LAWS, Law, Verdict};
-use lossproof_spec::{Dtype, Level};
+use lossproof_laws::{Campaign, LAWS, Law};
+use lossproof_spec::Dtype;
 use lossproof_subject::Subject;
 use std::{error::Error, fmt};
 
@@ -102,16 +102,16 @@ impl Keyhole {
         let faulty = || -> Result<_, KeyholeError> { Ok(self.of(fault.inject(honest(dtype)?))?) };
         let violated =
             |law: &&'static Law| law.clauses().any(|clause| fault.bug.clauses.contains(&clause.id));
-        let (own, others): (Vec<_>, Vec<_>) = LAWS.iter().filter(|law| is_binding(law)).partition(violated);
+        let (own, others): (Vec<_>, Vec<_>) = LAWS.iter().filter(|law| law.is_binding()).partition(violated);
         let mut subject = faulty()?;
-        let mut killed_by = first_to_fail(campaign, &own, &mut *subject)?;
+        let mut killed_by = campaign.first_to_fail(own, &mut *subject)?;
         if killed_by.is_none() {
             let witnesses = Witnesses { count: CHANGED, size: Size::default(), seed: campaign.seed };
             let mut unbroken = self.of(without_fault(honest(dtype)?))?;
             if !witnesses.tell_apart(&mut *unbroken, &mut *faulty()?) {
                 return Ok(Classified { fault, class: Class::Unchanged, killed_by });
             }
-            killed_by = first_to_fail(campaign, &others, &mut *subject)?;
+            killed_by = campaign.first_to_fail(others, &mut *subject)?;
         }
         let class = if killed_by.is_some() {
             Class::Killed
@@ -122,24 +122,4 @@ impl Keyhole {
         };
         Ok(Classified { fault, class, killed_by })
     }
-}
-
-/// The first of some laws that a subject breaks.
-fn first_to_fail(
-    campaign: &Campaign,
-    laws: &[&'static Law],
-    subject: &mut dyn Subject,
-) -> Result<Option<&'static Law>, KeyholeError> {
-    for law in laws {
-        let report = campaign.run(law, subject)?;
-        if matches!(report.verdict, Verdict::Fail | Verdict::Errored) {
-            return Ok(Some(law));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether no trainer may break the law.
-fn is_binding(law: &Law) -> bool {
-    law.clauses().any(|clause| clause.level == Level::Must)
 }

@@ -69,6 +69,13 @@ impl NamedTensors {
         }
     }
 
+    /// Takes the values of tensors that others have too, those whose names are picked.
+    pub(crate) fn take_from(&mut self, others: &Self, picks: impl Fn(&str) -> bool) {
+        for (name, values) in self.iter_mut().filter(|(name, _)| picks(name)) {
+            values.copy_from_slice(others.of(name));
+        }
+    }
+
     /// Multiplies all values.
     pub(crate) fn scale(&mut self, factor: f64) {
         self.values_mut().for_each(|value| *value *= factor);

@@ -119,8 +119,19 @@ pub(crate) fn clip(
     parameters: &[ParameterInfo],
     gradient: &mut NamedTensors,
 ) -> Clipped {
+    clip_by(optimizer, parameters, gradient, |measured| measured.grad_norm)
+}
+
+/// The same by another norm than the global one, which is made of what was measured.
+pub(crate) fn clip_by(
+    optimizer: &Optimizer,
+    parameters: &[ParameterInfo],
+    gradient: &mut NamedTensors,
+    norm: impl Fn(&Clipped) -> f64,
+) -> Clipped {
     unscale(optimizer, gradient);
     let mut clipped = measure(parameters, gradient);
+    clipped.grad_norm = norm(&clipped);
     clipped.factor = optimizer.clip.map_or(1.0, |clip| clip.factor(clipped.grad_norm));
     gradient.scale(clipped.factor);
     clipped

@@ -77,6 +77,24 @@ impl Default for Campaign {
 }
 
 impl Campaign {
+    /// The first of some laws that a subject breaks, or on which it cannot be examined because of what it does.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn first_to_fail(
+        &self,
+        laws: impl IntoIterator<Item = &'static Law>,
+        subject: &mut dyn Subject,
+    ) -> Result<Option<&'static Law>, CaseFileError> {
+        for law in laws {
+            let report = self.run(law, subject)?;
+            if matches!(report.verdict, Verdict::Fail | Verdict::Errored) {
+                return Ok(Some(law));
+            }
+        }
+        Ok(None)
+    }
+
     /// Holds a subject to one law. The subject is asked through [`Checked`].
     ///
     /// # Errors

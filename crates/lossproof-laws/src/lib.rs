@@ -53,7 +53,7 @@ use clauses::{
 };
 use lossproof_cases::Case;
 use lossproof_numerics::Comparisons;
-use lossproof_spec::{CLAUSES, Clause, Dtype};
+use lossproof_spec::{CLAUSES, Clause, Dtype, Level};
 use lossproof_subject::{Subject, SubjectError};
 use trial::{CaseOutcome, Ended, Facts, Trial};
 
@@ -273,6 +273,12 @@ impl Law {
     pub fn clauses(&self) -> impl Iterator<Item = &'static Clause> {
         let id = self.id;
         CLAUSES.iter().filter(move |clause| clause.law == Some(id))
+    }
+
+    /// Whether no trainer may break it: a clause of it is a MUST.
+    #[must_use]
+    pub fn is_binding(&self) -> bool {
+        self.clauses().any(|clause| clause.level == Level::Must)
     }
 
     /// What the subject lacks to be held to this law at all, if it does.

@@ -7,7 +7,6 @@ use super::{
 use lossproof_diagnosis::Diagnosis;
 use lossproof_faults::Fault;
 use lossproof_laws::{Campaign, LAWS, Law, Verdict};
-use lossproof_spec::Level;
 use miette::IntoDiagnostic;
 use rayon::prelude::*;
 use std::time::Instant;
@@ -44,7 +43,7 @@ impl FaultResult {
 }
 
 fn killed_by_must(kills: &[Kill]) -> bool {
-    kills.iter().flat_map(|kill| kill.law.clauses()).any(|clause| clause.level == Level::Must)
+    kills.iter().any(|kill| kill.law.is_binding())
 }
 
 /// Runs every fault.
@@ -68,10 +67,8 @@ fn result(
 ) -> miette::Result<FaultResult> {
     let mut subject = fault.inject(reference()?);
     // The laws of clauses that the fault violates first, of those the ones that no trainer may break.
-    let place = |law: &&Law| {
-        let must = law.clauses().any(|clause| clause.level == Level::Must);
-        (!law.clauses().any(|clause| fault.bug.clauses.contains(&clause.id)), !must)
-    };
+    let place =
+        |law: &&Law| (!law.clauses().any(|clause| fault.bug.clauses.contains(&clause.id)), !law.is_binding());
     let mut laws: Vec<&'static Law> = LAWS.iter().collect();
     laws.sort_by_key(place);
     let started = Instant::now();

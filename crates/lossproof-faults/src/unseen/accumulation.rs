@@ -96,9 +96,7 @@ fn biases_of_rank_zero(
     recombined(honest, spec, batch, |ranks| {
         let mut gradient = PassResult::sum(ranks.iter().flatten()).gradient;
         let own = PassResult::sum(ranks.iter().take(1).flatten()).gradient;
-        for (name, values) in gradient.iter_mut().filter(|(name, _)| name.ends_with("bias")) {
-            values.copy_from_slice(own.of(name));
-        }
+        gradient.take_from(&own, |name| name.ends_with("bias"));
         gradient
     })
 }

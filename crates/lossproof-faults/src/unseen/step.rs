@@ -4,7 +4,7 @@ use super::Unseen;
 use crate::{
     rules::{self, TensorMoments, TensorUpdate},
     tensors::NamedTensors,
-    trainer::{Clipped, TrainerParts, measure, unscale},
+    trainer::{Clipped, TrainerParts, clip_by},
 };
 use lossproof_numerics::norm;
 use lossproof_spec::{Adam, Optimizer, Rule};
@@ -39,18 +39,15 @@ fn replicated_tensors_twice(
     parameters: &[ParameterInfo],
     gradient: &mut NamedTensors,
 ) -> Clipped {
-    unscale(optimizer, gradient);
-    let mut clipped = measure(parameters, gradient);
-    let mut counted = clipped.tensor_norms.clone();
-    for (parameter, own) in parameters.iter().zip(&clipped.tensor_norms) {
-        if parameter.shape.len() == 1 {
-            counted.push(*own);
+    clip_by(optimizer, parameters, gradient, |measured| {
+        let mut counted = measured.tensor_norms.clone();
+        for (parameter, own) in parameters.iter().zip(&measured.tensor_norms) {
+            if parameter.shape.len() == 1 {
+                counted.push(*own);
+            }
         }
-    }
-    clipped.grad_norm = norm(&counted);
-    clipped.factor = optimizer.clip.map_or(1.0, |clip| clip.factor(clipped.grad_norm));
-    gradient.scale(clipped.factor);
-    clipped
+        norm(&counted)
+    })
 }
 
 fn decayed_afterwards(
