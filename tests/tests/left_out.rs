@@ -1,19 +1,12 @@
 //! What is said of bugs that nobody knows, and what one loss and its gradient are enough to name.
 
-use lossproof_diagnosis::{Diagnosis, Diagnostician, Family};
+use lossproof_diagnosis::{Diagnosis, Diagnostician};
 use lossproof_faults::{Class, Classes, Column, Fault, Keyhole, NamedClaim, Profile, Unseen};
 use lossproof_gpt2::Config;
 use lossproof_spec::Dtype;
 use lossproof_subject::{Count, Subject, Watchdog};
 use lossproof_tests::ours;
 use rayon::prelude::*;
-
-/// A candidate that is likelier than this is named with certainty.
-const CERTAIN: f64 = 0.5;
-
-fn is_certain(diagnosis: &Diagnosis) -> bool {
-    diagnosis.candidates.first().is_some_and(|candidate| candidate.likelihood > CERTAIN)
-}
 
 fn honest() -> Box<dyn Subject> {
     ours(Config::Pico, Dtype::F64)
@@ -33,11 +26,10 @@ fn every_fault_is_named_and_hardly_one_that_is_not_thought_of_is_taken_for_anoth
         .map(|fault| {
             let faulty = || fault.inject(honest());
             let full = with_reference().diagnose(&mut *faulty(), &Watchdog::default());
-            let mut class = full.first();
-            class.push(fault.bug);
-            let without = with_reference().without(class).diagnose(&mut *faulty(), &Watchdog::default());
+            let without = with_reference().leaving_out(fault.bug, &full);
+            let without = without.diagnose(&mut *faulty(), &Watchdog::default());
             assert!(!without.sound, "{}: {without}", fault.bug.id);
-            let wrong = is_certain(&without).then(|| without.to_string());
+            let wrong = without.is_certain().then(|| without.to_string());
             (full.place(fault.bug.id), format!("{}: {full}", fault.bug.id), wrong)
         })
         .collect();
@@ -69,14 +61,10 @@ fn a_bare_look_names_what_is_wrong_with_weights() {
                 let faulty = || keyhole.of(fault.inject(ours(Config::Pico, Dtype::F32))).unwrap();
                 let alone = Diagnostician::default();
                 let full = alone.diagnose(&mut *faulty(), &Watchdog::default());
-                let mut class = full.first();
-                class.push(fault.bug);
-                let without = alone.without(class).diagnose(&mut *faulty(), &Watchdog::default());
-                let of_weights = matches!(
-                    fault.bug.family,
-                    Family::Accumulation | Family::Alignment | Family::Masking | Family::Logging
-                );
-                (of_weights, full.place(fault.bug.id) == Some(0), is_certain(&without), fault.bug.id)
+                let without = Diagnostician::default().leaving_out(fault.bug, &full);
+                let without = without.diagnose(&mut *faulty(), &Watchdog::default());
+                let of_weights = fault.bug.family.is_of_weights();
+                (of_weights, full.place(fault.bug.id) == Some(0), without.is_certain(), fault.bug.id)
             })
             .collect();
         let of_weights: Vec<_> = results.iter().filter(|(of_weights, ..)| *of_weights).collect();
@@ -110,7 +98,7 @@ fn bugs_outside_the_catalogue_are_not_named() {
         .par_iter()
         .filter_map(|bug| {
             let diagnosis = with_reference().diagnose(&mut *bug.inject(honest()), &Watchdog::default());
-            (diagnosis.sound || is_certain(&diagnosis)).then(|| format!("{}: {diagnosis}", bug.id))
+            (diagnosis.sound || diagnosis.is_certain()).then(|| format!("{}: {diagnosis}", bug.id))
         })
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -1,7 +1,8 @@
 //! The two implementations, by their names on the command line.
 
+use lossproof_diagnosis::Diagnostician;
 use lossproof_gpt2::{Config, reference};
-use lossproof_subject::{Device, Subject, Watchdog};
+use lossproof_subject::{Device, Subject, SubjectError, Watchdog};
 use lossproof_torch::{Gpt2Config, libtorch};
 use miette::IntoDiagnostic;
 
@@ -21,6 +22,20 @@ pub(crate) fn theirs(
     device: Device,
 ) -> miette::Result<Box<dyn Subject>> {
     Ok(libtorch(&named(config), dtype, device).into_diagnostic()?)
+}
+
+/// A diagnostician for whom the reference is right.
+pub(crate) fn beside_the_reference(
+    config: Config,
+    dtype: lossproof_spec::Dtype,
+    device: Device,
+) -> Diagnostician {
+    Diagnostician::with_reference(move || {
+        reference(config, dtype, device).map_err(|error| SubjectError::Failed {
+            subject: "reference".to_owned(),
+            message: error.to_string(),
+        })
+    })
 }
 
 /// The same configuration on libtorch's side.

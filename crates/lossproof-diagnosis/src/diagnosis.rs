@@ -41,6 +41,9 @@ const LARGEST: usize = 1 << 18;
 /// apart.
 const INDISTINCT: f64 = 1e-9;
 
+/// A candidate that is likelier than this is named with certainty.
+const CERTAIN: f64 = 0.5;
+
 /// Candidates that are less likely than this are not printed.
 const WORTH_A_LINE: f64 = 0.01;
 
@@ -178,10 +181,24 @@ impl Diagnosis {
 
     /// The same, where a call that hangs is told to a watchdog of the caller's.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "the invariant holds")]
     pub fn watched_alone(subject: &mut dyn Subject, watchdog: &Watchdog) -> Self {
-        Self::watched(subject, None, watchdog)
+        Self::alone_excluding(subject, watchdog, &Excluded::new())
+    }
+
+    /// The same by somebody who does not think of some bugs.
+    pub(crate) fn alone_excluding(
+        subject: &mut dyn Subject,
+        watchdog: &Watchdog,
+        excluded: &Excluded,
+    ) -> Self {
+        Self::excluding(subject, None, watchdog, excluded)
             .expect("invariant: closed forms do not fail, and there is no reference")
+    }
+
+    /// Whether a bug is likelier than all others and one that nobody knows together.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        self.candidates.first().is_some_and(|candidate| candidate.likelihood > CERTAIN)
     }
 
     /// Where a bug stands among the candidates, from 0; those that are as likely as the first count as one.

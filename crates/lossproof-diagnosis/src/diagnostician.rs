@@ -25,11 +25,11 @@ impl Diagnostician {
         Self { reference: Some(Arc::new(make)), excluded: Excluded::new() }
     }
 
-    /// Who does not think of these bugs: what is then said of a trainer that has one of them shows how a bug is
-    /// taken that nobody knows.
+    /// Who does not think of a bug, nor of those that look the same in this diagnosis: what is then said of a trainer
+    /// that has it shows how a bug is taken that nobody knows.
     #[must_use]
-    pub fn without(mut self, bugs: impl IntoIterator<Item = &'static Bug>) -> Self {
-        self.excluded.extend(bugs.into_iter().map(|bug| bug.id));
+    pub fn leaving_out(mut self, bug: &'static Bug, diagnosis: &Diagnosis) -> Self {
+        self.excluded.extend(diagnosis.first().into_iter().chain([bug]).map(|bug| bug.id));
         self
     }
 
@@ -38,26 +38,19 @@ impl Diagnostician {
     /// leaves it.
     #[must_use]
     pub fn diagnose(&self, subject: &mut dyn Subject, watchdog: &Watchdog) -> Diagnosis {
-        let Some(make) = &self.reference else { return self.alone(subject, watchdog) };
+        let alone = |subject: &mut dyn Subject| Diagnosis::alone_excluding(subject, watchdog, &self.excluded);
+        let Some(make) = &self.reference else { return alone(subject) };
         let diagnosed = make().and_then(|mut reference| {
             Diagnosis::excluding(subject, Some(&mut *reference), watchdog, &self.excluded)
         });
         match diagnosed {
             Ok(diagnosis) => diagnosis,
             Err(error) => {
-                let mut diagnosis = self.alone(subject, watchdog);
+                let mut diagnosis = alone(subject);
                 diagnosis.unseen.push(format!("what the reference says: {error}"));
                 diagnosis
             }
         }
-    }
-}
-
-impl Diagnostician {
-    /// What a subject looks like without the reference.
-    fn alone(&self, subject: &mut dyn Subject, watchdog: &Watchdog) -> Diagnosis {
-        Diagnosis::excluding(subject, None, watchdog, &self.excluded)
-            .expect("invariant: closed forms do not fail, and there is no reference")
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     measuring::load,
     probe_parameters::ProbeParameters,
     probes::ProbeState,
-    relations::{KnownFits, RelationTerms},
+    relations::{RelationScorer, RelationTerms},
     score::{Grade, Score},
     simulated_optimizer::StepMistake,
     trainer_model::{BackwardEffect, LossKernel, TokenGradients, TrainerModel},
@@ -35,8 +35,8 @@ pub(crate) struct Scorer<'a, 'r> {
     deviating: usize,
     /// Scores of the steps, by mistake.
     steps: Vec<(StepMistake, Score)>,
-    /// Fits of the relations, by what they were fitted to.
-    fits: KnownFits,
+    /// The relations between calls, under the log policy.
+    relations: RelationScorer<'a>,
 }
 
 impl<'a, 'r> Scorer<'a, 'r> {
@@ -49,9 +49,9 @@ impl<'a, 'r> Scorer<'a, 'r> {
     ) -> Result<Self, SubjectError> {
         let (honest, log_policy) = (vec![None; seen.results.len()], seen.log_policy);
         let (deviating, steps) = (0, Vec::new());
-        let (loaded, fits) = (false, KnownFits::default());
+        let (loaded, relations) = (false, relations(seen, log_policy));
         let mut scorer =
-            Self { seen, parameters, reference, loaded, log_policy, honest, deviating, steps, fits };
+            Self { seen, parameters, reference, loaded, log_policy, honest, deviating, steps, relations };
         scorer.log_by(log_policy)?;
         scorer.deviating = gradient_anomalies(seen, &scorer.honest).len();
         Ok(scorer)
@@ -63,7 +63,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
     /// When the reference fails.
     pub(crate) fn score(&mut self, model: &TrainerModel) -> Result<Score, SubjectError> {
         let mut score = self.score_without_relations(model)?;
-        self.seen.relations.score(model, self.relation_terms(), &mut self.fits, &mut score);
+        self.relations.score(model, &mut score);
         Ok(score)
     }
 
@@ -74,12 +74,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
     /// When the reference fails.
     pub(crate) fn wrong(&mut self) -> Result<usize, SubjectError> {
         let elsewhere = self.score_without_relations(&TrainerModel::HONEST)?.unexplained();
-        Ok(elsewhere + self.seen.relations.surprises(self.relation_terms()).len())
-    }
-
-    fn relation_terms(&self) -> RelationTerms<'a> {
-        let seen = self.seen;
-        RelationTerms { limits: &seen.limits, log_policy: self.log_policy, dtype: seen.dtype }
+        Ok(elsewhere + self.relations.surprises().len())
     }
 
     fn score_without_relations(&mut self, model: &TrainerModel) -> Result<Score, SubjectError> {
@@ -121,6 +116,9 @@ impl<'a, 'r> Scorer<'a, 'r> {
     /// When the reference fails.
     pub(crate) fn log_by(&mut self, policy: LogPolicy) -> Result<(), SubjectError> {
         let seen = self.seen;
+        if policy != self.log_policy {
+            self.relations = relations(seen, policy);
+        }
         self.log_policy = policy;
         for (index, result) in seen.results.iter().enumerate() {
             let call = result.probe.call(&seen.limits, policy);
@@ -312,4 +310,10 @@ impl<'a, 'r> Scorer<'a, 'r> {
         self.steps.push((mistake, score.clone()));
         score
     }
+}
+
+/// The relations of a subject, if it logs by this policy.
+fn relations(seen: &Examination, log_policy: LogPolicy) -> RelationScorer<'_> {
+    let terms = RelationTerms { limits: &seen.limits, log_policy, dtype: seen.dtype };
+    RelationScorer::new(&seen.relations, terms)
 }

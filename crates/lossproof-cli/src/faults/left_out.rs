@@ -1,7 +1,7 @@
 //! What is said of bugs that nobody knows: a known one that the diagnosis does not think of, and bugs that are in no
 //! catalogue.
 
-use super::{profiles, reference};
+use super::profiles;
 use crate::{
     subjects,
     table::{Align, Table},
@@ -9,15 +9,12 @@ use crate::{
 use lossproof_diagnosis::{Diagnosis, Diagnostician};
 use lossproof_faults::{Class, Fault, Keyhole, Unseen};
 use lossproof_gpt2::Config;
-use lossproof_laws::{Campaign, LAWS, Verdict};
-use lossproof_spec::{Dtype, Level};
-use lossproof_subject::{Device, Subject, SubjectError, Watchdog};
+use lossproof_laws::{Campaign, LAWS, Law};
+use lossproof_spec::Dtype;
+use lossproof_subject::{Device, Subject, Watchdog};
 use miette::IntoDiagnostic;
 use rayon::prelude::*;
 use std::fmt::Write;
-
-/// A candidate that is likelier than this is named with certainty.
-const CERTAIN: f64 = 0.5;
 
 /// How trainers are seen: all of one, beside a reference, or through a profile.
 #[derive(Clone, Copy)]
@@ -44,19 +41,9 @@ impl Sight {
     fn diagnostician(&self) -> Diagnostician {
         match self.keyhole {
             Some(_) => Diagnostician::default(),
-            None => Diagnostician::with_reference(|| {
-                reference().map_err(|error| SubjectError::Failed {
-                    subject: "reference".to_owned(),
-                    message: error.to_string(),
-                })
-            }),
+            None => subjects::beside_the_reference(self.config, self.dtype, Device::Cpu),
         }
     }
-}
-
-/// Whether the diagnosis names a bug with certainty.
-fn is_certain(diagnosis: &Diagnosis) -> bool {
-    diagnosis.candidates.first().is_some_and(|candidate| candidate.likelihood > CERTAIN)
 }
 
 /// The first candidates of a diagnosis, in words.
@@ -103,9 +90,8 @@ pub(super) fn leave_one_out(
         let faulty = || sight.of(fault.inject(sight.honest()?));
         let watchdog = Watchdog::default();
         let full = sight.diagnostician().diagnose(&mut *faulty()?, &watchdog);
-        let mut class = full.first();
-        class.push(fault.bug);
-        let without = sight.diagnostician().without(class).diagnose(&mut *faulty()?, &watchdog);
+        let without = sight.diagnostician().leaving_out(fault.bug, &full);
+        let without = without.diagnose(&mut *faulty()?, &watchdog);
         Ok(LeftOut { fault, full, without })
     };
     visible.par_iter().map(one).collect()
@@ -133,14 +119,14 @@ pub(super) fn text(rows: &[LeftOut]) -> String {
         let all = rows.iter().filter(|row| of(row));
         format!("{} of {}", all.clone().filter(|row| row.is_named()).count(), all.count())
     };
-    let certain = rows.iter().filter(|row| is_certain(&row.without)).count();
+    let certain = rows.iter().filter(|row| row.without.is_certain()).count();
     let mut text = table.render();
     let _ = writeln!(
         text,
         "\nin-sample: named first, or among those that nothing tells apart: {}, of accumulation, alignment, masking \
          and logging {}\nleft out: wrong with certainty {certain} of {}",
         share(&|_| true),
-        share(&|row| profiles::is_of_weights(row.fault.bug.family)),
+        share(&|row| row.fault.bug.family.is_of_weights()),
         rows.len(),
     );
     text
@@ -149,14 +135,14 @@ pub(super) fn text(rows: &[LeftOut]) -> String {
 /// A bug outside the catalogue, and what was found of it.
 pub(super) struct OutOfSample {
     bug: &'static Unseen,
-    killed_by: Option<&'static str>,
+    killed_by: Option<&'static Law>,
     diagnosis: Diagnosis,
 }
 
 impl OutOfSample {
     /// Whether a law kills it and nothing wrong is said of it.
     pub(super) fn is_taken_right(&self) -> bool {
-        self.killed_by.is_some() && !self.diagnosis.sound && !is_certain(&self.diagnosis)
+        self.killed_by.is_some() && !self.diagnosis.sound && !self.diagnosis.is_certain()
     }
 }
 
@@ -168,29 +154,19 @@ pub(super) fn unseen(sight: &Sight, campaign: &Campaign) -> miette::Result<Vec<O
     let all: Vec<&'static Unseen> = Unseen::all().collect();
     let one = |bug: &&'static Unseen| -> miette::Result<OutOfSample> {
         let subject = || sight.of(bug.inject(sight.honest()?));
-        let killed_by = first_to_fail(&mut *subject()?, campaign)?;
+        let binding = LAWS.iter().filter(|law| law.is_binding());
+        let killed_by = campaign.first_to_fail(binding, &mut *subject()?).into_diagnostic()?;
         let diagnosis = sight.diagnostician().diagnose(&mut *subject()?, &Watchdog::default());
         Ok(OutOfSample { bug, killed_by, diagnosis })
     };
     all.par_iter().map(one).collect()
 }
 
-/// The first law of a MUST clause that a subject breaks.
-fn first_to_fail(subject: &mut dyn Subject, campaign: &Campaign) -> miette::Result<Option<&'static str>> {
-    for law in LAWS.iter().filter(|law| law.clauses().any(|clause| clause.level == Level::Must)) {
-        let report = campaign.run(law, subject).into_diagnostic()?;
-        if matches!(report.verdict, Verdict::Fail | Verdict::Errored) {
-            return Ok(Some(law.id()));
-        }
-    }
-    Ok(None)
-}
-
 /// The table of bugs outside the catalogue, and how they are taken.
 pub(super) fn unseen_text(rows: &[OutOfSample]) -> String {
     let mut table = Table::new([("bug", Align::Left), ("killed by", Align::Left), ("said", Align::Left)]);
     for row in rows {
-        let killed = row.killed_by.unwrap_or("NOTHING").to_owned();
+        let killed = row.killed_by.map_or("NOTHING", Law::id).to_owned();
         table.row([row.bug.id.to_owned(), killed, said(&row.diagnosis)]);
     }
     let count = |of: &dyn Fn(&OutOfSample) -> bool| rows.iter().filter(|row| of(row)).count();
@@ -200,7 +176,7 @@ pub(super) fn unseen_text(rows: &[OutOfSample]) -> String {
         "\nout of sample: killed {} of {}, wrong with certainty {}, \"none is wrong\" {}",
         count(&|row| row.killed_by.is_some()),
         rows.len(),
-        count(&|row| is_certain(&row.diagnosis)),
+        count(&|row| row.diagnosis.is_certain()),
         count(&|row| row.diagnosis.sound),
     );
     text

@@ -4,7 +4,6 @@ use crate::{
     subjects,
     table::{Align, Table},
 };
-use lossproof_diagnosis::Family;
 use lossproof_faults::{Class, Classes, Classified, Column, Fault, Keyhole, NamedClaim, Profile};
 use lossproof_gpt2::Config;
 use lossproof_laws::Campaign;
@@ -69,7 +68,7 @@ impl Row {
                 text,
                 " {} | {} |",
                 share(column, |_| true),
-                share(column, |row| is_of_weights(row.fault.bug.family))
+                share(column, |row| row.fault.bug.family.is_of_weights())
             );
         }
         let survivors: BTreeSet<String> = self
@@ -140,11 +139,6 @@ impl Matrix {
         }
         classes
     }
-}
-
-/// Families that one loss and its gradient have to show.
-pub(super) fn is_of_weights(family: Family) -> bool {
-    matches!(family, Family::Accumulation | Family::Alignment | Family::Masking | Family::Logging)
 }
 
 /// Killed of the visible.

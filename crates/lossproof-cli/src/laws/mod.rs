@@ -7,9 +7,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::Diagnostician;
 use lossproof_faults::{Keyhole, NamedClaim, Profile};
-use lossproof_gpt2::{Config, reference};
+use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
-use lossproof_subject::{Count, Device, Subject, SubjectError};
+use lossproof_subject::{Count, Device, Subject};
 use lossproof_torch::libtorch;
 use miette::IntoDiagnostic;
 use std::{
@@ -79,12 +79,7 @@ impl Implementation {
             Self::Reference => {
                 Diagnostician::with_reference(move || Ok(libtorch(&subjects::named(config), dtype, device)?))
             }
-            Self::Libtorch => Diagnostician::with_reference(move || {
-                reference(config, dtype, device).map_err(|error| SubjectError::Failed {
-                    subject: "reference".to_owned(),
-                    message: error.to_string(),
-                })
-            }),
+            Self::Libtorch => subjects::beside_the_reference(config, dtype, device),
         }
     }
 }

@@ -56,6 +56,14 @@ pub enum Family {
     Optimizer,
 }
 
+impl Family {
+    /// Whether one loss and its gradient have to show its bugs: what is weighed, scored, masked or logged.
+    #[must_use]
+    pub const fn is_of_weights(self) -> bool {
+        matches!(self, Self::Accumulation | Self::Alignment | Self::Masking | Self::Logging)
+    }
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

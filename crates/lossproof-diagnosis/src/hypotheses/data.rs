@@ -1,6 +1,6 @@
 //! The data path and the attention mask: other labels, other inputs, other sight than were given.
 
-use super::{HONEST, Hypothesis, hypothesis};
+use super::{HONEST, Hypothesis, hypothesis, is_ragged};
 use crate::{
     call::honest_terms,
     reported_loss::ReportedLoss,
@@ -217,9 +217,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
 
 /// Whether a micro-batch has padding once its sequences are filled up to one width.
 fn has_padding(micro_batch: &MicroBatch) -> bool {
-    let mut lengths = micro_batch.sequences().iter().map(Sequence::len);
-    let first = lengths.next();
-    lengths.any(|length| Some(length) != first) || micro_batch.sequences().iter().any(padded)
+    is_ragged(micro_batch) || micro_batch.sequences().iter().any(padded)
 }
 
 fn padded(sequence: &Sequence) -> bool {

@@ -10,6 +10,7 @@ mod step;
 mod weights;
 
 use crate::{call::Weighing, catalogue::Bug, trainer_model::TrainerModel};
+use lossproof_spec::{MicroBatch, Sequence};
 use std::fmt;
 
 /// A known bug, and what a trainer that has it computes.
@@ -61,6 +62,13 @@ const fn hypothesis(id: &str, model: TrainerModel) -> Hypothesis {
 /// The hypothesis of a bug of the catalogue that lies in what is weighed alone.
 const fn weighs(id: &str, gradient: Weighing) -> Hypothesis {
     hypothesis(id, TrainerModel { gradient, ..HONEST })
+}
+
+/// Whether the sequences of a micro-batch are of unequal lengths, so that it is filled up to one width.
+fn is_ragged(micro_batch: &MicroBatch) -> bool {
+    let mut lengths = micro_batch.sequences().iter().map(Sequence::len);
+    let first = lengths.next();
+    lengths.any(|length| Some(length) != first)
 }
 
 #[cfg(test)]

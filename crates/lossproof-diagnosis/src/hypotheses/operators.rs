@@ -1,12 +1,12 @@
 //! Backward operators: what they make of a gradient that reaches them.
 
-use super::{HONEST, Hypothesis, hypothesis};
+use super::{HONEST, Hypothesis, hypothesis, is_ragged};
 use crate::{
     gradient_comparison::{GradientComparison, Place},
     score::Grade,
     trainer_model::{BackwardEffect, TokenGradients, TrainerModel},
 };
-use lossproof_spec::{MicroBatch, Role, Sequence};
+use lossproof_spec::{Role, Sequence};
 
 pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
@@ -240,12 +240,7 @@ fn occurrences(comparison: &GradientComparison<'_>, row: usize) -> usize {
 /// Whether a token is an input more than once, those included that fill a micro-batch to one width: usually
 /// token 0.
 fn repeated(comparison: &GradientComparison<'_>, row: usize) -> bool {
-    let ragged = |micro_batch: &MicroBatch| {
-        let mut lengths = micro_batch.sequences().iter().map(Sequence::len);
-        let first = lengths.next();
-        lengths.any(|length| Some(length) != first)
-    };
-    occurrences(comparison, row) > 1 || row == 0 && comparison.call.batch.micro_batches().any(ragged)
+    occurrences(comparison, row) > 1 || row == 0 && comparison.call.batch.micro_batches().any(is_ragged)
 }
 
 fn repeated_position(comparison: &GradientComparison<'_>, row: usize) -> bool {
