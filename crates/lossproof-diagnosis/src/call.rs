@@ -1,7 +1,10 @@
 //! One call of a trainer, and the weighted sums of token losses that it differentiates or reports.
 
+use lossproof_cases::edit::edit_freely;
 use lossproof_numerics::CrossEntropy;
-use lossproof_spec::{Counting, GlobalBatch, LossSpec, TokenWeights};
+use lossproof_spec::{
+    Counting, GlobalBatch, Layout, LossSpec, Sequence, SequenceShape, TokenWeights, to_f64,
+};
 use lossproof_subject::{Limits, LogPolicy};
 
 /// What a trainer is asked for in one call.
@@ -69,6 +72,55 @@ pub(crate) fn term(call: &TrainerCall<'_>, spec: &LossSpec, weights: Vec<f64>) -
 /// The one sum that a spec makes of the batch of a call.
 pub(crate) fn under(spec: &LossSpec, call: &TrainerCall<'_>) -> Option<Vec<Term>> {
     Some(vec![term(call, spec, weights(spec, call)?)])
+}
+
+/// The sum of a trainer that scores each prediction against another label than it should, or against none: `label` has
+/// the token by sequence and position, padding included.
+pub(crate) fn scored_against(
+    call: &TrainerCall<'_>,
+    label: impl Fn(&Sequence, usize) -> Option<u32>,
+) -> Option<Vec<Term>> {
+    let labels: Vec<Option<u32>> = call
+        .batch
+        .sequences()
+        .flat_map(|sequence| (0..sequence.len() - 1).map(move |at| (sequence, at)))
+        .map(|(sequence, at)| label(sequence, at))
+        .collect();
+    let mut rest = labels.iter();
+    let batch = call.batch.map_sequences(|sequence| {
+        edit_freely(sequence, |fields| {
+            for (target, label) in fields.targets.iter_mut().skip(1).zip(&mut rest) {
+                *target = label.unwrap_or(*target);
+            }
+        })
+    });
+    let weights = match call.upstream {
+        Some(upstream) => upstream.to_vec(),
+        None => weights_of_labels(call, &labels)?,
+    };
+    let weights = weights.iter().zip(&labels).map(|(w, label)| if label.is_some() { *w } else { 0.0 });
+    let LossSpec { label_smoothing, z_loss, .. } = *call.spec;
+    Some(vec![Term { batch, weights: weights.collect(), label_smoothing, z_loss }])
+}
+
+/// What a spec weighs every prediction with, if those are supervised that have a label.
+fn weights_of_labels(call: &TrainerCall<'_>, labels: &[Option<u32>]) -> Option<Vec<f64>> {
+    let mut rest = labels;
+    let mut shape = |sequence: &Sequence| {
+        let (own, others) = rest.split_at(sequence.len() - 1);
+        rest = others;
+        let supervised = own.iter().flatten().count();
+        SequenceShape { positions: sequence.len(), supervised, first_label: false }
+    };
+    let mut ranks = Vec::new();
+    for rank in call.batch.ranks() {
+        let window = rank.micro_batches().iter();
+        ranks.push(window.map(|one| one.sequences().iter().map(&mut shape).collect()).collect());
+    }
+    let spec = LossSpec { counting: Counting::Supervised, ..*call.spec };
+    let weights = TokenWeights::new(&spec, &Layout::new(ranks).ok()?).ok()?;
+    let sequences = call.batch.sequences().zip(weights.sequences());
+    Some(sequences.flat_map(|(sequence, (weight, _))| vec![to_f64(weight); sequence.len() - 1]).collect())
 }
 
 /// The sum that an honest trainer differentiates.

@@ -3,7 +3,7 @@
 use crate::{
     anomalies::{gradient_anomalies, loss_anomaly, step_anomaly, validation_anomaly},
     attention::Dependence,
-    examination::{Examination, ProbeResult},
+    examination::{Examination, ProbeResult, Repeated},
     half_digits::tolerance,
     inference::{Measurement, explain_ratio, infer},
     probe_parameters::ProbeParameters,
@@ -43,8 +43,20 @@ pub(crate) fn statements(
             "the loss at position {position} {verb} on the input at position {input}, which it {should} see"
         ));
     }
-    if seen.repeatable == Some(false) {
-        evidence.push("two identical calls give different gradients".to_owned());
+    match seen.repeated {
+        Some(Repeated::Twice) => {
+            evidence.push("the second of two identical calls gives twice the gradient".to_owned());
+        }
+        Some(Repeated::Other) => evidence.push("two identical calls give different gradients".to_owned()),
+        Some(Repeated::Same) | None => {}
+    }
+    let missing = seen.parameters.iter().zip(&seen.missing).filter(|(_, missing)| **missing);
+    let missing: Vec<_> = missing.map(|(parameter, _)| parameter.name.as_str()).collect();
+    if !missing.is_empty() {
+        evidence.push(format!(
+            "the gradient of {} is missing: zero, and the loss depends on it",
+            several(&missing)
+        ));
     }
     evidence.extend(seen.runs.iter().filter_map(|run| step_anomaly(seen, run)).take(OF_A_KIND));
     if evidence.is_empty() {
@@ -65,14 +77,19 @@ fn gradients(seen: &Examination, honest: &[Option<Rc<HonestAnswer>>]) -> Option<
         [] => None,
         some if some.len() == all => Some("the gradient of every parameter is wrong".to_owned()),
         some => {
-            let named = some.iter().take(4).map(String::as_str).collect::<Vec<_>>().join(", ");
-            let more = if some.len() > 4 { format!(" and {} more", some.len() - 4) } else { String::new() };
+            let named = several(&some.iter().map(String::as_str).collect::<Vec<_>>());
             let right = all - some.len();
             Some(format!(
-                "the gradient of {named}{more} is wrong; nothing is seen wrong with those of the other {right} parameters"
+                "the gradient of {named} is wrong; nothing is seen wrong with those of the other {right} parameters"
             ))
         }
     }
+}
+
+/// The first of some names, and how many more there are.
+fn several(names: &[&str]) -> String {
+    let first = names.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > 4 { format!("{first} and {} more", names.len() - 4) } else { first }
 }
 
 /// What a token weighs in the gradient of a model with known logits: the label with token v has the gradient

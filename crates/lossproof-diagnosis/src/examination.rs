@@ -4,6 +4,7 @@ use crate::{
     attention::{Dependence, dependence, sequences},
     half_digits::HalfDigits,
     measuring::{accumulate, accumulate_weighted, load},
+    missing::missing,
     named_values::NamedValues,
     optimizer_runs::{OptimizerRun, planned_runs},
     probe_parameters::ProbeParameters,
@@ -13,7 +14,7 @@ use crate::{
 };
 use lossproof_laws::KnownLogits;
 use lossproof_numerics::norm;
-use lossproof_spec::{Dtype, GlobalBatch};
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
 use lossproof_subject::{Limits, LogPolicy, ParameterInfo, Subject, SubjectError};
 
 /// What came of a probe.
@@ -23,6 +24,17 @@ pub(crate) struct ProbeResult {
     pub(crate) gradient: NamedValues,
     /// The gradient of the call before the judged one.
     pub(crate) former: Option<NamedValues>,
+}
+
+/// What the second of two identical calls gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeated {
+    /// The same gradient.
+    Same,
+    /// Twice the gradient.
+    Twice,
+    /// Another gradient.
+    Other,
 }
 
 /// Everything seen of a subject.
@@ -37,8 +49,10 @@ pub(crate) struct Examination {
     pub(crate) dependences: Vec<Dependence>,
     pub(crate) runs: Vec<OptimizerRun>,
     pub(crate) validation: Option<ValidationRun>,
-    /// Whether two identical calls give the same, where that was tried.
-    pub(crate) repeatable: Option<bool>,
+    /// What the second of two identical calls gives, where that was tried.
+    pub(crate) repeated: Option<Repeated>,
+    /// By parameter, in their order: whether its gradient is missing; empty where that was not tried.
+    pub(crate) missing: Vec<bool>,
     /// What could not be looked at, and why.
     pub(crate) unseen: Vec<String>,
     /// What the subject failed with where it should not.
@@ -60,7 +74,8 @@ impl Examination {
             dependences: Vec::new(),
             runs: Vec::new(),
             validation: None,
-            repeatable: None,
+            repeated: None,
+            missing: Vec::new(),
             unseen: Vec::new(),
             errors: Vec::new(),
         };
@@ -82,6 +97,10 @@ impl Examination {
         }
         seen.repeat(subject, parameters);
         seen.look(subject, parameters);
+        match missing(subject, parameters, &seen.parameters, &seen.limits, seen.dtype) {
+            Ok(missing) => seen.missing = missing,
+            Err(error) => seen.note("a nudged parameter", &error),
+        }
         seen.step(subject, parameters);
         match run_validation(subject, parameters, &seen.limits) {
             Ok(validation) => seen.validation = validation,
@@ -99,6 +118,7 @@ impl Examination {
 
     fn probe(&mut self, subject: &mut dyn Subject, parameters: &ProbeParameters, general: bool) {
         let upstream = subject.upstream_weights().is_some();
+        let claims = subject.info().claims;
         let mut loaded = None;
         for probe in probes::pool(&self.limits, general, upstream) {
             let known = parameters.known_logits(probe.state);
@@ -110,10 +130,13 @@ impl Examination {
                 }
                 loaded = Some(probe.state);
             }
-            if subject.configure(&probe.spec).is_err() {
+            let name = probe.name;
+            // As the subject claims it: another semantics that weighs every batch of its limits alike is the same.
+            let Some(spec) = claims.claim_of(&probe.spec, &self.limits) else { continue };
+            if subject.configure(&spec).is_err() || self.has_looked_at(&probe, &spec) {
                 continue;
             }
-            let name = probe.name;
+            let probe = Probe { spec, ..probe };
             match measure(subject, probe, known) {
                 Ok(result) => self.results.push(result),
                 Err(error) => self.note(name, &error),
@@ -128,12 +151,20 @@ impl Examination {
         }
     }
 
+    /// Whether a probe of this name was made under these semantics.
+    fn has_looked_at(&self, probe: &Probe, spec: &LossSpec) -> bool {
+        self.results.iter().any(|result| {
+            let known = &result.probe;
+            known.name == probe.name && known.state == probe.state && known.spec == *spec
+        })
+    }
+
     fn repeat(&mut self, subject: &mut dyn Subject, parameters: &ProbeParameters) {
         let first = self.results.first().map(|result| &result.probe);
         let related = || self.relations.answers.first().map(|answer| &answer.probe);
         let Some(probe) = first.or_else(related).cloned() else { return };
-        match repeatable(subject, parameters, &probe, self.dtype) {
-            Ok(repeatable) => self.repeatable = repeatable,
+        match repeated(subject, parameters, &probe, self.dtype) {
+            Ok(repeated) => self.repeated = repeated,
             Err(error) => self.note("the same call twice", &error),
         }
     }
@@ -207,13 +238,13 @@ fn measure(
     Ok(ProbeResult { probe, loss, gradient, former })
 }
 
-/// Whether the same call twice gives the same gradient; `None` where the subject has no such semantics.
-fn repeatable(
+/// What the second of two identical calls gives; `None` where the subject has no such semantics.
+fn repeated(
     subject: &mut dyn Subject,
     parameters: &ProbeParameters,
     probe: &Probe,
     dtype: Dtype,
-) -> Result<Option<bool>, SubjectError> {
+) -> Result<Option<Repeated>, SubjectError> {
     load(subject, parameters.general())?;
     if subject.configure(&probe.spec).is_err() {
         return Ok(None);
@@ -223,8 +254,16 @@ fn repeatable(
     // Relative to the largest tensor.
     let floor = one.values().map(norm).fold(0.0, f64::max);
     let half_digits = HalfDigits { floor, ..HalfDigits::of(dtype) };
-    let same = |(name, values): (&String, &Vec<f64>)| {
-        other.get(name).is_some_and(|twin| half_digits.same(values, twin))
+    let is_multiple = |factor: f64| {
+        one.len() == other.len()
+            && one.iter().all(|(name, values)| {
+                let multiple: Vec<f64> = values.iter().map(|value| factor * value).collect();
+                other.get(name).is_some_and(|twin| half_digits.same(twin, &multiple))
+            })
     };
-    Ok(Some(one.len() == other.len() && one.iter().all(same)))
+    Ok(Some(match (is_multiple(1.0), is_multiple(2.0)) {
+        (true, _) => Repeated::Same,
+        (false, true) => Repeated::Twice,
+        (false, false) => Repeated::Other,
+    }))
 }

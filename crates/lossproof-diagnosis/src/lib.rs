@@ -22,6 +22,7 @@ mod hypotheses;
 pub mod inference;
 mod logging;
 mod measuring;
+mod missing;
 mod named_values;
 mod optimizer_runs;
 mod plan;

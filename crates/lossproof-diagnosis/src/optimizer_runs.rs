@@ -6,7 +6,10 @@ use crate::{
     probe_parameters::ProbeParameters,
     simulated_optimizer::{StepInputs, StepOutcome},
 };
-use lossproof_spec::{Adam, Clip, Decayed, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule};
+use lossproof_spec::{
+    Adam, Clip, Decayed, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule, TokenWeights,
+    to_f64,
+};
 use lossproof_subject::{Collect, Subject, SubjectError};
 
 /// Optimizer steps from fresh.
@@ -19,6 +22,7 @@ pub(crate) struct OptimizerRun {
 /// A run to be taken.
 pub(crate) struct PlannedRun {
     pub(crate) name: &'static str,
+    /// The semantics that is asked for, where the subject has it, and otherwise its first claim.
     spec: LossSpec,
     /// The optimizer for a first gradient of this norm.
     optimizer: Box<dyn Fn(f64) -> Optimizer>,
@@ -110,6 +114,16 @@ pub(crate) fn planned_runs(long: &GlobalBatch, short: &GlobalBatch, dtype: Dtype
             Box::new(move |_| Optimizer { rule: Rule::AdamW(adam), ..Optimizer::sgd(0.125) }),
             three(),
         ),
+        // An epsilon as large as the gradient, since the scale of one that is far larger moves nothing.
+        plan(
+            "AdamW, clipping at a quarter of the norm",
+            sum,
+            Box::new(move |norm| Optimizer {
+                rule: Rule::AdamW(Adam { epsilon: 0.125, weight_decay: 0.0, ..adam }),
+                ..clipped(0.25, 1.0)(norm)
+            }),
+            once(),
+        ),
     ]
 }
 
@@ -124,9 +138,9 @@ impl PlannedRun {
         parameters: &ProbeParameters,
     ) -> Result<Option<OptimizerRun>, SubjectError> {
         load(subject, parameters.general())?;
-        if subject.configure(&self.spec).is_err() {
-            return Ok(None);
-        }
+        let claim = subject.info().claims.first();
+        let mut choices = [self.spec, claim].into_iter();
+        let Some(spec) = choices.find(|spec| subject.configure(spec).is_ok()) else { return Ok(None) };
         let mut steps: Vec<(StepInputs, StepOutcome)> = Vec::new();
         let mut started = None;
         for batch in &self.batches {
@@ -135,9 +149,15 @@ impl PlannedRun {
             let optimizer = *started.get_or_insert_with(|| (self.optimizer)(global_norm(&gradient)));
             let mut contributions = Vec::new();
             if optimizer.clip.is_some() {
+                let mut first = 0;
                 for micro_batch in batch.micro_batches() {
                     let alone = GlobalBatch::of_micro_batch(micro_batch.clone());
-                    contributions.push(accumulate(subject, &alone)?.1);
+                    let share = share(&spec, batch, first, &alone);
+                    first += micro_batch.sequences().len();
+                    let Some(share) = share else { continue };
+                    let mut gradient = accumulate(subject, &alone)?.1;
+                    gradient.values_mut().flatten().for_each(|value| *value *= share);
+                    contributions.push(gradient);
                 }
             }
             let Some(taken) = subject.optimizer_steps() else { return Ok(None) };
@@ -157,6 +177,15 @@ impl PlannedRun {
         }
         Ok(started.map(|optimizer| OptimizerRun { name: self.name, optimizer, steps }))
     }
+}
+
+/// How much of its own gradient a micro-batch adds to that of a batch, `first` being its first sequence there; `None`
+/// where it adds nothing.
+fn share(spec: &LossSpec, batch: &GlobalBatch, first: usize, alone: &GlobalBatch) -> Option<f64> {
+    let supervised = alone.sequences().position(|sequence| sequence.supervised() > 0)?;
+    let own = TokenWeights::new(spec, &alone.layout()).ok()?;
+    let whole = TokenWeights::new(spec, &batch.layout()).ok()?;
+    Some(to_f64(&(whole.of_sequence(first + supervised) / own.of_sequence(supervised))))
 }
 
 fn read(subject: &mut dyn Subject) -> Result<NamedValues, SubjectError> {

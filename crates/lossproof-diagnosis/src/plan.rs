@@ -14,7 +14,7 @@ use crate::{
 use lossproof_numerics::norm;
 use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Role};
 use lossproof_subject::{Limits, LogPolicy, ModelInfo, ParameterInfo};
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 /// Probes with known logits that separate every two hypotheses that such probes can separate.
 #[derive(Clone, Debug)]
@@ -147,7 +147,9 @@ impl ProbePlan {
     #[must_use]
     pub fn new(parameters: &[ParameterInfo], limits: &Limits, dtype: Dtype, upstream: bool) -> Self {
         let parameters = ProbeParameters::new(parameters, dtype, limits.vocabulary, &ModelInfo::default());
-        let hypotheses: Vec<&'static Hypothesis> = Hypothesis::all().collect();
+        let mut known = BTreeSet::new();
+        let firsts = Hypothesis::all().filter(|hypothesis| known.insert(hypothesis.bug.id));
+        let hypotheses: Vec<&'static Hypothesis> = firsts.collect();
         let models = || std::iter::once(TrainerModel::HONEST).chain(hypotheses.iter().map(|h| h.model));
         let mut pool = Vec::new();
         for probe in probes::pool(limits, false, upstream) {

@@ -4,7 +4,7 @@ use crate::{
     anomalies::gradient_anomalies,
     behaviour::{score_run, score_validation},
     call::{Term, TrainerCall},
-    examination::{Examination, ProbeResult},
+    examination::{Examination, ProbeResult, Repeated},
     gradient_comparison::{GradientComparison, Place},
     half_digits::{Forecast, HalfDigits, NEGLIGIBLE},
     measuring::load,
@@ -93,13 +93,22 @@ impl<'a, 'r> Scorer<'a, 'r> {
             let what = || format!("that the gradients of {} parameters are wrong", self.deviating);
             score.add(Grade::Impossible, what);
         }
-        if let Some(repeatable) = seen.repeatable {
-            // How a trainer's answers differ that does not repeat them is not forecast.
-            let grade = match (repeatable, model.token_gradients != TokenGradients::Random) {
-                (false, false) => Grade::Loose,
-                (repeatable, expected) => Grade::exact_or_impossible(repeatable == expected),
+        if let Some(repeated) = seen.repeated {
+            let grade = match (repeated, model.token_gradients) {
+                // How a trainer's answers differ that does not repeat them is not forecast.
+                (Repeated::Other, TokenGradients::Random) => Grade::Loose,
+                (Repeated::Twice, TokenGradients::Kept)
+                | (Repeated::Same, TokenGradients::Same | TokenGradients::OfTheBatch) => Grade::Exact,
+                _ => Grade::Impossible,
             };
             score.add(grade, || "the same call twice".to_owned());
+        }
+        for (parameter, missing) in seen.parameters.iter().zip(&seen.missing) {
+            let grade = match (model.loses)(parameter.role) {
+                Some(expected) => Grade::exact_or_impossible(expected == *missing),
+                None => Grade::Exact,
+            };
+            score.add(grade, || format!("whether the gradient of {} is missing", parameter.name));
         }
         if model.token_gradients == TokenGradients::Random {
             // What it makes of steps cannot be said.
@@ -240,9 +249,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
         let asked = probe.call(&seen.limits, self.log_policy);
         let batch = model.seen(&asked);
         let call = TrainerCall { batch: &batch, ..asked };
-        let is_unsaid = |batch: &GlobalBatch| {
-            probe.state == ProbeState::General && batch.micro_batches().any(model.unsaid)
-        };
+        let is_unsaid = |batch: &GlobalBatch| probe.state == ProbeState::General && model.is_unsaid(batch);
         let unsaid = is_unsaid(&batch);
         let terms = (model.gradient)(&call);
         let gradient = if unsaid { Forecast::Unsaid } else { self.forecast(index, model, terms.as_deref())? };

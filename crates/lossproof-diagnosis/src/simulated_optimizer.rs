@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 pub(crate) enum StepMistake {
     None,
     ClippedPerMicroBatch,
+    /// And their sum is not clipped.
+    ClippedPerMicroBatchAlone,
     SquaredNormCompared,
     ClippedPerTensor,
     ClippedBeforeUnscale,
@@ -27,6 +29,8 @@ pub(crate) enum StepMistake {
     DecayCoupled,
     EverythingDecays,
     NeverCleared,
+    /// Gradients are added to those of every call since the start, steps or none.
+    KeptBetweenCalls,
     ShortWindowDropped,
     TiedWeightTwice,
 }
@@ -69,7 +73,7 @@ pub(crate) struct SimulatedOptimizer<'a> {
     longest: u32,
     /// Optimizer state by parameter.
     states: BTreeMap<String, Updated>,
-    /// The sum of all gradients so far.
+    /// The gradient that was not cleared.
     uncleared: NamedValues,
 }
 
@@ -176,7 +180,7 @@ impl<'a> SimulatedOptimizer<'a> {
     /// The gradient that a step has of its window.
     fn accumulated(&mut self, inputs: &StepInputs) -> NamedValues {
         match (self.mistake, self.optimizer.clip) {
-            (StepMistake::ClippedPerMicroBatch, Some(clip)) => {
+            (StepMistake::ClippedPerMicroBatch | StepMistake::ClippedPerMicroBatchAlone, Some(clip)) => {
                 let mut sum = NamedValues::new();
                 for part in &inputs.contributions {
                     add(&mut sum, clip.factor(global_norm(part)), part);
@@ -186,6 +190,17 @@ impl<'a> SimulatedOptimizer<'a> {
             (StepMistake::NeverCleared, _) => {
                 add(&mut self.uncleared, 1.0, &inputs.gradient);
                 self.uncleared.clone()
+            }
+            (StepMistake::KeptBetweenCalls, _) => {
+                // What was looked at before a step is in the gradient that it is taken with, and what was kept until
+                // then is in both.
+                let mut kept = inputs.gradient.clone();
+                if !self.uncleared.is_empty() {
+                    scale(&mut kept, 2.0);
+                    add(&mut kept, -1.0, &self.uncleared);
+                }
+                self.uncleared = kept.clone();
+                kept
             }
             _ => inputs.gradient.clone(),
         }
@@ -202,7 +217,8 @@ impl<'a> SimulatedOptimizer<'a> {
             }
             _ => global_norm(gradient),
         };
-        let Some(clip) = self.optimizer.clip else { return (measured, 1.0) };
+        let clip = self.optimizer.clip.filter(|_| self.mistake != StepMistake::ClippedPerMicroBatchAlone);
+        let Some(clip) = clip else { return (measured, 1.0) };
         let factor = match self.mistake {
             StepMistake::SquaredNormCompared if measured * measured <= clip.max_norm => 1.0,
             StepMistake::SquaredNormCompared => clip.max_norm / (measured + clip.epsilon),

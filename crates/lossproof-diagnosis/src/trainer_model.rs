@@ -80,12 +80,25 @@ impl BackwardEffect {
 /// What becomes of the gradient of a token loss from call to call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenGradients {
-    /// It is the same in every call, right or wrong, so that gradients add up.
+    /// It is the same in every call, right or wrong, so that the gradient of a batch is a sum of them.
     Same,
+    /// The same, and the gradient of each call is added to those of the calls since the last reset.
+    Kept,
     /// It depends on what else is in the batch, or was in the one before.
     OfTheBatch,
     /// It is another in every call.
     Random,
+}
+
+/// What a token loss depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// The inputs of its document up to its position.
+    Causal,
+    /// Any input of its document.
+    Document,
+    /// Any input of its sequence, and what its micro-batch is filled up to one width with.
+    Everything,
 }
 
 /// Whether the token loss at a position of a sequence depends on an input; `None` where nobody says.
@@ -109,9 +122,9 @@ pub(crate) struct TrainerModel {
     /// Whether the token loss at a position depends on an input, and `None` where the hypothesis does not say; of a
     /// hypothesis that does not speak of attention there is none.
     pub(crate) attends: Option<Attends>,
-    /// On which micro-batches nobody can say what the trainer computes: its token losses there are not an
-    /// honest one's.
-    pub(crate) unsaid: fn(&MicroBatch) -> bool,
+    /// What token losses depend on in a micro-batch. Where that is more than [`Sight::Causal`], they are not an honest
+    /// trainer's, and nobody can say what they are.
+    pub(crate) sight: fn(&MicroBatch) -> Sight,
     /// What is wrong with its step.
     pub(crate) step: StepMistake,
     /// What it prints of a corpus; of a hypothesis that does not speak of validations there is nothing.
@@ -120,6 +133,8 @@ pub(crate) struct TrainerModel {
     pub(crate) leaks: bool,
     /// What becomes of the gradient of a token loss from call to call.
     pub(crate) token_gradients: TokenGradients,
+    /// Of a parameter with this role: whether its gradient is missing, and `None` where the hypothesis does not say.
+    pub(crate) loses: fn(Role) -> Option<bool>,
 }
 
 impl TrainerModel {
@@ -132,12 +147,18 @@ impl TrainerModel {
         cancels: false,
         backward: BackwardEffect::Honest,
         attends: None,
-        unsaid: |_| false,
+        sight: |_| Sight::Causal,
         step: StepMistake::None,
         validate: None,
         leaks: false,
         token_gradients: TokenGradients::Same,
+        loses: |_| Some(false),
     };
+
+    /// Whether nobody can say what the token losses of a batch are.
+    pub(crate) fn is_unsaid(&self, batch: &GlobalBatch) -> bool {
+        batch.micro_batches().any(|micro_batch| (self.sight)(micro_batch) != Sight::Causal)
+    }
 
     /// The batch behind its data path.
     pub(crate) fn seen(&self, call: &TrainerCall<'_>) -> GlobalBatch {

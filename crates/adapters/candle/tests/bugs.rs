@@ -22,7 +22,7 @@ const CASES: u32 = 3;
 const SLOW: &str = "loss-slope";
 
 /// How the catalogue of known bugs calls it, where it has it.
-fn catalogued(bug: Bug, mean: Mean) -> Option<&'static str> {
+fn catalogued(bug: Bug) -> Option<&'static str> {
     Some(match bug {
         Bug::MeanOfMeans => "ga-mean-of-means",
         Bug::PaddingCounted => "pad-in-denominator",
@@ -32,13 +32,13 @@ fn catalogued(bug: Bug, mean: Mean) -> Option<&'static str> {
         Bug::ZeroGradInWindow => "zero-grad-wrong-place",
         Bug::ZeroGradMissing => "zero-grad-missing",
         Bug::PartialWindow => "ga-partial-window-underscaled",
-        Bug::OtherLossLogged if mean == Mean::OfTokens => "log-loss-misscaled-under-ga",
+        Bug::OtherLossLogged => "log-loss-misscaled-under-ga",
         Bug::CausalMaskOffByOne => "causal-mask-off-by-one",
         Bug::GainDetached => "fused-op-without-backward",
         Bug::NoBiasCorrection => "adam-without-bias-correction",
         Bug::DecayOnNorms => "weight-decay-on-norms",
         Bug::ClippedPerMicroBatch => "clip-per-microbatch",
-        Bug::OtherLossLogged | Bug::ScaleOfWrongDimension => return None,
+        Bug::ScaleOfWrongDimension => return None,
     })
 }
 
@@ -73,7 +73,7 @@ impl Found {
         let broken = broken(settings);
         let diagnosis = Diagnosis::alone(&mut *candle(settings).unwrap());
         let first = diagnosis.first();
-        let named = catalogued(bug, settings.mean).is_some_and(|id| first.iter().any(|bug| bug.id == id));
+        let named = catalogued(bug).is_some_and(|id| first.iter().any(|bug| bug.id == id));
         self.bugs += 1;
         self.caught += usize::from(!broken.is_empty());
         let alone = named && first.len() == 1;
@@ -124,26 +124,26 @@ fn said(diagnosis: &Diagnosis, named: bool) -> String {
 fn bugs_of_a_gpt2_that_means_tokens() {
     let found = Found::of(Architecture::Gpt2, Mean::OfTokens);
     insta::assert_snapshot!(found.text);
-    assert_eq!((found.bugs, found.caught), (15, 15));
+    assert_eq!((found.bugs, found.caught, found.named), (15, 15, 14));
 }
 
 #[test]
 fn bugs_of_a_llama_that_means_tokens() {
     let found = Found::of(Architecture::Llama, Mean::OfTokens);
     insta::assert_snapshot!(found.text);
-    assert_eq!((found.bugs, found.caught), (15, 15));
+    assert_eq!((found.bugs, found.caught, found.named), (15, 15, 14));
 }
 
 #[test]
 fn bugs_of_a_gpt2_that_means_micro_batches() {
     let found = Found::of(Architecture::Gpt2, Mean::OfMicroBatches);
     insta::assert_snapshot!(found.text);
-    assert_eq!((found.bugs, found.caught), (14, 14));
+    assert_eq!((found.bugs, found.caught, found.named), (14, 14, 13));
 }
 
 #[test]
 fn bugs_of_a_llama_that_means_micro_batches() {
     let found = Found::of(Architecture::Llama, Mean::OfMicroBatches);
     insta::assert_snapshot!(found.text);
-    assert_eq!((found.bugs, found.caught), (14, 14));
+    assert_eq!((found.bugs, found.caught, found.named), (14, 14, 13));
 }

@@ -45,18 +45,13 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         },
     ),
     weighs("ga-partial-window-underscaled", |call| {
-        if call.spec.micro_batches == Combine::Add {
-            return honest_terms(call);
-        }
-        let windows = call.before.iter().chain([call.batch]).map(GlobalBatch::longest_window);
-        let usual = windows.max().unwrap_or(1);
-        reweighed(call, call.spec, |place| place.window as f64 / usual as f64)
+        if call.spec.micro_batches == Combine::Add { honest_terms(call) } else { underscaled(call) }
     }),
     weighs("window-counter-off-by-one", |call| {
         if call.spec.micro_batches == Combine::Add {
             return honest_terms(call);
         }
-        reweighed(call, call.spec, |place| place.window as f64 / (place.window + 1) as f64)
+        counted_once_too_often(call)
     }),
     hypothesis(
         "grad-assigned-not-accumulated",
@@ -66,6 +61,18 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         },
     ),
 ];
+
+/// Every window is divided by the micro-batches of the longest one so far.
+pub(super) fn underscaled(call: &TrainerCall<'_>) -> Option<Vec<Term>> {
+    let windows = call.before.iter().chain([call.batch]).map(GlobalBatch::longest_window);
+    let usual = windows.max().unwrap_or(1);
+    reweighed(call, call.spec, |place| place.window as f64 / usual as f64)
+}
+
+/// Every window is divided by one micro-batch more than it has.
+pub(super) fn counted_once_too_often(call: &TrainerCall<'_>) -> Option<Vec<Term>> {
+    reweighed(call, call.spec, |place| place.window as f64 / (place.window + 1) as f64)
+}
 
 /// Only the last micro-batch of each window counts.
 fn last_of_window(call: &TrainerCall<'_>) -> Option<Vec<Term>> {

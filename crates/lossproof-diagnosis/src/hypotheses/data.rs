@@ -4,7 +4,7 @@ use super::{HONEST, Hypothesis, hypothesis, is_ragged};
 use crate::{
     call::honest_terms,
     reported_loss::ReportedLoss,
-    trainer_model::{TrainerModel, honest_attention},
+    trainer_model::{Sight, TrainerModel, honest_attention},
 };
 use lossproof_cases::edit::{edit_freely, given, relabel};
 use lossproof_spec::{IGNORE_INDEX, MicroBatch, Sequence, SequenceFields};
@@ -167,7 +167,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "causal-mask-dropped-on-path",
         TrainerModel {
-            unsaid: |micro_batch| !has_padding(micro_batch),
+            sight: |micro_batch| if has_padding(micro_batch) { Sight::Causal } else { Sight::Everything },
             attends: Some(|sequence, at, input| {
                 let document = sequence.segment_ids();
                 let dropped = !padded(sequence) && document[at] == document[input];
@@ -179,7 +179,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "causal-mask-inverted",
         TrainerModel {
-            unsaid: |_| true,
+            sight: |_| Sight::Everything,
             attends: Some(|sequence, at, input| {
                 let document = sequence.segment_ids();
                 // The last of a document sees nothing of it, and what a softmax makes of that is not the
@@ -193,11 +193,13 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     hypothesis(
         "causal-mask-diagonal-off-by-one",
         TrainerModel {
-            unsaid: |_| true,
+            sight: |_| Sight::Everything,
             attends: Some(|sequence, at, input| {
                 let document = sequence.segment_ids();
+                // A softmax over nothing but the same large negative number weighs every key alike, and what that
+                // position then is the later ones see in the next block.
                 let first = at == 0 || document[at - 1] != document[at];
-                (!first).then_some(honest_attention(sequence, at, input))
+                (first || honest_attention(sequence, at, input)).then_some(true)
             }),
             ..HONEST
         },

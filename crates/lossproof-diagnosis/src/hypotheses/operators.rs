@@ -83,6 +83,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                     values.fill(0.0);
                 }
             }),
+            loses: |role| Some(role == Role::PositionEmbedding),
             ..HONEST
         },
     ),
@@ -160,6 +161,12 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                 _ if zero(comparison.measured) => Grade::Exact,
                 _ => Grade::Impossible,
             }),
+            loses: |role| match role {
+                // A tied one is the head, too.
+                Role::TokenEmbedding | Role::FinalNormGain | Role::FinalNormBias => None,
+                Role::Head | Role::HeadBias | Role::LogitScale => Some(false),
+                _ => Some(true),
+            },
             ..HONEST
         },
     ),

@@ -13,14 +13,14 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     weighs("ga-mean-of-means", |call| {
         let micro_batches = Combine::Average;
         let own = LossSpec { scope: Scope::MicroBatch, micro_batches, ranks: Combine::Average, ..*call.spec };
-        under(if is_global_token_mean(call.spec) { &own } else { call.spec }, call)
+        under(if is_global_token_mean(call) { &own } else { call.spec }, call)
     }),
     weighs("ga-missing-division-k-times", |call| {
         under(&LossSpec { micro_batches: Combine::Add, ..*call.spec }, call)
     }),
     weighs("ga-means-added", |call| {
         let own = LossSpec { scope: Scope::MicroBatch, ..*call.spec };
-        under(if is_global_token_mean(call.spec) { &own } else { call.spec }, call)
+        under(if is_global_token_mean(call) { &own } else { call.spec }, call)
     }),
     weighs("ga-normalised-twice", |call| {
         let mut terms = honest_terms(call)?;
@@ -44,7 +44,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     }),
     weighs("rank-local-token-mean", |call| {
         let own = LossSpec { scope: Scope::RankWindow, ranks: Combine::Average, ..*call.spec };
-        under(if is_global_token_mean(call.spec) { &own } else { call.spec }, call)
+        under(if is_global_token_mean(call) { &own } else { call.spec }, call)
     }),
     weighs("dp-average-not-undone", |call| {
         let averaged = LossSpec { ranks: Combine::Average, ..*call.spec };
@@ -119,9 +119,14 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     }),
 ];
 
-/// Whether a spec is a mean over the tokens of the whole batch.
-fn is_global_token_mean(spec: &LossSpec) -> bool {
-    spec.reduction == Reduction::TokenMean && spec.scope == Scope::Global
+/// Whether a mean over the tokens of the whole batch is asked for: of one rank's window, where there is one rank.
+pub(super) fn is_global_token_mean(call: &TrainerCall<'_>) -> bool {
+    let whole = match call.spec.scope {
+        Scope::Global => true,
+        Scope::RankWindow => call.limits.ranks.most == 1,
+        Scope::MicroBatch => false,
+    };
+    call.spec.reduction == Reduction::TokenMean && whole
 }
 
 /// Weights from above that are all the same.

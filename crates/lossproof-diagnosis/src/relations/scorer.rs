@@ -87,7 +87,7 @@ impl<'a> RelationScorer<'a> {
                 self.hold(Quantity::Gradient(weighing), model, &picked, score);
             }
             // What an operator makes of the gradient of a token loss is the same in every call.
-            _ if model.token_gradients == TokenGradients::Same => {
+            _ if matches!(model.token_gradients, TokenGradients::Same | TokenGradients::Kept) => {
                 self.hold(Quantity::Gradient(model.gradient), model, &all, score);
             }
             // It says nothing that these could contradict, so it explains them no better than a bug that nobody knows.

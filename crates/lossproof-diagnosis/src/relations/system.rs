@@ -4,7 +4,7 @@
 use crate::{
     call::{Term, TrainerCall, Weighing},
     probes::Probe,
-    trainer_model::{TrainerModel, honest_attention},
+    trainer_model::{Sight, TrainerModel, honest_attention},
 };
 use lossproof_spec::{MicroBatch, Sequence};
 use lossproof_subject::{Limits, LogPolicy};
@@ -17,12 +17,11 @@ struct TokenKey {
     /// ε and ζ of the token loss.
     kind: [u64; 2],
     target: u32,
-    /// The width of the micro-batch, where the hypothesis does not say what is attended to: everything may be, then,
-    /// and what a micro-batch is filled up with.
-    unsaid: Option<usize>,
-    /// Position id of the prediction, or its index where the hypothesis does not say.
+    /// The width of the micro-batch, where everything is seen: what the micro-batch is filled up with is seen, too.
+    width: Option<usize>,
+    /// Position id of the prediction, or its index where everything is seen.
     at: u32,
-    /// Place and token of everything that is attended to.
+    /// Place and token of everything that is seen.
     visible: Vec<(u32, u32)>,
 }
 
@@ -79,11 +78,12 @@ impl System {
         for term in terms {
             let mut rest = term.weights.iter();
             for micro_batch in term.batch.micro_batches() {
+                let sight = (model.sight)(micro_batch);
                 let width = micro_batch.sequences().iter().map(Sequence::len).max();
-                let unsaid = width.filter(|_| (model.unsaid)(micro_batch));
+                let width = width.filter(|_| sight == Sight::Everything);
                 for (sequence, position) in predictions(micro_batch) {
                     let Some(&weight) = rest.next().filter(|weight| **weight != 0.0) else { continue };
-                    let key = TokenKey::new(term, sequence, position, unsaid);
+                    let key = TokenKey::new(term, sequence, position, (sight, width));
                     let next = self.unknowns.len();
                     let unknown = *self.unknowns.entry(key).or_insert(next);
                     *sum.entry(unknown).or_default() += weight;
@@ -117,22 +117,29 @@ fn predictions(micro_batch: &MicroBatch) -> impl Iterator<Item = (&Sequence, usi
 }
 
 impl TokenKey {
-    fn new(term: &Term, sequence: &Sequence, position: usize, unsaid: Option<usize>) -> Self {
+    fn new(
+        term: &Term,
+        sequence: &Sequence,
+        position: usize,
+        (sight, width): (Sight, Option<usize>),
+    ) -> Self {
+        let documents = sequence.segment_ids();
         let inputs = sequence.input_ids().iter().zip(sequence.position_ids()).zip(0..);
         let mut visible = Vec::new();
         for (index, ((&token, &place), number)) in inputs.enumerate() {
-            if unsaid.is_some() {
-                visible.push((number, token));
-            } else if honest_attention(sequence, position, index) {
-                visible.push((place, token));
+            match sight {
+                Sight::Everything => visible.push((number, token)),
+                Sight::Document if documents[index] == documents[position] => visible.push((place, token)),
+                Sight::Causal if honest_attention(sequence, position, index) => visible.push((place, token)),
+                Sight::Document | Sight::Causal => {}
             }
         }
         let place = sequence.position_ids()[position];
         Self {
             kind: [term.label_smoothing.to_bits(), term.z_loss.to_bits()],
             target: sequence.targets()[position + 1],
-            unsaid,
-            at: if unsaid.is_some() { u32::try_from(position).unwrap_or(u32::MAX) } else { place },
+            width,
+            at: if width.is_some() { u32::try_from(position).unwrap_or(u32::MAX) } else { place },
             visible,
         }
     }
