@@ -8,8 +8,9 @@ use crate::{
 use lossproof_spec::Dtype;
 use lossproof_subject::{Limits, ParameterInfo, Subject, SubjectError, Tensor, TensorSet, TensorValues};
 
-/// How far every element of a parameter is moved, to see whether the loss depends on it.
-const NUDGE: f64 = 0.25;
+/// How far every element of a parameter is moved, to see whether the loss depends on it: what moves it little may move
+/// it further.
+const NUDGES: [f64; 2] = [0.25, 1.0];
 
 /// What a loss moves by at least when it depends on a parameter, in units of rounding: it is the mean or the sum of some
 /// token losses, and one that does not depend on the parameter moves by rounding at most.
@@ -41,25 +42,27 @@ pub(crate) fn missing(
     for info in infos {
         let zero =
             gradient.get(&info.name).is_some_and(|values| values.iter().all(|value| value.abs() <= 0.0));
-        let nudged = if zero { nudged(parameters.general(), &info.name) } else { None };
-        let Some(nudged) = nudged else {
-            missing.push(false);
-            continue;
-        };
-        load(subject, &nudged)?;
-        let (moved, _) = accumulate(subject, batch)?;
-        let moves = (moved - loss).abs() > MOVED * dtype.unit_roundoff() * loss.abs().max(1.0);
-        missing.push(moved.is_finite() && moves);
+        let mut is_missing = false;
+        for nudge in NUDGES {
+            let Some(nudged) = nudged(parameters.general(), &info.name, nudge).filter(|_| zero) else {
+                break;
+            };
+            load(subject, &nudged)?;
+            let (moved, _) = accumulate(subject, batch)?;
+            let least = MOVED * dtype.unit_roundoff() * loss.abs().max(1.0);
+            is_missing |= moved.is_finite() && (moved - loss).abs() > least;
+        }
+        missing.push(is_missing);
     }
     Ok(missing)
 }
 
 /// The parameters with one of them moved, its elements up and down by turns so that no sum of them stays.
-fn nudged(parameters: &TensorSet, name: &str) -> Option<TensorSet> {
+fn nudged(parameters: &TensorSet, name: &str, nudge: f64) -> Option<TensorSet> {
     let tensor = parameters.get(name)?;
     let mut values = tensor.to_f64();
     for (index, value) in values.iter_mut().enumerate() {
-        *value += if index % 3 == 1 { -NUDGE } else { NUDGE };
+        *value += if index % 3 == 1 { -nudge } else { nudge };
     }
     let moved = Tensor::new(tensor.shape().to_vec(), TensorValues::F64(values)).ok()?;
     let mut nudged = parameters.clone();

@@ -14,7 +14,7 @@ use lossproof_cases::edit::given;
 use lossproof_spec::{LossSpec, Sequence};
 
 pub(super) const HYPOTHESES: &[Hypothesis] = &[
-    weighs("shift-missing", |call| scored_against(call, |sequence, at| label(sequence, at))),
+    weighs("shift-missing", |call| scored_against(call, label)),
     weighs("shift-twice", |call| scored_against(call, |sequence, at| label(sequence, at + 2))),
     weighs("prompt-mask-one-too-many", |call| {
         scored_against(call, |sequence, at| {
