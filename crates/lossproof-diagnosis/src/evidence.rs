@@ -5,7 +5,7 @@ use crate::{
     attention::Dependence,
     examination::{Examination, ProbeResult, Repeated},
     half_digits::tolerance,
-    inference::{Measurement, explain_ratio, infer},
+    inference::{BeyondLayout, Measurement, explain_ratio, infer},
     probe_parameters::ProbeParameters,
     probes::ProbeState,
     relations::{self, RelationTerms},
@@ -29,7 +29,9 @@ pub(crate) fn statements(
     let known = parameters.known_logits(ProbeState::KnownLogits);
     let weighed = |(result, honest): (&ProbeResult, Option<&HonestAnswer>)| {
         let right = loss_anomaly(seen, result, honest).is_none();
-        weights_anomaly(result, known?, tolerance(seen.dtype), right)
+        let longest_window = result.probe.before.iter().map(GlobalBatch::longest_window).max();
+        let beyond = BeyondLayout { vocabulary: Some(seen.limits.vocabulary), longest_window };
+        weights_anomaly(result, known?, beyond, (tolerance(seen.dtype), right))
     };
     let mut evidence: Vec<String> = results().filter_map(weighed).take(OF_A_KIND).collect();
     if evidence.is_empty() {
@@ -112,7 +114,12 @@ fn label_weights(known: &KnownLogits, result: &ProbeResult) -> Option<Vec<f64>> 
 
 /// What the weights of a probe with known logits are, in words, where they are not what they should be.
 /// `right` says that the reported loss is what it should be.
-fn weights_anomaly(result: &ProbeResult, known: &KnownLogits, tolerance: f64, right: bool) -> Option<String> {
+fn weights_anomaly(
+    result: &ProbeResult,
+    known: &KnownLogits,
+    beyond: BeyondLayout,
+    (tolerance, right): (f64, bool),
+) -> Option<String> {
     let probe = &result.probe;
     let plain = probe.spec.label_smoothing <= 0.0 && probe.spec.z_loss <= 0.0;
     if probe.state != ProbeState::KnownLogits || !plain || probe.upstream.is_some() {
@@ -153,7 +160,7 @@ fn weights_anomaly(result: &ProbeResult, known: &KnownLogits, tolerance: f64, ri
     if pairs.iter().all(|(_, weight, _)| weight.is_nan()) {
         return Some(format!("{} under {}: the weights are no numbers", probe.name, probe.spec));
     }
-    let mut said = differing(&wrong, supervised, &probe.batch, tolerance);
+    let mut said = differing(&wrong, supervised, &probe.batch, (beyond, tolerance));
     said.extend(first);
     let weights = every_weight(&probe.batch, &found, tolerance * scale, &occurrences);
     if let Ok(inference) = infer(&probe.batch, &weights) {
@@ -193,7 +200,7 @@ fn differing(
     wrong: &[&(Prediction, f64, f64)],
     all: usize,
     batch: &GlobalBatch,
-    tolerance: f64,
+    (beyond, tolerance): (BeyondLayout, f64),
 ) -> Vec<String> {
     let mut said = Vec::new();
     let at = |p: &Prediction| format!("sequence {}, position {}", p.sequence, p.position);
@@ -219,7 +226,7 @@ fn differing(
     }
     let named = |ratio: f64| {
         let error = 8.0 * tolerance * ratio.abs();
-        explain_ratio(&batch.layout(), ratio, error).unwrap_or_else(|| format!("{ratio:.4}"))
+        explain_ratio(&batch.layout(), beyond, ratio, error).unwrap_or_else(|| format!("{ratio:.4}"))
     };
     match ratios.as_slice() {
         [] => {}

@@ -101,7 +101,10 @@ impl ProbeTokens {
         let mut left: Vec<u32> = (1..vocabulary.min(4096) - 1).collect();
         left.shuffle(&mut random);
         let padding = left.pop().unwrap_or(0);
-        left.extend([vocabulary - 1, 0]);
+        // In every second probe something else comes first, so that what is wrong with a first token and what is
+        // wrong with token 0 are two things.
+        let ends = if seed.is_multiple_of(2) { left.len() } else { left.len().saturating_sub(2) };
+        left.splice(ends..ends, [vocabulary - 1, 0]);
         Self { left, vocabulary, padding, random }
     }
 
@@ -200,6 +203,8 @@ const EMPTY: BatchDraft<'_> = &[
     &[&[plain(3, 3), plain(2, 2)]],
     &[&[plain(6, 1)], &[plain(2, 0), plain(4, 4)], &[plain(3, 1)]],
 ];
+const THREE_RANKS: BatchDraft<'_> =
+    &[&[&[plain(5, 1)]], &[&[plain(3, 0), plain(6, 2)]], &[&[plain(4, 0)], &[plain(2, 0)]]];
 const EQUAL: BatchDraft<'_> = &[&[&[plain(4, 0), plain(4, 0)], &[plain(4, 0), plain(4, 0)]]];
 const WINDOW: BatchDraft<'_> = &[&[&[plain(4, 0)], &[plain(3, 1)], &[plain(5, 0)]]];
 const SHORT: BatchDraft<'_> = &[&[&[plain(4, 1)], &[plain(2, 0)]]];
@@ -264,6 +269,9 @@ impl ProbePool<'_> {
             per_micro_batch,
         ] {
             self.add("a ragged batch", state, spec, RAGGED, &[]);
+        }
+        for spec in [mean, LossSpec::naive_data_parallel()] {
+            self.add("three ranks", state, spec, THREE_RANKS, &[]);
         }
         self.add("one sequence", state, mean, PLAIN, &[]);
         self.add("equal lengths", state, mean, EQUAL, &[]);

@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
 use lossproof_diagnosis::inference::{
-    Choice, CountedFrom, EmptyMean, Inference, InferenceError, MeasuredRatio, Measurement, WeightComparison,
-    explain_ratio, infer, infer_empty_mean,
+    BeyondLayout, Choice, CountedFrom, EmptyMean, Inference, InferenceError, MeasuredRatio, Measurement,
+    WeightComparison, explain_ratio, infer, infer_empty_mean,
 };
 use lossproof_spec::{
     Counting, EmptyPolicy, GlobalBatch, IGNORE_INDEX, Layout, LossSpec, MicroBatch, Rank, Reduction,
@@ -402,7 +402,7 @@ fn empty_groups_reveal_the_policy() {
 fn ratios_are_explained_from_the_most_to_the_least_specific() {
     // 25 supervised tokens in four sequences, all first labels given: transformers' 25/29.
     let layout = full(&[&[&[9, 8, 7, 5]]]).layout();
-    let explain = |value| explain_ratio(&layout, value, 1e-6);
+    let explain = |value| explain_ratio(&layout, BeyondLayout::default(), value, 1e-6);
     assert_eq!(
         explain(0.862_069).unwrap(),
         "0.8621 = 25/29 = supervised / labels before the shift (25 / 29) = supervised / tokens (25 / 29)"
@@ -416,19 +416,26 @@ fn ratios_are_explained_from_the_most_to_the_least_specific() {
     assert_eq!(explain(0.04).unwrap(), "0.0400 = 1/25 = 1/N (25 supervised tokens)");
     assert_eq!(explain(1.0), None);
     assert_eq!(explain(0.7), None);
-    assert_eq!(explain_ratio(&layout, 0.99, 0.02), None, "it may be one");
+    assert_eq!(explain_ratio(&layout, BeyondLayout::default(), 0.99, 0.02), None, "it may be one");
     let layout = ragged().layout();
     assert_eq!(
-        explain_ratio(&layout, 0.5, 1e-9).unwrap(),
+        explain_ratio(&layout, BeyondLayout::default(), 0.5, 1e-9).unwrap(),
         "0.5000 = 1/2 = 1/R (2 ranks) = 1/K (2 micro-batches of a rank)"
     );
     assert_eq!(
-        explain_ratio(&layout, 0.25, 1e-9).unwrap(),
+        explain_ratio(&layout, BeyondLayout::default(), 0.25, 1e-9).unwrap(),
         "0.2500 = 1/4 = 1/(K·R) (4 micro-batches) = 1/R² (2 ranks) = 1/K² (2 micro-batches of a rank)"
+    );
+    let beyond = BeyondLayout { vocabulary: Some(50), longest_window: Some(7) };
+    let explain = |value| explain_ratio(&layout, beyond, value, 1e-9).unwrap();
+    assert_eq!(explain(0.02), "0.0200 = 1/50 = 1/V (50 tokens of the vocabulary)");
+    assert_eq!(
+        explain(2.0 / 7.0),
+        "0.2857 = 2/7 = micro-batches of this window / micro-batches of the longest before (2 / 7)"
     );
     // Counts as large as they come do not overflow.
     let endless = Layout::new(vec![vec![vec![SequenceShape::full(usize::MAX)]]]).unwrap();
-    assert_eq!(explain_ratio(&endless, 0.5, 0.0), None);
+    assert_eq!(explain_ratio(&endless, BeyondLayout::default(), 0.5, 0.0), None);
 }
 
 #[test]

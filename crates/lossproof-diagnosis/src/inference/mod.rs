@@ -34,7 +34,7 @@ mod words;
 pub use consequences::Consequences;
 pub use log_policies::LogComparison;
 pub(crate) use log_policies::{LOG_POLICIES, due_weights, logged_by, logged_by_one_of};
-pub use ratio::explain_ratio;
+pub use ratio::{BeyondLayout, explain_ratio};
 pub use spec_classes::{Choice, SpecClass};
 pub use weight_comparison::{MeasuredRatio, WeightComparison};
 
@@ -192,7 +192,7 @@ impl Inference {
         if self.readings.iter().any(|reading| reading.trained != reading.prediction.supervised) {
             readings.push((CountedFrom::Trained, self.trained_layout()));
         }
-        let named = named_ratios(&self.layout);
+        let named = named_ratios(&self.layout, BeyondLayout::default());
         let mut multiples: Vec<(usize, SemanticsMultiple)> = Vec::new();
         for (counted, layout) in readings {
             for class in classes(&layout) {

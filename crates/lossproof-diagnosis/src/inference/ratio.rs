@@ -15,6 +15,15 @@ pub(super) struct NamedRatio {
     words: String,
 }
 
+/// What a factor may be made of and a batch's layout does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BeyondLayout {
+    /// Tokens of the vocabulary.
+    pub vocabulary: Option<usize>,
+    /// Micro-batches of the longest window that came before.
+    pub longest_window: Option<usize>,
+}
+
 /// Something of a layout that a trainer may count, rightly or wrongly.
 struct LayoutQuantity {
     name: &'static str,
@@ -24,7 +33,7 @@ struct LayoutQuantity {
 /// Every factor that has a name on `layout`, but for one itself, from the most to the least specific: a
 /// quotient of token counts rarely equals something else by accident, one over the number of ranks often
 /// does.
-pub(super) fn named_ratios(layout: &Layout) -> Vec<NamedRatio> {
+pub(super) fn named_ratios(layout: &Layout, beyond: BeyondLayout) -> Vec<NamedRatio> {
     let quantity = |name, count| LayoutQuantity { name, count };
     let supervised = quantity("supervised", layout.supervised());
     let predictions = quantity("all positions", layout.predictions());
@@ -60,6 +69,14 @@ pub(super) fn named_ratios(layout: &Layout) -> Vec<NamedRatio> {
     named.quotient(&full_micro_batches, &micro_batches);
     named.quotient(&full_ranks, &ranks);
     named.quotient(&sequences, &supervised);
+    if let Some(longest) = beyond.longest_window {
+        let window = layout.ranks().iter().map(Vec::len).max().unwrap_or(0);
+        let of_this = quantity("micro-batches of this window", window);
+        named.quotient(&of_this, &quantity("micro-batches of the longest before", longest));
+    }
+    if let Some(vocabulary) = beyond.vocabulary {
+        named.power("V", &quantity("vocabulary", vocabulary), "tokens of the vocabulary", 1);
+    }
     named.power("N", &supervised, "supervised tokens", 1);
     named.power("n", &sequences, "sequences", 1);
     let first = layout.ranks()[0].len();
@@ -127,8 +144,8 @@ impl NamedRatios {
 /// names of the same number follow, because no measurement on this layout tells them apart. `None` when the
 /// factor has no name here, and when it may be one.
 #[must_use]
-pub fn explain_ratio(layout: &Layout, value: f64, error: f64) -> Option<String> {
-    name_of(&named_ratios(layout), &Measurement { value, error }).map(|(_, words)| words)
+pub fn explain_ratio(layout: &Layout, beyond: BeyondLayout, value: f64, error: f64) -> Option<String> {
+    name_of(&named_ratios(layout, beyond), &Measurement { value, error }).map(|(_, words)| words)
 }
 
 /// Names of a factor that are said at most: more would not be read.

@@ -1,7 +1,7 @@
 //! What was measured against what was declared.
 
 use super::{
-    EmptyMean, Inference, Measurement, Span,
+    BeyondLayout, EmptyMean, Inference, Measurement, Span,
     consequences::{Consequences, WeightEvidence},
     explain_ratio,
     spec_classes::outcome,
@@ -118,7 +118,7 @@ impl Inference {
             return MeasuredRatio::Varies { least, most };
         }
         let factor = Measurement { value: f64::midpoint(low, high), error: (high - low) / 2.0 };
-        let explained = explain_ratio(&self.layout, factor.value, factor.error);
+        let explained = explain_ratio(&self.layout, BeyondLayout::default(), factor.value, factor.error);
         MeasuredRatio::Uniform { factor, explained }
     }
 }
