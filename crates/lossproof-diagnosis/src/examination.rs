@@ -99,6 +99,7 @@ impl Examination {
 
     fn probe(&mut self, subject: &mut dyn Subject, parameters: &ProbeParameters, general: bool) {
         let upstream = subject.upstream_weights().is_some();
+        let claims = subject.info().claims;
         let mut loaded = None;
         for probe in probes::pool(&self.limits, general, upstream) {
             let known = parameters.known_logits(probe.state);
@@ -110,7 +111,13 @@ impl Examination {
                 }
                 loaded = Some(probe.state);
             }
-            if subject.configure(&probe.spec).is_err() {
+            // Of two semantics that are the same inside the limits the trainer computes the one that it claims,
+            // and so does what is wrong with it.
+            let spec = claims.claim_of(&probe.spec, &self.limits).unwrap_or(probe.spec);
+            let probe = Probe { spec, ..probe };
+            if self.results.iter().any(|result| result.probe == probe)
+                || subject.configure(&probe.spec).is_err()
+            {
                 continue;
             }
             let name = probe.name;

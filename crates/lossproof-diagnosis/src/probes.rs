@@ -26,7 +26,7 @@ pub(crate) enum ProbeState {
 }
 
 /// One designed experiment: calls of a trainer from fresh, of which the last is judged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Probe {
     pub(crate) name: &'static str,
     pub(crate) state: ProbeState,
