@@ -24,7 +24,7 @@ impl Diagnosis {
                 let _ = write!(looks_like, "\nbecause {line}");
             }
             if self.evidence.len() > EVIDENCE {
-                let _ = write!(looks_like, "\nand {} more findings", self.evidence.len() - EVIDENCE);
+                let _ = write!(looks_like, "\nand {} more", self.evidence.len() - EVIDENCE);
             }
         }
         for what in &self.unseen {
@@ -58,7 +58,10 @@ impl Diagnosis {
     fn without_a_name(&self) -> String {
         if self.sound {
             // A law fails, so something is wrong.
-            return format!("nothing that a diagnosis looks at: {self}");
+            return format!(
+                "nothing that a diagnosis looks at: {} losses, gradients and steps on designed probes are right",
+                self.examined
+            );
         }
         if self.examined == 0 {
             return "nothing: it could not be examined".to_owned();
@@ -119,7 +122,7 @@ mod tests {
         let Likeness { looks_like, change } = diagnosis(&[("shift-twice", 0.98)]).likeness();
         assert!(looks_like.starts_with("almost certainly shift-twice (likelihood 0.98): "), "{looks_like}");
         assert!(looks_like.ends_with(
-            "\nbecause finding 1\nbecause finding 2\nbecause finding 3\nand 1 more findings\nnot looked at: steps"
+            "\nbecause finding 1\nbecause finding 2\nbecause finding 3\nand 1 more\nnot looked at: steps"
         ));
         assert!(change.is_some_and(|change| change.starts_with("shift once: ")));
         let perhaps = diagnosis(&[("shift-twice", 0.4)]).likeness().looks_like;

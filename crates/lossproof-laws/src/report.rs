@@ -159,7 +159,7 @@ fn claimed(claims: Option<&Claims>) -> String {
 fn write_violations(f: &mut fmt::Formatter<'_>, violations: &[Violation]) -> fmt::Result {
     let [worst, others @ ..] = violations else { return Ok(()) };
     write!(f, "{worst}")?;
-    if others.is_empty() { Ok(()) } else { write!(f, "\n  so do {} more comparisons fail", others.len()) }
+    if others.is_empty() { Ok(()) } else { write!(f, "\n  {} more comparisons fail", others.len()) }
 }
 
 /// A text of several lines under a heading.
