@@ -131,13 +131,15 @@ fn the_failure_of_a_law_carries_the_diagnosis() {
     let report = campaign.run(law, &mut *broken("ga-mean-of-means")).unwrap();
     assert_eq!(report.verdict, Verdict::Fail);
     let said = report.to_string();
-    assert!(said.contains("looks like ga-mean-of-means") && said.contains("remedy:"), "{said}");
+    assert!(said.contains("looks like: almost certainly ga-mean-of-means (likelihood "), "{said}");
+    assert!(said.contains("\nchange: sum the token losses and divide once"), "{said}");
 
     let law = Law::named("finite-differences").unwrap();
     let examiner = Some(Arc::new(Diagnostician::with_reference(|| Ok(honest()))) as Arc<dyn Examiner>);
     let report =
         Campaign { examiner, ..campaign }.run(law, &mut *broken("concat-gradient-misaligned")).unwrap();
-    assert!(report.to_string().contains("looks like concat-gradient-misaligned"), "{report}");
+    let likeness = report.failure.and_then(|failure| failure.likeness).unwrap();
+    assert!(likeness.looks_like.contains("concat-gradient-misaligned (likelihood "), "{likeness:?}");
 }
 
 /// A call that hangs during a diagnosis is told to whoever watches the test, who goes on with the others.

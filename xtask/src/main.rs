@@ -3,6 +3,7 @@
 mod cuda;
 mod failure;
 mod libtorch;
+mod plug_in;
 mod product;
 mod provision;
 mod tidy;
@@ -41,6 +42,12 @@ enum Task {
     Tidy,
     /// Count and build what a stranger's package gets with `lossproof-subject`, and with `lossproof`.
     Weigh,
+    /// Follow docs/plugging-in.md in a package outside the workspace, and compare what it shows.
+    PlugIn {
+        /// Renew the files of examples/plugging-in from the page.
+        #[arg(long)]
+        write: bool,
+    },
     /// Load one library and exit: the child process of the libtorch smoke test.
     #[command(name = libtorch::smoke::SUBCOMMAND, hide = true)]
     Dlopen {
@@ -66,6 +73,7 @@ fn main() -> ExitCode {
         Task::Cuda { compute_cap } => cuda::cuda(root, compute_cap).map(|()| ExitCode::SUCCESS),
         Task::Tidy => tidy::tidy(root).map(|()| ExitCode::SUCCESS),
         Task::Weigh => weigh::weigh(root).map(|()| ExitCode::SUCCESS),
+        Task::PlugIn { write } => plug_in::plug_in(root, write).map(|()| ExitCode::SUCCESS),
         Task::Dlopen { library } => Ok(libtorch::smoke::child(&library)),
     };
     result.unwrap_or_else(|failure| {

@@ -1,5 +1,6 @@
 //! One example a law is tried on.
 
+use crate::batch_in_words::Counts;
 use lossproof_spec::{GlobalBatch, InvalidSpec, LossSpec};
 use lossproof_subject::{ParameterInfo, TensorSet, gpt2_initial_of, probe_initial_of};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
@@ -106,24 +107,6 @@ fn valid_upstream<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Err
 /// In words: the counts first, then everything that is not the simplest.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let layout = self.batch.layout();
-        for (index, rank) in layout.ranks().iter().enumerate() {
-            if layout.ranks().len() > 1 {
-                write!(f, "{}rank {index}: ", if index > 0 { "; " } else { "" })?;
-            }
-            let many = rank.len() > 1;
-            write!(f, "{} micro-batch{} with ", rank.len(), if many { "es" } else { "" })?;
-            for (index, micro_batch) in rank.iter().enumerate() {
-                let separator = match index {
-                    0 => "",
-                    _ if index + 1 == rank.len() => " and ",
-                    _ => ", ",
-                };
-                let supervised: Vec<_> = micro_batch.iter().map(|s| s.supervised.to_string()).collect();
-                write!(f, "{separator}{}", supervised.join("+"))?;
-            }
-            f.write_str(" supervised tokens")?;
-        }
-        write!(f, ", under {}", self.spec)
+        write!(f, "{}, under {}", Counts(&self.batch), self.spec)
     }
 }

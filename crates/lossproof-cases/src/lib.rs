@@ -5,12 +5,14 @@
 //! - [`edit`] changes batches: regrouped, relabelled, packed, padded;
 //! - [`Recorded`] is a forward and backward pass that was recorded elsewhere.
 
+mod batch_in_words;
 mod case;
 mod case_files;
 pub mod edit;
 mod recorded;
 pub mod strategies;
 
+pub use batch_in_words::{Counts, Rows};
 pub use case::{Case, InvalidCase, Scale};
 pub use case_files::{
     CaseFile, CaseFileError, KeptCases, LARGEST, ReadError, RefusedCase, StaleCaseFile, read_text,

@@ -2,7 +2,7 @@
 //! that broke one.
 
 use crate::{catalogue::Bug, diagnosis::Diagnosis, explanations::Excluded};
-use lossproof_laws::Examiner;
+use lossproof_laws::{Examiner, Likeness};
 use lossproof_subject::{Subject, SubjectError, Watchdog};
 use std::{fmt, sync::Arc};
 
@@ -55,14 +55,8 @@ impl Diagnostician {
 }
 
 impl Examiner for Diagnostician {
-    fn examine(&self, subject: &mut dyn Subject, watchdog: &Watchdog) -> String {
-        let diagnosis = self.diagnose(subject, watchdog);
-        // A law fails, so something is wrong.
-        if diagnosis.sound {
-            format!("what the law saw is outside of what a diagnosis looks at: {diagnosis}")
-        } else {
-            diagnosis.to_string()
-        }
+    fn examine(&self, subject: &mut dyn Subject, watchdog: &Watchdog) -> Likeness {
+        self.diagnose(subject, watchdog).likeness()
     }
 }
 

@@ -131,7 +131,8 @@ impl Examination {
                 loaded = Some(probe.state);
             }
             let name = probe.name;
-            // As the subject claims it: another semantics that weighs every batch of its limits alike is the same.
+            // Of two semantics that are the same inside the limits the trainer computes the one that it claims, and so
+            // does what is wrong with it.
             let Some(spec) = claims.claim_of(&probe.spec, &self.limits) else { continue };
             if subject.configure(&spec).is_err() || self.has_looked_at(&probe, &spec) {
                 continue;

@@ -20,6 +20,7 @@ mod gradient_comparison;
 mod half_digits;
 mod hypotheses;
 pub mod inference;
+mod likeness;
 mod logging;
 mod measuring;
 mod missing;

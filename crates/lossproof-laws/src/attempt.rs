@@ -47,13 +47,14 @@ pub(crate) fn broken(tried: &Tried) -> bool {
 
 pub(crate) fn failure(case: Case, tried: &Tried, file: Option<PathBuf>) -> Failure {
     Failure {
+        claims: None,
         case,
         violations: tried.violations(),
         error: tried.error().map(ToString::to_string),
         file,
         elsewhere: Vec::new(),
         unwritten: None,
-        diagnosis: None,
+        likeness: None,
     }
 }
 

@@ -250,10 +250,11 @@ impl Campaign {
         broken(tried) && self.declared.as_ref().is_some_and(|declared| declared.covers(tried))
     }
 
-    /// A failure with what the subject looks like, and its case in a file, where files are kept.
+    /// A failure with what the subject claims and looks like, and its case in a file, where files are kept.
     fn examined(&self, law: &Law, subject: &mut Checked<'_>, mut failure: Failure) -> Failure {
+        failure.claims = Some(subject.info().claims);
         let examiner = self.examiner.as_ref();
-        failure.diagnosis = examiner.map(|examiner| examiner.examine(subject.inner(), &self.watchdog));
+        failure.likeness = examiner.map(|examiner| examiner.examine(subject.inner(), &self.watchdog));
         if let (Some(directory), None) = (&self.files, &failure.file) {
             match write(directory, law, &failure) {
                 Ok(file) => failure.file = Some(file),

@@ -35,7 +35,7 @@ mod trial;
 mod verdict;
 
 pub use campaign::Campaign;
-pub use examiner::Examiner;
+pub use examiner::{Examiner, Likeness};
 pub use final_norm::FinalNorm;
 pub use floor::floor;
 pub use known_logits::{KnownGradient, KnownLogits};

@@ -1,9 +1,13 @@
 //! What a campaign found of one law.
 
-use crate::{Law, Verdict};
-use lossproof_cases::Case;
+use crate::{Law, Likeness, Verdict};
+use lossproof_cases::{Case, Counts, Rows};
 use lossproof_numerics::{Closest, Violation};
-use std::{fmt, path::PathBuf};
+use lossproof_subject::Claims;
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+};
 
 /// What a campaign found of one law.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ pub struct Report {
 /// A case that breaks a law.
 #[derive(Clone, Debug)]
 pub struct Failure {
+    /// The loss semantics that the subject's card claims, where it was asked.
+    pub claims: Option<Claims>,
     /// The case, shrunk.
     pub case: Case,
     /// The comparisons outside their bounds, the worst first.
@@ -47,7 +53,7 @@ pub struct Failure {
     /// Why it could not be written, where it was to be.
     pub unwritten: Option<String>,
     /// What the subject looks like, where an examiner was asked.
-    pub diagnosis: Option<String>,
+    pub likeness: Option<Likeness>,
 }
 
 impl Report {
@@ -90,37 +96,80 @@ impl fmt::Display for Report {
                 None => write!(f, "; power none")?,
             }
         }
-        for clause in self.law.clauses().filter(|_| self.failure.is_some()) {
-            write!(f, "\n{} {}", clause.id, clause.sentence)?;
-        }
         if let Some(failure) = &self.failure {
+            write!(f, "\nclaimed: {}", claimed(failure.claims.as_ref()))?;
+            for clause in self.law.clauses() {
+                write!(f, "\n  {} {}", clause.id, clause.sentence)?;
+            }
             write!(f, "\n{failure}")?;
         }
         Ok(())
     }
 }
 
+/// What was seen, the smallest batch that shows it, what that looks like, what to change, and where the case
+/// is kept: each begins a line of its own, and what belongs to it is indented.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "smallest failing case: {}", self.case)?;
-        if let Some(error) = &self.error {
-            write!(f, "\nthe subject failed: {error}")?;
+        f.write_str("seen: ")?;
+        match (&self.error, self.violations.as_slice()) {
+            (None, []) => f.write_str("it did not fail when it was tried again")?,
+            (None, violations) => write_violations(f, violations)?,
+            (Some(error), []) => write!(f, "the trainer failed: {}", indented(error))?,
+            (Some(error), violations) => {
+                write!(f, "the trainer failed: {}\n  before that: ", indented(error))?;
+                write_violations(f, violations)?;
+            }
         }
-        if let Some(violation) = self.violations.first() {
-            write!(f, "\n{violation}")?;
+        let (batch, spec) = (&self.case.batch, &self.case.spec);
+        write!(f, "\nsmallest batch: {}", Counts(batch))?;
+        // Under the one loss that a trainer has goes without saying.
+        if !matches!(self.claims, Some(Claims::One(claim)) if claim == *spec) {
+            write!(f, ", under {spec}")?;
         }
-        if self.violations.len() > 1 {
-            write!(f, "\n({} more comparisons fail)", self.violations.len() - 1)?;
+        write!(f, "\n  {}", indented(&Rows(batch).to_string()))?;
+        if let Some(Likeness { looks_like, change }) = &self.likeness {
+            write!(f, "\nlooks like: {}", indented(looks_like))?;
+            let unknown = "nobody has a name for it: follow the smallest batch through the trainer by hand";
+            write!(f, "\nchange: {}", indented(change.as_deref().unwrap_or(unknown)))?;
         }
         if let Some(file) = &self.file {
-            write!(f, "\ncase file: {}", file.display())?;
+            write!(f, "\nkept: {}, which is tried first from now on", from_here(file).display())?;
         }
         if let Some(error) = &self.unwritten {
-            write!(f, "\nno case file: {error}")?;
-        }
-        if let Some(diagnosis) = &self.diagnosis {
-            write!(f, "\n{diagnosis}")?;
+            write!(f, "\nnot kept: {error}")?;
         }
         Ok(())
     }
+}
+
+/// What a card claims, in words.
+fn claimed(claims: Option<&Claims>) -> String {
+    match claims {
+        Some(Claims::One(spec)) => spec.to_string(),
+        Some(Claims::Several(specs)) => {
+            specs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; or ")
+        }
+        Some(Claims::Any) => "every loss that is asked for".to_owned(),
+        None => "what every trainer is held to".to_owned(),
+    }
+}
+
+/// The worst comparison, and how many others fail.
+fn write_violations(f: &mut fmt::Formatter<'_>, violations: &[Violation]) -> fmt::Result {
+    let [worst, others @ ..] = violations else { return Ok(()) };
+    write!(f, "{worst}")?;
+    if others.is_empty() { Ok(()) } else { write!(f, "\n  {} more comparisons fail", others.len()) }
+}
+
+/// A text of several lines under a heading.
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n  ")
+}
+
+/// A path as it is typed in the folder of the package, where cargo runs tests.
+fn from_here(file: &Path) -> PathBuf {
+    let here = env::current_dir().ok();
+    let inside = here.and_then(|here| file.strip_prefix(here).ok().map(Path::to_owned));
+    inside.unwrap_or_else(|| file.to_owned())
 }

@@ -1,6 +1,6 @@
 //! What a whole run says of one subject: counted, and what it certifies and does not.
 
-use crate::{Report, Verdict, clauses::step::MOST_STEPS};
+use crate::{LAWS, Report, Verdict, clauses::step::MOST_STEPS};
 use lossproof_cases::strategies::Size;
 use std::fmt;
 
@@ -66,6 +66,8 @@ impl Summary {
             }
             groups.extend(report.law.clauses().filter_map(|clause| clause.id.split('.').next()));
         }
+        // Tests run side by side, and end in any order.
+        anchors.sort_by_key(|anchor| LAWS.iter().position(|law| law.id() == *anchor));
         for (anchoring, what) in [
             (LOSS_ANCHORS, "the scale of the loss (no law that knows it from elsewhere passed)"),
             (GRADIENT_ANCHORS, "the scale of the gradient (no law that knows it from elsewhere passed)"),

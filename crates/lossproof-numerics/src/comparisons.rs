@@ -23,18 +23,17 @@ pub struct Violation {
     pub ratio: Option<f64>,
 }
 
+/// What was compared, then the numbers.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n  error    {:.1e}, bound {:.1e}", self.statement, self.error, self.bound)?;
+        write!(f, "{}", self.statement)?;
         if let Some((found, expected)) = self.pair {
-            let hex = |value: f64| format!("{:#018x}", value.to_bits());
-            write!(f, "\n  expected {expected:?} ({})", hex(expected))?;
-            write!(f, "\n  found    {found:?} ({})", hex(found))?;
+            write!(f, "\n  found {found:?} where {expected:?} is expected")?;
         }
         if let Some(ratio) = self.ratio {
-            write!(f, "\n  ratio    {ratio:.6}")?;
+            write!(f, "\n  as a whole it is {ratio:.6} times what is expected")?;
         }
-        Ok(())
+        write!(f, "\n  the error is {:.1e}, the bound {:.1e}", self.error, self.bound)
     }
 }
 

@@ -66,13 +66,16 @@ impl Consumer {
         ))
     }
 
-    /// Builds the package in an empty target folder.
+    /// Builds the package in this target folder, which is emptied before and left as it is afterwards.
     ///
     /// # Errors
     /// When it does not build.
-    pub(super) fn build(&self, case: &Case) -> Result<Spent, Failure> {
+    pub(super) fn build(&self, case: &Case, target: &Path) -> Result<Spent, Failure> {
+        if target.exists() {
+            fs::remove_dir_all(target).context("empty", target)?;
+        }
         let mut cargo = self.cargo();
-        cargo.args(case.build).args(["--offline", "--quiet", "--target-dir", "target"]);
+        cargo.args(case.build).args(["--offline", "--quiet", "--target-dir"]).arg(target);
         // A wrapper would hand over what it has compiled before.
         cargo.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
         let (status, spent) = clock::time(&mut cargo).context("run cargo in", self.path())?;

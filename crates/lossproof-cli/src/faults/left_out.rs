@@ -173,7 +173,7 @@ pub(super) fn unseen_text(rows: &[OutOfSample]) -> String {
     let mut text = table.render();
     let _ = writeln!(
         text,
-        "\nout of sample: killed {} of {}, wrong with certainty {}, \"none is wrong\" {}",
+        "\nwithout a hypothesis of their own: killed {} of {}, wrong with certainty {}, \"none is wrong\" {}",
         count(&|row| row.killed_by.is_some()),
         rows.len(),
         count(&|row| row.diagnosis.is_certain()),

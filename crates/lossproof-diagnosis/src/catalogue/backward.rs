@@ -143,7 +143,7 @@ pub(super) const BUGS: &[Bug] = &[
              @d70cffdab (minimum and maximum) and #2083 @1690ab45d (0/0 in SiLU)",
         ),
         clauses: &["6.10"],
-        remedy: "d√x = g/(2·√x)",
+        remedy: "divide by twice the root that was computed: d√x = g/(2·√x)",
         omitted: None,
     },
     Bug {

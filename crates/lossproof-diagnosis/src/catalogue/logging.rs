@@ -54,7 +54,7 @@ pub(super) const BUGS: &[Bug] = &[
         what: "perplexity is 2 to the power of a loss in nats",
         source: None,
         clauses: &["8.1", "8.3", "8.7"],
-        remedy: "exp of nats, or 2 to the power of bits",
+        remedy: "take exp of nats, or 2 to the power of bits",
         omitted: None,
     },
     Bug {

@@ -118,7 +118,7 @@ pub(super) const BUGS: &[Bug] = &[
              lost); the mirror image, counted twice in the norm: NVIDIA/Megatron-LM#7227 (open)",
         ),
         clauses: &["7.2", "7.3", "7.4"],
-        remedy: "one storage: add both gradients, then one update",
+        remedy: "keep both in one storage: add both gradients, then update it once",
         omitted: None,
     },
     Bug {
@@ -127,7 +127,7 @@ pub(super) const BUGS: &[Bug] = &[
         what: "the sign of the weight decay is wrong, and weights grow",
         source: None,
         clauses: &["7.2", "7.3", "7.4"],
-        remedy: "subtract the decay",
+        remedy: "subtract the decay from the parameter",
         omitted: None,
     },
     Bug {
@@ -157,7 +157,7 @@ pub(super) const BUGS: &[Bug] = &[
         what: "ε is added to the second moment under the root",
         source: None,
         clauses: &["7.3", "7.5"],
-        remedy: "add ε to the root",
+        remedy: "add ε to the root of the second moment",
         omitted: None,
     },
     Bug {

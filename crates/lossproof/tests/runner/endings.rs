@@ -1,6 +1,6 @@
 //! No trainer ends a run in green, and none ends it or holds it up without being named.
 
-use crate::inner::Inner;
+use crate::inner::{Inner, package};
 use lossproof::laws::LAWS;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -8,6 +8,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_trainer_that_ends_the_process_is_red_wherever_it_does", ended_from_inside),
     ("a_trainer_that_panics_outside_its_methods_fails_its_tests_by_name", panics),
     ("a_trainer_that_hangs_is_waited_for_once", hangs),
+    ("a_failure_reads_from_what_was_claimed_to_how_to_rerun", failure),
     ("a_time_limit_that_is_none_is_named_and_the_longest_is_one", time_limits),
 ];
 
@@ -53,6 +54,19 @@ fn hangs() {
         assert_eq!(ended.lines(" 0 errored"), 1, "{}", ended.said);
         assert_eq!(ended.lines("other: 0 decided"), 0, "{}", ended.said);
     }
+}
+
+fn failure() {
+    let folder = package("failure");
+    let inner = || Inner::of("tiny=logs-last").in_package(&folder);
+    let ended = inner().run(&["tiny::reported-loss", "--exact"]);
+    ended.assert(101, &["claimed: every loss that is asked for\n  4.7 ", "micro-batch 1, row 0: tokens "]);
+    let headings =
+        ["claimed: ", "seen: ", "smallest batch: ", "looks like: ", "change: ", "kept: cases/", "rerun: "];
+    let begins = |line: &str| headings.into_iter().find(|heading| line.starts_with(heading));
+    assert_eq!(ended.said.lines().filter_map(begins).collect::<Vec<_>>(), headings, "{}", ended.said);
+    // What stands behind `rerun` does so: the kept case is tried first, and nothing is shrunk again.
+    inner().run(&["tiny::reported-loss", "--exact"]).assert(101, &["reported-loss FAIL\n", "kept: cases/"]);
 }
 
 fn time_limits() {

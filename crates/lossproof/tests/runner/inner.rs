@@ -18,7 +18,7 @@ pub(crate) fn asked_for() -> Option<Conformance> {
     let trainers = env::var(TRAINERS).ok()?;
     let mut test = Conformance::new();
     if let Some(folder) = env::var_os(PACKAGE) {
-        test = test.package(folder, "lossproof", "runner");
+        test = test.files(Path::new(&folder).join("cases")).package(&folder, "lossproof", "runner");
     }
     for trainer_and_habit in trainers.split(',') {
         let (name, habit) = trainer_and_habit.split_once('=').unwrap();
@@ -41,8 +41,9 @@ impl Inner {
         Self(command)
     }
 
+    /// In a package with this folder, where cargo runs tests and failing cases are kept.
     pub(crate) fn in_package(mut self, folder: &Path) -> Self {
-        self.0.env(PACKAGE, folder);
+        self.0.env(PACKAGE, folder).current_dir(folder);
         self
     }
 

@@ -1,8 +1,8 @@
 //! A trainer that computes everything right, and what it does to the process that it is tested in.
 
-use crate::bigram::{Bigram, Offer};
+use crate::bigram::{Bigram, Mistake, Offer};
 use lossproof::{
-    Claims, Count, Evaluation, GlobalBatch, GradientSink, LoadParameters, LossSpec, Observation,
+    Claims, Count, Evaluation, GlobalBatch, GradientSink, LoadParameters, LogPolicy, LossSpec, Observation,
     OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, TokenLosses, Unsupported,
     UpstreamWeights,
 };
@@ -49,6 +49,8 @@ pub(crate) enum Habit {
     OneMicroBatch,
     /// The same, and it refuses every loss spec but its own.
     OwnSpecOnly,
+    /// The same, and it logs the loss of its last micro-batch as that of all.
+    LogsLast,
     /// Something else: `exit-in-drop`.
     Bad(Deed, Moment),
 }
@@ -63,6 +65,7 @@ impl FromStr for Habit {
             "loads-nothing" => return Ok(Self::LoadsNothing),
             "one-micro-batch" => return Ok(Self::OneMicroBatch),
             "own-spec-only" => return Ok(Self::OwnSpecOnly),
+            "logs-last" => return Ok(Self::LogsLast),
             bad => bad.split_once("-in-").ok_or_else(unknown)?,
         };
         let deed = match deed {
@@ -84,7 +87,8 @@ impl FromStr for Habit {
 
 /// Makes a trainer with a habit.
 pub(crate) fn trainer(habit: Habit) -> Box<dyn Subject> {
-    let inner = Bigram::new(Offer { loads: habit != Habit::LoadsNothing, ..Offer::ALL }, None);
+    let mistake = (habit == Habit::LogsLast).then_some(Mistake::LogsBy(LogPolicy::LastMicroBatch));
+    let inner = Bigram::new(Offer { loads: habit != Habit::LoadsNothing, ..Offer::ALL }, mistake);
     let trainer = Trainer { inner, habit };
     trainer.at(Moment::Make);
     Box::new(trainer)
