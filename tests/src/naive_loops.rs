@@ -147,6 +147,6 @@ impl Subject for NaiveLoops {
             }
             gradients.receive(&parameter.name, &parameter.shape, GradientView::F64(values))?;
         }
-        Ok(Observation { loss: loss / divisor, token_losses: None, supervised_tokens: None })
+        Ok(Observation::new(loss / divisor, None))
     }
 }

@@ -5,12 +5,14 @@ use crate::{
     trainer_model::{TrainerModel, honest_attention},
 };
 use lossproof_cases::edit::edit;
-use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, Sequence, SequenceFields};
+use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, Role, Sequence, SequenceFields};
 use lossproof_subject::{Limits, Subject, SubjectError};
 
 /// Which inputs the token losses of a sequence depend on.
 pub(crate) struct Dependence {
     pub(crate) sequence: Sequence,
+    /// Whether the model attends to earlier tokens, by its card: one without attention need not depend on them.
+    pub(crate) attends: bool,
     /// By position, then input.
     pub(crate) depends: Vec<Vec<bool>>,
 }
@@ -30,7 +32,8 @@ impl Dependence {
     /// Where it is not what it should be: the position and the input, and whether it depends on that.
     pub(crate) fn anomaly(&self) -> Option<(usize, usize, bool)> {
         self.of_real_positions().find(|(position, input, depends)| {
-            *depends != honest_attention(&self.sequence, *position, *input)
+            let sees = honest_attention(&self.sequence, *position, *input);
+            *depends != sees && (*depends || self.attends)
         })
     }
 
@@ -75,6 +78,7 @@ pub(crate) fn dependence(
     dtype: Dtype,
     limits: &Limits,
 ) -> Result<Option<Dependence>, SubjectError> {
+    let attends = subject.parameters().iter().any(|parameter| is_of_attention(parameter.role));
     let mut evaluate = |sequence: Sequence| match subject.token_losses() {
         Some(losses) => losses.evaluate(&GlobalBatch::single(sequence)),
         None => Ok(Vec::new()),
@@ -98,7 +102,12 @@ pub(crate) fn dependence(
     }
     let by_position = |position: usize| by_input.iter().map(|depends| depends[position]).collect();
     let depends = (0..before.len()).map(by_position).collect();
-    Ok(Some(Dependence { sequence, depends }))
+    Ok(Some(Dependence { sequence, attends, depends }))
+}
+
+/// Whether a parameter makes queries or keys of attention.
+fn is_of_attention(role: Role) -> bool {
+    matches!(role, Role::QueryKeyValue | Role::Query | Role::Key)
 }
 
 /// Another token than this one; not one of the vocabulary's ends, where it has others.

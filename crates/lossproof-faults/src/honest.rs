@@ -39,7 +39,7 @@ pub(crate) struct PassResult {
 
 impl PassResult {
     fn nothing() -> Self {
-        let observation = Observation { loss: 0.0, token_losses: None, supervised_tokens: None };
+        let observation = Observation::new(0.0, None);
         Self { observation, gradient: NamedTensors::default() }
     }
 

@@ -138,6 +138,6 @@ impl Subject for Tangent {
         }
         hand_over(&*self.shown, &gradient, gradients)?;
         let loss = if nan { f64::NAN } else { loss };
-        Ok(Observation { loss, token_losses: None, supervised_tokens: None })
+        Ok(Observation::new(loss, None))
     }
 }

@@ -107,7 +107,7 @@ fn everything(answer: &mut Answer, tape: &Tape, other: impl Fn(f64) -> f64) {
             let values = TensorValues::F64(vec![0.0; parameter.shape.iter().product()]);
             Some((parameter.name.clone(), Tensor::new(parameter.shape.clone(), values).ok()?))
         };
-        let observation = Observation { loss: 0.0, token_losses: None, supervised_tokens: None };
+        let observation = Observation::new(0.0, None);
         *answer = Answer::Gradient(observation, tape.parameters.iter().filter_map(zero).collect());
         return;
     }

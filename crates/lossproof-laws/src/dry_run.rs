@@ -72,7 +72,7 @@ impl Answers for CardOnly<'_> {
     }
 
     fn answer(&mut self, question: Question) -> Result<Answer, SubjectError> {
-        let observation = Observation { loss: 0.0, token_losses: None, supervised_tokens: None };
+        let observation = Observation::new(0.0, None);
         Ok(match question {
             Question::Accumulate(..) => Answer::Gradient(observation, self.zeros()),
             Question::Backward(..) => Answer::Weighted(0.0, self.zeros()),

@@ -124,6 +124,16 @@ impl Optimizer {
         Self { rule, learning_rate, warm_up: 0, clip: None, loss_scale: 1.0 }
     }
 
+    /// The rule, where it is `AdamW` as most trainers have it: weight decay on matrices alone, ε added after the
+    /// correction, as PyTorch does, and no loss scale. Warm-up and clipping may be any.
+    #[must_use]
+    pub fn usual_adam_w(&self) -> Option<Adam> {
+        let Rule::AdamW(adam) = self.rule else { return None };
+        let on_matrices = adam.decayed == Decayed::Matrices || adam.weight_decay <= 0.0;
+        let after = adam.epsilon_placement == EpsilonPlacement::AfterCorrection;
+        (on_matrices && after && self.loss_scale.to_bits() == 1.0_f64.to_bits()).then_some(adam)
+    }
+
     /// The learning rate of optimizer step `step`, counted from 0.
     #[must_use]
     pub fn learning_rate_at(&self, step: u32) -> f64 {

@@ -47,3 +47,32 @@ pub trait UpstreamWeights {
         gradients: &mut dyn GradientSink,
     ) -> Result<f64, SubjectError>;
 }
+
+/// In an `impl Subject`: says that the implementing type itself has these capabilities.
+///
+/// Each becomes the method of [`Subject`](crate::Subject) that answers for it.
+/// `capabilities!(LoadParameters, Evaluation)` is
+///
+/// ```
+/// # use lossproof_subject::{Evaluation, LoadParameters};
+/// # trait Answers {
+/// fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters>;
+/// fn evaluation(&mut self) -> Option<&mut dyn Evaluation>;
+/// # }
+/// ```
+///
+/// with `Some(self)` as their answers.
+#[macro_export]
+macro_rules! capabilities {
+    ($($capability:ident),+ $(,)?) => { $($crate::capabilities!(@ $capability);)+ };
+    (@ LoadParameters) => { $crate::capabilities!(@ parameter_loading LoadParameters); };
+    (@ TokenLosses) => { $crate::capabilities!(@ token_losses TokenLosses); };
+    (@ UpstreamWeights) => { $crate::capabilities!(@ upstream_weights UpstreamWeights); };
+    (@ OptimizerSteps) => { $crate::capabilities!(@ optimizer_steps OptimizerSteps); };
+    (@ Evaluation) => { $crate::capabilities!(@ evaluation Evaluation); };
+    (@ $method:ident $capability:ident) => {
+        fn $method(&mut self) -> Option<&mut dyn $crate::$capability> {
+            Some(self)
+        }
+    };
+}

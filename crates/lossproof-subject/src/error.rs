@@ -2,6 +2,7 @@
 
 use crate::{Breach, Count, SinkError, SourceError};
 use lossproof_spec::EmptyGroup;
+use std::fmt::Display;
 
 /// The trainer has no such semantics or capability. An answer, not a failure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,6 +12,20 @@ pub struct Unsupported {
     pub subject: String,
     /// What it lacks.
     pub what: String,
+}
+
+impl Unsupported {
+    /// Says what a subject lacks.
+    pub fn new(subject: &str, what: impl Display) -> Self {
+        Self { subject: subject.to_owned(), what: what.to_string() }
+    }
+}
+
+impl SubjectError {
+    /// What a trainer itself failed with.
+    pub fn failed(subject: &str, error: impl Display) -> Self {
+        Self::Failed { subject: subject.to_owned(), message: error.to_string() }
+    }
 }
 
 /// Why a subject could not answer.

@@ -112,6 +112,14 @@ pub struct Observation {
     pub supervised_tokens: Option<usize>,
 }
 
+impl Observation {
+    /// The loss of a trainer that logs no token losses, and its count of supervised tokens, where it has one.
+    #[must_use]
+    pub fn new(loss: f64, supervised_tokens: Option<usize>) -> Self {
+        Self { loss, token_losses: None, supervised_tokens }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

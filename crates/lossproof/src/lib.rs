@@ -60,7 +60,7 @@
 //!             }
 //!         }
 //!         gradients.receive("table", &[TOKENS, TOKENS], GradientView::F32(&gradient))?;
-//!         Ok(Observation { loss: loss.into(), token_losses: None, supervised_tokens: None })
+//!         Ok(Observation::new(loss.into(), None))
 //!     }
 //! }
 //!
@@ -96,7 +96,7 @@ pub use lossproof_subject::{
     Claims, Collect, Count, Device, Discard, Evaluated, Evaluation, GradientSink, GradientView, Limits,
     LoadParameters, LogPolicy, Observation, OptimizerSteps, ParameterInfo, ParameterSource, SinkError,
     StepReport, Subject, SubjectError, SubjectInfo, Tee, Tensor, TensorError, TensorSet, TensorValues,
-    TokenLosses, Unsupported, UpstreamWeights,
+    TokenLosses, Unsupported, UpstreamWeights, capabilities,
 };
 pub use lossproof_trace as trace;
 pub use lossproof_verify as verify;

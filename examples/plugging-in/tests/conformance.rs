@@ -31,7 +31,7 @@ impl Subject for Adapter {
         let window: Vec<_> = batch.micro_batches().map(rows).collect();
         let (loss, gradient) = self.0.gradient(&window);
         hand_over(&gradient, gradients)?;
-        Ok(Observation { loss: loss.into(), token_losses: None, supervised_tokens: None })
+        Ok(Observation::new(loss.into(), None))
     }
 
     fn token_losses(&mut self) -> Option<&mut dyn TokenLosses> {
@@ -135,24 +135,23 @@ fn rounded(values: &[f64]) -> Vec<f32> {
 
 use lossproof::Role;
 
-use lossproof::{Decayed, EpsilonPlacement, Optimizer, OptimizerSteps, Rule, StepReport, Unsupported};
+use lossproof::{Optimizer, OptimizerSteps, StepReport, Unsupported};
 use tiny_trainer::Settings;
 
 impl OptimizerSteps for Adapter {
     fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
-        let what = || format!("{:?}", optimizer.rule);
-        let refused = || Unsupported { subject: "tiny trainer".to_owned(), what: what() };
+        let refused = || Unsupported::new("tiny trainer", format!("{:?}", optimizer.rule));
         self.0.start(settings(optimizer).ok_or_else(refused)?);
         Ok(())
     }
 
     fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
         let window: Vec<_> = batch.micro_batches().map(rows).collect();
-        let (subject, message) = ("tiny trainer".to_owned(), "there is no optimizer".to_owned());
-        let log = self.0.step(&window).ok_or(SubjectError::Failed { subject, message })?;
+        let refused = || SubjectError::failed("tiny trainer", "there is no optimizer");
+        let log = self.0.step(&window).ok_or_else(refused)?;
         let norms: Vec<f64> = log.norms.into_iter().map(f64::from).collect();
         Ok(StepReport {
-            observation: Observation { loss: log.loss.into(), token_losses: None, supervised_tokens: None },
+            observation: Observation::new(log.loss.into(), None),
             learning_rate: log.learning_rate.into(),
             grad_norm: norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt(),
             tensor_norms: norms,
@@ -168,11 +167,8 @@ impl OptimizerSteps for Adapter {
 
 /// What the trainer has of an optimizer: AdamW whose decay reaches matrices alone, without a loss scale.
 fn settings(declared: &Optimizer) -> Option<Settings> {
-    let Rule::AdamW(adam) = declared.rule else { return None };
-    let own = adam.decayed == Decayed::Matrices
-        && adam.epsilon_placement == EpsilonPlacement::AfterCorrection
-        && declared.loss_scale == 1.0;
-    own.then(|| Settings {
+    let adam = declared.usual_adam_w()?;
+    Some(Settings {
         learning_rate: declared.learning_rate as f32,
         warm_up: declared.warm_up,
         betas: [adam.beta_1 as f32, adam.beta_2 as f32],

@@ -5,18 +5,18 @@ use crate::{
     AdamWConfig, Architecture, Example, Mean, POSITIONS, Precision, Settings, Trainer, VOCABULARY, Validated,
 };
 use candle_core::{DType, Device, Error, Tensor};
-use lossproof_spec::{self as spec, GlobalBatch, LossSpec, MicroBatch, Sequence};
+use lossproof_spec::{Dtype, Dtypes, GlobalBatch, LossSpec, MicroBatch, Optimizer, Sequence};
 use lossproof_subject as subject;
-use std::collections::BTreeMap;
 use subject::{
-    GradientSink, GradientView, Limits, Observation, ParameterInfo, Subject as _, SubjectError, SubjectInfo,
+    Count, GradientSink, GradientView, Limits, Observation, ParameterInfo, SubjectError, SubjectInfo,
+    Unsupported,
 };
 
 pub(crate) struct Candle(pub(crate) Trainer);
 
 #[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
 pub(crate) fn failed(error: Error) -> SubjectError {
-    SubjectError::Failed { subject: "candle".to_owned(), message: error.to_string() }
+    SubjectError::failed("candle", error)
 }
 
 fn example(sequence: &Sequence, labels: Vec<i64>) -> Example {
@@ -29,21 +29,13 @@ fn rows(batch: &MicroBatch) -> Vec<Example> {
     batch.sequences().iter().map(|sequence| example(sequence, sequence.labels().to_vec())).collect()
 }
 
-fn hand_over(name: &str, tensor: &Tensor, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
-    let flat = tensor.flatten_all().map_err(failed)?;
-    if flat.dtype() == DType::F64 {
-        sink.receive(name, tensor.dims(), GradientView::F64(&flat.to_vec1().map_err(failed)?))?;
-    } else {
-        sink.receive(name, tensor.dims(), GradientView::F32(&flat.to_vec1().map_err(failed)?))?;
-    }
-    Ok(())
+fn window(batch: &GlobalBatch) -> Vec<Vec<Example>> {
+    batch.micro_batches().map(rows).collect()
 }
 
-impl Candle {
-    fn window(&self, batch: &GlobalBatch) -> Result<Vec<Vec<Example>>, SubjectError> {
-        self.info().limits.check(batch)?;
-        Ok(batch.micro_batches().map(rows).collect())
-    }
+fn hand_over(name: &str, tensor: &Tensor, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
+    let values = tensor.flatten_all().and_then(|flat| flat.to_dtype(DType::F64)?.to_vec1::<f64>());
+    Ok(sink.receive(name, tensor.dims(), GradientView::F64(&values.map_err(failed)?))?)
 }
 
 impl subject::Subject for Candle {
@@ -53,10 +45,10 @@ impl subject::Subject for Candle {
             Mean::OfTokens => LossSpec::token_mean(),
             Mean::OfMicroBatches => LossSpec::naive_accumulated_mean(),
         };
-        let limits = Limits { ranks: subject::Count::exactly(1), ..Limits::of_model(VOCABULARY, POSITIONS) };
-        let dtype = if precision == Precision::Double { spec::Dtype::F64 } else { spec::Dtype::F32 };
+        let limits = Limits { ranks: Count::exactly(1), ..Limits::of_model(VOCABULARY, POSITIONS) };
+        let dtype = if precision == Precision::Double { Dtype::F64 } else { Dtype::F32 };
         let card = SubjectInfo::of_one("candle", "0.11.1", "candle 0.11.1", claim, limits);
-        SubjectInfo { dtypes: spec::Dtypes::all(dtype), ..card }
+        SubjectInfo { dtypes: Dtypes::all(dtype), ..card }
     }
 
     fn parameters(&self) -> Vec<ParameterInfo> {
@@ -77,34 +69,20 @@ impl subject::Subject for Candle {
         batch: &GlobalBatch,
         sink: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
-        let window = self.window(batch)?;
-        let (logged, gradient) = self.0.gradient(&window).map_err(failed)?;
+        let (logged, gradient) = self.0.gradient(&window(batch)).map_err(failed)?;
         gradient.iter().try_for_each(|(name, tensor)| hand_over(name, tensor, sink))?;
-        Ok(Observation { loss: logged.loss, token_losses: None, supervised_tokens: Some(logged.tokens) })
+        Ok(Observation::new(logged.loss, Some(logged.tokens)))
     }
 
-    fn parameter_loading(&mut self) -> Option<&mut dyn subject::LoadParameters> {
-        Some(self)
-    }
-    fn token_losses(&mut self) -> Option<&mut dyn subject::TokenLosses> {
-        Some(self)
-    }
-    fn optimizer_steps(&mut self) -> Option<&mut dyn subject::OptimizerSteps> {
-        Some(self)
-    }
-    fn evaluation(&mut self) -> Option<&mut dyn subject::Evaluation> {
-        Some(self)
-    }
+    subject::capabilities!(LoadParameters, TokenLosses, OptimizerSteps, Evaluation);
 }
 
 impl subject::LoadParameters for Candle {
     fn load(&mut self, parameters: &subject::TensorSet) -> Result<(), SubjectError> {
-        let mut checkpoint = BTreeMap::new();
-        for (name, tensor) in parameters {
-            let values = Tensor::from_vec(tensor.to_f64(), tensor.shape(), &Device::Cpu).map_err(failed)?;
-            checkpoint.insert(name.clone(), values);
-        }
-        self.0.load(checkpoint).map_err(failed)
+        let checkpoint = parameters.iter().map(|(name, tensor)| {
+            Ok((name.clone(), Tensor::from_vec(tensor.to_f64(), tensor.shape(), &Device::Cpu)?))
+        });
+        self.0.load(checkpoint.collect::<Result<_, _>>().map_err(failed)?).map_err(failed)
     }
     fn set(&mut self, name: &str, values: &[f64]) -> Result<(), SubjectError> {
         self.0.parameters().set(name, values).map_err(failed)
@@ -114,23 +92,19 @@ impl subject::LoadParameters for Candle {
 impl subject::TokenLosses for Candle {
     fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError> {
         let all = |s: &Sequence| example(s, s.targets().iter().copied().map(i64::from).collect());
-        let rows: Vec<Example> = batch.sequences().map(all).collect();
-        Ok(self.0.token_losses(&rows).map_err(failed)?.concat())
+        Ok(self.0.token_losses(&batch.sequences().map(all).collect::<Vec<_>>()).map_err(failed)?.concat())
     }
 }
 
 impl subject::OptimizerSteps for Candle {
-    fn start(&mut self, declared: &spec::Optimizer) -> Result<(), subject::Unsupported> {
-        let config = adam_w(declared).filter(|&config| self.0.start(Some(config)).is_ok());
-        let (subject, what) = ("candle".to_owned(), format!("{declared:?}"));
-        config.map(|_| ()).ok_or(subject::Unsupported { subject, what })
+    fn start(&mut self, declared: &Optimizer) -> Result<(), Unsupported> {
+        let started = adam_w(declared).is_some_and(|config| self.0.start(Some(config)).is_ok());
+        started.then_some(()).ok_or_else(|| Unsupported::new("candle", format!("{declared:?}")))
     }
     fn step(&mut self, batch: &GlobalBatch) -> Result<subject::StepReport, SubjectError> {
-        let window = self.window(batch)?;
-        let log = self.0.step(&window).map_err(failed)?;
-        let (loss, supervised_tokens) = (log.window.loss, Some(log.window.tokens));
+        let log = self.0.step(&window(batch)).map_err(failed)?;
         Ok(subject::StepReport {
-            observation: Observation { loss, token_losses: None, supervised_tokens },
+            observation: Observation::new(log.window.loss, Some(log.window.tokens)),
             learning_rate: log.learning_rate,
             grad_norm: log.norm,
             tensor_norms: log.norms,
@@ -151,13 +125,9 @@ impl subject::Evaluation for Candle {
     }
 }
 
-/// What this trainer has of a declared optimizer: `AdamW` whose decay reaches matrices alone, without a loss
-/// scale.
-fn adam_w(declared: &spec::Optimizer) -> Option<AdamWConfig> {
-    let spec::Rule::AdamW(adam) = declared.rule else { return None };
-    let matrices = adam.decayed == spec::Decayed::Matrices || adam.weight_decay <= 0.0;
-    let after = adam.epsilon_placement == spec::EpsilonPlacement::AfterCorrection;
-    (matrices && after && declared.loss_scale.to_bits() == 1.0_f64.to_bits()).then(|| AdamWConfig {
+fn adam_w(declared: &Optimizer) -> Option<AdamWConfig> {
+    let adam = declared.usual_adam_w()?;
+    Some(AdamWConfig {
         learning_rate: declared.learning_rate,
         warm_up: declared.warm_up,
         last_step: None,

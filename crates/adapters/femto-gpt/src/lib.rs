@@ -103,5 +103,5 @@ const NAME: &str = "femto-gpt";
 
 /// The error of a trainer that failed.
 fn failed(error: impl std::fmt::Display) -> SubjectError {
-    SubjectError::Failed { subject: NAME.to_owned(), message: error.to_string() }
+    SubjectError::failed(NAME, error)
 }

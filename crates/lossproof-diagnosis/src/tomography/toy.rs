@@ -147,7 +147,7 @@ impl Subject for Toy {
             }
             gradients.receive(name, &[rows, VOCABULARY], GradientView::F64(&sum))?;
         }
-        Ok(Observation { loss, token_losses: None, supervised_tokens: None })
+        Ok(Observation::new(loss, None))
     }
 
     fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters> {

@@ -202,7 +202,7 @@ impl Trial<'_> {
     fn weighted(&mut self, spec: &LossSpec, batch: &GlobalBatch, weights: &[f64]) -> Result<Computed, Ended> {
         let mut sink = Collect::default();
         let loss = self.upstream()?.backward(batch, weights, &mut sink)?;
-        let observation = Observation { loss, token_losses: None, supervised_tokens: None };
+        let observation = Observation::new(loss, None);
         let supervised = batch.predictions().zip(weights).filter(|(p, _)| p.supervised);
         let total = supervised.map(|(_, weight)| weight.abs()).sum();
         let upstream = Some(weights.to_vec());
