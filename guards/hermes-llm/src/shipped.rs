@@ -40,8 +40,8 @@ impl Shipped {
         self.trainer.load_checkpoint(&path).map_err(failed)
     }
 
-    /// One epoch of the release over a text, in rows of `row` predictions and micro-batches of `rows` of them. The
-    /// model has the parameters after it. Returns the loss that the release reports of the epoch.
+    /// One epoch of the release over a text, in rows of `row` predictions and micro-batches of `rows` of
+    /// them. The model has the parameters after it. Returns the loss that the release reports of the epoch.
     pub(crate) fn epoch(
         &mut self,
         model: &mut Model,

@@ -244,7 +244,7 @@ impl OptimizerSteps for Hermes {
         let loss = match &mut running.trainer {
             Trainer::WrittenOut(trainer) => trainer.step(&self.model, &last).map(|()| logged)?,
             Trainer::Shipped(trainer) => {
-                let texts = batch.sequences().map(|sequence| sequence.input_ids());
+                let texts = batch.sequences().map(Sequence::input_ids);
                 let text = texts.collect::<Vec<_>>().concat();
                 trainer.epoch(&mut self.model, &text, text.len() - 1, 1)?
             }

@@ -1,5 +1,5 @@
-//! Defects of hermes-llm 1.3.2 as it was released, each by its smallest reproduction, without lossproof. They are listed
-//! in docs/bugs.md.
+//! Defects of hermes-llm 1.3.2 as it was released, each by its smallest reproduction, without lossproof.
+//! They are listed in docs/bugs.md.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use candle_core::{Device, safetensors};

@@ -1,12 +1,15 @@
 //! rusty-gradients 0.2.0 (<https://crates.io/crates/rusty-gradients>), unmodified, as a [`Subject`].
 //!
-//! What runs is the release's own `GPTModel`, `cross_entropy_loss`, `Tensor::backward`, `Adam` and `SGD`, called
-//! in the order of the release's training loop (`KnowledgeManager::train` of its program `knowledge_manager`):
-//! forward, loss, backward, step, gradients to zero. That loop is in a program and cannot be called.
+//! What runs is the release's own `GPTModel`, `cross_entropy_loss`, `Tensor::backward`, `Adam` and `SGD`,
+//! called in the order of the release's training loop (`KnowledgeManager::train` of its program
+//! `knowledge_manager`): forward, loss, backward, step, gradients to zero. That loop is in a program and
+//! cannot be called.
 //!
 //! # What it claims
-//! - The loss is "the mean value of the cross-entropy loss" over the positions of one sequence, and the logits
-//!   are "`[batch_size, seq_len, vocab_size]`; in our case `batch_size` = 1" (documentation of
+//! In its own words, translated from Russian:
+//!
+//! - The loss is "the mean value of the cross-entropy loss" over the positions of one sequence, and the
+//!   logits are "`[batch_size, seq_len, vocab_size]`; in our case `batch_size` = 1" (documentation of
 //!   `ops::selection::sparse_cross_entropy_op`): a micro-batch is one sequence.
 //! - Gradients "accumulate" in `Tensor::grad` until they are set to zero (documentation of `Tensor::new` and
 //!   `Optimizer::zero_grad`), so a window is several backward passes, whose means are added.
@@ -16,12 +19,13 @@
 //!   threshold of 1 and with Adam's numbers built in, so that no optimizer can be declared to it.)
 //!
 //! # What the adapter adds
-//! Initial parameters: the release draws its own without a seed, and a subject has to be repeatable. The loss of a window is the sum of its micro-batches' losses, as its gradient is.
-//! Norms of gradients are computed here, because the release reports none.
+//! Initial parameters: the release draws its own without a seed, and a subject has to be repeatable. The
+//! loss of a window is the sum of its micro-batches' losses, as its gradient is. Norms of gradients are
+//! computed here, because the release reports none.
 //!
 //! # Names of parameters
-//! The release numbers its parameters. The names here are those of the fields of its structures, and the head's
-//! weight is transposed, with one row for each token.
+//! The release numbers its parameters. The names here are those of the fields of its structures, and the
+//! head's weight is transposed, with one row for each token.
 
 mod parameters;
 mod subject;

@@ -1,5 +1,5 @@
-//! Defects of rusty-gradients 0.2.0 as it was released, each by its smallest reproduction, without lossproof. They are
-//! listed in docs/bugs.md.
+//! Defects of rusty-gradients 0.2.0 as it was released, each by its smallest reproduction, without
+//! lossproof. They are listed in docs/bugs.md.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use ndarray::{ArrayD, IxDyn};
