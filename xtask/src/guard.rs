@@ -42,13 +42,10 @@ fn names(root: &Path) -> Result<Vec<String>, Failure> {
 fn package(names: &[String], asked: Option<&OsString>) -> Result<String, Failure> {
     let help = || format!("name one of these: {}", names.join(", "));
     let asked = asked.ok_or_else(|| Failure::new("which released trainer is to be guarded?", help()))?;
-    match names.iter().find(|&name| asked.as_os_str() == name.as_str()) {
-        Some(name) => Ok(format!("lossproof-{name}")),
-        None => {
-            let message = format!("there is no released trainer `{}`", asked.to_string_lossy());
-            Err(Failure::new(message, help()))
-        }
-    }
+    let found = names.iter().find(|&name| asked.as_os_str() == name.as_str());
+    let unknown =
+        || Failure::new(format!("there is no released trainer `{}`", asked.to_string_lossy()), help());
+    found.map(|name| format!("lossproof-{name}")).ok_or_else(unknown)
 }
 
 #[cfg(test)]
