@@ -2,6 +2,7 @@
 
 mod cuda;
 mod failure;
+mod guard;
 mod libtorch;
 mod plug_in;
 mod product;
@@ -38,6 +39,9 @@ enum Task {
         #[arg(long, value_name = "CAP", default_value = "90")]
         compute_cap: cuda::ComputeCap,
     },
+    /// Hold a released trainer under guards/ to the laws: its folder's name, then arguments for `cargo test`.
+    #[command(disable_help_flag = true)]
+    Guard(Forwarded),
     /// Check dependency arrows, circles between modules, manifests and sources.
     Tidy,
     /// Count and build what a stranger's package gets with `lossproof-subject`, and with `lossproof`.
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Task::Verify(_) => libtorch::setup(root).and_then(|()| product::verify(root, &forwarded())),
         Task::Test(_) => libtorch::setup(root).and_then(|()| product::test(root, &forwarded())),
         Task::Cuda { compute_cap } => cuda::cuda(root, compute_cap).map(|()| ExitCode::SUCCESS),
+        Task::Guard(_) => guard::guard(root, &forwarded()),
         Task::Tidy => tidy::tidy(root).map(|()| ExitCode::SUCCESS),
         Task::Weigh => weigh::weigh(root).map(|()| ExitCode::SUCCESS),
         Task::PlugIn { write } => plug_in::plug_in(root, write).map(|()| ExitCode::SUCCESS),

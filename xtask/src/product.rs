@@ -42,7 +42,7 @@ fn run(command: &mut Command) -> Result<ExitStatus, Failure> {
 }
 
 /// The child's exit code; a child ended by a signal has none and counts as failed.
-fn exit_code(status: ExitStatus) -> ExitCode {
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     code.map_or(ExitCode::FAILURE, ExitCode::from)
 }

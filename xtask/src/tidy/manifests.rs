@@ -6,11 +6,17 @@ use std::fs;
 use std::path::Path;
 use toml::{Table, Value};
 
+/// The workspace of the released trainers, which has the same lints.
+const GUARDS: &str = "guards/Cargo.toml";
+
 /// Folders under `crates/` that are not called like their package (an adapter's: like the trainer it adapts), and packages that do without the workspace's lints.
 pub(crate) fn check(root: &Path, packages: &[Package]) -> Result<Vec<String>, Failure> {
     let workspace = read(&root.join("Cargo.toml"))?;
-    let workspace_lints = workspace.get("workspace").and_then(|table| table.get("lints"));
+    let workspace_lints = lints_of(&workspace);
     let mut findings = Vec::new();
+    if lints_of(&read(&root.join(GUARDS))?) != workspace_lints {
+        findings.push(format!("{GUARDS}: its [workspace.lints] are not those of Cargo.toml"));
+    }
     for package in packages {
         findings.extend(misnamed(package));
         let manifest = read(&root.join(&package.manifest))?;
@@ -19,6 +25,10 @@ pub(crate) fn check(root: &Path, packages: &[Package]) -> Result<Vec<String>, Fa
         }
     }
     Ok(findings)
+}
+
+fn lints_of(workspace: &Table) -> Option<&Value> {
+    workspace.get("workspace").and_then(|table| table.get("lints"))
 }
 
 fn read(path: &Path) -> Result<Table, Failure> {
