@@ -4,7 +4,7 @@ use crate::{
     score::Grade,
     trainer_model::{TrainerModel, honest_attention},
 };
-use lossproof_cases::edit::edit;
+use lossproof_cases::edit::{edit, given};
 use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, Role, Sequence, SequenceFields};
 use lossproof_subject::{Limits, Subject, SubjectError};
 
@@ -13,8 +13,8 @@ pub(crate) struct Dependence {
     pub(crate) sequence: Sequence,
     /// Whether the model attends to earlier tokens, by its card: one without attention need not depend on them.
     pub(crate) attends: bool,
-    /// By position, then input.
-    pub(crate) depends: Vec<Vec<bool>>,
+    /// By position, then input; `None` of a label that cannot be another than its input, so that both change.
+    pub(crate) depends: Vec<Vec<Option<bool>>>,
 }
 
 impl Dependence {
@@ -40,7 +40,8 @@ impl Dependence {
     fn of_real_positions(&self) -> impl Iterator<Item = (usize, usize, bool)> {
         let real = |(position, _): &(usize, _)| self.sequence.segment_ids()[*position] > 0;
         self.depends.iter().enumerate().filter(real).flat_map(|(position, depends)| {
-            depends.iter().enumerate().map(move |(input, depends)| (position, input, *depends))
+            let inputs = depends.iter().enumerate();
+            inputs.filter_map(move |(input, depends)| Some((position, input, (*depends)?)))
         })
     }
 }
@@ -90,15 +91,27 @@ pub(crate) fn dependence(
     // A loss that depends on an input moves by far more than rounding; one that does not moves by rounding at
     // most.
     let moved = 256.0 * dtype.unit_roundoff();
-    let mut by_input: Vec<Vec<bool>> = Vec::new();
+    let mut by_input: Vec<Vec<Option<bool>>> = Vec::new();
     for input in 0..sequence.len() {
         let Some(token) = another_token(sequence.input_ids()[input], limits) else { return Ok(None) };
-        let after = evaluate(edit(&sequence, |fields| fields.input_ids[input] = token))?;
+        let after = evaluate(edit(&sequence, |fields| {
+            fields.input_ids[input] = token;
+            if !limits.free_labels {
+                fields.targets[input] = token;
+                if given(fields.labels[input]) {
+                    fields.labels[input] = i64::from(token);
+                }
+            }
+        }))?;
         if after.len() != before.len() || after.iter().any(|loss| !loss.is_finite()) {
             return Ok(None);
         }
         let depends = |(a, b): (&f64, &f64)| (a - b).abs() > moved * a.abs().max(1.0);
-        by_input.push(before.iter().zip(&after).map(depends).collect());
+        let found =
+            before.iter().zip(&after).enumerate().map(|(position, losses)| {
+                (limits.free_labels || position + 1 != input).then(|| depends(losses))
+            });
+        by_input.push(found.collect());
     }
     let by_position = |position: usize| by_input.iter().map(|depends| depends[position]).collect();
     let depends = (0..before.len()).map(by_position).collect();

@@ -72,13 +72,11 @@ fn scores(
     Ok(scored)
 }
 
-/// The bugs that nothing speaks against, the likeliest first, `unknown` being the cost of a bug that nobody
-/// knows.
+/// The bugs that nothing speaks against and that explain more than a bug that nobody knows, of which `unknown` is the
+/// cost: the likeliest first.
 fn candidates(scored: Vec<(&'static Bug, Score)>, unknown: f64) -> Vec<Candidate> {
-    let possible: Vec<_> = scored
-        .into_iter()
-        .filter(|(_, score)| score.possible() && score.cost() <= unknown && unknown > 0.0)
-        .collect();
+    let possible: Vec<_> =
+        scored.into_iter().filter(|(_, score)| score.possible() && score.cost() < unknown).collect();
     let least = possible.first().map_or(unknown, |(_, score)| score.cost());
     let weight = |cost: f64| (least - cost).exp();
     let total = weight(unknown) + possible.iter().map(|(_, score)| weight(score.cost())).sum::<f64>();

@@ -7,10 +7,9 @@ use crate::{
 use candle_core::{DType, Device, Error, Tensor};
 use lossproof_spec::{Dtype, Dtypes, GlobalBatch, LossSpec, MicroBatch, Optimizer, Sequence};
 use lossproof_subject as subject;
-use subject::{
-    Count, GradientSink, GradientView, Limits, Observation, ParameterInfo, SubjectError, SubjectInfo,
-    Unsupported,
-};
+use subject::{GradientSink, GradientView, Limits, Observation, ParameterInfo, SubjectError, SubjectInfo};
+
+type Answer<T> = Result<T, SubjectError>;
 
 pub(crate) struct Candle(pub(crate) Trainer);
 
@@ -33,9 +32,13 @@ fn window(batch: &GlobalBatch) -> Vec<Vec<Example>> {
     batch.micro_batches().map(rows).collect()
 }
 
-fn hand_over(name: &str, tensor: &Tensor, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
-    let values = tensor.flatten_all().and_then(|flat| flat.to_dtype(DType::F64)?.to_vec1::<f64>());
-    Ok(sink.receive(name, tensor.dims(), GradientView::F64(&values.map_err(failed)?))?)
+fn hand_over(name: &str, tensor: &Tensor, sink: &mut dyn GradientSink) -> Answer<()> {
+    let (flat, shape) = (tensor.flatten_all().map_err(failed)?, tensor.dims());
+    Ok(if flat.dtype() == DType::F64 {
+        sink.receive(name, shape, GradientView::F64(&flat.to_vec1().map_err(failed)?))
+    } else {
+        sink.receive(name, shape, GradientView::F32(&flat.to_vec1().map_err(failed)?))
+    }?)
 }
 
 impl subject::Subject for Candle {
@@ -45,7 +48,7 @@ impl subject::Subject for Candle {
             Mean::OfTokens => LossSpec::token_mean(),
             Mean::OfMicroBatches => LossSpec::naive_accumulated_mean(),
         };
-        let limits = Limits { ranks: Count::exactly(1), ..Limits::of_model(VOCABULARY, POSITIONS) };
+        let limits = Limits { ranks: subject::Count::exactly(1), ..Limits::of_model(VOCABULARY, POSITIONS) };
         let dtype = if precision == Precision::Double { Dtype::F64 } else { Dtype::F32 };
         let card = SubjectInfo::of_one("candle", "0.11.1", "candle 0.11.1", claim, limits);
         SubjectInfo { dtypes: Dtypes::all(dtype), ..card }
@@ -60,15 +63,11 @@ impl subject::Subject for Candle {
         infos.collect()
     }
 
-    fn reset(&mut self) -> Result<(), SubjectError> {
+    fn reset(&mut self) -> Answer<()> {
         self.0.restart().map_err(failed)
     }
 
-    fn accumulate(
-        &mut self,
-        batch: &GlobalBatch,
-        sink: &mut dyn GradientSink,
-    ) -> Result<Observation, SubjectError> {
+    fn accumulate(&mut self, batch: &GlobalBatch, sink: &mut dyn GradientSink) -> Answer<Observation> {
         let (logged, gradient) = self.0.gradient(&window(batch)).map_err(failed)?;
         gradient.iter().try_for_each(|(name, tensor)| hand_over(name, tensor, sink))?;
         Ok(Observation::new(logged.loss, Some(logged.tokens)))
@@ -78,30 +77,30 @@ impl subject::Subject for Candle {
 }
 
 impl subject::LoadParameters for Candle {
-    fn load(&mut self, parameters: &subject::TensorSet) -> Result<(), SubjectError> {
+    fn load(&mut self, parameters: &subject::TensorSet) -> Answer<()> {
         let checkpoint = parameters.iter().map(|(name, tensor)| {
             Ok((name.clone(), Tensor::from_vec(tensor.to_f64(), tensor.shape(), &Device::Cpu)?))
         });
         self.0.load(checkpoint.collect::<Result<_, _>>().map_err(failed)?).map_err(failed)
     }
-    fn set(&mut self, name: &str, values: &[f64]) -> Result<(), SubjectError> {
+    fn set(&mut self, name: &str, values: &[f64]) -> Answer<()> {
         self.0.parameters().set(name, values).map_err(failed)
     }
 }
 
 impl subject::TokenLosses for Candle {
-    fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError> {
+    fn evaluate(&mut self, batch: &GlobalBatch) -> Answer<Vec<f64>> {
         let all = |s: &Sequence| example(s, s.targets().iter().copied().map(i64::from).collect());
         Ok(self.0.token_losses(&batch.sequences().map(all).collect::<Vec<_>>()).map_err(failed)?.concat())
     }
 }
 
 impl subject::OptimizerSteps for Candle {
-    fn start(&mut self, declared: &Optimizer) -> Result<(), Unsupported> {
+    fn start(&mut self, declared: &Optimizer) -> Result<(), subject::Unsupported> {
         let started = adam_w(declared).is_some_and(|config| self.0.start(Some(config)).is_ok());
-        started.then_some(()).ok_or_else(|| Unsupported::new("candle", format!("{declared:?}")))
+        started.then_some(()).ok_or_else(|| subject::Unsupported::new("candle", format!("{declared:?}")))
     }
-    fn step(&mut self, batch: &GlobalBatch) -> Result<subject::StepReport, SubjectError> {
+    fn step(&mut self, batch: &GlobalBatch) -> Answer<subject::StepReport> {
         let log = self.0.step(&window(batch)).map_err(failed)?;
         Ok(subject::StepReport {
             observation: Observation::new(log.window.loss, Some(log.window.tokens)),
@@ -112,13 +111,13 @@ impl subject::OptimizerSteps for Candle {
             skipped: false,
         })
     }
-    fn read(&mut self, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
+    fn read(&mut self, sink: &mut dyn GradientSink) -> Answer<()> {
         self.0.parameters().iter().try_for_each(|(name, variable)| hand_over(name, variable, sink))
     }
 }
 
 impl subject::Evaluation for Candle {
-    fn validate(&mut self, batches: &[MicroBatch]) -> Result<subject::Evaluated, SubjectError> {
+    fn validate(&mut self, batches: &[MicroBatch]) -> Answer<subject::Evaluated> {
         let batches: Vec<_> = batches.iter().map(rows).collect();
         let Validated { loss, perplexity, tokens } = self.0.validate(&batches).map_err(failed)?;
         Ok(subject::Evaluated { loss, perplexity, tokens })

@@ -6,8 +6,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lossproof::cases::strategies::Size;
-use lossproof::diagnosis::Diagnosis;
+use lossproof::diagnosis::{Bug as KnownBug, Diagnosis};
 use lossproof::laws::{Campaign, LAWS, Verdict};
+use lossproof::{GlobalBatch, GradientSink, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo};
 use lossproof_candle::{Architecture, Bug, Mean, Settings, candle};
 use std::fmt::Write as _;
 
@@ -146,4 +147,57 @@ fn bugs_of_a_llama_that_means_micro_batches() {
     let found = Found::of(Architecture::Llama, Mean::OfMicroBatches);
     insta::assert_snapshot!(found.text);
     assert_eq!((found.bugs, found.caught, found.named), (14, 14, 13));
+}
+
+/// A trainer that shows nothing but its loss and its gradient.
+struct Bare(Box<dyn Subject>);
+
+impl Subject for Bare {
+    fn info(&self) -> SubjectInfo {
+        self.0.info()
+    }
+
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        self.0.parameters()
+    }
+
+    fn reset(&mut self) -> Result<(), SubjectError> {
+        self.0.reset()
+    }
+
+    fn accumulate(
+        &mut self,
+        batch: &GlobalBatch,
+        sink: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        self.0.accumulate(batch, sink)
+    }
+}
+
+/// Bugs of what is weighed, scored, masked and logged have a name from one loss and its gradient alone.
+#[test]
+fn a_bare_look_names_what_is_wrong_with_weights() {
+    for architecture in [Architecture::Gpt2, Architecture::Llama] {
+        for mean in [Mean::OfTokens, Mean::OfMicroBatches] {
+            let (mut bugs, mut unnamed) = (0, Vec::new());
+            for bug in Bug::ALL {
+                let Some(known) = catalogued(bug).and_then(KnownBug::named) else { continue };
+                if !known.family.is_of_weights() || bug == Bug::MeanOfMeans && mean == Mean::OfMicroBatches {
+                    continue;
+                }
+                let settings = Settings { bug: Some(bug), ..Settings::new(architecture, mean) };
+                let diagnosis = Diagnosis::alone(&mut Bare(candle(settings).unwrap()));
+                bugs += 1;
+                if !diagnosis.first().iter().any(|first| first.id == known.id) {
+                    unnamed.push(known.id);
+                }
+            }
+            let named = bugs - unnamed.len();
+            println!("{architecture:?}, {mean:?}: {named} of {bugs} named, not {unnamed:?}");
+            assert!(
+                100 * named >= 85 * bugs,
+                "{architecture:?}, {mean:?}: {named} of {bugs}, not {unnamed:?}"
+            );
+        }
+    }
 }
