@@ -158,7 +158,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         id: "fused-op-without-backward",
         family: Family::Backward,
-        what: "a fused layer norm registers no backward, and nothing before it gets a gradient",
+        what: "a fused layer norm registers no backward: nothing before it gets a gradient, or its own gain gets none",
         source: Some(
             "huggingface/candle#2168, #3011, #3568, #3569 (Rust; all open), fixes proposed in #3526, #3612, \
              #3613, #3724 (open)",
