@@ -13,6 +13,10 @@ pub(crate) struct Dependence {
     pub(crate) sequence: Sequence,
     /// Whether the model attends to earlier tokens, by its card: one without attention need not depend on them.
     pub(crate) attends: bool,
+    /// How many blocks it has, where the card says so.
+    pub(crate) blocks: Option<usize>,
+    /// Whether a label may be another token than its input.
+    pub(crate) free_labels: bool,
     /// By position, then input; `None` of a label that cannot be another than its input, so that both change.
     pub(crate) depends: Vec<Vec<Option<bool>>>,
 }
@@ -21,20 +25,36 @@ impl Dependence {
     /// How well it agrees with a model's attention. Where a position is padding, nothing is asked. A hypothesis that
     /// does not speak of attention is not contradicted: what is wrong with labels may be so in an evaluation too.
     pub(crate) fn grade(&self, model: &TrainerModel) -> Grade {
-        let Some(attends) = model.attends else {
-            return if self.anomaly().is_none() { Grade::Exact } else { Grade::Loose };
-        };
-        Grade::exact_or_impossible(self.of_real_positions().all(|(position, input, depends)| {
-            attends(&self.sequence, position, input).is_none_or(|expected| expected == depends)
-        }))
+        let (mut open, mut fits) = (false, true);
+        for (position, input, depends) in self.of_real_positions() {
+            let said = match model.attends {
+                Some(attends) => attends(&self.sequence, position, input, self.blocks),
+                None => None,
+            };
+            let is_wrong = self.is_wrong((position, input, depends));
+            match said {
+                Some(expected) => fits &= expected == depends || !self.attends && !depends,
+                // What is said of labels alone does not let anything be seen that must not be.
+                None if model.attends.is_none() && depends && is_wrong && self.free_labels => fits = false,
+                None => open |= is_wrong,
+            }
+        }
+        match (fits, open) {
+            (false, _) => Grade::Impossible,
+            (true, true) => Grade::Loose,
+            (true, false) => Grade::Exact,
+        }
     }
 
     /// Where it is not what it should be: the position and the input, and whether it depends on that.
     pub(crate) fn anomaly(&self) -> Option<(usize, usize, bool)> {
-        self.of_real_positions().find(|(position, input, depends)| {
-            let sees = honest_attention(&self.sequence, *position, *input);
-            *depends != sees && (*depends || self.attends)
-        })
+        self.of_real_positions().find(|pair| self.is_wrong(*pair))
+    }
+
+    /// Whether an honest trainer would not show this of a position and an input.
+    fn is_wrong(&self, (position, input, depends): (usize, usize, bool)) -> bool {
+        let sees = honest_attention(&self.sequence, position, input);
+        depends != sees && (depends || self.attends)
     }
 
     fn of_real_positions(&self) -> impl Iterator<Item = (usize, usize, bool)> {
@@ -79,7 +99,10 @@ pub(crate) fn dependence(
     dtype: Dtype,
     limits: &Limits,
 ) -> Result<Option<Dependence>, SubjectError> {
-    let attends = subject.parameters().iter().any(|parameter| is_of_attention(parameter.role));
+    let parameters = subject.parameters();
+    let attends = parameters.iter().any(|parameter| is_of_attention(parameter.role));
+    let blocks = parameters.iter().filter_map(|parameter| parameter.block).max().map(|last| last + 1);
+    let free_labels = limits.free_labels;
     let mut evaluate = |sequence: Sequence| match subject.token_losses() {
         Some(losses) => losses.evaluate(&GlobalBatch::single(sequence)),
         None => Ok(Vec::new()),
@@ -115,7 +138,7 @@ pub(crate) fn dependence(
     }
     let by_position = |position: usize| by_input.iter().map(|depends| depends[position]).collect();
     let depends = (0..before.len()).map(by_position).collect();
-    Ok(Some(Dependence { sequence, attends, depends }))
+    Ok(Some(Dependence { sequence, attends, blocks, free_labels, depends }))
 }
 
 /// Whether a parameter makes queries or keys of attention.

@@ -52,7 +52,7 @@ pub(crate) fn statements(
         Some(Repeated::Other) => evidence.push("two identical calls give different gradients".to_owned()),
         Some(Repeated::Same) | None => {}
     }
-    let missing = seen.parameters.iter().zip(&seen.missing).filter(|(_, missing)| **missing);
+    let missing = seen.parameters.iter().zip(&seen.missing).filter(|(_, missing)| **missing == Some(true));
     let missing: Vec<_> = missing.map(|(parameter, _)| parameter.name.as_str()).collect();
     if !missing.is_empty() {
         evidence.push(format!(
@@ -164,8 +164,11 @@ fn weights_anomaly(
     said.extend(first);
     let weights = every_weight(&probe.batch, &found, tolerance * scale, &occurrences);
     if let Ok(inference) = infer(&probe.batch, &weights) {
-        if let Some(found) = inference.matches().first() {
-            said.push(format!("these are the weights of `{}`", found.representative()));
+        let spec = probe.spec.to_string();
+        let named = inference.matches().first().map(|found| found.representative().to_string());
+        // Where tokens are lost, the others may still weigh what the declared semantics gives them.
+        if let Some(named) = named.filter(|named| *named != spec) {
+            said.push(format!("these are the weights of `{named}`"));
         }
         let violated = inference.against(&probe.spec).consequences.violated;
         if !violated.is_empty() {

@@ -51,8 +51,9 @@ pub(crate) struct Examination {
     pub(crate) validation: Option<ValidationRun>,
     /// What the second of two identical calls gives, where that was tried.
     pub(crate) repeated: Option<Repeated>,
-    /// By parameter, in their order: whether its gradient is missing; empty where that was not tried.
-    pub(crate) missing: Vec<bool>,
+    /// By parameter, in their order: whether its gradient is missing, and `None` where nobody can tell; empty where
+    /// that was not tried.
+    pub(crate) missing: Vec<Option<bool>>,
     /// What could not be looked at, and why.
     pub(crate) unseen: Vec<String>,
     /// What the subject failed with where it should not.
@@ -98,7 +99,13 @@ impl Examination {
         seen.repeat(subject, parameters);
         seen.look(subject, parameters);
         match missing(subject, parameters, &seen.parameters, &seen.limits, seen.dtype) {
-            Ok(missing) => seen.missing = missing,
+            Ok(missing) => {
+                if missing.is_empty() {
+                    seen.unseen
+                        .push("which gradients are missing: no parameters or no window are taken".to_owned());
+                }
+                seen.missing = missing;
+            }
             Err(error) => seen.note("a nudged parameter", &error),
         }
         seen.step(subject, parameters);
@@ -202,12 +209,17 @@ impl Examination {
             self.unseen.push("optimizer steps: no window is within the subject's limits".to_owned());
             return;
         };
+        let mut refused = Vec::new();
         for planned in planned_runs(long, short, self.dtype) {
             let name = planned.name;
             match planned.take(subject, parameters) {
-                Ok(run) => self.runs.extend(run),
+                Ok(Some(run)) => self.runs.push(run),
+                Ok(None) => refused.push(name),
                 Err(error) => self.note(name, &error),
             }
+        }
+        if !refused.is_empty() {
+            self.unseen.push(format!("steps with {}: the subject has no such optimizer", refused.join("; ")));
         }
     }
 }

@@ -1,11 +1,7 @@
 //! What explains what was seen: that nothing is wrong, one of the known bugs, or a bug that nobody knows.
 
 use crate::{
-    catalogue::Bug,
-    hypotheses::Hypothesis,
-    reported_loss::ReportedLoss,
-    score::{Score, UNKNOWN},
-    scorer::Scorer,
+    catalogue::Bug, hypotheses::Hypothesis, reported_loss::ReportedLoss, score::Score, scorer::Scorer,
     trainer_model::TrainerModel,
 };
 use lossproof_subject::SubjectError;
@@ -44,7 +40,7 @@ impl Explanations {
         let honest = scorer.score(&TrainerModel::HONEST)?;
         let scored = scores(scorer, excluded)?;
         let nearest = nearest(&scored, honest.unexplained());
-        let candidates = candidates(scored, UNKNOWN * scorer.wrong()? as f64);
+        let candidates = candidates(scored, scorer.cost_of_unknown()?);
         let nearest = nearest.filter(|_| candidates.is_empty());
         Ok(Self { honest, candidates, nearest })
     }

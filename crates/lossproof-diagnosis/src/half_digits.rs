@@ -75,11 +75,13 @@ impl HalfDigits {
             return false;
         }
         // What is no number must be none on both sides.
-        if found.iter().chain(expected).any(|value| !value.is_finite()) {
-            return found.iter().zip(expected).all(|(a, b)| a.is_finite() == b.is_finite());
+        if found.iter().zip(expected).any(|(a, b)| a.is_finite() != b.is_finite()) {
+            return false;
         }
-        let apart: Vec<f64> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
-        norm(&apart) <= self.tolerance * norm(expected).max(self.floor)
+        let numbers: Vec<_> = found.iter().zip(expected).filter(|(_, b)| b.is_finite()).collect();
+        let apart: Vec<f64> = numbers.iter().map(|(a, b)| **a - **b).collect();
+        let expected: Vec<f64> = numbers.iter().map(|(_, b)| **b).collect();
+        norm(&apart) <= self.tolerance * norm(&expected).max(self.floor)
     }
 
     /// How well a number agrees with its forecast, `honest` being the right one.

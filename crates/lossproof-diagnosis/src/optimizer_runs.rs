@@ -31,36 +31,15 @@ pub(crate) struct PlannedRun {
 
 /// The runs to be taken, over a long window and a short one.
 pub(crate) fn planned_runs(long: &GlobalBatch, short: &GlobalBatch, dtype: Dtype) -> Vec<PlannedRun> {
-    let plan = |name, spec, optimizer: Box<dyn Fn(f64) -> Optimizer>, batches| PlannedRun {
-        name,
-        spec,
-        optimizer,
-        batches,
-    };
     let sgd = |momentum, weight_decay| Optimizer {
         rule: Rule::Sgd { momentum, weight_decay },
         ..Optimizer::sgd(0.125)
-    };
-    let adam = Adam {
-        beta_1: 0.9,
-        beta_2: 0.95,
-        epsilon: 1e-3,
-        epsilon_placement: EpsilonPlacement::AfterCorrection,
-        weight_decay: 0.125,
-        decayed: Decayed::Matrices,
-    };
-    let clipped = |share: f64, loss_scale: f64| {
-        move |norm: f64| Optimizer {
-            clip: Some(Clip { max_norm: share * norm, epsilon: 1e-6 }),
-            loss_scale,
-            ..Optimizer::sgd(0.125)
-        }
     };
     let overflow = if dtype == Dtype::F64 { 2.0_f64.powi(1023) } else { 2.0_f64.powi(127) };
     let (mean, sum) = (LossSpec::token_mean(), LossSpec::sum());
     let three = || vec![long.clone(), long.clone(), long.clone()];
     let once = || vec![long.clone()];
-    vec![
+    let mut runs = vec![
         plan(
             "plain SGD",
             mean,
@@ -102,6 +81,24 @@ pub(crate) fn planned_runs(long: &GlobalBatch, short: &GlobalBatch, dtype: Dtype
             Box::new(move |_| Optimizer { loss_scale: overflow, warm_up: 4, ..sgd(0.0, 0.0) }),
             vec![long.clone(), long.clone()],
         ),
+    ];
+    runs.extend(adam_runs(long));
+    runs
+}
+
+/// The runs with Adam and `AdamW`.
+fn adam_runs(long: &GlobalBatch) -> Vec<PlannedRun> {
+    let adam = Adam {
+        beta_1: 0.9,
+        beta_2: 0.95,
+        epsilon: 1e-3,
+        epsilon_placement: EpsilonPlacement::AfterCorrection,
+        weight_decay: 0.125,
+        decayed: Decayed::Matrices,
+    };
+    let (mean, sum) = (LossSpec::token_mean(), LossSpec::sum());
+    let three = || vec![long.clone(), long.clone(), long.clone()];
+    vec![
         plan(
             "Adam",
             mean,
@@ -114,6 +111,16 @@ pub(crate) fn planned_runs(long: &GlobalBatch, short: &GlobalBatch, dtype: Dtype
             Box::new(move |_| Optimizer { rule: Rule::AdamW(adam), ..Optimizer::sgd(0.125) }),
             three(),
         ),
+        plan(
+            "AdamW under a warm-up of four steps",
+            mean,
+            Box::new(move |_| Optimizer {
+                rule: Rule::AdamW(Adam { weight_decay: 0.0, ..adam }),
+                warm_up: 4,
+                ..Optimizer::sgd(0.125)
+            }),
+            three(),
+        ),
         // An epsilon as large as the gradient, since the scale of one that is far larger moves nothing.
         plan(
             "AdamW, clipping at a quarter of the norm",
@@ -122,9 +129,28 @@ pub(crate) fn planned_runs(long: &GlobalBatch, short: &GlobalBatch, dtype: Dtype
                 rule: Rule::AdamW(Adam { epsilon: 0.125, weight_decay: 0.0, ..adam }),
                 ..clipped(0.25, 1.0)(norm)
             }),
-            once(),
+            vec![long.clone()],
         ),
     ]
+}
+
+/// A run by its parts.
+fn plan(
+    name: &'static str,
+    spec: LossSpec,
+    optimizer: Box<dyn Fn(f64) -> Optimizer>,
+    batches: Vec<GlobalBatch>,
+) -> PlannedRun {
+    PlannedRun { name, spec, optimizer, batches }
+}
+
+/// Plain SGD that clips at this share of the norm of the first gradient.
+fn clipped(share: f64, loss_scale: f64) -> impl Fn(f64) -> Optimizer {
+    move |norm| Optimizer {
+        clip: Some(Clip { max_norm: share * norm, epsilon: 1e-6 }),
+        loss_scale,
+        ..Optimizer::sgd(0.125)
+    }
 }
 
 impl PlannedRun {

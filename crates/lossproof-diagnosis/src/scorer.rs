@@ -11,7 +11,7 @@ use crate::{
     probe_parameters::ProbeParameters,
     probes::ProbeState,
     relations::{RelationScorer, RelationTerms},
-    score::{Grade, Score},
+    score::{Grade, Score, UNKNOWN},
     simulated_optimizer::StepMistake,
     trainer_model::{BackwardEffect, LossKernel, TokenGradients, TrainerModel},
     truth::{HonestAnswer, LossAndGradient, by_reference, in_closed_form},
@@ -67,14 +67,22 @@ impl<'a, 'r> Scorer<'a, 'r> {
         Ok(score)
     }
 
-    /// How many things were seen that an honest trainer would not show. Related calls count once for each whose
-    /// answer does not follow from those before it.
+    /// What a bug that nobody knows costs. It pays for everything that an honest trainer would not show, of related
+    /// calls for each whose answer does not follow from those before it; or it lies in what is seen of a sequence,
+    /// and pays for what it leaves open.
     ///
     /// # Errors
     /// When the reference fails.
-    pub(crate) fn wrong(&mut self) -> Result<usize, SubjectError> {
+    pub(crate) fn cost_of_unknown(&mut self) -> Result<f64, SubjectError> {
         let elsewhere = self.score_without_relations(&TrainerModel::HONEST)?.unexplained();
-        Ok(elsewhere + self.relations.surprises().len())
+        let mut cost = UNKNOWN * (elsewhere + self.relations.surprises().len()) as f64;
+        for model in TrainerModel::UNKNOWN_ATTENTION {
+            let score = self.score(&model)?;
+            if score.possible() {
+                cost = cost.min(score.cost());
+            }
+        }
+        Ok(cost)
     }
 
     fn score_without_relations(&mut self, model: &TrainerModel) -> Result<Score, SubjectError> {
@@ -104,8 +112,8 @@ impl<'a, 'r> Scorer<'a, 'r> {
             score.add(grade, || "the same call twice".to_owned());
         }
         for (parameter, missing) in seen.parameters.iter().zip(&seen.missing) {
-            let grade = match (model.loses)(parameter.role) {
-                Some(expected) => Grade::exact_or_impossible(expected == *missing),
+            let grade = match (model.loses)(parameter.role).zip(*missing) {
+                Some((expected, missing)) => Grade::exact_or_impossible(expected == missing),
                 None => Grade::Exact,
             };
             score.add(grade, || format!("whether the gradient of {} is missing", parameter.name));

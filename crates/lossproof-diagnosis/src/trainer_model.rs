@@ -101,8 +101,9 @@ pub(crate) enum Sight {
     Everything,
 }
 
-/// Whether the token loss at a position of a sequence depends on an input; `None` where nobody says.
-type Attends = fn(&Sequence, usize, usize) -> Option<bool>;
+/// Whether the token loss at a position of a sequence depends on an input, in a model of so many blocks, where the card
+/// says how many; `None` where nobody says.
+type Attends = fn(&Sequence, usize, usize, Option<usize>) -> Option<bool>;
 
 /// A trainer by its parts, as a hypothesis has it.
 #[derive(Clone, Copy)]
@@ -154,6 +155,19 @@ impl TrainerModel {
         token_gradients: TokenGradients::Same,
         loses: |_| Some(false),
     };
+
+    /// What nobody knows is wrong with its attention: every position sees all of its document, or of the whole
+    /// sequence.
+    pub(crate) const UNKNOWN_ATTENTION: [Self; 2] = [
+        Self {
+            sight: |_| Sight::Document,
+            attends: Some(|sequence, at, input, _| {
+                Some(sequence.segment_ids()[at] == sequence.segment_ids()[input])
+            }),
+            ..Self::HONEST
+        },
+        Self { sight: |_| Sight::Everything, attends: Some(|_, _, _, _| Some(true)), ..Self::HONEST },
+    ];
 
     /// Whether nobody can say what the token losses of a batch are.
     pub(crate) fn is_unsaid(&self, batch: &GlobalBatch) -> bool {

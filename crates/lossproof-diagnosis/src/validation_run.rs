@@ -31,7 +31,9 @@ pub(crate) fn run_validation(
     }
     let Some((corpus, training)) = probes::corpus(limits) else { return Ok(None) };
     load(subject, parameters.general())?;
-    if subject.configure(&LossSpec::token_mean()).is_err() {
+    // A validation is a mean over tokens, whatever is trained on.
+    let specs = [LossSpec::token_mean(), subject.info().claims.first()];
+    if specs.iter().all(|spec| subject.configure(spec).is_err()) {
         return Ok(None);
     }
     let before = subject.accumulate(&training, &mut Discard)?.loss;

@@ -55,12 +55,16 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "causal-mask-off-by-one",
         TrainerModel {
             sight: |_| Sight::Document,
-            attends: Some(|sequence, at, input| {
+            attends: Some(|sequence, at, input, blocks| {
                 let document = sequence.segment_ids();
-                // What lies further ahead is seen from the second block on.
-                let ahead = input > at + 1 && document[input] == document[at];
-                let next = input == at + 1 && document[input] == document[at];
-                (!ahead).then_some(next || honest_attention(sequence, at, input))
+                if input <= at || document[input] != document[at] {
+                    return Some(honest_attention(sequence, at, input));
+                }
+                // One position further ahead is seen in each block.
+                match blocks {
+                    Some(blocks) => Some(input <= at + blocks),
+                    None => (input == at + 1).then_some(true),
+                }
             }),
             ..HONEST
         },

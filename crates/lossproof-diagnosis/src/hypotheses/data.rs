@@ -63,7 +63,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                     attended_padding(fields);
                 })
             },
-            attends: Some(|sequence, at, input| {
+            attends: Some(|sequence, at, input, _| {
                 // What is to be predicted is the padding itself.
                 Some(
                     sees_padding(sequence, at, input)
@@ -109,7 +109,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "padding-attended",
         TrainerModel {
             sees: |sequence, _, _| edit_freely(sequence, attended_padding),
-            attends: Some(|sequence, at, input| Some(sees_padding(sequence, at, input))),
+            attends: Some(|sequence, at, input, _| Some(sees_padding(sequence, at, input))),
             ..HONEST
         },
     ),
@@ -121,7 +121,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                     fields.segment_ids.iter_mut().for_each(|segment| *segment = (*segment).min(1));
                 })
             },
-            attends: Some(|sequence, at, input| {
+            attends: Some(|sequence, at, input, _| {
                 let real = |at: usize| sequence.segment_ids()[at] > 0;
                 Some(input == at || input < at && real(input) && real(at))
             }),
@@ -151,7 +151,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                     }
                 })
             },
-            attends: Some(|sequence, at, input| {
+            attends: Some(|sequence, at, input, _| {
                 let segments = sequence.segment_ids();
                 let same = |one: usize, other: usize| {
                     segments.get(one).zip(segments.get(other)).is_some_and(|(a, b)| a == b)
@@ -168,7 +168,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "causal-mask-dropped-on-path",
         TrainerModel {
             sight: |micro_batch| if has_padding(micro_batch) { Sight::Causal } else { Sight::Everything },
-            attends: Some(|sequence, at, input| {
+            attends: Some(|sequence, at, input, _| {
                 let document = sequence.segment_ids();
                 let dropped = !padded(sequence) && document[at] == document[input];
                 Some(dropped || honest_attention(sequence, at, input))
@@ -180,7 +180,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "causal-mask-inverted",
         TrainerModel {
             sight: |_| Sight::Everything,
-            attends: Some(|sequence, at, input| {
+            attends: Some(|sequence, at, input, _| {
                 let document = sequence.segment_ids();
                 // The last of a document sees nothing of it, and what a softmax makes of that is not the
                 // mask's affair.
@@ -194,12 +194,16 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "causal-mask-diagonal-off-by-one",
         TrainerModel {
             sight: |_| Sight::Everything,
-            attends: Some(|sequence, at, input| {
+            attends: Some(|sequence, at, input, blocks| {
                 let document = sequence.segment_ids();
                 // A softmax over nothing but the same large negative number weighs every key alike, and what that
                 // position then is the later ones see in the next block.
                 let first = at == 0 || document[at - 1] != document[at];
-                (first || honest_attention(sequence, at, input)).then_some(true)
+                match blocks {
+                    _ if first || honest_attention(sequence, at, input) => Some(true),
+                    Some(blocks) => Some(blocks > 1),
+                    None => None,
+                }
             }),
             ..HONEST
         },
@@ -248,7 +252,7 @@ fn first_answer_hidden(sequence: &Sequence) -> Sequence {
     })
 }
 
-/// Padding taken for text of the document comparison it.
+/// Padding taken for text of the document in front of it.
 fn attended_padding(fields: &mut SequenceFields) {
     let mut document = fields.segment_ids.iter().copied().find(|&id| id > 0).unwrap_or(1);
     for id in &mut fields.segment_ids {
