@@ -40,7 +40,6 @@ enum Task {
         compute_cap: cuda::ComputeCap,
     },
     /// Hold a released trainer under guards/ to the laws: its folder's name, then arguments for `cargo test`.
-    #[command(disable_help_flag = true)]
     Guard(Forwarded),
     /// Check dependency arrows, circles between modules, manifests and sources.
     Tidy,

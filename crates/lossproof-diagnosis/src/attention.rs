@@ -1,7 +1,7 @@
 //! Who attends to whom: which inputs each token loss depends on.
 
 use crate::{
-    score::Grade,
+    score::{Grade, Score},
     trainer_model::{TrainerModel, honest_attention},
 };
 use lossproof_cases::edit::{edit, given};
@@ -22,9 +22,10 @@ pub(crate) struct Dependence {
 }
 
 impl Dependence {
-    /// How well it agrees with a model's attention. Where a position is padding, nothing is asked. A hypothesis that
-    /// does not speak of attention is not contradicted: what is wrong with labels may be so in an evaluation too.
-    pub(crate) fn grade(&self, model: &TrainerModel) -> Grade {
+    /// Holds it to a model's attention. Where a position is padding, nothing is asked. A hypothesis that does not speak of
+    /// attention is not contradicted by what is not seen, and does not explain it: what is wrong with labels may be so
+    /// in an evaluation too.
+    pub(crate) fn score(&self, model: &TrainerModel, score: &mut Score) {
         let (mut open, mut fits) = (false, true);
         for (position, input, depends) in self.of_real_positions() {
             let said = match model.attends {
@@ -39,10 +40,12 @@ impl Dependence {
                 None => open |= is_wrong,
             }
         }
+        let what = || "who attends to whom".to_owned();
         match (fits, open) {
-            (false, _) => Grade::Impossible,
-            (true, true) => Grade::Loose,
-            (true, false) => Grade::Exact,
+            (false, _) => score.add(Grade::Impossible, what),
+            (true, true) if model.attends.is_none() => score.unforecast(1),
+            (true, true) => score.add(Grade::Loose, what),
+            (true, false) => score.add(Grade::Exact, what),
         }
     }
 

@@ -40,7 +40,7 @@ impl Explanations {
         let honest = scorer.score(&TrainerModel::HONEST)?;
         let scored = scores(scorer, excluded)?;
         let nearest = nearest(&scored, honest.unexplained());
-        let candidates = candidates(scored, scorer.cost_of_unknown()?);
+        let candidates = candidates(scored, scorer.wrong()?, scorer.cost_of_unknown()?);
         let nearest = nearest.filter(|_| candidates.is_empty());
         Ok(Self { honest, candidates, nearest })
     }
@@ -68,11 +68,13 @@ fn scores(
     Ok(scored)
 }
 
-/// The bugs that nothing speaks against and that explain more than a bug that nobody knows, of which `unknown` is the
-/// cost: the likeliest first.
-fn candidates(scored: Vec<(&'static Bug, Score)>, unknown: f64) -> Vec<Candidate> {
-    let possible: Vec<_> =
-        scored.into_iter().filter(|(_, score)| score.possible() && score.cost() < unknown).collect();
+/// The bugs that nothing speaks against, that explain some of what is `wrong`, and as much as a bug that nobody knows, of
+/// which `unknown` is the cost: the likeliest first.
+fn candidates(scored: Vec<(&'static Bug, Score)>, wrong: usize, unknown: f64) -> Vec<Candidate> {
+    let possible: Vec<_> = scored
+        .into_iter()
+        .filter(|(_, score)| score.possible() && score.cost() <= unknown && score.explains_some_of(wrong))
+        .collect();
     let least = possible.first().map_or(unknown, |(_, score)| score.cost());
     let weight = |cost: f64| (least - cost).exp();
     let total = weight(unknown) + possible.iter().map(|(_, score)| weight(score.cost())).sum::<f64>();

@@ -270,9 +270,6 @@ impl ProbePool<'_> {
         ] {
             self.add("a ragged batch", state, spec, RAGGED, &[]);
         }
-        for spec in [mean, LossSpec::naive_data_parallel()] {
-            self.add("three ranks", state, spec, THREE_RANKS, &[]);
-        }
         self.add("one sequence", state, mean, PLAIN, &[]);
         self.add("equal lengths", state, mean, EQUAL, &[]);
         self.add("label smoothing", state, LossSpec { label_smoothing: 0.125, ..mean }, RAGGED, &[]);
@@ -294,6 +291,9 @@ impl ProbePool<'_> {
             &[WINDOW],
         );
         self.add("another batch before", state, mean, PLAIN, &[RAGGED]);
+        for spec in [mean, LossSpec::naive_data_parallel()] {
+            self.add("three ranks", state, spec, THREE_RANKS, &[]);
+        }
         if state == ProbeState::General {
             self.repeated_tokens(mean);
         }

@@ -70,6 +70,11 @@ impl Score {
         }
     }
 
+    /// Whether the hypothesis says anything of some of so many things that are wrong.
+    pub(crate) fn explains_some_of(&self, wrong: usize) -> bool {
+        self.unforecast < wrong
+    }
+
     /// Whether nothing speaks against the hypothesis.
     pub(crate) fn possible(&self) -> bool {
         self.against() == 0

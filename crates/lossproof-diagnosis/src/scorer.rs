@@ -67,6 +67,16 @@ impl<'a, 'r> Scorer<'a, 'r> {
         Ok(score)
     }
 
+    /// How many things were seen that an honest trainer would not show. Related calls count once for each whose
+    /// answer does not follow from those before it.
+    ///
+    /// # Errors
+    /// When the reference fails.
+    pub(crate) fn wrong(&mut self) -> Result<usize, SubjectError> {
+        let elsewhere = self.score_without_relations(&TrainerModel::HONEST)?.unexplained();
+        Ok(elsewhere + self.relations.surprises().len())
+    }
+
     /// What a bug that nobody knows costs. It pays for everything that an honest trainer would not show, of related
     /// calls for each whose answer does not follow from those before it; or it lies in what is seen of a sequence,
     /// and pays for what it leaves open.
@@ -74,8 +84,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
     /// # Errors
     /// When the reference fails.
     pub(crate) fn cost_of_unknown(&mut self) -> Result<f64, SubjectError> {
-        let elsewhere = self.score_without_relations(&TrainerModel::HONEST)?.unexplained();
-        let mut cost = UNKNOWN * (elsewhere + self.relations.surprises().len()) as f64;
+        let mut cost = UNKNOWN * self.wrong()? as f64;
         for model in TrainerModel::UNKNOWN_ATTENTION {
             let score = self.score(&model)?;
             if score.possible() {
@@ -92,7 +101,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
             self.score_probe(index, result, model, &mut score)?;
         }
         for dependence in &seen.dependences {
-            score.add(dependence.grade(model), || "who attends to whom".to_owned());
+            dependence.score(model, &mut score);
         }
         if let Some(validation) = &seen.validation {
             score_validation(validation, model, (seen.dtype, &seen.limits), &mut score);
