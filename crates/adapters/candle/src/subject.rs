@@ -13,7 +13,6 @@ type Answer<T> = Result<T, SubjectError>;
 
 pub(crate) struct Candle(pub(crate) Trainer);
 
-#[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
 pub(crate) fn failed(error: Error) -> SubjectError {
     SubjectError::failed("candle", error)
 }

@@ -193,7 +193,6 @@ fn a_bare_look_names_what_is_wrong_with_weights() {
                 }
             }
             let named = bugs - unnamed.len();
-            println!("{architecture:?}, {mean:?}: {named} of {bugs} named, not {unnamed:?}");
             assert!(
                 100 * named >= 85 * bugs,
                 "{architecture:?}, {mean:?}: {named} of {bugs}, not {unnamed:?}"
