@@ -68,8 +68,8 @@ fn scores(
     Ok(scored)
 }
 
-/// The bugs that nothing speaks against, that explain some of what is `wrong`, and as much as a bug that nobody knows, of
-/// which `unknown` is the cost: the likeliest first.
+/// The bugs that nothing speaks against, that explain some of what is `wrong`, and as much as a bug that nobody
+/// knows, of which `unknown` is the cost: the likeliest first.
 fn candidates(scored: Vec<(&'static Bug, Score)>, wrong: usize, unknown: f64) -> Vec<Candidate> {
     let possible: Vec<_> = scored
         .into_iter()

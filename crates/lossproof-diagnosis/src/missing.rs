@@ -8,12 +8,12 @@ use crate::{
 use lossproof_spec::Dtype;
 use lossproof_subject::{Limits, ParameterInfo, Subject, SubjectError, Tensor, TensorSet, TensorValues};
 
-/// How far every element of a parameter is moved, to see whether the loss depends on it: a little, since a gradient says
-/// what is so near by.
+/// How far every element of a parameter is moved, to see whether the loss depends on it: a little, since a
+/// gradient says what is so near by.
 const NUDGE: f64 = 0.0625;
 
-/// What a loss moves by at least when it depends on a parameter, in units of rounding: it is the mean or the sum of some
-/// token losses, and one that does not depend on the parameter moves by rounding at most.
+/// What a loss moves by at least when it depends on a parameter, in units of rounding: it is the mean or the
+/// sum of some token losses, and one that does not depend on the parameter moves by rounding at most.
 const MOVED: f64 = 256.0;
 
 /// By parameter, whether its gradient over a window is missing; `None` where it is zero, and the loss moves too little

@@ -1,8 +1,8 @@
 //! The same bugs as they are made in trainers of other conventions: labels that are shifted through padding, prompts
-//! that are counted from the first label, micro-batches that are padded to their own width, divisions of which a trainer
-//! that adds makes one too many, masks that let the next position through, gradients that are kept from call to call.
+//! that are counted from the first label, micro-batches that are padded to their own width, divisions of which
+//! a trainer that adds makes one too many, masks that let the next position through, gradients that are kept from call to call.
 
-use super::{HONEST, Hypothesis, accumulation, hypothesis, weighs, weights::is_global_token_mean};
+use super::{HONEST, Hypothesis, accumulation, hypothesis, operators, weighs, weights::is_global_token_mean};
 use crate::{
     call::{TrainerCall, honest_terms, scored_against, term, weights},
     reported_loss::ReportedLoss,
@@ -93,7 +93,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         "fused-op-without-backward",
         TrainerModel {
             backward: BackwardEffect::Pattern(|comparison| {
-                let zero = comparison.measured.iter().all(|value| value.abs() <= 0.0);
+                let zero = operators::zero(comparison.measured);
                 match comparison.role {
                     role if role.is_gain() => Grade::exact_or_impossible(zero),
                     role if role.is_norm_bias() && zero => Grade::Exact,

@@ -224,7 +224,8 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
     ),
 ];
 
-fn zero(values: &[f64]) -> bool {
+/// Whether a gradient is exactly zero.
+pub(super) fn zero(values: &[f64]) -> bool {
     values.iter().all(|value| value.abs() <= 0.0)
 }
 
