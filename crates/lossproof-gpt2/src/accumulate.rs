@@ -130,10 +130,20 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
         tape: OwnedTape<E, D>,
     ) -> Result<Tensor<(usize,), E, D, OwnedTape<E, D>>, D::Err> {
         let sequences: Vec<_> = micro_batch.sequences().iter().collect();
-        let rows = Rows::new(&sequences);
-        let picked = Picked::new(&sequences, rows.width, Sequence::supervises);
+        self.losses_of(&Rows::new(&sequences), &sequences, spec, tape)
+    }
+
+    /// The losses of the supervised tokens of these sequences, whose rows they are.
+    pub(crate) fn losses_of<T: Tape<E, D>>(
+        &self,
+        rows: &Rows,
+        sequences: &[&Sequence],
+        spec: &LossSpec,
+        tape: T,
+    ) -> Result<Tensor<(usize,), E, D, T>, D::Err> {
+        let picked = Picked::new(sequences, rows.width, Sequence::supervises);
         let modified = Modified { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
-        self.token_losses(&rows, picked, modified, tape)
+        self.token_losses(rows, picked, modified, tape)
     }
 
     /// Zero gradients for every parameter, and for nothing else: temporaries are dropped after each backward pass.

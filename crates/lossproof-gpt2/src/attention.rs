@@ -1,16 +1,18 @@
 //! Masked multi-head self-attention.
 
-use crate::{Element, affine::affine, config::Gpt2Config, kernels::Kernels};
+use crate::{Element, affine::affine, config::Gpt2Config, kernels::Kernels, model::apply_dropout};
 use dfdx::prelude::*;
 
 /// Attention over `[count·width, C]`, heads merged again: `[count·width, C]`, before the output projection.
 ///
-/// `bias` (`[count, width, width]`) is added to the scores `q·k/√(head size)` of every head.
+/// `bias` (`[count, width, width]`) is added to the scores `q·k/√(head size)` of every head; `dropped` are the
+/// dropout factors of the weights, `[count, heads, width, width]`.
 pub(crate) fn attention<K: Gpt2Config, E: Element, D: Kernels<E>, T: Tape<E, D>>(
     x: Tensor<(usize, K::Width), E, D, T>,
     weights: &[Tensor<(K::Width, K::Width), E, D>; 3],
     biases: &[Tensor<(K::Width,), E, D>; 3],
     bias: &Tensor<(usize, usize, usize), E, D>,
+    dropped: Option<Vec<f64>>,
 ) -> Result<Tensor<(usize, K::Width), E, D, T>, D::Err> {
     let (x, tape) = x.split_tape();
     let (count, width, _) = *bias.shape();
@@ -30,6 +32,7 @@ pub(crate) fn attention<K: Gpt2Config, E: Element, D: Kernels<E>, T: Tape<E, D>>
 
     let scale = 1.0 / (K::HeadSize::SIZE as f64).sqrt();
     let weights = D::attention_weights(query.put_tape(tape).try_matmul(key)?, scale, bias)?;
+    let weights = apply_dropout(weights, dropped)?;
     let attended = weights.try_matmul(value)?;
     let merged = attended.try_permute::<(usize, usize, K::Heads, K::HeadSize), Axes4<0, 2, 1, 3>>()?;
     merged.try_reshape_like(&(count * width, K::Width::default()))

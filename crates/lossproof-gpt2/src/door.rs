@@ -8,7 +8,7 @@ use crate::{
 };
 use dfdx::tensor::Cpu;
 use lossproof_spec::Dtype;
-use lossproof_subject::{Device, ParameterSource, Subject, SubjectError};
+use lossproof_subject::{Device, LoopTrainer, ParameterSource, Subject, SubjectError};
 use std::sync::Arc;
 
 /// The seed of a fresh trainer's parameters.
@@ -34,6 +34,19 @@ pub fn reference_at(
     device: Device,
     initial: Arc<dyn ParameterSource>,
 ) -> Result<Box<dyn Subject>, SubjectError> {
+    Ok(loop_trainer(config, dtype, device, initial)?)
+}
+
+/// The same trainer as a training loop drives it.
+///
+/// # Errors
+/// As [`reference_at`].
+pub fn loop_trainer(
+    config: Config,
+    dtype: Dtype,
+    device: Device,
+    initial: Arc<dyn ParameterSource>,
+) -> Result<Box<dyn LoopTrainer>, SubjectError> {
     with_config!(config, K => door::<K>(dtype, device, initial))
 }
 
@@ -41,7 +54,7 @@ fn door<K: Gpt2Config>(
     dtype: Dtype,
     device: Device,
     initial: Arc<dyn ParameterSource>,
-) -> Result<Box<dyn Subject>, SubjectError> {
+) -> Result<Box<dyn LoopTrainer>, SubjectError> {
     match (device, dtype) {
         (Device::Cpu, Dtype::F32) => {
             Ok(Box::new(Reference::<K, f32, Cpu>::new(&Cpu::default(), device, initial)?))

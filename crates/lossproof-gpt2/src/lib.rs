@@ -68,6 +68,7 @@ mod failure;
 mod hand_over;
 mod initial;
 mod kernels;
+mod loop_trainer;
 mod loss;
 mod model;
 mod named;
@@ -79,7 +80,7 @@ mod subject;
 mod upstream;
 
 pub use config::{Config, ModelShape};
-pub use door::{reference, reference_at};
+pub use door::{loop_trainer, reference, reference_at};
 pub use element::Element;
 pub use initial::{gpt2_initial, probe_initial};
 pub use kernels::{Kernels, Modified};

@@ -5,6 +5,7 @@ use crate::{
     Element, affine::affine, attention::attention, config::Gpt2Config, kernels::Kernels, rows::Rows,
 };
 use dfdx::prelude::*;
+use lossproof_subject::DropoutSite;
 
 /// The parameters of GPT-2 and its forward pass. Weights are `[in, out]` (Hugging Face's `Conv1D`).
 #[derive(Clone, Debug)]
@@ -103,9 +104,10 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
 
         let (x, tape) = self.wte.clone().put_tape(tape).try_gather(tokens)?.split_tape();
         let (position, tape) = self.wpe.clone().put_tape(tape).try_gather(positions)?.split_tape();
-        let mut x = x.put_tape(tape).try_add(position)?;
-        for block in &self.blocks {
-            x = block.forward(x, &bias)?;
+        let x = x.put_tape(tape).try_add(position)?;
+        let mut x = apply_dropout(x, rows.dropped_channels(DropoutSite::Embedding, K::Width::SIZE))?;
+        for (layer, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, &bias, rows, layer)?;
         }
         D::layer_norm(x, &self.ln_f_weight, &self.ln_f_bias)
     }
@@ -125,21 +127,40 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
 }
 
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> Block<K, E, D> {
-    /// One block on `[count·width, C]`; `bias` is the attention bias, `[count, width, width]`.
+    /// Block number `layer` on `[count·width, C]`; `bias` is the attention bias of `rows`, `[count, width, width]`.
     fn forward<T: Tape<E, D>>(
         &self,
         x: Tensor<(usize, K::Width), E, D, T>,
         bias: &Tensor<(usize, usize, usize), E, D>,
+        rows: &Rows,
+        layer: usize,
     ) -> Result<Tensor<(usize, K::Width), E, D, T>, D::Err> {
+        let number = u32::try_from(layer).unwrap_or(u32::MAX);
         // The residual branch carries no tape: its gradient flows through the shared id of the clone.
         let (residual, tape) = x.split_tape();
         let normed = D::layer_norm(residual.clone().put_tape(tape), &self.ln_1_weight, &self.ln_1_bias)?;
-        let attended = attention::<K, E, D, T>(normed, &self.qkv_weight, &self.qkv_bias, bias)?;
-        let x = affine(attended, &self.proj_weight, &self.proj_bias)?.try_add(residual)?;
+        let dropped = rows.dropped_attention(layer, K::Heads::SIZE);
+        let attended = attention::<K, E, D, T>(normed, &self.qkv_weight, &self.qkv_bias, bias, dropped)?;
+        let attended = affine(attended, &self.proj_weight, &self.proj_bias)?;
+        let dropped = rows.dropped_channels(DropoutSite::AttentionOutput { layer: number }, K::Width::SIZE);
+        let x = apply_dropout(attended, dropped)?.try_add(residual)?;
 
         let (residual, tape) = x.split_tape();
         let normed = D::layer_norm(residual.clone().put_tape(tape), &self.ln_2_weight, &self.ln_2_bias)?;
         let inner = D::gelu(affine(normed, &self.fc_weight, &self.fc_bias)?)?;
-        affine(inner, &self.out_weight, &self.out_bias)?.try_add(residual)
+        let fed = affine(inner, &self.out_weight, &self.out_bias)?;
+        let dropped = rows.dropped_channels(DropoutSite::FeedForwardOutput { layer: number }, K::Width::SIZE);
+        apply_dropout(fed, dropped)?.try_add(residual)
     }
+}
+
+/// Every element times its dropout factor, where there are some.
+pub(crate) fn apply_dropout<S: Shape, E: Element, D: Device<E>, T: Tape<E, D>>(
+    x: Tensor<S, E, D, T>,
+    factors: Option<Vec<f64>>,
+) -> Result<Tensor<S, E, D, T>, D::Err> {
+    let Some(factors) = factors else { return Ok(x) };
+    let factors = factors.into_iter().map(E::round).collect();
+    let factors = x.device().try_tensor_from_vec(factors, *x.shape())?;
+    x.try_mul(factors)
 }

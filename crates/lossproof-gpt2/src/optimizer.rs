@@ -1,15 +1,15 @@
 //! Update rules, tensor by tensor, in the element type and in the order of PyTorch's single-tensor code.
 
 use crate::Element;
-use lossproof_spec::{Adam, EpsilonPlacement, Optimizer, Rule};
+use lossproof_spec::{Adam, EpsilonPlacement, Rule};
 
 /// What a rule remembers of one tensor; empty until its first step, and where the rule has no use for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Moments<E> {
     /// SGD's momentum, Adam's first moment.
-    first: Vec<E>,
+    pub(crate) first: Vec<E>,
     /// Adam's second moment.
-    second: Vec<E>,
+    pub(crate) second: Vec<E>,
 }
 
 impl<E> Default for Moments<E> {
@@ -43,9 +43,8 @@ pub(crate) struct AdamUpdate<E> {
 }
 
 impl<E: Element> Update<E> {
-    /// Step number `step`, counted from 0.
-    pub(crate) fn new(optimizer: &Optimizer, step: u32) -> Self {
-        let learning_rate = optimizer.learning_rate_at(step);
+    /// Step number `step`, counted from 0, at this learning rate.
+    pub(crate) fn new(rule: &Rule, learning_rate: f64, step: u32) -> Self {
         let adam = |declared: Adam, decoupled| {
             let count = f64::from(step) + 1.0;
             let correction = |beta: f64| 1.0 - beta.powf(count);
@@ -63,7 +62,7 @@ impl<E: Element> Update<E> {
                 correction: E::round(correction(declared.beta_2).sqrt()),
             })
         };
-        match optimizer.rule {
+        match *rule {
             Rule::Sgd { momentum, weight_decay } => Self::Sgd {
                 learning_rate: E::round(learning_rate),
                 momentum: E::round(momentum),
@@ -74,17 +73,19 @@ impl<E: Element> Update<E> {
         }
     }
 
-    /// Updates one tensor of this shape from its gradient, which is used up.
+    /// Updates one tensor, which decays or does not, from its gradient, which is used up.
     pub(crate) fn apply(
         &self,
-        shape: &[usize],
+        decays: bool,
         parameter: &mut [E],
         gradient: &mut [E],
         moments: &mut Moments<E>,
     ) {
         match self {
             &Self::Sgd { learning_rate, momentum, weight_decay } => {
-                decay_into(gradient, parameter, weight_decay);
+                if decays {
+                    decay_into(gradient, parameter, weight_decay);
+                }
                 let direction = if momentum == E::default() {
                     gradient
                 } else if moments.first.is_empty() {
@@ -100,14 +101,14 @@ impl<E: Element> Update<E> {
                     *value -= learning_rate * direction;
                 }
             }
-            Self::Adam(update) => update.apply(shape, parameter, gradient, moments),
+            Self::Adam(update) => update.apply(decays, parameter, gradient, moments),
         }
     }
 }
 
 impl<E: Element> AdamUpdate<E> {
-    fn apply(&self, shape: &[usize], parameter: &mut [E], gradient: &mut [E], moments: &mut Moments<E>) {
-        if self.declared.decayed.includes(shape) {
+    fn apply(&self, decays: bool, parameter: &mut [E], gradient: &mut [E], moments: &mut Moments<E>) {
+        if decays {
             if self.decoupled {
                 for value in &mut *parameter {
                     *value *= self.shrinkage;

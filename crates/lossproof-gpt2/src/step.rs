@@ -34,7 +34,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> OptimizerSteps for Reference<K, E
         };
         let (optimizer, steps) = (*optimizer, *steps);
         let (mut gradient, observation) = self.accumulated(batch, optimizer.loss_scale)?;
-        let mut norms = Norms { tensors: Vec::new(), total: CompensatedSum::default(), finite: true };
+        let mut norms = Norms::new();
         self.model.visit(&mut HandOver::new(&mut gradient, &mut norms))?;
         let grad_norm = norms.total.value().sqrt();
         let skipped = !norms.finite;
@@ -44,10 +44,13 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> OptimizerSteps for Reference<K, E
         };
         if let Some(started) = self.started.as_mut().filter(|_| !skipped) {
             // Every gradient was read once already: nothing fails half-way.
+            let rule = &optimizer.rule;
+            let decays = |_: &str, shape: &[usize]| decays_by_shape(rule, shape);
             let mut apply = Apply {
                 gradient: &mut gradient,
                 clip_factor: E::round(clip_factor),
-                update: Update::new(&optimizer, steps),
+                update: Update::new(rule, optimizer.learning_rate_at(steps), steps),
+                decays: &decays,
                 moments: &mut started.moments,
                 index: 0,
                 buffers: [Vec::new(), Vec::new()],
@@ -73,9 +76,6 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> OptimizerSteps for Reference<K, E
 
 /// Whether the numbers are those of an optimizer: the ranges that PyTorch's constructors accept.
 fn check(optimizer: &Optimizer) -> Result<(), String> {
-    let not_negative = |what: &str, value: f64| {
-        if value >= 0.0 { Ok(()) } else { Err(format!("a {what} of {value}: give one that is not negative")) }
-    };
     not_negative("learning rate", optimizer.learning_rate)?;
     if let Some(clip) = optimizer.clip {
         not_negative("largest norm", clip.max_norm)?;
@@ -84,7 +84,24 @@ fn check(optimizer: &Optimizer) -> Result<(), String> {
     if optimizer.loss_scale.is_nan() || optimizer.loss_scale <= 0.0 {
         return Err(format!("a loss scale of {}: give a positive one", optimizer.loss_scale));
     }
-    match optimizer.rule {
+    check_rule(&optimizer.rule)
+}
+
+fn not_negative(what: &str, value: f64) -> Result<(), String> {
+    if value >= 0.0 { Ok(()) } else { Err(format!("a {what} of {value}: give one that is not negative")) }
+}
+
+/// Whether a rule without groups of its own decays a parameter of this shape.
+fn decays_by_shape(rule: &Rule, shape: &[usize]) -> bool {
+    match rule {
+        Rule::Sgd { .. } => true,
+        Rule::Adam(adam) | Rule::AdamW(adam) => adam.decayed.includes(shape),
+    }
+}
+
+/// Whether the numbers are those of a rule: the ranges that PyTorch's constructors accept.
+pub(crate) fn check_rule(rule: &Rule) -> Result<(), String> {
+    match *rule {
         Rule::Sgd { momentum, weight_decay } => {
             not_negative("momentum", momentum)?;
             not_negative("weight decay", weight_decay)
@@ -102,9 +119,9 @@ fn check(optimizer: &Optimizer) -> Result<(), String> {
 }
 
 /// Measures a gradient.
-struct Norms {
+pub(crate) struct Norms {
     /// Norm of each parameter's.
-    tensors: Vec<f64>,
+    pub(crate) tensors: Vec<f64>,
     /// Sum of all squares.
     total: CompensatedSum,
     /// Whether every element is finite.
@@ -115,6 +132,10 @@ struct Norms {
 const PLAIN: usize = 64;
 
 impl Norms {
+    pub(crate) fn new() -> Self {
+        Self { tensors: Vec::new(), total: CompensatedSum::default(), finite: true }
+    }
+
     fn measure<E: Element>(&mut self, values: &[E]) {
         let squares = |some: &[E]| some.iter().map(|value| value.widen() * value.widen()).sum::<f64>();
         let square = values.chunks(PLAIN).map(squares).collect::<CompensatedSum>().value();
@@ -135,21 +156,23 @@ impl GradientSink for Norms {
 }
 
 /// Updates every parameter.
-struct Apply<'a, E: Element, D: Kernels<E>> {
-    gradient: &'a mut Accumulated<E, D>,
-    clip_factor: E,
-    update: Update<E>,
-    moments: &'a mut Vec<Moments<E>>,
+pub(crate) struct Apply<'a, E: Element, D: Kernels<E>> {
+    pub(crate) gradient: &'a mut Accumulated<E, D>,
+    pub(crate) clip_factor: E,
+    pub(crate) update: Update<E>,
+    /// Whether a parameter of this name and shape decays.
+    pub(crate) decays: &'a dyn Fn(&str, &[usize]) -> bool,
+    pub(crate) moments: &'a mut Vec<Moments<E>>,
     /// Of the tensor whose turn it is.
-    index: usize,
+    pub(crate) index: usize,
     /// A parameter's values and its gradient's, reused from tensor to tensor.
-    buffers: [Vec<E>; 2],
+    pub(crate) buffers: [Vec<E>; 2],
 }
 
 impl<E: Element, D: Kernels<E>> Visitor<E, D> for Apply<'_, E, D> {
     type Error = D::Err;
 
-    fn tensor<S: ConstShape>(&mut self, _: &str, tensor: &mut Tensor<S, E, D>) -> Result<(), D::Err> {
+    fn tensor<S: ConstShape>(&mut self, name: &str, tensor: &mut Tensor<S, E, D>) -> Result<(), D::Err> {
         let [values, gradient] = &mut self.buffers;
         values.clear();
         gradient.clear();
@@ -164,7 +187,8 @@ impl<E: Element, D: Kernels<E>> Visitor<E, D> for Apply<'_, E, D> {
             self.moments.push(Moments::default());
         }
         let shape: Vec<_> = tensor.shape().concrete().into_iter().collect();
-        self.update.apply(&shape, values, gradient, &mut self.moments[self.index]);
+        let decays = (self.decays)(name, &shape);
+        self.update.apply(decays, values, gradient, &mut self.moments[self.index]);
         tensor.copy_from(values);
         self.index += 1;
         Ok(())

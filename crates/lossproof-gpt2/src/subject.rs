@@ -7,6 +7,7 @@ use crate::{
     failure::{NAME, failed},
     hand_over::{HandOver, last_dimension},
     kernels::Kernels,
+    loop_trainer::Begun,
     named::{Visitor, split},
     started::Started,
 };
@@ -26,6 +27,8 @@ pub(crate) struct Reference<K: Gpt2Config, E: Element, D: DfdxDevice<E>> {
     spec: LossSpec,
     device: Device,
     pub(crate) started: Option<Started<E>>,
+    /// What a loop has begun.
+    pub(crate) begun: Option<Begun<E, D>>,
 }
 
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
@@ -35,18 +38,18 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
         initial: Arc<dyn ParameterSource>,
     ) -> Result<Self, SubjectError> {
         let model = Gpt2::zeros(dfdx).map_err(failed)?;
-        let mut reference = Self { model, initial, spec: LossSpec::token_mean(), device, started: None };
+        let mut reference = Self { model, initial, spec: LossSpec::token_mean(), device, started: None, begun: None };
         reference.reset()?;
         Ok(reference)
     }
 
-    fn limits() -> Limits {
+    pub(crate) fn limits() -> Limits {
         let shape = ModelShape::of::<K>();
         Limits::of_model(shape.vocabulary, shape.positions)
     }
 
     /// Copies values into the parameters for which `values` has some.
-    fn write<'a>(&mut self, values: impl FnMut(&str) -> Option<Vec<E>> + 'a) {
+    pub(crate) fn write<'a>(&mut self, values: impl FnMut(&str) -> Option<Vec<E>> + 'a) {
         never(self.model.visit(&mut Write { values }));
     }
 
@@ -106,6 +109,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Subject for Reference<K, E, D> {
             self.write(|known| (known == name).then(rounded));
         }
         self.started = None;
+        self.begun = None;
         Ok(())
     }
 

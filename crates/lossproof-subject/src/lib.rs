@@ -4,7 +4,7 @@
 //! [`GlobalBatch`](lossproof_spec::GlobalBatch), and hands the gradient its optimizer would see to a [`GradientSink`].
 //! What it can do beyond that are capabilities: [`LoadParameters`], [`TokenLosses`], [`UpstreamWeights`],
 //! [`OptimizerSteps`], [`Evaluation`]. Whoever uses a subject does so through [`Checked`], which validates
-//! all that comes out.
+//! all that comes out. A trainer that a training loop drives call by call is a [`LoopTrainer`].
 
 mod breach;
 mod capabilities;
@@ -12,6 +12,7 @@ mod checked;
 mod claims;
 mod count;
 mod device;
+mod dropout;
 mod error;
 mod evaluation;
 mod gradient;
@@ -20,10 +21,12 @@ mod info;
 mod initial;
 mod limits;
 mod log_policy;
+mod loop_trainer;
 mod model;
 mod offered;
 mod panics;
 mod parameter;
+mod philox;
 mod source;
 mod steps;
 mod subject;
@@ -36,6 +39,7 @@ pub use checked::Checked;
 pub use claims::{Claims, equivalent};
 pub use count::Count;
 pub use device::{Device, UnknownDevice};
+pub use dropout::{Dropout, DropoutSite, SamplePlace};
 pub use error::{SubjectError, Unsupported};
 pub use evaluation::{Evaluated, Evaluation};
 pub use gradient::{Collect, Discard, GradientSink, GradientView, SinkError, Tee};
@@ -44,10 +48,14 @@ pub use info::{Observation, SubjectInfo};
 pub use initial::{gpt2_initial, gpt2_initial_of, probe_initial, probe_initial_of, probe_values};
 pub use limits::Limits;
 pub use log_policy::LogPolicy;
+pub use loop_trainer::{
+    LoopTrainer, Moment, Sample, TrainerState, TrainingBatch, check_state, state_of,
+};
 pub use model::ModelInfo;
 pub use offered::Offered;
 pub use panics::caught;
 pub use parameter::ParameterInfo;
+pub use philox::philox;
 pub use source::{ParameterSource, SourceError};
 pub use steps::{OptimizerSteps, StepReport};
 pub use subject::{Subject, load_all};

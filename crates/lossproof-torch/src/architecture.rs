@@ -21,6 +21,10 @@ pub(crate) trait Architecture {
     fn problem(&self) -> Option<String>;
     /// Its parameters; only where there is such a model.
     fn parameters(&self) -> Vec<Declared>;
+    /// Whether it has dropout.
+    fn has_dropout(&self) -> bool {
+        false
+    }
     /// What its logits depend on beside parameters.
     fn facts(&self) -> ModelInfo {
         ModelInfo::default()

@@ -40,6 +40,7 @@ mod gpt2;
 mod kinds;
 mod layers;
 mod llama;
+mod loop_trainer;
 mod mixture;
 mod objective;
 mod padded;
@@ -56,7 +57,7 @@ use failure::Failure;
 pub use gpt2::{Activation, Gpt2Config};
 pub use llama::{Adapters, LlamaConfig};
 use lossproof_spec::Dtype;
-use lossproof_subject::{Device, ParameterSource, Subject, SubjectError, Unsupported};
+use lossproof_subject::{Device, LoopTrainer, ParameterSource, Subject, SubjectError, Unsupported};
 pub use mixture::Mixture;
 
 /// What this trainer calls itself.
@@ -118,6 +119,21 @@ pub fn libtorch_mixed<C: Clone + Into<Config>>(
     initial: Option<&dyn ParameterSource>,
 ) -> Result<Box<dyn Subject + Send>, SubjectError> {
     Ok(Box::new(subject::Torch::new(config.clone().into(), dtype, device, mixture, initial)?))
+}
+
+/// [`libtorch_at`] as a training loop drives it; a Llama has no dropout. Its update rules are written in libtorch's
+/// tensor operations.
+///
+/// # Errors
+/// As [`libtorch_at`].
+pub fn loop_trainer<C: Clone + Into<Config>>(
+    config: &C,
+    dtype: Dtype,
+    device: Device,
+    initial: Option<&dyn ParameterSource>,
+) -> Result<Box<dyn LoopTrainer + Send>, SubjectError> {
+    let mixture = Mixture::default();
+    Ok(Box::new(subject::Torch::new(config.clone().into(), dtype, device, &mixture, initial)?))
 }
 
 /// This trainer has no such thing.

@@ -2,6 +2,7 @@
 
 use crate::dim;
 use lossproof_spec::{IGNORE_INDEX, MicroBatch, Sequence};
+use lossproof_subject::{Dropout, DropoutSite, SamplePlace, TrainingBatch};
 use tch::{Device, TchError, Tensor};
 
 /// Sequences padded on the right to the longest of them.
@@ -14,6 +15,10 @@ pub(crate) struct Padded {
     /// padding sees itself, so that no row of the softmax is empty.
     documents: Vec<u32>,
     labels: Vec<i64>,
+    /// Of each row, how many positions from the start every position sees.
+    prefixes: Vec<usize>,
+    /// What is dropped in training mode, and which sample each row is.
+    dropped: Option<(Dropout, Vec<SamplePlace>)>,
 }
 
 impl Padded {
@@ -31,6 +36,8 @@ impl Padded {
             positions: vec![0; rows * width],
             documents: vec![0; rows * width],
             labels: vec![IGNORE_INDEX; rows * (width - 1)],
+            prefixes: vec![0; rows],
+            dropped: None,
         };
         for (row, sequence) in sequences.enumerate() {
             for position in 0..sequence.len() {
@@ -49,6 +56,12 @@ impl Padded {
     /// Rows for a micro-batch, every prediction scored against its own label.
     pub(crate) fn supervised(micro_batch: &MicroBatch) -> Self {
         Self::new(micro_batch.sequences().iter(), |sequence, position| sequence.labels()[position + 1])
+    }
+
+    /// Rows for a batch that a loop hands over, in training mode under this dropout.
+    pub(crate) fn training(batch: &TrainingBatch, dropout: &Dropout) -> Self {
+        let dropped = dropout.drops().then(|| (*dropout, batch.places().to_vec()));
+        Self { prefixes: batch.prefixes().to_vec(), dropped, ..Self::supervised(batch.micro_batch()) }
     }
 
     /// Number of sequences, `n`.
@@ -85,20 +98,81 @@ impl Padded {
         Tensor::f_from_slice(&self.positions)?.f_to_device(device)
     }
 
-    /// Which keys a query does not see, `[n, 1, l, l]`: later ones, and those of another document.
+    /// Which keys a query does not see, `[n, 1, l, l]`: later ones that are not of the prefix, and those of another
+    /// document.
     pub(crate) fn hidden_keys(&self, device: Device) -> Result<Tensor, TchError> {
         let mut hidden = Vec::with_capacity(self.rows * self.width * self.width);
-        for documents in self.documents.chunks(self.width) {
+        for (documents, &prefix) in self.documents.chunks(self.width).zip(&self.prefixes) {
             for (query, own) in documents.iter().enumerate() {
-                hidden.extend(documents.iter().enumerate().map(|(key, other)| key > query || other != own));
+                for (key, other) in documents.iter().enumerate() {
+                    let later = key > query && key >= prefix;
+                    // Padding sees itself alone: what stands after it is padding too.
+                    hidden.push(later || other != own || (*own == 0 && key > query));
+                }
             }
         }
         let (n, l) = (dim(self.rows), dim(self.width));
         Tensor::f_from_slice(&hidden)?.f_view([n, 1, l, l])?.f_to_device(device)
     }
 
+    /// The dropout factors of what a site has for every position, `[n·l, channels]`; `None` where nothing is dropped.
+    pub(crate) fn dropped_channels(
+        &self,
+        site: DropoutSite,
+        channels: i64,
+        like: &Tensor,
+    ) -> Result<Option<Tensor>, TchError> {
+        let Some((dropout, places)) = self.dropped_at(site) else { return Ok(None) };
+        let size = usize::try_from(channels).unwrap_or_default();
+        let mut factors = vec![0.0; self.rows * self.width * size];
+        for (row, factors) in factors.chunks_mut(size).enumerate() {
+            dropout.fill(places[row / self.width], site, number(row % self.width), factors);
+        }
+        Ok(Some(on(&factors, &[dim(self.rows * self.width), channels], like)?))
+    }
+
+    /// The dropout factors of the attention weights of a block, `[n, heads, l, l]`; `None` where nothing is dropped.
+    pub(crate) fn dropped_attention(
+        &self,
+        layer: usize,
+        heads: i64,
+        like: &Tensor,
+    ) -> Result<Option<Tensor>, TchError> {
+        let layer = number(layer);
+        let Some((dropout, places)) = self.dropped_at(DropoutSite::Attention { layer, head: 0 }) else {
+            return Ok(None);
+        };
+        let mut factors = Vec::new();
+        let mut of_query = vec![0.0; self.width];
+        for &place in places {
+            for head in 0..u32::try_from(heads).unwrap_or_default() {
+                for query in 0..self.width {
+                    dropout.fill(place, DropoutSite::Attention { layer, head }, number(query), &mut of_query);
+                    factors.extend_from_slice(&of_query);
+                }
+            }
+        }
+        let (n, l) = (dim(self.rows), dim(self.width));
+        Ok(Some(on(&factors, &[n, heads, l, l], like)?))
+    }
+
+    fn dropped_at(&self, site: DropoutSite) -> Option<(&Dropout, &[SamplePlace])> {
+        let (dropout, places) = self.dropped.as_ref()?;
+        (dropout.probability(site) > 0.0).then_some((dropout, places.as_slice()))
+    }
+
     /// [`labels`](Self::labels) as a tensor, `[n·(l − 1)]`.
     pub(crate) fn label_tensor(&self, device: Device) -> Result<Tensor, TchError> {
         Tensor::f_from_slice(&self.labels)?.f_to_device(device)
     }
+}
+
+/// Values as a tensor of a shape, of the kind and on the device of another.
+fn on(values: &[f64], shape: &[i64], like: &Tensor) -> Result<Tensor, TchError> {
+    Tensor::f_from_slice(values)?.f_view(shape)?.f_to_kind(like.kind())?.f_to_device(like.device())
+}
+
+/// A position, a layer or a head as dropout counts them: none reaches 2³².
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,8 @@
 //! The trainer as a subject: what it says of itself, its parameters, its gradients and its token losses.
 
 use crate::{
-    Config, Failure, Mixture, NAME, architecture::Model, kinds, objective, padded::Padded,
-    parameters::Parameters, started::Started, threads::OneThread, unsupported,
+    Config, Failure, Mixture, NAME, architecture::Model, kinds, loop_trainer::Begun, objective,
+    padded::Padded, parameters::Parameters, started::Started, threads::OneThread, unsupported,
 };
 use lossproof_spec::{Counting, Dtype, Dtypes, GlobalBatch, LossSpec, Sequence};
 use lossproof_subject::{
@@ -25,6 +25,8 @@ pub(crate) struct Torch {
     pub(crate) parameters: Parameters,
     /// The optimizer in force.
     pub(crate) started: Option<Started>,
+    /// What a loop has begun.
+    pub(crate) begun: Option<Begun>,
 }
 
 impl Torch {
@@ -55,7 +57,7 @@ impl Torch {
             Some(source) => Parameters::read(config.architecture(), mixture, (kind, place), source)?,
             None => Parameters::initial(config.architecture(), mixture, (kind, place))?,
         };
-        Ok(Self { config, dtype, kind, device, spec: LossSpec::token_mean(), parameters, started: None })
+        Ok(Self { config, dtype, kind, device, spec: LossSpec::token_mean(), parameters, started: None, begun: None })
     }
 
     /// The model over all parameters, each converted to the kind that is computed in.
@@ -153,6 +155,7 @@ impl Subject for Torch {
 
     fn reset(&mut self) -> Result<(), SubjectError> {
         self.started = None;
+        self.begun = None;
         self.parameters.reset();
         Ok(())
     }
@@ -203,6 +206,7 @@ impl LoadParameters for Torch {
     fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
         self.parameters.load(parameters)?;
         self.started = None;
+        self.begun = None;
         Ok(())
     }
 

@@ -25,6 +25,10 @@ impl Architecture for Gpt2Config {
         "Conv1D weights are [in, out]"
     }
 
+    fn has_dropout(&self) -> bool {
+        true
+    }
+
     fn problem(&self) -> Option<String> {
         if [self.vocabulary, self.positions, self.width, self.heads].contains(&0) {
             Some("every size but the number of layers must be positive".to_owned())

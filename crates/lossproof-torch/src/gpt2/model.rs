@@ -2,8 +2,9 @@
 
 use super::{Activation, Gpt2Config};
 use crate::architecture::{InOrder, Model};
-use crate::layers::{attend, embed, predicting};
+use crate::layers::{attend, embed, kept, predicting};
 use crate::{dim, padded::Padded};
+use lossproof_subject::DropoutSite;
 use tch::{TchError, Tensor};
 
 /// ε of every layer norm.
@@ -59,13 +60,19 @@ impl Gpt2 {
     }
 
     /// Multi-head attention on `x` `[n·l, C]`.
-    fn attention(&self, block: &Block, x: &Tensor, hidden_keys: &Tensor) -> Result<Tensor, TchError> {
+    fn attention(
+        &self,
+        block: &Block,
+        x: &Tensor,
+        hidden_keys: &Tensor,
+        dropped: Option<&Tensor>,
+    ) -> Result<Tensor, TchError> {
         let (n, _, l, _) = hidden_keys.size4()?;
         let (_, width) = x.size2()?;
         let heads = block.query_key_value.linear(x)?.f_view([n, l, 3, self.heads, width / self.heads])?;
         // [n, l, 3, H, C/H] to three of [n, H, l, C/H].
         let [query, key, value] = [0, 1, 2].map(|part| heads.f_select(2, part)?.f_transpose(1, 2));
-        block.attention_projection.linear(&attend(&query?, &key?, &value?, hidden_keys)?)
+        block.attention_projection.linear(&attend(&query?, &key?, &value?, hidden_keys, dropped)?)
     }
 }
 
@@ -74,16 +81,23 @@ impl Model for Gpt2 {
         let device = self.token_embedding.device();
         let hidden_keys = batch.hidden_keys(device)?;
         let tokens = embed(&self.token_embedding, &batch.tokens(device)?)?;
-        let mut x = tokens.f_add(&embed(&self.position_embedding, &batch.positions(device)?)?)?;
-        for block in &self.blocks {
-            let attended = self.attention(block, &block.attention_norm.layer_norm(&x)?, &hidden_keys)?;
-            x = x.f_add(&attended)?;
+        let x = tokens.f_add(&embed(&self.position_embedding, &batch.positions(device)?)?)?;
+        let (_, width) = x.size2()?;
+        let dropped = |site| batch.dropped_channels(site, width, &tokens);
+        let mut x = kept(x, dropped(DropoutSite::Embedding)?.as_ref())?;
+        for (number, block) in self.blocks.iter().enumerate() {
+            let layer = u32::try_from(number).unwrap_or(u32::MAX);
+            let normal = block.attention_norm.layer_norm(&x)?;
+            let of_weights = batch.dropped_attention(number, self.heads, &tokens)?;
+            let attended = self.attention(block, &normal, &hidden_keys, of_weights.as_ref())?;
+            x = x.f_add(&kept(attended, dropped(DropoutSite::AttentionOutput { layer })?.as_ref())?)?;
             let fed = block.feed_forward.linear(&block.feed_forward_norm.layer_norm(&x)?)?;
             let activated = fed.f_gelu(match self.activation {
                 Activation::TanhGelu => "tanh",
                 Activation::ErfGelu => "none",
             })?;
-            x = x.f_add(&block.feed_forward_projection.linear(&activated)?)?;
+            let fed = block.feed_forward_projection.linear(&activated)?;
+            x = x.f_add(&kept(fed, dropped(DropoutSite::FeedForwardOutput { layer })?.as_ref())?)?;
         }
         let normal = self.final_norm.layer_norm(&predicting(&x, batch)?)?;
         normal.f_matmul(&self.token_embedding.f_tr()?)

@@ -132,7 +132,7 @@ impl Llama {
         let value = self.repeat(&split(&value, self.key_value_heads)?)?;
         // [n, l, H, d] to [n, H, l, d].
         let [query, key, value] = [query, key, value].map(|part| part.f_transpose(1, 2));
-        linear(&block.attention_projection, &attend(&query?, &key?, &value?, hidden_keys)?)
+        linear(&block.attention_projection, &attend(&query?, &key?, &value?, hidden_keys, None)?)
     }
 
     /// Keys or values `[n, l, K, d]` once for each head that queries them, `[n, l, H, d]`: each `H/K` times

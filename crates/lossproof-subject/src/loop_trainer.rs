@@ -1,0 +1,244 @@
+//! What a training loop drives: a trainer taken apart into the calls between which the loop decides.
+//!
+//! The loop decides which samples make a micro-batch, what its loss is multiplied with, when an update is due, at
+//! which learning rate and with which parameters decayed. The trainer owns the forward and the backward pass, the
+//! norms and the update rule with its moments.
+
+use crate::{
+    Collect, Dropout, GradientSink, LoadParameters, Observation, SamplePlace, Subject, SubjectError,
+    TensorSet, Unsupported,
+};
+use lossproof_spec::{BatchError, GlobalBatch, LossSpec, MicroBatch, Rule, Sequence};
+use std::collections::BTreeSet;
+
+/// One sequence as a loop hands it to a trainer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Tokens and labels.
+    pub sequence: Sequence,
+    /// Which sample of which epoch this is: what dropout depends on.
+    pub place: SamplePlace,
+    /// Positions from the start that every position of their document sees, later ones too: 0 for a causal model, the length
+    /// of the source for a prefix language model, all for a masked one.
+    pub prefix: usize,
+}
+
+/// The samples of one forward and backward pass. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrainingBatch {
+    micro_batch: MicroBatch,
+    places: Vec<SamplePlace>,
+    prefixes: Vec<usize>,
+}
+
+impl TrainingBatch {
+    /// A micro-batch of these samples.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn new(samples: impl IntoIterator<Item = Sample>) -> Result<Self, BatchError> {
+        let (mut sequences, mut places, mut prefixes) = (Vec::new(), Vec::new(), Vec::new());
+        for sample in samples {
+            sequences.push(sample.sequence);
+            places.push(sample.place);
+            prefixes.push(sample.prefix);
+        }
+        Ok(Self { micro_batch: MicroBatch::new(sequences)?, places, prefixes })
+    }
+
+    /// The sequences, one per row.
+    #[must_use]
+    pub fn micro_batch(&self) -> &MicroBatch {
+        &self.micro_batch
+    }
+
+    /// The same as the only micro-batch of a step.
+    #[must_use]
+    pub fn global(&self) -> GlobalBatch {
+        GlobalBatch::of_micro_batch(self.micro_batch.clone())
+    }
+
+    /// Which sample each row is.
+    #[must_use]
+    pub fn places(&self) -> &[SamplePlace] {
+        &self.places
+    }
+
+    /// Of each row, how many positions from the start every position sees.
+    #[must_use]
+    pub fn prefixes(&self) -> &[usize] {
+        &self.prefixes
+    }
+
+    /// Number of supervised tokens.
+    #[must_use]
+    pub fn supervised(&self) -> usize {
+        self.micro_batch.sequences().iter().map(Sequence::supervised).sum()
+    }
+}
+
+/// Everything that the next update depends on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrainerState {
+    /// Updates that were made: what Adam's bias correction counts.
+    pub updates: u32,
+    /// The trainable parameters.
+    pub parameters: TensorSet,
+    /// SGD's momentum or Adam's first moments; empty for a rule without.
+    pub first_moments: TensorSet,
+    /// Adam's second moments; empty for a rule without.
+    pub second_moments: TensorSet,
+}
+
+/// A trainer that a loop drives.
+///
+/// [`Subject::reset`] also ends what was begun, and [loading](LoadParameters::load) parameters does.
+pub trait LoopTrainer: Subject + LoadParameters {
+    /// Begins with an update rule whose weight decay leaves the named parameters out, whatever the rule says of
+    /// shapes, without moments or gradient. Parameters stay as they are.
+    ///
+    /// # Errors
+    /// [`Unsupported`] when the trainer has no such rule or parameter; then nothing is begun.
+    fn begin(&mut self, rule: &Rule, undecayed: &BTreeSet<String>) -> Result<(), Unsupported>;
+
+    /// Forward and backward of one micro-batch in training mode: `factor` times the gradient of its loss, reduced
+    /// over the micro-batch as `loss` says, is added to the gradient. The loss itself is reported without the factor.
+    ///
+    /// # Errors
+    /// When nothing was begun, the batch is outside the subject's limits, or the trainer fails; the gradient is of no more use
+    /// then.
+    fn backward(
+        &mut self,
+        batch: &TrainingBatch,
+        loss: &LossSpec,
+        factor: f64,
+        dropout: &Dropout,
+    ) -> Result<Observation, SubjectError>;
+
+    /// The norm of each parameter's gradient, in the order of [`Subject::parameters`], in f64.
+    ///
+    /// # Errors
+    /// When nothing was begun, or the trainer fails.
+    fn gradient_norms(&mut self) -> Result<Vec<f64>, SubjectError>;
+
+    /// Hands the gradient over, one parameter after the other.
+    ///
+    /// # Errors
+    /// When nothing was begun, the trainer fails, or the sink refuses a tensor.
+    fn read_gradient(&mut self, gradient: &mut dyn GradientSink) -> Result<(), SubjectError>;
+
+    /// One update at this learning rate, from the gradient times `factor`. The gradient stays.
+    ///
+    /// # Errors
+    /// When nothing was begun, or the trainer fails; no parameter has changed then.
+    fn update(&mut self, learning_rate: f64, factor: f64) -> Result<(), SubjectError>;
+
+    /// Forgets the gradient.
+    ///
+    /// # Errors
+    /// When nothing was begun, or the trainer fails.
+    fn zero_gradient(&mut self) -> Result<(), SubjectError>;
+
+    /// The plain cross-entropy of every supervised token in evaluation mode, in order: no dropout, no gradient,
+    /// nothing changed.
+    ///
+    /// # Errors
+    /// When the batch is outside the subject's limits, or the trainer fails.
+    fn supervised_losses(&mut self, batch: &TrainingBatch) -> Result<Vec<f64>, SubjectError>;
+
+    /// Hands the parameters over, one after the other.
+    ///
+    /// # Errors
+    /// When the trainer fails, or the sink refuses a tensor.
+    fn read_parameters(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError>;
+
+    /// Hands moments over, one parameter after the other: nothing for a rule without them, zeros before the first
+    /// update.
+    ///
+    /// # Errors
+    /// When nothing was begun, the trainer fails, or the sink refuses a tensor.
+    fn read_moments(&mut self, moment: Moment, moments: &mut dyn GradientSink) -> Result<(), SubjectError>;
+
+    /// Updates made since it was begun, those before a restored state included.
+    fn updates(&self) -> u32;
+
+    /// Puts back a state that was read from a trainer of the same kind under the same rule.
+    ///
+    /// # Errors
+    /// When nothing was begun, or the state is not one of this trainer; then nothing has changed.
+    fn restore(&mut self, state: &TrainerState) -> Result<(), SubjectError>;
+}
+
+/// One of the two tensors that a rule remembers of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// SGD's momentum or Adam's first moment.
+    First,
+    /// Adam's second moment.
+    Second,
+}
+
+impl Moment {
+    /// Whether a rule has it.
+    #[must_use]
+    pub fn belongs_to(self, rule: &Rule) -> bool {
+        match (rule, self) {
+            (Rule::Adam(_) | Rule::AdamW(_), _) => true,
+            (Rule::Sgd { momentum, .. }, Self::First) => *momentum > 0.0,
+            (Rule::Sgd { .. }, Self::Second) => false,
+        }
+    }
+}
+
+/// The state of a trainer, whole.
+///
+/// # Errors
+/// When nothing was begun, or the trainer fails.
+pub fn state_of(trainer: &mut dyn LoopTrainer) -> Result<TrainerState, SubjectError> {
+    let mut parts = [Collect::default(), Collect::default(), Collect::default()];
+    trainer.read_parameters(&mut parts[0])?;
+    trainer.read_moments(Moment::First, &mut parts[1])?;
+    trainer.read_moments(Moment::Second, &mut parts[2])?;
+    let [parameters, first_moments, second_moments] = parts.map(Collect::into_tensors);
+    Ok(TrainerState { updates: trainer.updates(), parameters, first_moments, second_moments })
+}
+
+/// Whether the tensors of a state are those of these parameters, under their names and of their shapes.
+///
+/// # Errors
+/// Naming the first tensor that is not.
+pub fn check_state(
+    trainer: &dyn Subject,
+    rule: &Rule,
+    state: &TrainerState,
+) -> Result<(), SubjectError> {
+    let parameters = trainer.parameters();
+    let wrong = |name: &str, problem: String| SubjectError::Parameter { name: name.to_owned(), problem };
+    let has = |moment: Moment| moment.belongs_to(rule);
+    let parts = [
+        ("parameter", true, &state.parameters),
+        ("first moment", has(Moment::First), &state.first_moments),
+        ("second moment", has(Moment::Second), &state.second_moments),
+    ];
+    for (what, expected, tensors) in parts {
+        if !expected {
+            if let Some(name) = tensors.keys().next() {
+                return Err(wrong(name, format!("has a {what}, which this update rule does not keep")));
+            }
+            continue;
+        }
+        for info in &parameters {
+            let tensor = tensors
+                .get(&info.name)
+                .ok_or_else(|| wrong(&info.name, format!("the state has no {what} of it")))?;
+            if tensor.shape() != info.shape {
+                let (found, shape) = (tensor.shape(), &info.shape);
+                return Err(wrong(&info.name, format!("the {what} has shape {found:?}, expected {shape:?}")));
+            }
+        }
+        if let Some(name) = tensors.keys().find(|name| !parameters.iter().any(|info| info.name == **name)) {
+            return Err(wrong(name, format!("the state has a {what} of it, which this model has not")));
+        }
+    }
+    Ok(())
+}
