@@ -22,6 +22,8 @@ pub(crate) struct TrainerMemory {
     pub(crate) gradient: NamedTensors,
     /// Micro-batches of the longest window so far.
     pub(crate) window: usize,
+    /// The loss that was logged before.
+    pub(crate) logged: Option<f64>,
     /// Losses of validations that nobody has cleared.
     pub(crate) validated: f64,
     /// Supervised tokens of the batch before.

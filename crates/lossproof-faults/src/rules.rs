@@ -5,12 +5,15 @@ use lossproof_spec::{Adam, EpsilonPlacement, Rule};
 /// One update of one tensor.
 #[derive(Clone, Copy)]
 pub(crate) struct TensorUpdate<'a> {
+    pub(crate) name: &'a str,
     pub(crate) rule: Rule,
     pub(crate) learning_rate: f64,
     /// Number of the optimizer step, from 1.
     pub(crate) step: u32,
     /// Steps that were skipped before it.
     pub(crate) skipped: u32,
+    /// Tensors that were updated before this one, in all steps.
+    pub(crate) tensors: u32,
     /// Shape of the tensor.
     pub(crate) shape: &'a [usize],
 }

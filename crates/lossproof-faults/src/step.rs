@@ -220,7 +220,7 @@ fn dampened_first_step(
 }
 
 /// The update as Adam's step number `step`; SGD's is as it was.
-fn adam_step<'a>(update: &TensorUpdate<'a>, step: u32) -> TensorUpdate<'a> {
+pub(crate) fn adam_step<'a>(update: &TensorUpdate<'a>, step: u32) -> TensorUpdate<'a> {
     let step = if matches!(update.rule, Rule::Sgd { .. }) { update.step } else { step };
     TensorUpdate { step, ..*update }
 }

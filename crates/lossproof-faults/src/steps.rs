@@ -67,20 +67,24 @@ impl Faulty {
             started.moments.resize_with(updates.len(), Vec::new);
             for (gradient, moments) in updates.iter().zip(&mut started.moments) {
                 moments.resize_with(parameters.len(), TensorMoments::default);
-                for (parameter, moments) in parameters.iter().zip(moments) {
+                for (place, parameter) in parameters.iter().enumerate() {
                     let gradient = gradient.of(&parameter.name);
                     if gradient.is_empty() {
                         continue;
                     }
                     let update = TensorUpdate {
+                        name: &parameter.name,
                         rule: optimizer.rule,
                         learning_rate,
                         step: counted.steps + 1,
                         skipped: counted.skipped,
+                        tensors: started.counted.tensors,
                         shape: &parameter.shape,
                     };
                     let values = values.of_mut(&parameter.name);
+                    let moments = &mut moments[(trainer.state)(&parameters, place)];
                     (trainer.update)(&update, values, gradient, moments);
+                    started.counted.tensors += 1;
                     self.honest.set(&parameter.name, values)?;
                 }
             }

@@ -42,6 +42,8 @@ pub(crate) struct TrainerParts {
     pub(crate) clip: fn(&Optimizer, &[ParameterInfo], &mut NamedTensors) -> Clipped,
     /// The gradients that are updated from one after the other, each with an optimizer state of its own.
     pub(crate) updates: fn(&mut Honest, &StepWindow<'_>, NamedTensors, &Clipped) -> Updates,
+    /// Whose optimizer state a parameter is updated with, both by their place among the parameters.
+    pub(crate) state: fn(&[ParameterInfo], usize) -> usize,
     /// The learning rate of the step to come.
     pub(crate) learning_rate: fn(&Optimizer, StepCounts) -> f64,
     /// The update of one tensor.
@@ -90,6 +92,8 @@ pub(crate) struct StepCounts {
     pub(crate) skipped: u32,
     /// Micro-batches of the longest rank, over all steps taken.
     pub(crate) micro_batches: u32,
+    /// Tensors updated, over all steps taken.
+    pub(crate) tensors: u32,
 }
 
 impl TrainerParts {
@@ -108,6 +112,7 @@ impl TrainerParts {
         skips: |_, _, gradient| gradient.values().any(|value| !value.is_finite()),
         clip,
         updates: |_, _, gradient, _| Ok(vec![gradient]),
+        state: |_, parameter| parameter,
         learning_rate: |optimizer, counted| optimizer.learning_rate_at(counted.steps),
         update: rules::update,
     };

@@ -10,8 +10,16 @@ pub(crate) const EPSILON: f64 = 1e-5;
 pub(crate) struct Operators<T> {
     /// Whether, in a row, a query sees a key.
     pub(crate) sees: fn(&PaddedRows, usize, usize, usize) -> bool,
+    /// What the mask makes of a score, and whether the key is seen.
+    pub(crate) masked: fn(T, bool) -> T,
+    /// From the gradient of a masked score, that of the score.
+    pub(crate) masked_backward: fn(T, bool) -> T,
+    /// Whether attention's softmax runs over queries instead of keys.
+    pub(crate) softmax_over_queries: bool,
     /// From a softmax and its gradient, that of what went in, in place.
     pub(crate) softmax_backward: fn(&[T], &mut [T]),
+    /// What of the gradient goes around attention, in place.
+    pub(crate) around_attention: fn(&mut [T]),
     /// What a layer norm multiplies a row with, from its variance.
     pub(crate) inverse_deviation: fn(T) -> T,
     /// From the gradient of a layer norm's output, that of its input, in place; those of gain and bias are
@@ -53,7 +61,12 @@ impl<T: Real> Operators<T> {
     pub(crate) fn honest() -> Self {
         Self {
             sees,
+            masked: |score, seen| if seen { score } else { T::neg_infinity() },
+            // Of a key that has no weight the softmax asks nothing.
+            masked_backward: |gradient, _| gradient,
+            softmax_over_queries: false,
             softmax_backward,
+            around_attention: |_| (),
             inverse_deviation: |variance| (variance + real(EPSILON)).sqrt().recip(),
             layer_norm_backward: |row, gradient, sums| {
                 gain_and_bias(row, gradient, sums);

@@ -74,6 +74,7 @@ impl<T: Real> Transformer<'_, T> {
                 self.linear_backward(&name("attn.c_proj"), &block.attention.output, &of_x, gradient);
             let fused = self.attention_backward(&kept.rows, &block.attention, &attended);
             let normed = self.linear_backward(&name("attn.c_attn"), &block.ln_1.output, &fused, gradient);
+            (self.operators.around_attention)(&mut of_x);
             add(&mut of_x, T::one(), &self.layer_norm_backward(&name("ln_1"), &block.ln_1, normed, gradient));
         }
         self.look_up_backward(EMBEDDING, &kept.rows.input_ids, &of_x, gradient);

@@ -4,9 +4,10 @@ use super::Unseen;
 use crate::{
     accumulation::recombined,
     honest::{Honest, PassResult, weights},
+    tensors::NamedTensors,
     trainer::TrainerParts,
 };
-use lossproof_spec::{GlobalBatch, LossSpec, Reduction, Scope};
+use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Rank, Reduction, Scope, Sequence};
 use lossproof_subject::SubjectError;
 
 const HONEST: TrainerParts = TrainerParts::HONEST;
@@ -36,7 +37,89 @@ pub(super) const BUGS: &[Unseen] = &[
         source: Some("https://github.com/bigcode-project/Megatron-LM/pull/12"),
         trainer: TrainerParts { accumulate: biases_of_rank_zero, ..HONEST },
     },
+    Unseen {
+        id: "count-plus-one",
+        what: "one is added to the number of tokens, so that it is never zero",
+        source: None,
+        trainer: TrainerParts {
+            accumulate: |honest, spec, batch| counted(honest, spec, batch, |tokens| tokens + 1),
+            ..HONEST
+        },
+    },
+    Unseen {
+        id: "count-clamped-from-below",
+        what: "the number of tokens is clamped to eight at least",
+        source: None,
+        trainer: TrainerParts {
+            accumulate: |honest, spec, batch| counted(honest, spec, batch, |tokens| tokens.max(8)),
+            ..HONEST
+        },
+    },
+    Unseen {
+        id: "count-of-the-first-for-all",
+        what: "every micro-batch is taken to have as many tokens as the first",
+        source: None,
+        trainer: TrainerParts { accumulate: first_counted_for_all, ..HONEST },
+    },
+    Unseen {
+        id: "count-so-far",
+        what: "a micro-batch's sum is divided by the tokens of its window so far, and not by all of them",
+        source: None,
+        trainer: TrainerParts { accumulate: divided_by_the_tokens_so_far, ..HONEST },
+    },
+    Unseen {
+        id: "loss-spike-skipped",
+        what: "a micro-batch whose mean loss is a twentieth above the window's is a spike, and left out",
+        source: None,
+        trainer: TrainerParts { accumulate: spikes_skipped, ..HONEST },
+    },
+    Unseen {
+        id: "accumulator-in-bf16",
+        what: "the gradients of a window are added up in bfloat16",
+        source: None,
+        trainer: TrainerParts { accumulate: added_in_bf16, ..HONEST },
+    },
+    Unseen {
+        id: "last-micro-batch-twice",
+        what: "the gradient of a window's last micro-batch is added twice",
+        source: None,
+        trainer: TrainerParts { accumulate: last_added_twice, ..HONEST },
+    },
+    Unseen {
+        id: "first-micro-batch-cleared",
+        what: "gradients are cleared behind a window's first micro-batch instead of before it",
+        source: None,
+        trainer: TrainerParts { accumulate: first_cleared, ..HONEST },
+    },
+    Unseen {
+        id: "gradient-of-the-window-before",
+        what: "the gradient arrives late: that of the window before is used",
+        source: None,
+        trainer: TrainerParts { accumulate: gradient_before, ..HONEST },
+    },
+    Unseen {
+        id: "zero-grad-behind-steps-alone",
+        what: "gradients are cleared behind a step alone, and a pass that none follows leaves its own",
+        source: None,
+        trainer: TrainerParts {
+            accumulate: added_to_what_was_left,
+            updates: |honest, _, gradient, _| {
+                honest.memory.gradient = NamedTensors::default();
+                Ok(vec![gradient])
+            },
+            ..HONEST
+        },
+    },
 ];
+
+/// Where one number of tokens divides the loss of all micro-batches.
+fn is_mean_of_tokens(spec: &LossSpec) -> bool {
+    spec.reduction == Reduction::TokenMean && spec.scope == Scope::Global
+}
+
+fn tokens(micro_batch: &MicroBatch) -> usize {
+    micro_batch.sequences().iter().map(Sequence::supervised).sum()
+}
 
 fn factors_in_bf16(
     honest: &mut Honest,
@@ -65,7 +148,7 @@ fn divided_by_the_count_before(
     batch: &GlobalBatch,
 ) -> Result<PassResult, SubjectError> {
     let pass = honest.pass(spec, batch)?;
-    if spec.reduction != Reduction::TokenMean || spec.scope != Scope::Global {
+    if !is_mean_of_tokens(spec) {
         return Ok(pass);
     }
     let tokens = batch.layout().supervised();
@@ -99,6 +182,150 @@ fn biases_of_rank_zero(
         gradient.take_from(&own, |name| name.ends_with("bias"));
         gradient
     })
+}
+
+/// The pass with another number of tokens than there are.
+fn counted(
+    honest: &mut Honest,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+    count: impl Fn(usize) -> usize,
+) -> Result<PassResult, SubjectError> {
+    let pass = honest.pass(spec, batch)?;
+    if !is_mean_of_tokens(spec) {
+        return Ok(pass);
+    }
+    let tokens = batch.layout().supervised();
+    Ok(pass.scaled(tokens as f64 / count(tokens) as f64))
+}
+
+fn first_counted_for_all(
+    honest: &mut Honest,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+) -> Result<PassResult, SubjectError> {
+    let first = batch.micro_batches().next().map_or(0, tokens);
+    let all = (first * batch.micro_batches().count()).max(1);
+    counted(honest, spec, batch, |_| all)
+}
+
+/// Loss and gradient with what each micro-batch adds multiplied: by its place in its window, itself, and what
+/// it adds to the loss.
+fn reweighed(
+    honest: &mut Honest,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+    factor: impl Fn(usize, &MicroBatch, f64) -> f64,
+) -> Result<PassResult, SubjectError> {
+    let mut pass = honest.pass(spec, batch)?;
+    let Some(contributions) = honest.contributions(spec, batch)? else { return Ok(pass) };
+    let mut sum = PassResult::sum([]);
+    for (rank, contributions) in batch.ranks().iter().zip(&contributions) {
+        for (place, (micro_batch, own)) in rank.micro_batches().iter().zip(contributions).enumerate() {
+            sum.add(factor(place, micro_batch, own.observation.loss), own);
+        }
+    }
+    (pass.observation.loss, pass.gradient) = (sum.observation.loss, sum.gradient);
+    Ok(pass)
+}
+
+/// Counts are reduced over ranks at once, and sums are not.
+fn divided_by_the_tokens_so_far(
+    honest: &mut Honest,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+) -> Result<PassResult, SubjectError> {
+    if !is_mean_of_tokens(spec) {
+        return honest.pass(spec, batch);
+    }
+    let all = batch.layout().supervised() as f64;
+    reweighed(honest, spec, batch, |place, _, _| {
+        let window = |rank: &Rank| rank.micro_batches().iter().take(place + 1).map(tokens).sum::<usize>();
+        all / batch.ranks().iter().map(window).sum::<usize>().max(1) as f64
+    })
+}
+
+fn spikes_skipped(
+    honest: &mut Honest,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+) -> Result<PassResult, SubjectError> {
+    let pass = honest.pass(spec, batch)?;
+    if !is_mean_of_tokens(spec) {
+        return Ok(pass);
+    }
+    let all = batch.layout().supervised() as f64;
+    reweighed(honest, spec, batch, |_, micro_batch, loss| {
+        let usual = pass.observation.loss * tokens(micro_batch) as f64 / all;
+        if loss > 1.05 * usual { 0.0 } else { 1.0 }
+    })
+}
+
+fn added_in_bf16(
+    honest: &mut Honest,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+) -> Result<PassResult, SubjectError> {
+    recombined(honest, spec, batch, |ranks| {
+        let added = |mut so_far: NamedTensors, next: &PassResult| {
+            so_far.add(1.0, &next.gradient);
+            so_far.values_mut().for_each(|value| *value = bf16(*value));
+            so_far
+        };
+        let mut sum = NamedTensors::default();
+        for rank in ranks {
+            let own = rank.iter().fold(NamedTensors::default(), added);
+            sum.add(1.0, &own);
+        }
+        sum
+    })
+}
+
+fn last_added_twice(
+    honest: &mut Honest,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+) -> Result<PassResult, SubjectError> {
+    recombined(honest, spec, batch, |ranks| {
+        let last = ranks.iter().filter_map(|rank| rank.last());
+        PassResult::sum(ranks.iter().flatten().chain(last)).gradient
+    })
+}
+
+fn first_cleared(
+    honest: &mut Honest,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+) -> Result<PassResult, SubjectError> {
+    recombined(honest, spec, batch, |ranks| {
+        // Of a window with one micro-batch the step has been taken by then.
+        let kept = |rank: &Vec<PassResult>| usize::from(rank.len() > 1);
+        PassResult::sum(ranks.iter().flat_map(|rank| &rank[kept(rank)..])).gradient
+    })
+}
+
+fn gradient_before(
+    honest: &mut Honest,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+) -> Result<PassResult, SubjectError> {
+    let mut pass = honest.pass(spec, batch)?;
+    let before = std::mem::replace(&mut honest.memory.gradient, pass.gradient.clone());
+    if before.values().next().is_some() {
+        pass.gradient = before;
+    }
+    Ok(pass)
+}
+
+fn added_to_what_was_left(
+    honest: &mut Honest,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+) -> Result<PassResult, SubjectError> {
+    let mut pass = honest.pass(spec, batch)?;
+    pass.gradient.add(1.0, &honest.memory.gradient);
+    honest.memory.gradient = pass.gradient.clone();
+    Ok(pass)
 }
 
 #[cfg(test)]

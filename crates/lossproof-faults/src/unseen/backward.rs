@@ -44,6 +44,18 @@ pub(super) const BUGS: &[Unseen] = &[
         source: None,
         trainer: with!(delta_of_the_first_tile),
     },
+    Unseen {
+        id: "attention-weights-detached",
+        what: "the weights of attention are detached, and its values alone have a gradient",
+        source: None,
+        trainer: with!(weights_detached),
+    },
+    Unseen {
+        id: "residual-detached",
+        what: "the residual stream is detached around attention, which all of the gradient goes through",
+        source: None,
+        trainer: with!(residual_detached),
+    },
 ];
 
 fn divided_by_the_frequency<T: Real>() -> Operators<T> {
@@ -110,4 +122,12 @@ fn delta_of_the_first_tile<T: Real>() -> Operators<T> {
         },
         ..Operators::honest()
     }
+}
+
+fn weights_detached<T: Real>() -> Operators<T> {
+    Operators { softmax_backward: |_, gradient| gradient.fill(T::zero()), ..Operators::honest() }
+}
+
+fn residual_detached<T: Real>() -> Operators<T> {
+    Operators { around_attention: |gradient| gradient.fill(T::zero()), ..Operators::honest() }
 }

@@ -7,6 +7,9 @@ use lossproof_spec::Sequence;
 
 const HONEST: TrainerParts = TrainerParts::HONEST;
 
+/// Positions that labels are cut to.
+const LABELLED: usize = 6;
+
 pub(super) const BUGS: &[Unseen] = &[
     Unseen {
         id: "label-of-a-repetition-ignored",
@@ -40,6 +43,18 @@ pub(super) const BUGS: &[Unseen] = &[
             ..HONEST
         },
     },
+    Unseen {
+        id: "last-label-of-a-row-lost",
+        what: "labels are sliced [:-1] once more than the loss does it, and a row's last one is never scored",
+        source: None,
+        trainer: TrainerParts { sequence: |sequence, _| last_label_lost(sequence), ..HONEST },
+    },
+    Unseen {
+        id: "labels-cut-to-another-length",
+        what: "labels are cut to a shorter length than their rows, and those behind the cut are ignored",
+        source: None,
+        trainer: TrainerParts { sequence: |sequence, _| first_labels_only(sequence), ..HONEST },
+    },
 ];
 
 fn repetitions_ignored(sequence: &Sequence) -> Sequence {
@@ -57,5 +72,18 @@ fn document_starts_ignored(sequence: &Sequence) -> Sequence {
             before != 0 && before != own
         };
         (given(fields.labels[position]) && !starts).then_some(fields.targets[position])
+    })
+}
+
+fn last_label_lost(sequence: &Sequence) -> Sequence {
+    relabel(sequence, |fields, position| {
+        let last = position + 1 == fields.labels.len();
+        (given(fields.labels[position]) && !last).then_some(fields.targets[position])
+    })
+}
+
+fn first_labels_only(sequence: &Sequence) -> Sequence {
+    relabel(sequence, |fields, position| {
+        (given(fields.labels[position]) && position < LABELLED).then_some(fields.targets[position])
     })
 }

@@ -4,6 +4,7 @@
 //! its place here.
 
 mod accumulation;
+mod attention;
 mod backward;
 mod data;
 mod logging;
@@ -27,8 +28,8 @@ pub struct Unseen {
 }
 
 /// The bugs, from the data path to what is printed.
-const PLACES: [&[Unseen]; 6] =
-    [data::BUGS, loss::BUGS, accumulation::BUGS, backward::BUGS, step::BUGS, logging::BUGS];
+const PLACES: [&[Unseen]; 7] =
+    [data::BUGS, attention::BUGS, loss::BUGS, accumulation::BUGS, backward::BUGS, step::BUGS, logging::BUGS];
 
 impl Unseen {
     /// Every bug, from the data path to what is printed.
