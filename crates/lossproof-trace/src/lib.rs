@@ -8,7 +8,7 @@
 mod compare;
 mod difference;
 mod file;
-mod number;
+pub mod number;
 mod plot;
 mod record;
 #[cfg(feature = "insta")]

@@ -47,43 +47,43 @@ impl From<Number> for f64 {
 }
 
 /// One number.
-pub(super) mod any {
+pub mod any {
     use super::{Deserialize, Deserializer, Number, Serialize, Serializer};
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-    pub(crate) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
         Number::from(*value).serialize(to)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
         Number::deserialize(from).map(f64::from)
     }
 }
 
 /// A list of numbers.
-pub(super) mod list {
+pub mod list {
     use super::{Deserialize, Deserializer, Number, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(values: &[f64], to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(values: &[f64], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(values.iter().map(|&value| Number::from(value)))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
         let numbers = Vec::<Number>::deserialize(from)?;
         Ok(numbers.into_iter().map(f64::from).collect())
     }
 }
 
 /// What is written as it is displayed and read as it is parsed.
-pub(super) mod by_name {
+pub mod by_name {
     use super::{Deserialize, Deserializer, Error, Serializer};
     use std::{fmt::Display, str::FromStr};
 
-    pub(crate) fn serialize<S: Serializer>(value: &impl Display, to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(value: &impl Display, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(value)
     }
 
-    pub(crate) fn deserialize<'de, D, T>(from: D) -> Result<T, D::Error>
+    pub fn deserialize<'de, D, T>(from: D) -> Result<T, D::Error>
     where
         D: Deserializer<'de>,
         T: FromStr<Err: Display>,
@@ -93,16 +93,16 @@ pub(super) mod by_name {
 }
 
 /// An element type.
-pub(super) mod dtype {
+pub mod dtype {
     use super::{Deserialize, Deserializer, Error, Serializer};
     use lossproof_spec::Dtype;
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-    pub(crate) fn serialize<S: Serializer>(dtype: &Dtype, to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(dtype: &Dtype, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(dtype)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Dtype, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Dtype, D::Error> {
         let name = String::deserialize(from)?;
         let known = [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::Bf16];
         let named = known.into_iter().find(|dtype| dtype.to_string() == name);

@@ -1,0 +1,35 @@
+//! The training loop without a framework: text becomes blocks, blocks become samples in a seeded order, micro-batches
+//! are accumulated into updates, and what is learnt is tracked, validated, kept and resumed.
+//!
+//! It is the loop of Hugging Face's `run_clm_no_trainer.py`, taken apart: how token losses become one update, and the
+//! numbers that are logged. The loop decides when, at which rate and which parameters decay; a
+//! [`LoopTrainer`](lossproof_subject::LoopTrainer) owns the passes and the update rule. Each choice that changes a
+//! number has a name in [`Semantics`], and two sets of them are given: what is lawful, and what the script
+//! does.
+//!
+//! A [`Run`] goes on event by event.
+
+pub mod checkpoint;
+mod corpus;
+mod decay;
+mod evaluation;
+mod objective;
+mod plan;
+mod run;
+mod sampler;
+mod schedule;
+pub mod semantics;
+mod settings;
+mod tracking;
+
+pub use corpus::{Corpus, CorpusError, TextCorpus};
+pub use decay::undecayed;
+pub use evaluation::Validation;
+pub use objective::{Objective, masked};
+pub use plan::Plan;
+pub use run::{Epoch, Event, MicroBatchRecord, Progress, Run, RunError, Update};
+pub use sampler::{Cut, EpochSample, GlobalMicroBatch, Sampler, SeededSampler};
+pub use schedule::Schedule;
+pub use semantics::Semantics;
+pub use settings::{Length, Remainder, Settings, SettingsError};
+pub use tracking::Tracked;

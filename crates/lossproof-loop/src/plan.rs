@@ -1,0 +1,76 @@
+//! How many updates a run has, and at which learning rate each.
+
+use crate::{Length, Settings, semantics::{Clock, Shards}};
+
+/// The numbers of a run that follow from its settings and the number of samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Micro-batches of an epoch on one rank, `L`.
+    pub micro_batches: usize,
+    /// Updates of an epoch, `⌈L/K⌉`: the last window may be a partial one.
+    pub updates_per_epoch: u64,
+    /// Updates of the run.
+    pub updates: u64,
+    /// Epochs of the run, the last of which may be cut short.
+    pub epochs: u32,
+    /// Ticks of warm-up of the schedule.
+    pub warm_up_ticks: u64,
+    /// Ticks of the whole schedule.
+    pub ticks: u64,
+}
+
+impl Plan {
+    /// The plan of a run over so many samples.
+    #[must_use]
+    pub fn new(samples: usize, settings: &Settings) -> Self {
+        let (batch, ranks, window) = (settings.batch.max(1), settings.ranks.max(1), settings.accumulate.max(1));
+        let micro_batches = samples.div_ceil(batch * ranks);
+        let updates_per_epoch = count(micro_batches.div_ceil(window)).max(1);
+        let (epochs, updates) = match settings.length {
+            Length::Epochs(epochs) => (epochs, u64::from(epochs) * updates_per_epoch),
+            Length::Updates(updates) => (epochs_of(updates, updates_per_epoch), updates),
+        };
+        let (warm_up_ticks, ticks) = match settings.semantics.clock {
+            Clock::PerUpdate => (settings.warm_up, updates),
+            Clock::PerRank => {
+                // As the script counts: before the batches are spread over ranks.
+                let unsharded = count(samples.div_ceil(batch).div_ceil(window));
+                let ticks = match settings.length {
+                    Length::Epochs(epochs) => u64::from(epochs) * unsharded,
+                    Length::Updates(updates) => updates * count(ranks),
+                };
+                (settings.warm_up * count(ranks), ticks)
+            }
+        };
+        Self { micro_batches, updates_per_epoch, updates, epochs, warm_up_ticks, ticks }
+    }
+
+    /// The learning rate of an update, counted from 0.
+    #[must_use]
+    pub fn learning_rate(&self, update: u64, settings: &Settings) -> f64 {
+        let rate = |tick| settings.schedule.rate(settings.learning_rate, tick, self.warm_up_ticks, self.ticks);
+        match settings.semantics.clock {
+            // During warm-up one tick ahead, so that the first update has a rate and the last of the warm-up the
+            // whole one.
+            Clock::PerUpdate if update < self.warm_up_ticks => rate(update + 1),
+            Clock::PerUpdate => rate(update),
+            Clock::PerRank => rate(update * count(settings.ranks)),
+        }
+    }
+
+    /// Whether some samples of an epoch count twice.
+    #[must_use]
+    pub fn fills_up(&self, samples: usize, settings: &Settings) -> bool {
+        settings.semantics.shards == Shards::FilledUp
+            && settings.ranks > 1
+            && !samples.is_multiple_of(settings.batch * settings.ranks)
+    }
+}
+
+fn epochs_of(updates: u64, per_epoch: u64) -> u32 {
+    u32::try_from(updates.div_ceil(per_epoch)).unwrap_or(u32::MAX)
+}
+
+pub(crate) fn count(of: usize) -> u64 {
+    u64::try_from(of).unwrap_or(u64::MAX)
+}
