@@ -12,11 +12,15 @@ mod number;
 mod output;
 mod picture;
 #[cfg(all(feature = "reference", feature = "torch"))]
+mod source_text;
+#[cfg(all(feature = "reference", feature = "torch"))]
 mod subjects;
 mod table;
 mod text;
 #[cfg(all(feature = "reference", feature = "torch"))]
 mod tomography;
+#[cfg(all(feature = "reference", feature = "torch"))]
+mod train;
 #[cfg(all(feature = "reference", feature = "torch"))]
 mod verify;
 
@@ -44,6 +48,8 @@ enum Command {
     #[cfg(all(feature = "reference", feature = "torch"))]
     Tomography(tomography::Args),
     #[cfg(all(feature = "reference", feature = "torch"))]
+    Train(train::Args),
+    #[cfg(all(feature = "reference", feature = "torch"))]
     Verify(verify::Args),
 }
 
@@ -66,6 +72,8 @@ fn run(command: Command) -> miette::Result<Exit> {
         Command::Laws(args) => laws::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Tomography(args) => tomography::run(&args),
+        #[cfg(all(feature = "reference", feature = "torch"))]
+        Command::Train(args) => train::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Verify(args) => verify::run(&args),
     }

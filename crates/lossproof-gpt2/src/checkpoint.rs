@@ -2,14 +2,12 @@
 //! (`Conv1D`), query, key and value fused in `c_attn`.
 
 use crate::ModelShape;
-use lossproof_subject::{SubjectError, Tensor, TensorSet, TensorValues};
-use rayon::prelude::*;
-use safetensors::{
-    Dtype, SafeTensorError, SafeTensors, View,
-    tensor::{TensorView, serialize},
+use lossproof_subject::{
+    SubjectError, TensorSet,
+    safetensors::{self, CodecError},
 };
+use rayon::prelude::*;
 use std::{
-    borrow::Cow,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -35,8 +33,8 @@ pub fn load(path: &Path, shape: ModelShape) -> Result<TensorSet, CheckpointError
 /// When the directory cannot be written to; a file that was there before is untouched then.
 pub fn save(path: &Path, parameters: &TensorSet) -> Result<(), CheckpointError> {
     let at = |problem| CheckpointError { path: path.to_owned(), problem };
-    let named = parameters.iter().map(|(name, tensor)| (format!("transformer.{name}"), Stored(tensor)));
-    let bytes = serialize(named, None).map_err(|error| at(Problem::Format(error)))?;
+    let named = parameters.iter().map(|(name, tensor)| (format!("transformer.{name}"), tensor));
+    let bytes = safetensors::encode_named(named).map_err(|error| at(Problem::Format(error)))?;
     let write = || -> io::Result<()> {
         let directory =
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -70,15 +68,12 @@ pub(crate) fn check(shape: ModelShape, parameters: &TensorSet) -> Result<(), Sub
 }
 
 fn decode(bytes: &[u8]) -> Result<TensorSet, Problem> {
-    let file = SafeTensors::deserialize(bytes).map_err(Problem::Format)?;
+    let buffer = |name: &str| name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+    let stored = safetensors::decode_where(bytes, |name| !buffer(name)).map_err(Problem::Format)?;
     let mut parameters = TensorSet::new();
     let mut head = None;
-    for (stored_name, view) in file.iter() {
-        let name = stored_name.strip_prefix("transformer.").unwrap_or(stored_name);
-        if name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") {
-            continue;
-        }
-        let tensor = tensor(stored_name, &view)?;
+    for (stored_name, tensor) in stored {
+        let name = stored_name.strip_prefix("transformer.").unwrap_or(&stored_name);
         if name == "lm_head.weight" {
             head = Some(tensor);
         } else {
@@ -88,53 +83,6 @@ fn decode(bytes: &[u8]) -> Result<TensorSet, Problem> {
     match (head, parameters.get("wte.weight")) {
         (Some(head), Some(embedding)) if head != *embedding => Err(Problem::UntiedHead),
         _ => Ok(parameters),
-    }
-}
-
-fn tensor(name: &str, view: &TensorView<'_>) -> Result<Tensor, Problem> {
-    let data = view.data();
-    let values = match view.dtype() {
-        Dtype::F32 => {
-            TensorValues::F32(data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
-        }
-        Dtype::F64 => {
-            TensorValues::F64(data.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect())
-        }
-        other => return Err(Problem::Dtype { name: name.to_owned(), dtype: format!("{other:?}") }),
-    };
-    Tensor::new(view.shape().to_vec(), values).map_err(|error| {
-        Problem::Parameter(SubjectError::Parameter { name: name.to_owned(), problem: error.to_string() })
-    })
-}
-
-/// A tensor as the serialiser wants to see it.
-struct Stored<'a>(&'a Tensor);
-
-impl View for Stored<'_> {
-    fn dtype(&self) -> Dtype {
-        match self.0.values() {
-            TensorValues::F32(_) => Dtype::F32,
-            TensorValues::F64(_) => Dtype::F64,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.0.shape()
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(match self.0.values() {
-            TensorValues::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            TensorValues::F64(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        })
-    }
-
-    fn data_len(&self) -> usize {
-        let size = match self.0.values() {
-            TensorValues::F32(_) => size_of::<f32>(),
-            TensorValues::F64(_) => size_of::<f64>(),
-        };
-        self.0.elements() * size
     }
 }
 
@@ -156,17 +104,9 @@ pub enum Problem {
     /// The file system's answer.
     #[error("could not be accessed")]
     Io(#[source] io::Error),
-    /// Not a whole safetensors file.
-    #[error("is not a whole safetensors file: fetch or write it again")]
-    Format(#[source] SafeTensorError),
-    /// A tensor in a format that is not read.
-    #[error("`{name}` is {dtype}: convert it to F32 or F64")]
-    Dtype {
-        /// Name of the tensor.
-        name: String,
-        /// Its dtype.
-        dtype: String,
-    },
+    /// Not a whole safetensors file of F32 or F64.
+    #[error(transparent)]
+    Format(CodecError),
     /// A head of its own.
     #[error("`lm_head.weight` differs from `wte.weight`: this model ties them")]
     UntiedHead,
@@ -179,6 +119,7 @@ pub enum Problem {
 mod tests {
     use super::*;
     use crate::{Config, gpt2_initial};
+    use lossproof_subject::{Tensor, TensorValues};
 
     fn pico() -> (ModelShape, TensorSet) {
         let shape = Config::Pico.shape();

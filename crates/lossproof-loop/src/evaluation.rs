@@ -70,6 +70,70 @@ pub(crate) fn validate(
     Ok(Validation { loss, perplexity: loss.exp(), tokens })
 }
 
+/// The validation samples under every reduction, in evaluation mode.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reductions {
+    /// Supervised tokens.
+    pub tokens: u64,
+    /// Samples with a supervised token.
+    pub samples: u64,
+    /// Batches with a supervised token, as a validation has them.
+    pub batches: u64,
+    /// The sum of the token losses.
+    pub sum: f64,
+    /// The mean over all supervised tokens; its exponential is the perplexity.
+    pub token_mean: f64,
+    /// The mean over samples of each one's token mean.
+    pub sequence_mean: f64,
+    /// The sum divided by the number of samples.
+    pub batch_mean: f64,
+    /// The mean over batches of each one's token mean.
+    pub mean_of_means: f64,
+}
+
+/// The validation samples of a corpus under every reduction; means of nothing are NaN.
+///
+/// # Errors
+/// When the trainer fails, or a sample makes no sequence.
+pub fn reductions(
+    trainer: &mut dyn LoopTrainer,
+    corpus: &dyn Corpus,
+    settings: &Settings,
+) -> Result<Reductions, RunError> {
+    let [mut sum, mut of_samples, mut of_batches] = [CompensatedSum::default(); 3];
+    let (mut tokens, mut samples, mut batches) = (0, 0, 0);
+    let indices: Vec<usize> = (0..corpus.validation_samples()).collect();
+    for batch in indices.chunks(settings.evaluation_batch) {
+        let rows: Vec<_> = batch.iter().map(|&index| corpus.validation(index)).collect::<Result<_, _>>()?;
+        let supervised: Vec<usize> = rows.iter().map(|row| row.sequence.supervised()).collect();
+        let losses = trainer.supervised_losses(&TrainingBatch::new(rows)?)?;
+        let mut rest = losses.as_slice();
+        for own in supervised.into_iter().filter(|&own| own > 0) {
+            let (of_sample, others) = rest.split_at(own);
+            of_samples.add(of_sample.iter().sum::<f64>() / own as f64);
+            samples += 1;
+            rest = others;
+        }
+        if !losses.is_empty() {
+            of_batches.add(losses.iter().sum::<f64>() / losses.len() as f64);
+            batches += 1;
+        }
+        tokens += count(losses.len());
+        sum.extend(losses);
+    }
+    let total = sum.value();
+    Ok(Reductions {
+        tokens,
+        samples,
+        batches,
+        sum: total,
+        token_mean: total / tokens as f64,
+        sequence_mean: of_samples.value() / samples as f64,
+        batch_mean: total / samples as f64,
+        mean_of_means: of_batches.value() / batches as f64,
+    })
+}
+
 fn losses(
     trainer: &mut dyn LoopTrainer,
     corpus: &dyn Corpus,

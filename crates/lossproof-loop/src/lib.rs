@@ -24,7 +24,7 @@ mod tracking;
 
 pub use corpus::{Corpus, CorpusError, TextCorpus};
 pub use decay::undecayed;
-pub use evaluation::Validation;
+pub use evaluation::{Reductions, Validation, reductions};
 pub use objective::{Objective, masked};
 pub use plan::Plan;
 pub use run::{Epoch, Event, MicroBatchRecord, Progress, Run, RunError, Update};

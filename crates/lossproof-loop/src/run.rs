@@ -29,6 +29,8 @@ pub struct Progress {
     pub validated: u64,
     /// What the epoch's loss is made of so far.
     pub tracked: Tracked,
+    /// Events so far.
+    pub events: u64,
     /// Whether the run is at its end.
     pub finished: bool,
 }
@@ -179,17 +181,23 @@ impl<'a> Run<'a> {
         if self.progress.finished {
             return Ok(None);
         }
+        let event = self.next_event()?;
+        self.progress.events += 1;
+        Ok(Some(event))
+    }
+
+    fn next_event(&mut self) -> Result<Event, RunError> {
         let every = self.settings.evaluate_every;
         let updates = self.progress.updates;
         if every > 0 && updates > self.progress.validated && updates.is_multiple_of(every) {
             self.progress.validated = updates;
             let validation = validate(self.trainer, self.corpus, &self.settings)?;
-            return Ok(Some(Event::Validation { updates, validation }));
+            return Ok(Event::Validation { updates, validation });
         }
         if self.progress.micro_batch < self.epoch.len() && updates < self.plan.updates {
-            self.update().map(|update| Some(Event::Update(update)))
+            self.update().map(Event::Update)
         } else {
-            self.end_epoch().map(|epoch| Some(Event::Epoch(epoch)))
+            self.end_epoch().map(Event::Epoch)
         }
     }
 
@@ -296,7 +304,7 @@ impl<'a> Run<'a> {
 
     fn end_epoch(&mut self) -> Result<Epoch, RunError> {
         let validation = validate(self.trainer, self.corpus, &self.settings)?;
-        let Progress { epoch, updates, tracked, .. } = self.progress;
+        let Progress { epoch, updates, tracked, events, .. } = self.progress;
         let training_loss = tracked.loss(self.settings.semantics.tracking, count(self.plan.micro_batches));
         let next = epoch + 1;
         let finished = updates >= self.plan.updates || (self.bounded_by_epochs() && next >= self.plan.epochs);
@@ -306,6 +314,7 @@ impl<'a> Run<'a> {
             updates,
             validated: updates,
             tracked: Tracked::default(),
+            events,
             finished,
         };
         self.epoch = if finished { Vec::new() } else { self.sampler.epoch(next) };

@@ -27,6 +27,8 @@ mod offered;
 mod panics;
 mod parameter;
 mod philox;
+#[cfg(feature = "safetensors")]
+pub mod safetensors;
 mod source;
 mod steps;
 mod subject;

@@ -50,11 +50,19 @@ impl From<Number> for f64 {
 pub mod any {
     use super::{Deserialize, Deserializer, Number, Serialize, Serializer};
 
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the format cannot.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
         Number::from(*value).serialize(to)
     }
 
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is of another kind.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
         Number::deserialize(from).map(f64::from)
     }
@@ -64,10 +72,18 @@ pub mod any {
 pub mod list {
     use super::{Deserialize, Deserializer, Number, Serializer};
 
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the format cannot.
     pub fn serialize<S: Serializer>(values: &[f64], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(values.iter().map(|&value| Number::from(value)))
     }
 
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is of another kind.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
         let numbers = Vec::<Number>::deserialize(from)?;
         Ok(numbers.into_iter().map(f64::from).collect())
@@ -79,10 +95,18 @@ pub mod by_name {
     use super::{Deserialize, Deserializer, Error, Serializer};
     use std::{fmt::Display, str::FromStr};
 
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the format cannot.
     pub fn serialize<S: Serializer>(value: &impl Display, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(value)
     }
 
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is of another kind.
     pub fn deserialize<'de, D, T>(from: D) -> Result<T, D::Error>
     where
         D: Deserializer<'de>,
@@ -97,11 +121,19 @@ pub mod dtype {
     use super::{Deserialize, Deserializer, Error, Serializer};
     use lossproof_spec::Dtype;
 
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the format cannot.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub fn serialize<S: Serializer>(dtype: &Dtype, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(dtype)
     }
 
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is of another kind.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Dtype, D::Error> {
         let name = String::deserialize(from)?;
         let known = [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::Bf16];

@@ -1,52 +1,14 @@
 //! From a text to a ragged global batch.
 
+use crate::source_text::{SourceText, SourceTextError};
 use lossproof_gpt2::ModelShape;
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence};
 use miette::Diagnostic;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use std::path::{Path, PathBuf};
 
 /// Ranks, and micro-batches of each rank, where there are sequences enough.
 pub(crate) const PARTS: usize = 2;
-
-/// The vocabulary of GPT-2's byte-pair encoding, and that of bytes with an end-of-text token.
-const BPE_VOCABULARY: usize = 50257;
-const BYTE_VOCABULARY: usize = 257;
-
-/// The text that is shipped: the first two chapters of "Alice's Adventures in Wonderland".
-const SHIPPED: &str = include_str!("../../../../fixtures/text/alice.txt");
-
-/// A text and where it came from.
-pub(crate) struct Text {
-    pub(crate) name: String,
-    content: Vec<u8>,
-}
-
-impl Text {
-    pub(crate) fn read(path: Option<&Path>) -> Result<Self, BatchError> {
-        match path {
-            None => Ok(Self { name: "the shipped text".to_owned(), content: SHIPPED.as_bytes().to_vec() }),
-            Some(path) => {
-                let content = std::fs::read(path)
-                    .map_err(|source| BatchError::Read { path: path.to_owned(), source })?;
-                Ok(Self { name: path.display().to_string(), content })
-            }
-        }
-    }
-
-    /// Tokens as the model with this vocabulary reads them: GPT-2's byte-pair encoding, bytes, or bytes folded into a
-    /// smaller vocabulary.
-    fn tokens(&self, vocabulary: usize) -> Result<Vec<u32>, BatchError> {
-        if vocabulary == BPE_VOCABULARY {
-            let text = std::str::from_utf8(&self.content)
-                .map_err(|error| BatchError::NotUtf8 { text: self.name.clone(), at: error.valid_up_to() })?;
-            return Ok(tiktoken_rs::r50k_base_singleton().encode_ordinary(text));
-        }
-        let modulus = u32::try_from(vocabulary.min(BYTE_VOCABULARY - 1)).unwrap_or(u32::MAX).max(1);
-        Ok(self.content.iter().map(|&byte| u32::from(byte) % modulus).collect())
-    }
-}
 
 /// A global batch of `sequences` passages of the text, dealt to up to 2 ranks × 2 micro-batches.
 ///
@@ -54,7 +16,7 @@ impl Text {
 /// first label masked, and the rest supervise everything, the first label included: that one is never predicted, and
 /// whoever counts it counts one token too many.
 pub(crate) fn ragged(
-    text: &Text,
+    text: &SourceText,
     shape: ModelShape,
     sequences: usize,
     length: usize,
@@ -105,12 +67,9 @@ fn deal<T>(all: Vec<T>, parts: usize) -> impl Iterator<Item = Vec<T>> {
 /// Why no batch can be made.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub(crate) enum BatchError {
-    #[error("could not read the text {}", path.display())]
-    #[diagnostic(help("`--text` takes the path of a text file"))]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("{text} is not UTF-8 at byte {at}")]
-    #[diagnostic(help("GPT-2's tokens are made from text; convert the file to UTF-8"))]
-    NotUtf8 { text: String, at: usize },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Text(#[from] SourceTextError),
     #[error("{text} has {tokens} tokens, a sequence of {length} does not fit")]
     #[diagnostic(help("take a longer text or a smaller `--length`"))]
     Short { text: String, tokens: usize, length: usize },
@@ -130,13 +89,9 @@ mod tests {
     use lossproof_gpt2::Config;
     use lossproof_spec::{LossSpec, TokenWeights, WeightRatio};
 
-    fn text(content: &[u8]) -> Text {
-        Text { name: "test".to_owned(), content: content.to_vec() }
-    }
-
     #[test]
     fn the_default_batch_is_ragged_in_every_way_that_matters() {
-        let batch = ragged(&Text::read(None).unwrap(), Config::Nano.shape(), 10, 24, 0).unwrap();
+        let batch = ragged(&SourceText::read(None).unwrap(), Config::Nano.shape(), 10, 24, 0).unwrap();
         let layout = batch.layout();
         assert_eq!(layout.ranks().iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
         assert_eq!(layout.micro_batches().map(<[_]>::len).collect::<Vec<_>>(), [2, 3, 2, 3]);
@@ -155,7 +110,8 @@ mod tests {
     #[test]
     fn few_sequences_make_fewer_groups() {
         let groups = |sequences| {
-            let batch = ragged(&Text::read(None).unwrap(), Config::Nano.shape(), sequences, 8, 1).unwrap();
+            let shipped = SourceText::read(None).unwrap();
+            let batch = ragged(&shipped, Config::Nano.shape(), sequences, 8, 1).unwrap();
             batch.ranks().iter().map(|rank| rank.micro_batches().len()).collect::<Vec<_>>()
         };
         assert_eq!(
@@ -165,24 +121,17 @@ mod tests {
     }
 
     #[test]
-    fn byte_pairs_are_gpt_2s() {
-        assert_eq!(text(b"Hello world").tokens(BPE_VOCABULARY).unwrap(), [15496, 995]);
-        assert_eq!(text(b"Hi").tokens(257).unwrap(), [72, 105]);
-        assert_eq!(text(b"Hi").tokens(64).unwrap(), [8, 41]);
-    }
-
-    #[test]
     fn unusable_input_is_named() {
         let shape = Config::Nano.shape();
-        let error = |text: &Text, sequences, length| ragged(text, shape, sequences, length, 0).unwrap_err();
-        assert!(matches!(error(&text(b"abc"), 4, 8), BatchError::Short { tokens: 3, .. }));
-        assert!(matches!(error(&text(b"abcd"), 4, 1), BatchError::Length { .. }));
-        assert!(matches!(error(&text(b"abcd"), 4, 65), BatchError::Length { positions: 64, .. }));
-        assert!(matches!(error(&text(b"abcd"), 0, 4), BatchError::NoSequence));
+        let error = |text: &[u8], sequences, length| {
+            ragged(&SourceText::of(text), shape, sequences, length, 0).unwrap_err()
+        };
+        assert!(matches!(error(b"abc", 4, 8), BatchError::Short { tokens: 3, .. }));
+        assert!(matches!(error(b"abcd", 4, 1), BatchError::Length { .. }));
+        assert!(matches!(error(b"abcd", 4, 65), BatchError::Length { positions: 64, .. }));
+        assert!(matches!(error(b"abcd", 0, 4), BatchError::NoSequence));
         let small = Config::Small.shape();
-        let error = ragged(&text(b"abc\xff"), small, 1, 2, 0).unwrap_err();
-        assert!(matches!(error, BatchError::NotUtf8 { at: 3, .. }));
-        let absent = Text::read(Some(Path::new("/nowhere/text")));
-        assert!(matches!(absent, Err(BatchError::Read { .. })));
+        let error = ragged(&SourceText::of(b"abc\xff"), small, 1, 2, 0).unwrap_err();
+        assert!(matches!(error, BatchError::Text(SourceTextError::NotUtf8 { at: 3, .. })));
     }
 }

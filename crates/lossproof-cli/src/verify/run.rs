@@ -2,12 +2,13 @@
 
 use super::{
     Args, Dtype,
-    batch::{PARTS, Text, ragged},
+    batch::{PARTS, ragged},
     memory, render, storage,
 };
 use crate::{
     exit::Exit,
     output,
+    source_text::SourceText,
     subjects::{self, named, ours as trainer, theirs as reference},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -40,7 +41,7 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     let (default_sequences, default_length) = default_batch(args.config);
     let sequences = args.sequences.unwrap_or(default_sequences);
     let length = args.length.unwrap_or(default_length);
-    let text = Text::read(args.text.as_deref())?;
+    let text = SourceText::read(args.text.as_deref())?;
     // A longer sequence is refused below.
     let longest = length.min(shape.positions);
     let exact = small && dtype == lossproof_spec::Dtype::F64;

@@ -1,0 +1,169 @@
+//! `lossproof train`: the training loop on one of the two trainers.
+
+mod args;
+mod render;
+mod trace_file;
+
+use crate::{exit::Exit, output, source_text::SourceText};
+use args::TrainerName;
+pub(crate) use args::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use lossproof_gpt2::gpt2_initial;
+use lossproof_loop::{
+    Event, Progress, Run, SeededSampler, Settings, TextCorpus,
+    checkpoint::{self, Checkpoint, Environment},
+    reductions,
+};
+use lossproof_subject::{Device, LoopTrainer, state_of};
+use lossproof_torch::Gpt2Config;
+use miette::{Diagnostic, IntoDiagnostic, WrapErr};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use trace_file::TraceFile;
+
+/// Why there is no such run.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+enum UsageError {
+    #[error("a block of {block} tokens takes {positions} positions, {config} has {most}")]
+    #[diagnostic(help("give a smaller --block, or another --config"))]
+    Block { block: usize, positions: usize, config: &'static str, most: usize },
+    #[error("there is no checkpoint in {}", path.display())]
+    #[diagnostic(help("--resume takes a checkpoint, or a folder that --checkpoints has written to"))]
+    NoCheckpoint { path: PathBuf },
+    #[error(transparent)]
+    #[diagnostic(help("give the settings of that run, or start another one without --resume"))]
+    Mismatch(#[from] checkpoint::Mismatch),
+}
+
+/// Trains and reports on stdout.
+///
+/// # Errors
+/// When an argument or a file is unusable, or the trainer fails.
+pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
+    let settings = args.settings();
+    settings.check().into_diagnostic()?;
+    let shape = args.config.shape();
+    let positions = settings.objective.positions(settings.block);
+    if positions > shape.positions {
+        let (block, config, most) = (settings.block, args.config.name(), shape.positions);
+        return Err(UsageError::Block { block, positions, config, most }.into());
+    }
+    let text = SourceText::read(args.text.as_deref())?.cut(args.text_bytes);
+    let lines = text.lines(shape.vocabulary)?;
+    let vocabulary = u32::try_from(shape.vocabulary).unwrap_or(u32::MAX);
+    let corpus = TextCorpus::new(&lines, vocabulary, &settings)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("{} is nothing to train on", text.name))?;
+    let mut trainer = trainer(args)?;
+    let environment = environment(args, &*trainer, &text);
+    let kept = args.resume.as_deref().map(|path| read(path, &settings, &environment)).transpose()?;
+    let mut trace = args.trace.as_deref().map(|path| TraceFile::new(path, kept.as_ref())).transpose()?;
+
+    let sampler = SeededSampler::new(lossproof_loop::Corpus::training_samples(&corpus), &settings);
+    let mut run = Run::new(&mut *trainer, &corpus, &sampler, &settings).into_diagnostic()?;
+    if let Some(kept) = &kept {
+        run.trainer().restore(&kept.state).into_diagnostic()?;
+        run.resume(kept.progress);
+    } else if let Some(trace) = &mut trace {
+        trace.header(&settings, &environment, &run.plan())?;
+    }
+    let mut keeper = Keeper { args, settings, environment, written: 0 };
+    let mut report = render::Report::new(args.config.name(), &corpus, &settings, &run.plan());
+    let bar = progress_bar(run.plan().updates);
+    while let Some(event) = run.advance().into_diagnostic()? {
+        if let Some(trace) = &mut trace {
+            trace.event(&event)?;
+        }
+        keeper.keep(&mut run, &event)?;
+        bar.set_position(run.progress().updates);
+        report.add(&event);
+    }
+    bar.finish_and_clear();
+    let of_validation = reductions(&mut *trainer, &corpus, &settings).into_diagnostic()?;
+    output::print(&report.text(&of_validation))?;
+    Ok(Exit::Conforms)
+}
+
+/// The trainer, at the initial parameters of the seed.
+fn trainer(args: &Args) -> miette::Result<Box<dyn LoopTrainer>> {
+    let initial = Arc::new(gpt2_initial(args.config.shape(), args.seed));
+    let dtype = args.dtype.into();
+    match args.trainer {
+        TrainerName::Reference => {
+            lossproof_gpt2::loop_trainer(args.config, dtype, Device::Cpu, initial).into_diagnostic()
+        }
+        TrainerName::Libtorch => {
+            let config = Gpt2Config::named(args.config.name())
+                .ok_or_else(|| miette::miette!("libtorch has no {}", args.config.name()))?;
+            let made = lossproof_torch::loop_trainer(&config, dtype, Device::Cpu, Some(&*initial));
+            Ok(made.into_diagnostic()?)
+        }
+    }
+}
+
+fn environment(args: &Args, trainer: &dyn LoopTrainer, text: &SourceText) -> Environment {
+    let info = trainer.info();
+    Environment {
+        trainer: format!("{} {}", info.name, info.version),
+        framework: info.framework,
+        config: args.config.name().to_owned(),
+        dtype: info.dtypes.parameters.to_string(),
+        device: info.device.to_string(),
+        threads: rayon::current_num_threads(),
+        text: checkpoint::sha256(text.bytes()),
+    }
+}
+
+/// The checkpoint at a path, or the newest of the folder there, if it is of this run.
+fn read(path: &Path, settings: &Settings, environment: &Environment) -> miette::Result<Checkpoint> {
+    let place = if path.join("manifest.json").is_file() {
+        path.to_owned()
+    } else {
+        let newest = checkpoint::newest(path).into_diagnostic()?;
+        newest.ok_or_else(|| UsageError::NoCheckpoint { path: path.to_owned() })?
+    };
+    let kept = Checkpoint::read(&place).into_diagnostic().wrap_err("the checkpoint cannot be read")?;
+    kept.check(settings, environment).map_err(UsageError::from)?;
+    Ok(kept)
+}
+
+/// Writes checkpoints when they are due.
+struct Keeper<'a> {
+    args: &'a Args,
+    settings: Settings,
+    environment: Environment,
+    written: u64,
+}
+
+impl Keeper<'_> {
+    fn keep(&mut self, run: &mut Run<'_>, event: &Event) -> miette::Result<()> {
+        let Some(folder) = &self.args.checkpoints else { return Ok(()) };
+        let progress @ Progress { updates, .. } = run.progress();
+        let due = match (event, self.args.checkpoint_every) {
+            (Event::Update(_), Some(every)) => updates > self.written && updates.is_multiple_of(every.max(1)),
+            (Event::Epoch(_), None) => true,
+            _ => progress.finished,
+        };
+        if !due {
+            return Ok(());
+        }
+        self.written = updates;
+        let state = state_of(run.trainer()).into_diagnostic()?;
+        let (settings, environment) = (self.settings, self.environment.clone());
+        let kept = Checkpoint { settings, environment, progress, state };
+        kept.write(folder).into_diagnostic().wrap_err("the checkpoint could not be written")?;
+        if let Some(keep) = self.args.keep {
+            checkpoint::prune(folder, keep).into_diagnostic()?;
+        }
+        Ok(())
+    }
+}
+
+/// A bar on stderr; nothing where stderr is not a terminal.
+fn progress_bar(updates: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{elapsed} {bar:40} update {pos} of {len}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(updates).with_style(style)
+}

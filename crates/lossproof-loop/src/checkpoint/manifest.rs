@@ -1,0 +1,88 @@
+//! The list of a checkpoint's files, with the length and the SHA-256 of each.
+
+use super::Problem;
+use hmac_sha256::Hash;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt::Write};
+
+/// The file it lies in.
+pub(super) const NAME: &str = "manifest.json";
+
+/// The version of the format that is written and read.
+const FORMAT: u64 = 1;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Manifest {
+    format: u64,
+    files: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    bytes: usize,
+    sha256: String,
+}
+
+/// The first thing that is read of a manifest of any version.
+#[derive(Deserialize)]
+struct Version {
+    format: u64,
+}
+
+impl Manifest {
+    pub(super) fn of(files: &[(String, Vec<u8>)]) -> Self {
+        let entry = |(name, bytes): &(String, Vec<u8>)| (name.clone(), Entry::of(bytes));
+        Self { format: FORMAT, files: files.iter().map(entry).collect() }
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let Version { format } = serde_json::from_slice(bytes).map_err(Problem::Json)?;
+        if format != FORMAT {
+            return Err(Problem::Version { found: format, known: FORMAT });
+        }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(Problem::Json)?;
+        let elsewhere = |name: &&String| name.contains(['/', '\\']) || name.starts_with('.');
+        match manifest.files.keys().find(elsewhere) {
+            Some(file) => Err(Problem::Foreign { file: file.clone() }),
+            None => Ok(manifest),
+        }
+    }
+
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
+    /// Whether a file has the bytes it was written with.
+    pub(super) fn check(&self, name: &str, bytes: &[u8]) -> Result<(), Problem> {
+        let Some(entry) = self.files.get(name) else {
+            return Err(Problem::Missing { file: name.to_owned() });
+        };
+        if entry.bytes != bytes.len() {
+            let what = format!("has {} bytes, the manifest says {}", bytes.len(), entry.bytes);
+            return Err(Problem::Altered { what });
+        }
+        if *entry != Entry::of(bytes) {
+            return Err(Problem::Altered { what: "has other bytes than the manifest says".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len(), sha256: sha256(bytes) }
+    }
+}
+
+/// SHA-256 in hexadecimal digits.
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "a string takes everything")]
+pub fn sha256(bytes: &[u8]) -> String {
+    let mut digits = String::new();
+    for byte in Hash::hash(bytes) {
+        write!(digits, "{byte:02x}").expect("invariant: a string takes everything");
+    }
+    digits
+}

@@ -1,0 +1,117 @@
+//! Named tensors as safetensors, in F32 and F64.
+
+use crate::{Tensor, TensorError, TensorSet, TensorValues};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View, tensor::TensorView};
+use std::borrow::Cow;
+
+/// The bytes of a safetensors file of these tensors, under their names.
+///
+/// # Errors
+/// When the format cannot hold one.
+pub fn encode(tensors: &TensorSet) -> Result<Vec<u8>, CodecError> {
+    encode_named(tensors.iter().map(|(name, tensor)| (name.clone(), tensor)))
+}
+
+/// The same under other names.
+///
+/// # Errors
+/// When the format cannot hold one.
+pub fn encode_named<'a>(
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+) -> Result<Vec<u8>, CodecError> {
+    let stored = tensors.into_iter().map(|(name, tensor)| (name, Stored(tensor)));
+    safetensors::serialize(stored, None).map_err(CodecError::Format)
+}
+
+/// The tensors of a safetensors file.
+///
+/// # Errors
+/// When it is not whole, or a tensor is neither F32 nor F64.
+pub fn decode(bytes: &[u8]) -> Result<TensorSet, CodecError> {
+    decode_where(bytes, |_| true)
+}
+
+/// Those tensors of a safetensors file whose name is asked for; the others may be of any element type.
+///
+/// # Errors
+/// When it is not whole, or a tensor that is asked for is neither F32 nor F64.
+pub fn decode_where(bytes: &[u8], asked: impl Fn(&str) -> bool) -> Result<TensorSet, CodecError> {
+    let file = SafeTensors::deserialize(bytes).map_err(CodecError::Format)?;
+    let mut tensors = TensorSet::new();
+    for (name, view) in file.iter().filter(|(name, _)| asked(name)) {
+        tensors.insert(name.to_owned(), tensor(name, &view)?);
+    }
+    Ok(tensors)
+}
+
+fn tensor(name: &str, view: &TensorView<'_>) -> Result<Tensor, CodecError> {
+    let data = view.data();
+    let values = match view.dtype() {
+        Dtype::F32 => {
+            TensorValues::F32(data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+        }
+        Dtype::F64 => {
+            TensorValues::F64(data.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect())
+        }
+        other => return Err(CodecError::Dtype { name: name.to_owned(), dtype: format!("{other:?}") }),
+    };
+    Tensor::new(view.shape().to_vec(), values)
+        .map_err(|problem| CodecError::Shape { name: name.to_owned(), problem })
+}
+
+/// A tensor as the serialiser wants to see it.
+struct Stored<'a>(&'a Tensor);
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.0.values() {
+            TensorValues::F32(_) => Dtype::F32,
+            TensorValues::F64(_) => Dtype::F64,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(match self.0.values() {
+            TensorValues::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            TensorValues::F64(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        })
+    }
+
+    fn data_len(&self) -> usize {
+        let size = match self.0.values() {
+            TensorValues::F32(_) => size_of::<f32>(),
+            TensorValues::F64(_) => size_of::<f64>(),
+        };
+        self.0.elements() * size
+    }
+}
+
+/// Why bytes are no tensors, or tensors cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// Not a whole safetensors file.
+    #[error("is not a whole safetensors file: fetch or write it again")]
+    Format(#[source] SafeTensorError),
+    /// A tensor in a format that is not read.
+    #[error("`{name}` is {dtype}: convert it to F32 or F64")]
+    Dtype {
+        /// Name of the tensor.
+        name: String,
+        /// Its dtype.
+        dtype: String,
+    },
+    /// A tensor whose values are not those of its shape.
+    #[error("`{name}` has other values than its shape says")]
+    Shape {
+        /// Name of the tensor.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        problem: TensorError,
+    },
+}
