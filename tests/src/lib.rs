@@ -20,6 +20,7 @@ mod broken;
 mod by_hand;
 mod naive_loops;
 mod text;
+pub mod training_loop;
 
 pub use batches::{hard_batch, packed_batch, ragged_batch, random_batch};
 pub use broken::Break;

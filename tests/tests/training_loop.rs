@@ -1,0 +1,184 @@
+//! The training loop on both trainers: they agree under either semantics, and what must not matter does not.
+
+use lossproof_loop::{
+    Cut, Event, GlobalMicroBatch, Objective, Remainder, Sampler, Schedule, SeededSampler, Semantics, Settings,
+    Update, semantics::Shards,
+};
+use lossproof_spec::Dtype;
+use lossproof_tests::training_loop::{Under, corpus, run, run_in, settings};
+
+/// The same order, each rank's rows the other way round: the same numbers but for rounding, since sums over rows are
+/// taken in another order.
+struct RowsReversed(SeededSampler);
+
+impl Sampler for RowsReversed {
+    fn epoch(&self, epoch: u32) -> Vec<GlobalMicroBatch> {
+        let mut micro_batches = self.0.epoch(epoch);
+        for rank in micro_batches.iter_mut().flatten() {
+            rank.reverse();
+        }
+        micro_batches
+    }
+}
+
+/// Every number of a run that an implementation may round in its own way: losses, norms and what is validated.
+fn numbers(events: &[Event]) -> Vec<f64> {
+    let mut numbers = Vec::new();
+    for event in events {
+        match event {
+            Event::Update(update) => {
+                numbers.extend([update.loss, update.grad_norm, update.clip_factor]);
+                numbers.extend(update.micro_batches.iter().flat_map(|one| one.losses.clone()));
+            }
+            Event::Validation { validation, .. } => numbers.extend([validation.loss, validation.perplexity]),
+            Event::Epoch(epoch) => {
+                numbers.extend([epoch.training_loss, epoch.validation.loss, epoch.validation.perplexity]);
+            }
+        }
+    }
+    numbers
+}
+
+fn rates(events: &[Event]) -> Vec<f64> {
+    updates(events).map(|update| update.learning_rate).collect()
+}
+
+fn updates(events: &[Event]) -> impl Iterator<Item = &Update> {
+    events.iter().filter_map(|event| match event {
+        Event::Update(update) => Some(update),
+        _ => None,
+    })
+}
+
+/// The largest relative difference between numbers of two runs.
+fn apart(some: &[Event], others: &[Event]) -> f64 {
+    let (some, others) = (numbers(some), numbers(others));
+    assert_eq!(some.len(), others.len());
+    let relative = |(a, b): (&f64, &f64)| (a - b).abs() / a.abs().max(b.abs()).max(f64::MIN_POSITIVE);
+    some.iter().zip(&others).map(relative).fold(0.0, f64::max)
+}
+
+/// How far a run moves when its sums are taken in another order.
+fn spread(settings: &Settings) -> f64 {
+    let sampler = SeededSampler::new(corpus(settings).training_blocks().len(), settings);
+    let other = run_in(Under::Reference, Dtype::F64, settings, &RowsReversed(sampler)).unwrap();
+    apart(&run(Under::Reference, Dtype::F64, settings).unwrap(), &other)
+}
+
+/// Two implementations may differ by 16 times what one does between two orders of summation, and never by more than
+/// 1e-12.
+fn agree(settings: &Settings) {
+    let [ours, theirs] = Under::BOTH.map(|under| run(under, Dtype::F64, settings).unwrap());
+    assert_eq!(rates(&ours), rates(&theirs));
+    let (apart, spread) = (apart(&ours, &theirs), spread(settings));
+    assert!(spread > 0.0, "another order of summation must round otherwise");
+    // The tracked loss of the script is single precision: there two roundings may fall on either side.
+    let single = settings.semantics != Semantics::LAWFUL;
+    let floor = if single { f64::from(f32::EPSILON) } else { 0.0 };
+    assert!(apart <= (16.0 * spread).min(1e-12).max(floor), "{apart:e} apart, spread {spread:e}");
+}
+
+#[test]
+fn both_trainers_log_the_same_under_either_semantics() {
+    agree(&settings(Semantics::LAWFUL));
+    agree(&Settings { ranks: 2, ..settings(Semantics::RUN_CLM_NO_TRAINER) });
+}
+
+#[test]
+fn both_trainers_log_the_same_for_every_objective() {
+    for objective in [Objective::Masked, Objective::Prefix] {
+        agree(&Settings { objective, label_smoothing: 0.1, ..settings(Semantics::LAWFUL) });
+    }
+}
+
+/// Batch size, accumulation and ranks are how the samples of an update are split, and nothing else, with dropout on and
+/// blocks of unequal length.
+#[test]
+fn how_an_update_is_split_does_not_matter() {
+    let lawful = Settings { remainder: Remainder::Kept, ..settings(Semantics::LAWFUL) };
+    let whole = run(Under::Reference, Dtype::F64, &Settings { batch: 12, accumulate: 1, ..lawful }).unwrap();
+    let splits = [(3, 4, 1), (6, 2, 1), (3, 2, 2), (2, 2, 3), (1, 3, 4)];
+    for (batch, accumulate, ranks) in splits {
+        let split = run(Under::Reference, Dtype::F64, &Settings { batch, accumulate, ranks, ..lawful }).unwrap();
+        assert_eq!(rates(&whole), rates(&split));
+        for (whole, split) in updates(&whole).zip(updates(&split)) {
+            assert_eq!((whole.tokens, whole.samples), (split.tokens, split.samples));
+            for (a, b) in [(whole.loss, split.loss), (whole.grad_norm, split.grad_norm)] {
+                assert!((a - b).abs() <= 1e-12 * a.abs(), "{batch}, {accumulate}, {ranks}: {a} and {b}");
+            }
+        }
+    }
+}
+
+/// The script's own loop does not have that property, which is what its quirks are about.
+#[test]
+fn how_an_update_is_split_matters_to_the_script() {
+    let script = settings(Semantics::RUN_CLM_NO_TRAINER);
+    let whole = run(Under::Reference, Dtype::F64, &Settings { batch: 12, accumulate: 1, ..script }).unwrap();
+    let split = run(Under::Reference, Dtype::F64, &script).unwrap();
+    let differs = |(a, b): (&Update, &Update)| (a.grad_norm - b.grad_norm).abs() > 1e-3 * a.grad_norm;
+    assert!(updates(&whole).zip(updates(&split)).any(differs));
+}
+
+/// Every sample of an epoch once, in another order each epoch, whatever the split.
+#[test]
+fn every_sample_comes_once_an_epoch() {
+    let settings = Settings { ranks: 2, ..settings(Semantics::LAWFUL) };
+    let events = run(Under::Libtorch, Dtype::F64, &settings).unwrap();
+    let samples = corpus(&settings).training_blocks().len();
+    let mut orders = Vec::new();
+    for epoch in 0..3 {
+        let own = updates(&events).filter(|update| update.epoch == epoch).flat_map(|update| &update.micro_batches);
+        let order: Vec<usize> = own.flat_map(|one| one.samples.concat()).collect();
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..samples).collect::<Vec<_>>());
+        orders.push(order);
+    }
+    assert!(orders[0] != orders[1] && orders[1] != orders[2]);
+}
+
+/// The first update has a learning rate and the last one has, whatever the ranks; the script's have not.
+#[test]
+fn lawful_schedules_neither_begin_nor_end_at_zero() {
+    for schedule in Schedule::ALL {
+        for ranks in [1, 2, 4] {
+            let lawful = Settings { schedule, ranks, ..settings(Semantics::LAWFUL) };
+            let rates = rates(&run(Under::Libtorch, Dtype::F64, &lawful).unwrap());
+            assert!(rates.iter().all(|&rate| rate > 0.0), "{schedule:?} on {ranks} ranks: {rates:?}");
+        }
+    }
+    let script = Settings { ranks: 8, ..settings(Semantics::RUN_CLM_NO_TRAINER) };
+    let rates = rates(&run(Under::Libtorch, Dtype::F64, &script).unwrap());
+    let zeros = rates.iter().filter(|rate| rate.abs() <= 0.0).count();
+    assert!(rates[0].abs() <= 0.0 && zeros > 1, "{rates:?}");
+}
+
+/// One rank of the script validates exactly; two do not, where the samples do not divide.
+#[test]
+fn the_script_validates_wrongly_where_ranks_are_filled_up() {
+    let last = |settings: &Settings| match run(Under::Libtorch, Dtype::F64, settings).unwrap().pop() {
+        Some(Event::Epoch(epoch)) => epoch,
+        other => panic!("a run ends with an epoch, not with {other:?}"),
+    };
+    let script = settings(Semantics::RUN_CLM_NO_TRAINER);
+    let frozen = |ranks, semantics| Settings { ranks, semantics, learning_rate: 0.0, ..script };
+    let [exact, one, two] = [
+        frozen(1, Semantics::LAWFUL),
+        frozen(1, Semantics::RUN_CLM_NO_TRAINER),
+        frozen(2, Semantics::RUN_CLM_NO_TRAINER),
+    ]
+    .map(|settings| last(&settings).validation);
+    assert!((exact.loss - one.loss).abs() < 1e-14 * exact.loss, "{exact:?} {one:?}");
+    assert!((exact.loss - two.loss).abs() > 1e-5 * exact.loss, "{exact:?} {two:?}");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    let lawful = settings(Semantics::LAWFUL);
+    let refused = |settings: Settings| settings.check().unwrap_err().to_string();
+    assert_eq!(refused(Settings { batch: 0, ..lawful }), "the batch is 0: give at least 1");
+    assert_eq!(refused(Settings { dropout: 1.0, ..lawful }), "dropout is 1: give a number of [0, 1)");
+    assert!(refused(Settings { block: 1, ..lawful }).contains("one token predicts nothing"));
+    assert!(Cut { batch: 2, ranks: 2, shards: Shards::FilledUp }.micro_batches(&[]).is_empty());
+}
