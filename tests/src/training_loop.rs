@@ -86,7 +86,7 @@ pub fn settings(semantics: Semantics) -> Settings {
 /// When there is no block.
 #[must_use]
 pub fn corpus(settings: &Settings) -> TextCorpus {
-    let lines = TEXT[..1800].split_inclusive(|&byte| byte == b'\n');
+    let lines = TEXT[..1780].split_inclusive(|&byte| byte == b'\n');
     let lines: Vec<Vec<u32>> =
         lines.map(|line| line.iter().map(|&byte| u32::from(byte) % 64).collect()).collect();
     TextCorpus::new(&lines, 64, settings).expect("blocks")

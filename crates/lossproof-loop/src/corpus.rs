@@ -25,11 +25,12 @@ pub trait Corpus {
     /// When it makes no sequence.
     fn training(&self, index: usize, place: SamplePlace) -> Result<Sample, BatchError>;
 
-    /// The sample with this index, below [`validation_samples`](Self::validation_samples).
+    /// The sample with this index, below [`validation_samples`](Self::validation_samples), as the validation of an
+    /// epoch has it. Ours is the same in all of them; scripts may mask it anew.
     ///
     /// # Errors
     /// When it makes no sequence.
-    fn validation(&self, index: usize) -> Result<Sample, BatchError>;
+    fn validation(&self, index: usize, epoch: u32) -> Result<Sample, BatchError>;
 }
 
 /// The blocks of a text.
@@ -96,7 +97,7 @@ impl Corpus for TextCorpus {
         self.objective.sample(&self.training[index], place, self.vocabulary, self.seed)
     }
 
-    fn validation(&self, index: usize) -> Result<Sample, BatchError> {
+    fn validation(&self, index: usize, _: u32) -> Result<Sample, BatchError> {
         let sample = u32::try_from(index).unwrap_or(u32::MAX);
         let place = SamplePlace { epoch: VALIDATION_EPOCH, sample };
         self.objective.sample(&self.validation[index], place, self.vocabulary, self.seed)

@@ -30,6 +30,7 @@ pub(crate) fn validate(
     trainer: &mut dyn LoopTrainer,
     corpus: &dyn Corpus,
     settings: &Settings,
+    epoch: u32,
 ) -> Result<Validation, RunError> {
     let samples = corpus.validation_samples();
     let semantics = settings.semantics;
@@ -46,7 +47,7 @@ pub(crate) fn validate(
     for (number, ranks) in micro_batches.iter().enumerate() {
         let mut step = Vec::new();
         for rank in ranks.iter().filter(|rank| !rank.is_empty()) {
-            let losses = losses(trainer, corpus, rank)?;
+            let losses = losses(trainer, corpus, rank, epoch)?;
             all.extend(losses.iter().copied());
             tokens += count(losses.len());
             let mean = losses.iter().sum::<f64>() / losses.len() as f64;
@@ -104,7 +105,7 @@ pub fn reductions(
     let (mut tokens, mut samples, mut batches) = (0, 0, 0);
     let indices: Vec<usize> = (0..corpus.validation_samples()).collect();
     for batch in indices.chunks(settings.evaluation_batch) {
-        let rows: Vec<_> = batch.iter().map(|&index| corpus.validation(index)).collect::<Result<_, _>>()?;
+        let rows: Vec<_> = batch.iter().map(|&index| corpus.validation(index, 0)).collect::<Result<_, _>>()?;
         let supervised: Vec<usize> = rows.iter().map(|row| row.sequence.supervised()).collect();
         let losses = trainer.supervised_losses(&TrainingBatch::new(rows)?)?;
         let mut rest = losses.as_slice();
@@ -138,7 +139,8 @@ fn losses(
     trainer: &mut dyn LoopTrainer,
     corpus: &dyn Corpus,
     rank: &[EpochSample],
+    epoch: u32,
 ) -> Result<Vec<f64>, RunError> {
-    let samples: Vec<_> = rank.iter().map(|sample| corpus.validation(sample.index)).collect::<Result<_, _>>()?;
+    let samples: Vec<_> = rank.iter().map(|sample| corpus.validation(sample.index, epoch)).collect::<Result<_, _>>()?;
     Ok(trainer.supervised_losses(&TrainingBatch::new(samples)?)?)
 }

@@ -15,6 +15,7 @@ mod decay;
 mod evaluation;
 mod objective;
 mod plan;
+pub mod recording;
 mod run;
 mod sampler;
 mod schedule;

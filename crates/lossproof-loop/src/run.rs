@@ -191,7 +191,7 @@ impl<'a> Run<'a> {
         let updates = self.progress.updates;
         if every > 0 && updates > self.progress.validated && updates.is_multiple_of(every) {
             self.progress.validated = updates;
-            let validation = validate(self.trainer, self.corpus, &self.settings)?;
+            let validation = validate(self.trainer, self.corpus, &self.settings, self.progress.epoch)?;
             return Ok(Event::Validation { updates, validation });
         }
         if self.progress.micro_batch < self.epoch.len() && updates < self.plan.updates {
@@ -303,7 +303,7 @@ impl<'a> Run<'a> {
     }
 
     fn end_epoch(&mut self) -> Result<Epoch, RunError> {
-        let validation = validate(self.trainer, self.corpus, &self.settings)?;
+        let validation = validate(self.trainer, self.corpus, &self.settings, self.progress.epoch)?;
         let Progress { epoch, updates, tracked, events, .. } = self.progress;
         let training_loss = tracked.loss(self.settings.semantics.tracking, count(self.plan.micro_batches));
         let next = epoch + 1;

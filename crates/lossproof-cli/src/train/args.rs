@@ -20,7 +20,8 @@ use std::path::PathBuf;
                         lossproof train --trainer libtorch --epochs 2 --accumulate 8 --dropout 0.1\n  \
                         lossproof train --semantics run-clm-no-trainer --ranks 2\n  \
                         lossproof train --checkpoints run --checkpoint-every 10 --keep 2\n  \
-                        lossproof train --resume run --trace run.jsonl")]
+                        lossproof train --resume run --trace run.jsonl\n  \
+                        lossproof train --recording fixtures/loop/one-process")]
 pub(crate) struct Args {
     /// Model: gpt2-pico, gpt2-nano, gpt2-small, gpt2-medium, gpt2-large or gpt2-xl.
     #[arg(long, value_name = "NAME", default_value = "gpt2-nano")]
@@ -116,6 +117,10 @@ pub(crate) struct Args {
     /// Go on from this checkpoint, or from the newest of this folder of checkpoints.
     #[arg(long, value_name = "DIR")]
     pub(super) resume: Option<PathBuf>,
+    /// Hold the loop on both trainers to this recording of Hugging Face's, number by number, instead: the recording
+    /// has all settings.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["resume", "checkpoints", "trace"])]
+    pub(super) recording: Option<PathBuf>,
     /// Write what is logged into this file, a line of JSON per event. A resumed run continues its file.
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! `lossproof train`: the training loop on one of the two trainers.
 
 mod args;
+mod parity;
 mod render;
 mod trace_file;
 
@@ -8,13 +9,14 @@ use crate::{exit::Exit, output, source_text::SourceText};
 use args::TrainerName;
 pub(crate) use args::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use lossproof_gpt2::gpt2_initial;
+use lossproof_gpt2::{Config, gpt2_initial};
 use lossproof_loop::{
     Event, Progress, Run, SeededSampler, Settings, TextCorpus,
     checkpoint::{self, Checkpoint, Environment},
     reductions,
 };
-use lossproof_subject::{Device, LoopTrainer, state_of};
+use lossproof_spec::Dtype;
+use lossproof_subject::{Device, LoopTrainer, ParameterSource, state_of};
 use lossproof_torch::Gpt2Config;
 use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 use std::{
@@ -42,6 +44,9 @@ enum UsageError {
 /// # Errors
 /// When an argument or a file is unusable, or the trainer fails.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
+    if let Some(folder) = &args.recording {
+        return parity::run(args, folder);
+    }
     let settings = args.settings();
     settings.check().into_diagnostic()?;
     let shape = args.config.shape();
@@ -89,15 +94,24 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 /// The trainer, at the initial parameters of the seed.
 fn trainer(args: &Args) -> miette::Result<Box<dyn LoopTrainer>> {
     let initial = Arc::new(gpt2_initial(args.config.shape(), args.seed));
-    let dtype = args.dtype.into();
-    match args.trainer {
+    trainer_at(args.trainer, args.config, args.dtype.into(), initial)
+}
+
+/// A trainer at these initial parameters.
+fn trainer_at(
+    name: TrainerName,
+    config: Config,
+    dtype: Dtype,
+    initial: Arc<dyn ParameterSource>,
+) -> miette::Result<Box<dyn LoopTrainer>> {
+    match name {
         TrainerName::Reference => {
-            lossproof_gpt2::loop_trainer(args.config, dtype, Device::Cpu, initial).into_diagnostic()
+            lossproof_gpt2::loop_trainer(config, dtype, Device::Cpu, initial).into_diagnostic()
         }
         TrainerName::Libtorch => {
-            let config = Gpt2Config::named(args.config.name())
-                .ok_or_else(|| miette::miette!("libtorch has no {}", args.config.name()))?;
-            let made = lossproof_torch::loop_trainer(&config, dtype, Device::Cpu, Some(&*initial));
+            let named = Gpt2Config::named(config.name())
+                .ok_or_else(|| miette::miette!("libtorch has no {}", config.name()))?;
+            let made = lossproof_torch::loop_trainer(&named, dtype, Device::Cpu, Some(&*initial));
             Ok(made.into_diagnostic()?)
         }
     }

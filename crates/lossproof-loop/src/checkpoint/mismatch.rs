@@ -62,6 +62,7 @@ fn walk(name: &str, value: &Value, into: &mut BTreeMap<String, String>) {
                 walk(&name, value, into);
             }
         }
+        Value::Null => {}
         Value::String(text) => drop(into.insert(name.to_owned(), text.clone())),
         other => drop(into.insert(name.to_owned(), other.to_string())),
     }

@@ -1,0 +1,433 @@
+//! A recording and our loop, quantity by quantity.
+//!
+//! Two implementations round in their own ways, so that "equal" needs a bound, and it is measured: our loop runs twice,
+//! the second time with the rows of every micro-batch the other way round, which changes nothing but the order of sums.
+//! The recording must lie within 16 times what that moves any quantity, and never further than 1e-12. Learning
+//! rates are exact, or within 2 units in the last place where a cosine, a square root or a power is in them. Losses that
+//! the script tracks in single precision are held to that.
+//!
+//! The bias of the keys has a gradient of exactly zero in theory. Adam divides the rounding that is there instead by its own
+//! size and ε, so that those elements wander: they are held to `Σ_k lr_k·noise_k/ε` absolutely, the noise of
+//! an update being 16 units of rounding of the gradient of the tensor they are in.
+
+use super::{
+    file::{Number, RecordedSampler, Recording, RecordingError},
+    quantities::{Followed, PROJECTIONS, follow, structural_zeros, values},
+};
+use crate::{Cut, GlobalMicroBatch, RunError, Sampler, Schedule, Settings};
+use lossproof_spec::Rule;
+use lossproof_subject::{LoopTrainer, ParameterInfo, Tensor, TensorSet};
+
+/// How many times the measured spread two implementations may be apart.
+const SPREADS: f64 = 16.0;
+/// And never further than this.
+const FURTHEST: f64 = 1e-12;
+/// Units of rounding in a gradient that is zero in theory.
+const NOISE: f64 = 16.0;
+
+/// A recording and our loop, quantity by quantity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// How far the trainer moves between two orders of summation.
+    pub spread: f64,
+    /// The quantities.
+    pub rows: Vec<Row>,
+}
+
+/// One quantity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// What it is.
+    pub quantity: &'static str,
+    /// Numbers that were compared.
+    pub numbers: usize,
+    /// The worst difference: relative, or how many differ at all where the bound is zero.
+    pub worst: f64,
+    /// Where that is.
+    pub place: String,
+    /// What it may be.
+    pub bound: f64,
+}
+
+impl Row {
+    /// Whether it is within its bound. What was not compared does not hold.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.numbers > 0 && self.worst <= self.bound
+    }
+}
+
+impl Comparison {
+    /// Whether every quantity is within its bound.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.rows.iter().all(Row::holds)
+    }
+}
+
+/// Why there is nothing to compare.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompareError {
+    /// A recording that cannot be used.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+    /// Our loop failed.
+    #[error("our loop could not follow the recording")]
+    Run(#[from] RunError),
+}
+
+/// Holds our loop on a trainer to a recording of the text, which is given whole.
+///
+/// # Errors
+/// When the recording cannot be used, or the trainer fails.
+pub fn compare(
+    trainer: &mut dyn LoopTrainer,
+    recording: &Recording,
+    text: &[u8],
+) -> Result<Comparison, CompareError> {
+    let settings = recording.settings()?;
+    let vocabulary = u32::try_from(trainer.info().limits.vocabulary).unwrap_or(u32::MAX);
+    let corpus = recording.corpus(text, vocabulary)?;
+    let sampler = recording.sampler();
+    let ours = follow(trainer, recording, &corpus, &sampler, &settings)?;
+    let reversed = follow(trainer, recording, &corpus, &RowsReversed(sampler), &settings)?;
+    let spread = numbers_of(&ours).apart(&numbers_of(&reversed), &ours, &settings);
+    let spread = spread.iter().map(|row| row.worst).fold(0.0, f64::max);
+    let bound = (SPREADS * spread).min(FURTHEST);
+
+    let mut rows = structure(recording, &ours, &settings, &sampler);
+    rows.push(rates(recording, &ours, &settings));
+    for row in recorded_numbers(recording, &ours).apart(&numbers_of(&ours), &ours, &settings) {
+        rows.push(Row { bound, ..row });
+    }
+    rows.extend(epochs(recording, &ours, bound));
+    rows.extend(whole(recording, &ours, &settings, bound));
+    Ok(Comparison { spread, rows })
+}
+
+/// The recorded order, each rank's rows the other way round.
+struct RowsReversed<'a>(RecordedSampler<'a>);
+
+impl Sampler for RowsReversed<'_> {
+    fn epoch(&self, epoch: u32) -> Vec<GlobalMicroBatch> {
+        let mut micro_batches = self.0.epoch(epoch);
+        for rank in micro_batches.iter_mut().flatten() {
+            rank.reverse();
+        }
+        micro_batches
+    }
+}
+
+/// The numbers of all updates.
+struct Numbers {
+    losses: Vec<Vec<f64>>,
+    gradient_norms: Vec<Vec<f64>>,
+    parameter_norms: Vec<Vec<f64>>,
+    projections: Vec<Vec<f64>>,
+}
+
+fn numbers_of(followed: &Followed) -> Numbers {
+    let updates = &followed.updates;
+    Numbers {
+        losses: updates.iter().map(|update| update.losses.concat()).collect(),
+        gradient_norms: updates.iter().map(|update| update.gradient_norms.clone()).collect(),
+        parameter_norms: updates.iter().map(|update| update.parameter_norms.clone()).collect(),
+        projections: updates.iter().map(|update| update.projections.concat()).collect(),
+    }
+}
+
+/// Those of a recording, parameters in our order.
+fn recorded_numbers(recording: &Recording, ours: &Followed) -> Numbers {
+    let json = &recording.json;
+    let place = |info: &ParameterInfo| json.parameters.iter().position(|name| *name == info.name);
+    let places: Vec<Option<usize>> = ours.parameters.iter().map(place).collect();
+    let ordered = |numbers: &[Number]| -> Vec<f64> {
+        places.iter().map(|place| place.and_then(|place| numbers.get(place)).map_or(f64::NAN, |one| one.0)).collect()
+    };
+    // The losses of an update's window, from those of its epoch.
+    let mut losses = Vec::new();
+    let mut of_epochs = json.micro_batch_losses.iter().map(|epoch| epoch.iter());
+    let (mut of_epoch, mut epoch) = (of_epochs.next(), json.updates.first().map(|update| update.epoch));
+    for update in &json.updates {
+        if epoch != Some(update.epoch) {
+            (of_epoch, epoch) = (of_epochs.next(), Some(update.epoch));
+        }
+        let window = of_epoch.iter_mut().flatten().take(update.micro_batches);
+        losses.push(window.flatten().map(|loss| loss.0).collect());
+    }
+    let project = |update: &super::file::RecordedUpdate| {
+        let of = |place: &Option<usize>| place.and_then(|place| update.projections.get(place));
+        let rows = places.iter().map(|place| {
+            of(place).map_or_else(
+                || vec![f64::NAN; PROJECTIONS as usize],
+                |row| row.iter().map(|one| one.0).collect(),
+            )
+        });
+        rows.collect::<Vec<_>>().concat()
+    };
+    Numbers {
+        losses,
+        gradient_norms: json.updates.iter().map(|update| ordered(&update.gradient_norms)).collect(),
+        parameter_norms: json.updates.iter().map(|update| ordered(&update.parameter_norms)).collect(),
+        projections: json.updates.iter().map(project).collect(),
+    }
+}
+
+impl Numbers {
+    /// The worst difference of each quantity, without its bound.
+    fn apart(&self, others: &Self, ours: &Followed, settings: &Settings) -> Vec<Row> {
+        let wandering = wandering(ours, settings);
+        let name = |index: usize| ours.parameters.get(index).map_or("?", |info| info.name.as_str());
+        let count = |index: usize| ours.parameters.get(index).map_or(0, |info| structural_zeros(info).len()) as f64;
+        let mut rows = [
+            Worst::new("loss of a micro-batch"),
+            Worst::new("gradient norm of a tensor"),
+            Worst::new("norm of a parameter"),
+            Worst::new("projection of a parameter"),
+        ];
+        for (index, update) in ours.updates.iter().enumerate() {
+            let at = |what: &str| format!("update {}{what}", update.update);
+            let slack = wandering[index];
+            let row = |numbers: &[Vec<f64>]| numbers.get(index).cloned().unwrap_or_default();
+            rows[0].all(&row(&self.losses), &row(&others.losses), |_| 0.0, |_, value| value, |_| at(""));
+            rows[1].all(
+                &row(&self.gradient_norms),
+                &row(&others.gradient_norms),
+                |_| 0.0,
+                |_, value| value,
+                |place| at(&format!(", {}", name(place))),
+            );
+            rows[2].all(
+                &row(&self.parameter_norms),
+                &row(&others.parameter_norms),
+                |place| slack * count(place).sqrt(),
+                |_, value| value,
+                |place| at(&format!(", {}", name(place))),
+            );
+            let each = PROJECTIONS as usize;
+            let norms = row(&others.parameter_norms);
+            rows[3].all(
+                &row(&self.projections),
+                &row(&others.projections),
+                |place| slack * count(place / each),
+                |place, value| norms.get(place / each).copied().unwrap_or(value),
+                |place| at(&format!(", {}", name(place / each))),
+            );
+        }
+        rows.into_iter().map(|worst| worst.row(0.0)).collect()
+    }
+}
+
+/// The worst of many differences.
+struct Worst {
+    quantity: &'static str,
+    numbers: usize,
+    worst: f64,
+    place: String,
+}
+
+impl Worst {
+    fn new(quantity: &'static str) -> Self {
+        Self { quantity, numbers: 0, worst: 0.0, place: String::new() }
+    }
+
+    /// One number: how far beyond its slack it is from another, as part of the scale.
+    fn one(&mut self, found: f64, expected: f64, slack: f64, scale: f64, place: impl FnOnce() -> String) {
+        self.numbers += 1;
+        let same = found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
+        let beyond = ((found - expected).abs() - slack).max(0.0);
+        let relative = if same || beyond <= 0.0 { 0.0 } else { beyond / scale.abs() };
+        // Not a number is further away than anything.
+        if relative > self.worst || relative.is_nan() {
+            self.worst = if relative.is_nan() { f64::INFINITY } else { relative };
+            self.place = place();
+        }
+    }
+
+    fn all(
+        &mut self,
+        found: &[f64],
+        expected: &[f64],
+        slack: impl Fn(usize) -> f64,
+        scale: impl Fn(usize, f64) -> f64,
+        place: impl Fn(usize) -> String,
+    ) {
+        if found.len() != expected.len() {
+            self.worst = f64::INFINITY;
+            self.place = format!("{}: {} numbers for {}", place(0), found.len(), expected.len());
+        }
+        for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+            self.one(found, expected, slack(index), scale(index, expected), || place(index));
+        }
+    }
+
+    fn row(self, bound: f64) -> Row {
+        let Self { quantity, numbers, worst, place } = self;
+        Row { quantity, numbers, worst, place, bound }
+    }
+}
+
+/// How far an element whose gradient is rounding alone may have wandered, after each update.
+fn wandering(ours: &Followed, settings: &Settings) -> Vec<f64> {
+    let epsilon = match settings.rule {
+        Rule::Adam(adam) | Rule::AdamW(adam) => adam.epsilon,
+        Rule::Sgd { .. } => 1.0,
+    };
+    let mut total = 0.0;
+    let mut after = Vec::with_capacity(ours.updates.len());
+    for update in &ours.updates {
+        let own = |(info, norm): (&ParameterInfo, &f64)| if structural_zeros(info).is_empty() { 0.0 } else { *norm };
+        let norm = ours.parameters.iter().zip(&update.gradient_norms).map(own).fold(0.0, f64::max);
+        total += update.learning_rate * NOISE * f64::EPSILON * norm / epsilon;
+        after.push(total);
+    }
+    after
+}
+
+/// What has no rounding: which samples, which windows, which groups.
+fn structure(
+    recording: &Recording,
+    ours: &Followed,
+    settings: &Settings,
+    sampler: &RecordedSampler<'_>,
+) -> Vec<Row> {
+    let json = &recording.json;
+    let exact = |quantity, numbers, differing: usize, place: String| Row {
+        quantity,
+        numbers,
+        worst: differing as f64,
+        place,
+        bound: 0.0,
+    };
+    let mut rows = Vec::new();
+
+    let cut = Cut { batch: settings.batch, ranks: settings.ranks, shards: settings.semantics.shards };
+    let (mut batches, mut otherwise, mut place) = (0, 0, String::new());
+    for epoch in json.epochs.iter().map(|epoch| epoch.epoch) {
+        let recorded = sampler.epoch(epoch);
+        if recorded.iter().any(Vec::is_empty) {
+            continue;
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        let order = recorded.iter().flatten().flatten().map(|sample| sample.index);
+        let order: Vec<usize> = order.filter(|&index| seen.insert(index)).collect();
+        let own = cut.micro_batches(&order);
+        batches += own.len();
+        let differing = (0..own.len().max(recorded.len())).filter(|&at| own.get(at) != recorded.get(at)).count();
+        if differing > 0 {
+            otherwise += differing;
+            place = format!("epoch {epoch}");
+        }
+    }
+    if batches > 0 {
+        rows.push(exact("micro-batches and fill-ups", batches, otherwise, place));
+    }
+
+    let of_recording = json.updates.iter().map(|update| (update.update, update.epoch, update.micro_batches));
+    let of_ours = ours.updates.iter().map(|update| (update.update, update.epoch, update.losses.len()));
+    let differing = of_recording.clone().zip(of_ours).filter(|(recorded, own)| recorded != own).count()
+        + json.updates.len().abs_diff(ours.updates.len());
+    rows.push(exact("updates and their windows", json.updates.len(), differing, String::new()));
+
+    let recorded: std::collections::BTreeSet<String> = json.undecayed.iter().cloned().collect();
+    let differing = recorded.symmetric_difference(&ours.undecayed).count();
+    rows.push(exact("parameters without decay", recorded.len(), differing, String::new()));
+
+    if let Some(resumed) = &json.resumed {
+        let differing = usize::from(ours.start != (resumed.starting_epoch, resumed.skipped));
+        let place = format!("epoch {}, micro-batch {}", ours.start.0, ours.start.1);
+        rows.push(exact("where a resume goes on", 1, differing, place));
+    }
+    rows
+}
+
+/// Learning rates, in units in the last place.
+fn rates(recording: &Recording, ours: &Followed, settings: &Settings) -> Row {
+    let mut worst = Worst::new("learning rate");
+    for (recorded, own) in recording.json.updates.iter().zip(&ours.updates) {
+        let scale = recorded.learning_rate * f64::EPSILON;
+        worst.one(own.learning_rate, recorded.learning_rate, 0.0, scale, || format!("update {}", own.update));
+    }
+    let bound = match settings.schedule {
+        Schedule::Constant | Schedule::Linear => 0.0,
+        Schedule::Cosine | Schedule::Polynomial | Schedule::InverseSquareRoot => 2.0,
+    };
+    worst.row(bound)
+}
+
+/// What is reported at the end of an epoch.
+fn epochs(recording: &Recording, ours: &Followed, bound: f64) -> Vec<Row> {
+    let mut rows =
+        [Worst::new("training loss of an epoch"), Worst::new("validation loss"), Worst::new("perplexity")];
+    for (recorded, own) in recording.json.epochs.iter().zip(&ours.epochs) {
+        let pairs = [
+            (own.training_loss, recorded.train_loss.0),
+            (own.validation.loss, recorded.evaluation_loss.0),
+            (own.validation.perplexity, recorded.perplexity.0),
+        ];
+        for (row, (own, expected)) in rows.iter_mut().zip(pairs) {
+            row.one(own, expected, 0.0, expected, || format!("epoch {}", recorded.epoch));
+        }
+    }
+    if recording.json.epochs.len() != ours.epochs.len() {
+        rows[0].worst = f64::INFINITY;
+        rows[0].place = format!("{} epochs for {}", ours.epochs.len(), recording.json.epochs.len());
+    }
+    let [training, validation, perplexity] = rows;
+    vec![training.row(f64::from(f32::EPSILON)), validation.row(bound), perplexity.row(bound)]
+}
+
+/// Parameters and moments, whole, each element as part of the largest of its tensor.
+fn whole(recording: &Recording, ours: &Followed, settings: &Settings, bound: f64) -> Vec<Row> {
+    let wandering = wandering(ours, settings);
+    let mut rows = [Worst::new("parameters, whole"), Worst::new("first moments, whole"), Worst::new("second moments, whole")];
+    for (update, recorded) in &recording.whole {
+        let Some(own) = ours.whole.get(update) else {
+            rows[0].worst = f64::INFINITY;
+            rows[0].place = format!("there is no update {update}");
+            continue;
+        };
+        let index = ours.updates.iter().position(|one| one.update == *update);
+        let slack = index.map_or(0.0, |index| wandering[index]);
+        let norms = index.map(|index| ours.updates[index].gradient_norms.clone()).unwrap_or_default();
+        let parts: [(&TensorSet, &TensorSet); 3] = [
+            (&own.parameters, &recorded.parameters),
+            (&own.first_moments, &recorded.first_moments),
+            (&own.second_moments, &recorded.second_moments),
+        ];
+        for (part, (row, (own, recorded))) in rows.iter_mut().zip(parts).enumerate() {
+            for (info, norm) in ours.parameters.iter().zip(&norms) {
+                let noise = NOISE * f64::EPSILON * norm;
+                let slack = [slack, noise, noise * noise][part];
+                let place = || format!("update {update}, {}", info.name);
+                tensors(row, own.get(&info.name), recorded.get(&info.name), info, slack, place);
+            }
+        }
+    }
+    if recording.whole.is_empty() {
+        return Vec::new();
+    }
+    rows.into_iter().map(|row| row.row(bound)).collect()
+}
+
+fn tensors(
+    row: &mut Worst,
+    own: Option<&Tensor>,
+    recorded: Option<&Tensor>,
+    info: &ParameterInfo,
+    slack: f64,
+    place: impl Fn() -> String,
+) {
+    let own = own.map(values).unwrap_or_default();
+    let recorded = recorded.map(values).unwrap_or_default();
+    let zeros = structural_zeros(info);
+    let largest = recorded.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    row.all(
+        &own,
+        &recorded,
+        |index| if zeros.contains(&index) { slack } else { 0.0 },
+        |_, _| largest,
+        |_| place(),
+    );
+}

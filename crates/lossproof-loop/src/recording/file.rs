@@ -1,0 +1,408 @@
+//! The files of a recording.
+
+use crate::{
+    Corpus, EpochSample, GlobalMicroBatch, Length, Objective, Remainder, Sampler, Schedule, Semantics, Settings,
+    checkpoint::sha256,
+    corpus::{CorpusError, TextCorpus},
+    objective::masked,
+    semantics::{DecayGroups, Tracking},
+};
+use lossproof_spec::{Adam, BatchError, Decayed, EpsilonPlacement, Rule};
+use lossproof_subject::{
+    Sample, SamplePlace, TensorSet, TrainerState,
+    safetensors::{self, CodecError},
+};
+use serde::{Deserialize, Deserializer};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// The format that is read.
+const FORMAT: u64 = 1;
+
+/// A recorded run.
+#[derive(Debug)]
+pub struct Recording {
+    pub(super) json: RecordingJson,
+    /// Parameters at the beginning of the run.
+    pub(super) initial: TensorSet,
+    /// The state that the recorded part begins with, where it is the rest of an interrupted run.
+    pub(super) resumed: Option<TrainerState>,
+    /// Whole states, by update.
+    pub(super) whole: BTreeMap<u64, TrainerState>,
+}
+
+/// `recording.json`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RecordingJson {
+    format: u64,
+    pub(super) how: String,
+    pub(super) settings: RecordedSettings,
+    training_blocks: usize,
+    validation_blocks: usize,
+    pub(super) parameters: Vec<String>,
+    pub(super) undecayed: Vec<String>,
+    pub(super) resumed: Option<Resumed>,
+    pub(super) epochs: Vec<RecordedEpoch>,
+    pub(super) micro_batch_losses: Vec<Vec<Vec<Number>>>,
+    pub(super) updates: Vec<RecordedUpdate>,
+    whole: Vec<u64>,
+    masked: Option<Masked>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct RecordedSettings {
+    pub(super) config: String,
+    text_bytes: usize,
+    text_sha256: String,
+    block: usize,
+    batch: usize,
+    evaluation_batch: usize,
+    validation_percent: u32,
+    accumulate: usize,
+    ranks: usize,
+    epochs: u32,
+    learning_rate: f64,
+    schedule: Schedule,
+    warm_up: u64,
+    weight_decay: f64,
+    seed: u64,
+    dropout: f64,
+    tracking: String,
+    decay_groups: String,
+    objective: Objective,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Resumed {
+    pub(super) updates: u64,
+    pub(super) starting_epoch: u32,
+    pub(super) skipped: usize,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct RecordedEpoch {
+    pub(super) epoch: u32,
+    /// Of each micro-batch, for each rank its samples.
+    order: Vec<Vec<Vec<usize>>>,
+    pub(super) train_loss: Number,
+    pub(super) evaluation_loss: Number,
+    pub(super) perplexity: Number,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct RecordedUpdate {
+    pub(super) update: u64,
+    pub(super) epoch: u32,
+    pub(super) micro_batches: usize,
+    pub(super) learning_rate: f64,
+    pub(super) gradient_norms: Vec<Number>,
+    pub(super) parameter_norms: Vec<Number>,
+    pub(super) projections: Vec<Vec<Number>>,
+}
+
+/// What the collator made of the samples of a masked language model.
+#[derive(Debug, Deserialize)]
+struct Masked {
+    /// Of each epoch, micro-batch and rank, its rows.
+    training: Vec<Vec<Vec<Vec<MaskedRow>>>>,
+    validation: Vec<Vec<Vec<Vec<MaskedRow>>>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct MaskedRow {
+    input_ids: Vec<u32>,
+    labels: Vec<i64>,
+}
+
+/// A number, which JSON has not for all of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Number(pub(super) f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        lossproof_trace::number::any::deserialize(from).map(Self)
+    }
+}
+
+impl Recording {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// Naming the file and what is wrong with it.
+    pub fn read(folder: &Path) -> Result<Self, RecordingError> {
+        let path = folder.join("recording.json");
+        let bytes = read(&path)?;
+        let json: RecordingJson = serde_json::from_slice(&bytes)
+            .map_err(|source| RecordingError::Json { path: path.clone(), source })?;
+        if json.format != FORMAT {
+            return Err(RecordingError::Format { path, found: json.format });
+        }
+        let initial = tensors(&folder.join("initial.safetensors"))?;
+        let mut whole = BTreeMap::new();
+        for &update in &json.whole {
+            whole.insert(update, state(&folder.join(format!("update-{update}.safetensors")), update)?);
+        }
+        let resumed = match &json.resumed {
+            Some(resumed) => Some(state(&folder.join("resumed.safetensors"), resumed.updates)?),
+            None => None,
+        };
+        Ok(Self { json, initial, resumed, whole })
+    }
+
+    /// The model's configuration.
+    #[must_use]
+    pub fn config(&self) -> &str {
+        &self.json.settings.config
+    }
+
+    /// How it was recorded.
+    #[must_use]
+    pub fn how(&self) -> &str {
+        &self.json.how
+    }
+
+    /// The settings of our loop that the recorded ones are.
+    ///
+    /// # Errors
+    /// When a switch has a value that is not known.
+    pub fn settings(&self) -> Result<Settings, RecordingError> {
+        let recorded = &self.json.settings;
+        let tracking = match recorded.tracking.as_str() {
+            "before-41904" => Tracking::MeansOverWholeEpoch,
+            "after-41904" => Tracking::SamplesOfFirstRank,
+            other => return Err(RecordingError::switch("tracking", other)),
+        };
+        let decay = match recorded.decay_groups.as_str() {
+            "before-42769" => DecayGroups::NotLayerNormByName,
+            "after-42769" => DecayGroups::NotNorms,
+            other => return Err(RecordingError::switch("decay_groups", other)),
+        };
+        let adam = Adam {
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+            epsilon_placement: EpsilonPlacement::AfterCorrection,
+            weight_decay: recorded.weight_decay,
+            decayed: Decayed::All,
+        };
+        Ok(Settings {
+            semantics: Semantics { tracking, decay, ..Semantics::RUN_CLM_NO_TRAINER },
+            objective: recorded.objective,
+            block: recorded.block,
+            remainder: Remainder::Dropped,
+            validation_percent: recorded.validation_percent,
+            batch: recorded.batch,
+            evaluation_batch: recorded.evaluation_batch,
+            accumulate: recorded.accumulate,
+            ranks: recorded.ranks,
+            length: Length::Epochs(recorded.epochs),
+            seed: recorded.seed,
+            rule: Rule::AdamW(adam),
+            learning_rate: recorded.learning_rate,
+            schedule: recorded.schedule,
+            warm_up: recorded.warm_up,
+            clip: None,
+            label_smoothing: 0.0,
+            dropout: recorded.dropout,
+            evaluate_every: 0,
+        })
+    }
+
+    /// The samples of the text that was recorded, which is given whole.
+    ///
+    /// # Errors
+    /// When it is another text, or our blocks are not as many as those recorded.
+    pub fn corpus(&self, text: &[u8], vocabulary: u32) -> Result<RecordedCorpus<'_>, RecordingError> {
+        let recorded = &self.json.settings;
+        let text = &text[..text.len().min(recorded.text_bytes)];
+        if sha256(text) != recorded.text_sha256 {
+            return Err(RecordingError::Text);
+        }
+        let modulus = vocabulary.min(256);
+        let line = |line: &[u8]| line.iter().map(|&byte| u32::from(byte) % modulus).collect::<Vec<u32>>();
+        let lines: Vec<_> = text.split_inclusive(|&byte| byte == b'\n').map(line).collect();
+        let blocks = TextCorpus::new(&lines, vocabulary, &self.settings()?)?;
+        let found = [blocks.training_blocks().len(), blocks.validation_blocks().len()];
+        let expected = [self.json.training_blocks, self.json.validation_blocks];
+        if found != expected {
+            return Err(RecordingError::Blocks { found, expected });
+        }
+        Ok(RecordedCorpus { blocks, masked: self.json.masked.as_ref(), recording: self })
+    }
+
+    /// The recorded order of the samples.
+    #[must_use]
+    pub fn sampler(&self) -> RecordedSampler<'_> {
+        RecordedSampler { recording: self }
+    }
+
+    /// Micro-batches that a resumed run has skipped in this epoch.
+    fn skipped(&self, epoch: u32) -> usize {
+        let resumed = self.json.resumed.as_ref().filter(|resumed| resumed.starting_epoch == epoch);
+        resumed.map_or(0, |resumed| resumed.skipped)
+    }
+
+    fn epoch(&self, epoch: u32) -> Option<&RecordedEpoch> {
+        self.json.epochs.iter().find(|one| one.epoch == epoch)
+    }
+}
+
+/// The recorded order of the samples. The micro-batches that a resumed run has skipped are empty.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordedSampler<'a> {
+    recording: &'a Recording,
+}
+
+impl Sampler for RecordedSampler<'_> {
+    fn epoch(&self, epoch: u32) -> Vec<GlobalMicroBatch> {
+        let mut micro_batches = vec![Vec::new(); self.recording.skipped(epoch)];
+        let mut places = 0..;
+        for ranks in self.recording.epoch(epoch).map(|one| one.order.as_slice()).unwrap_or_default() {
+            let mut placed = Vec::with_capacity(ranks.len());
+            for rank in ranks {
+                let sample = |(&index, place)| EpochSample { index, place };
+                placed.push(rank.iter().zip(places.by_ref()).map(sample).collect());
+            }
+            micro_batches.push(placed);
+        }
+        micro_batches
+    }
+}
+
+/// The recorded samples: blocks of the text, and what a collator has made of them.
+#[derive(Debug)]
+pub struct RecordedCorpus<'a> {
+    blocks: TextCorpus,
+    masked: Option<&'a Masked>,
+    recording: &'a Recording,
+}
+
+impl RecordedCorpus<'_> {
+    /// Row number `row` of an epoch, of those that the collator made for training or for a validation.
+    fn masked_row(&self, rows: &[Vec<Vec<Vec<MaskedRow>>>], epoch: u32, row: usize) -> Option<MaskedRow> {
+        let epochs = &self.recording.json.epochs;
+        let epoch = epochs.iter().position(|one| one.epoch == epoch)?;
+        rows.get(epoch)?.iter().flatten().flatten().nth(row).cloned()
+    }
+}
+
+impl Corpus for RecordedCorpus<'_> {
+    fn training_samples(&self) -> usize {
+        self.blocks.training_samples()
+    }
+
+    fn validation_samples(&self) -> usize {
+        self.blocks.validation_samples()
+    }
+
+    fn training(&self, index: usize, place: SamplePlace) -> Result<Sample, BatchError> {
+        let row = usize::try_from(place.sample).unwrap_or(usize::MAX);
+        match self.masked.and_then(|rows| self.masked_row(&rows.training, place.epoch, row)) {
+            Some(MaskedRow { input_ids, labels }) => masked(input_ids, labels, place),
+            None => self.blocks.training(index, place),
+        }
+    }
+
+    fn validation(&self, index: usize, epoch: u32) -> Result<Sample, BatchError> {
+        match self.masked.and_then(|rows| self.masked_row(&rows.validation, epoch, index)) {
+            Some(MaskedRow { input_ids, labels }) => masked(input_ids, labels, SamplePlace::default()),
+            None => self.blocks.validation(index, epoch),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, RecordingError> {
+    fs::read(path).map_err(|source| RecordingError::Io { path: path.to_owned(), source })
+}
+
+fn tensors(path: &Path) -> Result<TensorSet, RecordingError> {
+    safetensors::decode(&read(path)?)
+        .map_err(|source| RecordingError::Tensors { path: path.to_owned(), source })
+}
+
+/// Parameters and moments of one file.
+fn state(path: &Path, updates: u64) -> Result<TrainerState, RecordingError> {
+    let mut state = TrainerState { updates: u32::try_from(updates).unwrap_or(u32::MAX), ..TrainerState::default() };
+    for (name, tensor) in tensors(path)? {
+        let parts = [
+            ("parameters.", &mut state.parameters),
+            ("first.", &mut state.first_moments),
+            ("second.", &mut state.second_moments),
+        ];
+        for (prefix, part) in parts {
+            if let Some(name) = name.strip_prefix(prefix) {
+                part.insert(name.to_owned(), tensor.clone());
+            }
+        }
+    }
+    Ok(state)
+}
+
+/// A recording that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordingError {
+    /// A file that cannot be read.
+    #[error("{} could not be read", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The file system's answer.
+        source: io::Error,
+    },
+    /// A file that is no recording.
+    #[error("{} is no recording", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A format that is not read.
+    #[error("{} is of format {found}, format {FORMAT} is read: record it again", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+    /// Tensors that cannot be read.
+    #[error("{}", path.display())]
+    Tensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: CodecError,
+    },
+    /// A switch with a value that is not known.
+    #[error("the recording's {name} is `{value}`, which is not known")]
+    Switch {
+        /// The switch.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// Another text than the one that was recorded.
+    #[error("this is not the text that was recorded: give that one with --text")]
+    Text,
+    /// Our blocks are not as many as those recorded.
+    #[error("{found:?} blocks to train on and to validate with, recorded are {expected:?}")]
+    Blocks {
+        /// What our loop cuts.
+        found: [usize; 2],
+        /// What was recorded.
+        expected: [usize; 2],
+    },
+    /// No blocks at all.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+}
+
+impl RecordingError {
+    fn switch(name: &'static str, value: &str) -> Self {
+        Self::Switch { name, value: value.to_owned() }
+    }
+}
