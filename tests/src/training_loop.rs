@@ -2,8 +2,8 @@
 
 use lossproof_gpt2::{Config, gpt2_initial};
 use lossproof_loop::{
-    Event, Length, Objective, Remainder, Run, RunError, Sampler, Schedule, SeededSampler, Semantics, Settings,
-    TextCorpus,
+    Event, Length, Objective, Remainder, Run, RunError, Sampler, Schedule, SeededSampler, Semantics,
+    Settings, TextCorpus,
 };
 use lossproof_spec::{Adam, Clip, Decayed, Dtype, EpsilonPlacement, Rule};
 use lossproof_subject::{Device, LoopTrainer};
@@ -35,7 +35,8 @@ impl Under {
         match self {
             Self::Reference => {
                 let initial = Arc::new(initial);
-                lossproof_gpt2::loop_trainer(Config::Pico, dtype, Device::Cpu, initial).expect("the reference")
+                lossproof_gpt2::loop_trainer(Config::Pico, dtype, Device::Cpu, initial)
+                    .expect("the reference")
             }
             Self::Libtorch => {
                 lossproof_torch::loop_trainer(&Gpt2Config::PICO, dtype, Device::Cpu, Some(&initial))

@@ -36,18 +36,18 @@ fn go(
     let corpus = corpus(settings);
     let sampler = SeededSampler::new(corpus.training_blocks().len(), settings);
     let mut trainer = under.trainer(dtype);
-    let mut run = Run::new(&mut *trainer, &corpus, &sampler, settings).unwrap();
+    let mut run = Run::new(&mut *trainer, &corpus, &sampler, settings).expect("the run of a test");
     if let Some(from) = from {
-        run.trainer().restore(&from.state).unwrap();
+        run.trainer().restore(&from.state).expect("the run of a test");
         run.resume(from.progress);
     }
     let mut events = Vec::new();
     while events.len() < most
-        && let Some(event) = run.advance().unwrap()
+        && let Some(event) = run.advance().expect("the run of a test")
     {
         events.push(event);
     }
-    let (progress, state) = (run.progress(), state_of(run.trainer()).unwrap());
+    let (progress, state) = (run.progress(), state_of(run.trainer()).expect("the run of a test"));
     let environment = environment(under, dtype);
     (events, Checkpoint { settings: *settings, environment, progress, state })
 }
@@ -60,7 +60,8 @@ fn thirty() -> Settings {
 /// After every event of the run: written, read by another trainer, and gone on with.
 #[test]
 fn a_run_resumed_anywhere_ends_as_if_it_had_never_stopped() {
-    for (under, dtype) in [(Under::Reference, Dtype::F64), (Under::Libtorch, Dtype::F64), (Under::Libtorch, Dtype::F32)]
+    for (under, dtype) in
+        [(Under::Reference, Dtype::F64), (Under::Libtorch, Dtype::F64), (Under::Libtorch, Dtype::F32)]
     {
         let settings = thirty();
         let (events, end) = go(under, dtype, &settings, None, usize::MAX);
@@ -121,7 +122,8 @@ fn another_run_is_refused_with_everything_that_differs() {
         let refused = kept.check(&other, &environment).unwrap_err().to_string();
         assert!(refused.contains(said), "{refused}");
     }
-    let elsewhere = Environment { dtype: "f32".to_owned(), threads: 2, text: "other".to_owned(), ..environment };
+    let elsewhere =
+        Environment { dtype: "f32".to_owned(), threads: 2, text: "other".to_owned(), ..environment };
     let refused = kept.check(&settings, &elsewhere).unwrap_err();
     let names: Vec<&str> = refused.differences.iter().map(|one| one.name.as_str()).collect();
     assert_eq!(names, ["dtype", "text", "threads"]);
@@ -209,8 +211,10 @@ fn small(updates: u64) -> Checkpoint {
 
 /// Bytes of all files of a folder.
 fn size(place: &Path) -> usize {
-    let files = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
-    usize::try_from(files.sum::<u64>()).unwrap()
+    let files = fs::read_dir(place)
+        .expect("the run of a test")
+        .map(|entry| entry.expect("the run of a test").metadata().expect("the run of a test").len());
+    usize::try_from(files.sum::<u64>()).expect("the run of a test")
 }
 
 #[test]
@@ -224,7 +228,11 @@ fn a_disk_that_is_full_at_any_byte_leaves_the_checkpoint_before() {
         let disk = FailingDisk { bytes: Cell::new(bytes), operations: Cell::new(usize::MAX) };
         let error = second.write_on(folder.path(), &disk).unwrap_err();
         assert!(matches!(error.problem, Problem::Io(_)), "{error:?}");
-        assert_eq!(checkpoint::newest(folder.path()).unwrap().as_deref(), Some(&*before), "full after {bytes}");
+        assert_eq!(
+            checkpoint::newest(folder.path()).unwrap().as_deref(),
+            Some(&*before),
+            "full after {bytes}"
+        );
         assert_eq!(Checkpoint::read(&before).unwrap(), first);
     }
     let disk = FailingDisk { bytes: Cell::new(whole), operations: Cell::new(usize::MAX) };

@@ -1,8 +1,8 @@
 //! The training loop on both trainers: they agree under either semantics, and what must not matter does not.
 
 use lossproof_loop::{
-    Cut, Event, GlobalMicroBatch, Objective, Remainder, Sampler, Schedule, SeededSampler, Semantics, Settings,
-    Update, semantics::Shards,
+    Cut, Event, GlobalMicroBatch, Objective, Remainder, Sampler, Schedule, SeededSampler, Semantics,
+    Settings, Update, semantics::Shards,
 };
 use lossproof_spec::Dtype;
 use lossproof_tests::training_loop::{Under, corpus, run, run_in, settings};
@@ -61,14 +61,16 @@ fn apart(some: &[Event], others: &[Event]) -> f64 {
 /// How far a run moves when its sums are taken in another order.
 fn spread(settings: &Settings) -> f64 {
     let sampler = SeededSampler::new(corpus(settings).training_blocks().len(), settings);
-    let other = run_in(Under::Reference, Dtype::F64, settings, &RowsReversed(sampler)).unwrap();
-    apart(&run(Under::Reference, Dtype::F64, settings).unwrap(), &other)
+    let other =
+        run_in(Under::Reference, Dtype::F64, settings, &RowsReversed(sampler)).expect("the run of a test");
+    apart(&run(Under::Reference, Dtype::F64, settings).expect("the run of a test"), &other)
 }
 
 /// Two implementations may differ by 16 times what one does between two orders of summation, and never by more than
 /// 1e-12.
 fn agree(settings: &Settings) {
-    let [ours, theirs] = Under::BOTH.map(|under| run(under, Dtype::F64, settings).unwrap());
+    let [ours, theirs] =
+        Under::BOTH.map(|under| run(under, Dtype::F64, settings).expect("the run of a test"));
     assert_eq!(rates(&ours), rates(&theirs));
     let (apart, spread) = (apart(&ours, &theirs), spread(settings));
     assert!(spread > 0.0, "another order of summation must round otherwise");
@@ -99,7 +101,8 @@ fn how_an_update_is_split_does_not_matter() {
     let whole = run(Under::Reference, Dtype::F64, &Settings { batch: 12, accumulate: 1, ..lawful }).unwrap();
     let splits = [(3, 4, 1), (6, 2, 1), (3, 2, 2), (2, 2, 3), (1, 3, 4)];
     for (batch, accumulate, ranks) in splits {
-        let split = run(Under::Reference, Dtype::F64, &Settings { batch, accumulate, ranks, ..lawful }).unwrap();
+        let split =
+            run(Under::Reference, Dtype::F64, &Settings { batch, accumulate, ranks, ..lawful }).unwrap();
         assert_eq!(rates(&whole), rates(&split));
         for (whole, split) in updates(&whole).zip(updates(&split)) {
             assert_eq!((whole.tokens, whole.samples), (split.tokens, split.samples));
@@ -128,7 +131,8 @@ fn every_sample_comes_once_an_epoch() {
     let samples = corpus(&settings).training_blocks().len();
     let mut orders = Vec::new();
     for epoch in 0..3 {
-        let own = updates(&events).filter(|update| update.epoch == epoch).flat_map(|update| &update.micro_batches);
+        let own =
+            updates(&events).filter(|update| update.epoch == epoch).flat_map(|update| &update.micro_batches);
         let order: Vec<usize> = own.flat_map(|one| one.samples.concat()).collect();
         let mut sorted = order.clone();
         sorted.sort_unstable();

@@ -1,6 +1,6 @@
 //! Masked multi-head self-attention.
 
-use crate::{Element, affine::affine, config::Gpt2Config, kernels::Kernels, model::apply_dropout};
+use crate::{Element, affine::affine, config::Gpt2Config, dropout::apply_dropout, kernels::Kernels};
 use dfdx::prelude::*;
 
 /// Attention over `[count·width, C]`, heads merged again: `[count·width, C]`, before the output projection.

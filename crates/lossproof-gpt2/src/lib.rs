@@ -58,9 +58,11 @@
 mod accumulate;
 mod affine;
 mod attention;
+mod begun;
 pub mod checkpoint;
 pub mod config;
 mod door;
+mod dropout;
 mod element;
 mod evaluation;
 mod exponential;

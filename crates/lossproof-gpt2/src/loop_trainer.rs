@@ -2,7 +2,8 @@
 
 use crate::{
     Element, ModelShape,
-    accumulate::{Accumulated, scalar},
+    accumulate::{Accumulated, never, scalar},
+    begun::Begun,
     config::Gpt2Config,
     failure::{NAME, failed},
     hand_over::{HandOver, Parameters, Source, last_dimension},
@@ -22,17 +23,6 @@ use lossproof_subject::{
 };
 use std::{collections::BTreeSet, convert::Infallible};
 
-/// What a loop has begun: an update rule, its moments and the gradient so far.
-pub(crate) struct Begun<E: Element, D: Device<E>> {
-    rule: Rule,
-    undecayed: BTreeSet<String>,
-    updates: u32,
-    /// By tensor, in the model's order; none before the first update.
-    moments: Vec<Moments<E>>,
-    /// One rank: to the trainer the ranks of a loop are more micro-batches.
-    gradient: Accumulated<E, D>,
-}
-
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
     fn no_gradient(&mut self) -> Result<Accumulated<E, D>, SubjectError> {
         let ranks = vec![self.model.alloc_gradients().map_err(failed)?];
@@ -42,7 +32,9 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
     /// Takes what was begun out, so that the model can be borrowed beside it. It is put back by who took it.
     fn take_begun(&mut self) -> Result<Begun<E, D>, SubjectError> {
         self.begun.take().ok_or_else(|| {
-            failed("no training was begun: call `LoopTrainer::begin` first, and again after a reset or a load")
+            failed(
+                "no training was begun: call `LoopTrainer::begin` first, and again after a reset or a load",
+            )
         })
     }
 
@@ -98,7 +90,8 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
     }
 }
 
-const GRADIENT_LOST: &str = "a backward pass failed and took the gradient with it: call `zero_gradient` first";
+const GRADIENT_LOST: &str =
+    "a backward pass failed and took the gradient with it: call `zero_gradient` first";
 
 /// Whether a mean is taken of nothing, and the empty policy makes that NaN.
 fn empty_means(per_sequence: &[usize], loss: &LossSpec) -> Result<bool, SubjectError> {
@@ -110,9 +103,7 @@ fn empty_means(per_sequence: &[usize], loss: &LossSpec) -> Result<bool, SubjectE
     match (group, loss.empty) {
         (None, _) | (_, EmptyPolicy::ZeroCounted | EmptyPolicy::ZeroSkipped) => Ok(false),
         (Some(_), EmptyPolicy::Nan) => Ok(true),
-        (Some(group), EmptyPolicy::Error) => {
-            Err(SubjectError::EmptyGroup(EmptyGroup { group, nan: false }))
-        }
+        (Some(group), EmptyPolicy::Error) => Err(SubjectError::EmptyGroup(EmptyGroup { group, nan: false })),
     }
 }
 
@@ -121,7 +112,8 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoopTrainer for Reference<K, E, D
         self.begun = None;
         let refuse = |what: String| Unsupported { subject: NAME.to_owned(), what };
         check_rule(rule).map_err(refuse)?;
-        let known: BTreeSet<String> = ModelShape::of::<K>().parameters().into_iter().map(|(name, _)| name).collect();
+        let known: BTreeSet<String> =
+            ModelShape::of::<K>().parameters().into_iter().map(|(name, _)| name).collect();
         if let Some(name) = undecayed.difference(&known).next() {
             return Err(refuse(format!("leaving `{name}` undecayed: it has no such parameter")));
         }
@@ -215,7 +207,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoopTrainer for Reference<K, E, D
         }
         let mut moments = RestoreMoments { state, moments: Vec::new() };
         if state.updates > 0 {
-            crate::accumulate::never(self.model.visit(&mut moments));
+            never(self.model.visit(&mut moments));
         }
         for (name, tensor) in &state.parameters {
             self.write(|known| (known == name).then(|| elements(tensor)));
@@ -281,7 +273,11 @@ impl<E: Element, D: Device<E>> Visitor<E, D> for RestoreMoments<'_, E> {
         Ok(())
     }
 
-    fn fused<S: ConstShape>(&mut self, name: &str, parts: &mut [Tensor<S, E, D>; 3]) -> Result<(), Infallible> {
+    fn fused<S: ConstShape>(
+        &mut self,
+        name: &str,
+        parts: &mut [Tensor<S, E, D>; 3],
+    ) -> Result<(), Infallible> {
         let columns = last_dimension(&parts[0]);
         let [first, second] = self.of(name).map(|values| split(&values, columns));
         for (first, second) in first.into_iter().zip(second) {

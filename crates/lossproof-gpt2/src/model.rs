@@ -2,7 +2,8 @@
 //! blocks, tanh GELU, a final layer norm and a head tied to the token embedding.
 
 use crate::{
-    Element, affine::affine, attention::attention, config::Gpt2Config, kernels::Kernels, rows::Rows,
+    Element, affine::affine, attention::attention, config::Gpt2Config, dropout::apply_dropout,
+    kernels::Kernels, rows::Rows,
 };
 use dfdx::prelude::*;
 use lossproof_subject::DropoutSite;
@@ -152,15 +153,4 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Block<K, E, D> {
         let dropped = rows.dropped_channels(DropoutSite::FeedForwardOutput { layer: number }, K::Width::SIZE);
         apply_dropout(fed, dropped)?.try_add(residual)
     }
-}
-
-/// Every element times its dropout factor, where there are some.
-pub(crate) fn apply_dropout<S: Shape, E: Element, D: Device<E>, T: Tape<E, D>>(
-    x: Tensor<S, E, D, T>,
-    factors: Option<Vec<f64>>,
-) -> Result<Tensor<S, E, D, T>, D::Err> {
-    let Some(factors) = factors else { return Ok(x) };
-    let factors = factors.into_iter().map(E::round).collect();
-    let factors = x.device().try_tensor_from_vec(factors, *x.shape())?;
-    x.try_mul(factors)
 }

@@ -3,11 +3,11 @@
 use crate::{
     Element, Gpt2, ModelShape,
     accumulate::{Accumulated, Failure, never},
+    begun::Begun,
     config::Gpt2Config,
     failure::{NAME, failed},
     hand_over::{HandOver, last_dimension},
     kernels::Kernels,
-    loop_trainer::Begun,
     named::{Visitor, split},
     started::Started,
 };
@@ -38,7 +38,8 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
         initial: Arc<dyn ParameterSource>,
     ) -> Result<Self, SubjectError> {
         let model = Gpt2::zeros(dfdx).map_err(failed)?;
-        let mut reference = Self { model, initial, spec: LossSpec::token_mean(), device, started: None, begun: None };
+        let mut reference =
+            Self { model, initial, spec: LossSpec::token_mean(), device, started: None, begun: None };
         reference.reset()?;
         Ok(reference)
     }

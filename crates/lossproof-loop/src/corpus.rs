@@ -53,9 +53,7 @@ impl TextCorpus {
         if let Some(&token) = tokens.clone().find(|&&token| token >= vocabulary) {
             return Err(CorpusError::Vocabulary { token, vocabulary });
         }
-        // To the nearest line, as `datasets` rounds the slice `train[:5%]`.
-        let percent = settings.validation_percent as usize;
-        let held_out = (lines.len() * percent + 50) / 100;
+        let held_out = percent_of(lines.len(), settings.validation_percent);
         let (validation, training) = lines.split_at(held_out.min(lines.len()));
         let corpus = Self {
             training: blocks(training, settings),
@@ -104,6 +102,14 @@ impl Corpus for TextCorpus {
     }
 }
 
+/// So many hundredths of some lines, to the nearest line and from the middle to an even one: as Python rounds, and so
+/// `datasets` the slice `train[:5%]`.
+fn percent_of(lines: usize, percent: u32) -> usize {
+    let hundredths = lines * percent as usize;
+    let (whole, rest) = (hundredths / 100, hundredths % 100);
+    whole + usize::from(rest > 50 || (rest == 50 && !whole.is_multiple_of(2)))
+}
+
 /// The blocks of some lines, as declared.
 fn blocks(lines: &[Vec<u32>], settings: &Settings) -> Vec<Vec<u32>> {
     let at_once = match settings.semantics.blocks {
@@ -128,7 +134,9 @@ fn blocks(lines: &[Vec<u32>], settings: &Settings) -> Vec<Vec<u32>> {
 #[non_exhaustive]
 pub enum CorpusError {
     /// Not one block.
-    #[error("a text of {tokens} tokens leaves no block of {block} to train on: give a longer text or a shorter block")]
+    #[error(
+        "a text of {tokens} tokens leaves no block of {block} to train on: give a longer text or a shorter block"
+    )]
     TooShort {
         /// Tokens of the whole text.
         tokens: usize,
@@ -143,4 +151,15 @@ pub enum CorpusError {
         /// Number of tokens of the model.
         vocabulary: u32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_rounded_as_python_rounds() {
+        let kept = [(10, 5), (30, 5), (50, 5), (102, 15), (463, 5), (7, 0)];
+        assert_eq!(kept.map(|(lines, percent)| percent_of(lines, percent)), [0, 2, 2, 15, 23, 0]);
+    }
 }

@@ -10,17 +10,26 @@ use std::collections::BTreeSet;
 pub fn undecayed(parameters: &[ParameterInfo], groups: DecayGroups) -> BTreeSet<String> {
     let left_out = |info: &&ParameterInfo| match groups {
         DecayGroups::ByRole => !decays_by_role(info),
-        // `get_parameter_names(model, [nn.LayerNorm], [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", …])`:
-        // GPT-2's norms are layer norms by type.
-        DecayGroups::NotNorms => {
-            let name = info.name.to_lowercase();
-            ["bias", "layernorm", "rmsnorm", "norm"].iter().any(|part| name.contains(part)) || !decays_by_role(info)
-        }
+        DecayGroups::NotNorms => is_norm(info) || has_forbidden_name(&info.name.to_lowercase()),
         DecayGroups::NotLayerNormByName => {
             ["bias", "layer_norm.weight"].iter().any(|part| info.name.contains(part))
         }
     };
     parameters.iter().filter(left_out).map(|info| info.name.clone()).collect()
+}
+
+/// What the script leaves out by type: it asks for layer norms, which those of a GPT-2 are.
+fn is_norm(info: &ParameterInfo) -> bool {
+    matches!(
+        info.role,
+        Role::NormGain | Role::NormGainFromZero | Role::NormBias | Role::FinalNormGain | Role::FinalNormBias
+    )
+}
+
+/// What it leaves out by name: `bias`, `layernorm`, `rmsnorm`, `(?:^|\.)norm(?:$|\.)` and `_norm(?:$|\.)`.
+fn has_forbidden_name(name: &str) -> bool {
+    ["bias", "layernorm", "rmsnorm"].iter().any(|part| name.contains(part))
+        || name.split('.').any(|part| part == "norm" || part.ends_with("_norm"))
 }
 
 /// Weights decay; biases, gains and scales do not, whatever their shape.

@@ -1,9 +1,8 @@
 //! What a validation reports.
 
 use crate::{
-    Corpus, Settings,
+    Corpus, RunError, Settings,
     plan::count,
-    run::RunError,
     sampler::{Cut, EpochSample},
     semantics::{EvaluationMean, Shards, Tracking},
 };
@@ -105,7 +104,8 @@ pub fn reductions(
     let (mut tokens, mut samples, mut batches) = (0, 0, 0);
     let indices: Vec<usize> = (0..corpus.validation_samples()).collect();
     for batch in indices.chunks(settings.evaluation_batch) {
-        let rows: Vec<_> = batch.iter().map(|&index| corpus.validation(index, 0)).collect::<Result<_, _>>()?;
+        let rows: Vec<_> =
+            batch.iter().map(|&index| corpus.validation(index, 0)).collect::<Result<_, _>>()?;
         let supervised: Vec<usize> = rows.iter().map(|row| row.sequence.supervised()).collect();
         let losses = trainer.supervised_losses(&TrainingBatch::new(rows)?)?;
         let mut rest = losses.as_slice();
@@ -141,6 +141,7 @@ fn losses(
     rank: &[EpochSample],
     epoch: u32,
 ) -> Result<Vec<f64>, RunError> {
-    let samples: Vec<_> = rank.iter().map(|sample| corpus.validation(sample.index, epoch)).collect::<Result<_, _>>()?;
+    let samples: Vec<_> =
+        rank.iter().map(|sample| corpus.validation(sample.index, epoch)).collect::<Result<_, _>>()?;
     Ok(trainer.supervised_losses(&TrainingBatch::new(samples)?)?)
 }

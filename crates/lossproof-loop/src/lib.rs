@@ -12,6 +12,7 @@
 pub mod checkpoint;
 mod corpus;
 mod decay;
+mod error;
 mod evaluation;
 mod objective;
 mod plan;
@@ -25,10 +26,11 @@ mod tracking;
 
 pub use corpus::{Corpus, CorpusError, TextCorpus};
 pub use decay::undecayed;
+pub use error::RunError;
 pub use evaluation::{Reductions, Validation, reductions};
 pub use objective::{Objective, masked};
 pub use plan::Plan;
-pub use run::{Epoch, Event, MicroBatchRecord, Progress, Run, RunError, Update};
+pub use run::{Epoch, Event, MicroBatchRecord, Progress, Run, Update};
 pub use sampler::{Cut, EpochSample, GlobalMicroBatch, Sampler, SeededSampler};
 pub use schedule::Schedule;
 pub use semantics::Semantics;

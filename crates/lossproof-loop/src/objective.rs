@@ -58,7 +58,8 @@ impl Objective {
             }
             Self::Prefix => {
                 let source = block.len() / 2;
-                let labels = labels().enumerate().map(|(at, label)| if at < source { IGNORE_INDEX } else { label });
+                let labels =
+                    labels().enumerate().map(|(at, label)| if at < source { IGNORE_INDEX } else { label });
                 let sequence = Sequence::new(block.to_vec(), labels.collect())?;
                 Ok(Sample { sequence, place, prefix: source })
             }

@@ -1,6 +1,9 @@
 //! How many updates a run has, and at which learning rate each.
 
-use crate::{Length, Settings, semantics::{Clock, Shards}};
+use crate::{
+    Length, Settings,
+    semantics::{Clock, Shards},
+};
 
 /// The numbers of a run that follow from its settings and the number of samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +26,8 @@ impl Plan {
     /// The plan of a run over so many samples.
     #[must_use]
     pub fn new(samples: usize, settings: &Settings) -> Self {
-        let (batch, ranks, window) = (settings.batch.max(1), settings.ranks.max(1), settings.accumulate.max(1));
+        let (batch, ranks, window) =
+            (settings.batch.max(1), settings.ranks.max(1), settings.accumulate.max(1));
         let micro_batches = samples.div_ceil(batch * ranks);
         let updates_per_epoch = count(micro_batches.div_ceil(window)).max(1);
         let (epochs, updates) = match settings.length {
@@ -48,7 +52,8 @@ impl Plan {
     /// The learning rate of an update, counted from 0.
     #[must_use]
     pub fn learning_rate(&self, update: u64, settings: &Settings) -> f64 {
-        let rate = |tick| settings.schedule.rate(settings.learning_rate, tick, self.warm_up_ticks, self.ticks);
+        let rate =
+            |tick| settings.schedule.rate(settings.learning_rate, tick, self.warm_up_ticks, self.ticks);
         match settings.semantics.clock {
             // During warm-up one tick ahead, so that the first update has a rate and the last of the warm-up the
             // whole one.

@@ -1,7 +1,7 @@
 //! The loop itself: accumulate, clip, step, zero, track, validate, one event after the other.
 
 use crate::{
-    Corpus, Plan, Settings, SettingsError,
+    Corpus, Plan, RunError, Settings,
     decay::undecayed,
     evaluation::{Validation, validate},
     plan::count,
@@ -9,10 +9,8 @@ use crate::{
     semantics::{Resume, Window},
     tracking::{RankLoss, Tracked},
 };
-use lossproof_spec::{BatchError, EmptyPolicy, LossSpec, Reduction};
-use lossproof_subject::{
-    Dropout, LoopTrainer, SamplePlace, SubjectError, TrainingBatch, Unsupported,
-};
+use lossproof_spec::{EmptyPolicy, LossSpec, Reduction};
+use lossproof_subject::{Dropout, LoopTrainer, SamplePlace, TrainingBatch};
 use serde::{Deserialize, Serialize};
 
 /// How far a run has come. With the trainer's state it is all that the rest of the run depends on.
@@ -216,7 +214,8 @@ impl<'a> Run<'a> {
     fn update(&mut self) -> Result<Update, RunError> {
         let start = self.progress.micro_batch;
         let end = self.epoch.len().min(start + self.settings.accumulate);
-        let window: Vec<Vec<TrainingBatch>> = (start..end).map(|at| self.batches(at)).collect::<Result<_, _>>()?;
+        let window: Vec<Vec<TrainingBatch>> =
+            (start..end).map(|at| self.batches(at)).collect::<Result<_, _>>()?;
         let tokens: usize = window.iter().flatten().map(TrainingBatch::supervised).sum();
         let samples: usize = window.iter().flatten().map(|batch| batch.places().len()).sum();
         let (loss, factor) = self.reduction(tokens);
@@ -231,7 +230,11 @@ impl<'a> Run<'a> {
                 let losses = seen.token_losses.unwrap_or_default();
                 logged += factor * seen.loss;
                 let sum: f64 = losses.iter().sum();
-                let mean = if loss.reduction == Reduction::TokenMean { seen.loss } else { sum / losses.len() as f64 };
+                let mean = if loss.reduction == Reduction::TokenMean {
+                    seen.loss
+                } else {
+                    sum / losses.len() as f64
+                };
                 of_ranks.push(RankLoss {
                     sum,
                     tokens: count(losses.len()),
@@ -341,22 +344,4 @@ fn configured_windows(updates: u64, settings: &Settings, plan: &Plan) -> (u32, u
 
 fn indices(rank: &[EpochSample]) -> Vec<usize> {
     rank.iter().map(|sample| sample.index).collect()
-}
-
-/// Why a run cannot go on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// Settings that make no sense.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The trainer lacks what they ask for.
-    #[error(transparent)]
-    Unsupported(#[from] Unsupported),
-    /// A sample of the corpus makes no sequence.
-    #[error("a sample of the corpus makes no sequence")]
-    Sample(#[from] BatchError),
-    /// The trainer failed.
-    #[error("the trainer failed")]
-    Trainer(#[from] SubjectError),
 }

@@ -47,17 +47,14 @@ impl SeededSampler {
     /// The order of so many samples under these settings.
     #[must_use]
     pub fn new(samples: usize, settings: &Settings) -> Self {
-        let cut = Cut {
-            batch: settings.batch,
-            ranks: settings.ranks,
-            shards: settings.semantics.shards,
-        };
+        let cut = Cut { batch: settings.batch, ranks: settings.ranks, shards: settings.semantics.shards };
         Self { samples, seed: settings.seed, cut }
     }
 
     /// The permutation of an epoch: samples sorted by a random number of each.
     fn permutation(&self, epoch: u32) -> Vec<usize> {
-        let [low, high] = [self.seed, self.seed >> 32].map(|half| u32::try_from(half & 0xFFFF_FFFF).unwrap_or(0));
+        let [low, high] =
+            [self.seed, self.seed >> 32].map(|half| u32::try_from(half & 0xFFFF_FFFF).unwrap_or(0));
         let random = |&sample: &usize| {
             let index = u32::try_from(sample).unwrap_or(u32::MAX);
             (philox([index, epoch, high, 0], [low, ORDER_KEY]), sample)

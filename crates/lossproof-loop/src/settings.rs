@@ -83,30 +83,42 @@ impl Settings {
         ];
         for (what, count) in counts {
             if count == 0 {
-                return Err(SettingsError::new(what, 0, "at least 1"));
+                return Err(SettingsError::new(what, &0, "at least 1"));
             }
         }
         if self.block < 2 {
-            return Err(SettingsError::new("the block", self.block, "at least 2: one token predicts nothing"));
+            return Err(SettingsError::new(
+                "the block",
+                &self.block,
+                "at least 2: one token predicts nothing",
+            ));
         }
         if matches!(self.length, Length::Epochs(0) | Length::Updates(0)) {
-            return Err(SettingsError::new("the length of the run", 0, "at least one epoch or update"));
+            return Err(SettingsError::new("the length of the run", &0, "at least one epoch or update"));
         }
         if self.validation_percent >= 100 {
-            return Err(SettingsError::new("the validation", self.validation_percent, "less than 100 percent"));
+            return Err(SettingsError::new(
+                "the validation",
+                &self.validation_percent,
+                "less than 100 percent",
+            ));
         }
         for (what, probability) in [("dropout", self.dropout), ("label smoothing", self.label_smoothing)] {
             if !(0.0..1.0).contains(&probability) {
-                return Err(SettingsError::new(what, probability, "a number of [0, 1)"));
+                return Err(SettingsError::new(what, &probability, "a number of [0, 1)"));
             }
         }
         if !(self.learning_rate.is_finite() && self.learning_rate >= 0.0) {
-            return Err(SettingsError::new("the learning rate", self.learning_rate, "a number that is not negative"));
+            return Err(SettingsError::new(
+                "the learning rate",
+                &self.learning_rate,
+                "a number that is not negative",
+            ));
         }
         if let Some(clip) = self.clip
             && !(clip.max_norm > 0.0 && clip.epsilon >= 0.0)
         {
-            return Err(SettingsError::new("clipping to the norm", clip.max_norm, "a positive norm"));
+            return Err(SettingsError::new("clipping to the norm", &clip.max_norm, "a positive norm"));
         }
         Ok(())
     }
@@ -122,7 +134,7 @@ pub struct SettingsError {
 }
 
 impl SettingsError {
-    fn new(what: &str, found: impl ToString, remedy: &'static str) -> Self {
+    fn new(what: &str, found: &impl ToString, remedy: &'static str) -> Self {
         Self { what: what.to_owned(), found: found.to_string(), remedy }
     }
 }

@@ -50,9 +50,7 @@ pub use info::{Observation, SubjectInfo};
 pub use initial::{gpt2_initial, gpt2_initial_of, probe_initial, probe_initial_of, probe_values};
 pub use limits::Limits;
 pub use log_policy::LogPolicy;
-pub use loop_trainer::{
-    LoopTrainer, Moment, Sample, TrainerState, TrainingBatch, check_state, state_of,
-};
+pub use loop_trainer::{LoopTrainer, Moment, Sample, TrainerState, TrainingBatch, check_state, state_of};
 pub use model::ModelInfo;
 pub use offered::Offered;
 pub use panics::caught;

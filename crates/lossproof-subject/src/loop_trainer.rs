@@ -207,11 +207,7 @@ pub fn state_of(trainer: &mut dyn LoopTrainer) -> Result<TrainerState, SubjectEr
 ///
 /// # Errors
 /// Naming the first tensor that is not.
-pub fn check_state(
-    trainer: &dyn Subject,
-    rule: &Rule,
-    state: &TrainerState,
-) -> Result<(), SubjectError> {
+pub fn check_state(trainer: &dyn Subject, rule: &Rule, state: &TrainerState) -> Result<(), SubjectError> {
     let parameters = trainer.parameters();
     let wrong = |name: &str, problem: String| SubjectError::Parameter { name: name.to_owned(), problem };
     let has = |moment: Moment| moment.belongs_to(rule);

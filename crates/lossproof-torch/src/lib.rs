@@ -33,6 +33,7 @@
 //! after each call. Larger models use as many threads as libtorch is set to.
 
 mod architecture;
+mod begun;
 mod config;
 mod evaluation;
 mod failure;

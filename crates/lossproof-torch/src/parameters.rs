@@ -229,6 +229,12 @@ impl Parameters {
     }
 }
 
+/// What backward passes have left at those of `leaves` that are trained, `None` where nothing reached one.
+pub(crate) fn gradients(leaves: &[Tensor]) -> Result<Vec<Option<Tensor>>, TchError> {
+    let gradient = |leaf: &Tensor| Ok(Some(leaf.f_grad()?).filter(Tensor::defined));
+    leaves.iter().filter(|leaf| leaf.requires_grad()).map(gradient).collect()
+}
+
 /// Whether a kind has a finite value for `value`.
 fn holds(kind: Kind, value: f64) -> bool {
     let largest = if kind == Kind::Float { f64::from(f32::MAX) } else { f64::MAX };

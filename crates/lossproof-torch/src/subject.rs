@@ -1,8 +1,8 @@
 //! The trainer as a subject: what it says of itself, its parameters, its gradients and its token losses.
 
 use crate::{
-    Config, Failure, Mixture, NAME, architecture::Model, kinds, loop_trainer::Begun, objective,
-    padded::Padded, parameters::Parameters, started::Started, threads::OneThread, unsupported,
+    Config, Failure, Mixture, NAME, architecture::Model, begun::Begun, kinds, objective, padded::Padded,
+    parameters::Parameters, started::Started, threads::OneThread, unsupported,
 };
 use lossproof_spec::{Counting, Dtype, Dtypes, GlobalBatch, LossSpec, Sequence};
 use lossproof_subject::{
@@ -57,7 +57,16 @@ impl Torch {
             Some(source) => Parameters::read(config.architecture(), mixture, (kind, place), source)?,
             None => Parameters::initial(config.architecture(), mixture, (kind, place))?,
         };
-        Ok(Self { config, dtype, kind, device, spec: LossSpec::token_mean(), parameters, started: None, begun: None })
+        Ok(Self {
+            config,
+            dtype,
+            kind,
+            device,
+            spec: LossSpec::token_mean(),
+            parameters,
+            started: None,
+            begun: None,
+        })
     }
 
     /// The model over all parameters, each converted to the kind that is computed in.

@@ -1,6 +1,6 @@
 //! The backward pass from a given upstream gradient.
 
-use crate::{Failure, objective, padded::Padded, subject::Torch, threads::OneThread, window::gradients};
+use crate::{Failure, objective, padded::Padded, parameters::gradients, subject::Torch, threads::OneThread};
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch};
 use lossproof_subject::{GradientSink, SubjectError, UpstreamWeights};
 use tch::Tensor;

@@ -4,6 +4,7 @@ use crate::{
     Failure, dim,
     objective::{self, Count},
     padded::Padded,
+    parameters::gradients,
     subject::Torch,
     threads::OneThread,
 };
@@ -141,10 +142,4 @@ fn counted<'a>(groups: impl Iterator<Item = &'a [Padded]>, policy: EmptyPolicy) 
     let has_token = |group: &&[Padded]| group.iter().flat_map(Padded::scored).any(|scored| scored > 0);
     // Where all are empty every contribution is zero, whatever it is divided by.
     if policy == EmptyPolicy::ZeroSkipped { groups.filter(has_token).count().max(1) } else { groups.count() }
-}
-
-/// What backward passes have left at those of `leaves` that are trained, `None` where nothing reached one.
-pub(crate) fn gradients(leaves: &[Tensor]) -> Result<Vec<Option<Tensor>>, TchError> {
-    let gradient = |leaf: &Tensor| Ok(Some(leaf.f_grad()?).filter(Tensor::defined));
-    leaves.iter().filter(|leaf| leaf.requires_grad()).map(gradient).collect()
 }

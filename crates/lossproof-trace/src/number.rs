@@ -54,7 +54,6 @@ pub mod any {
     ///
     /// # Errors
     /// When the format cannot.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
         Number::from(*value).serialize(to)
     }
@@ -125,7 +124,6 @@ pub mod dtype {
     ///
     /// # Errors
     /// When the format cannot.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub fn serialize<S: Serializer>(dtype: &Dtype, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(dtype)
     }

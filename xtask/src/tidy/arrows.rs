@@ -11,7 +11,7 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 18] = [
+const ARROWS: [(&str, May); 19] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-subject", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
     ("lossproof-numerics", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
@@ -48,6 +48,10 @@ const ARROWS: [(&str, May); 18] = [
             ],
             in_tests: &[],
         },
+    ),
+    (
+        "lossproof-loop",
+        May::Only { always: &["lossproof-spec", "lossproof-subject", "lossproof-trace"], in_tests: &[] },
     ),
     (
         "lossproof-trace",
@@ -117,6 +121,7 @@ const ARROWS: [(&str, May); 18] = [
                 "lossproof-diagnosis",
                 "lossproof-verify",
                 "lossproof-trace",
+                "lossproof-loop",
                 "lossproof-faults",
                 "lossproof-gpt2",
                 "lossproof-torch",

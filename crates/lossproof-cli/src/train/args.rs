@@ -66,7 +66,7 @@ pub(crate) struct Args {
     /// How many updates to make, however many epochs that are.
     #[arg(long, value_name = "N")]
     updates: Option<u64>,
-    /// Base learning rate of AdamW.
+    /// Base learning rate of `AdamW`.
     #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
     learning_rate: f64,
     /// How the learning rate changes.
@@ -75,7 +75,7 @@ pub(crate) struct Args {
     /// Updates of warm-up.
     #[arg(long, value_name = "N", default_value_t = 0)]
     warm_up: u64,
-    /// Weight decay of AdamW.
+    /// Weight decay of `AdamW`.
     #[arg(long, value_name = "LAMBDA", default_value_t = 0.0)]
     weight_decay: f64,
     /// Clip the gradient to this norm, as PyTorch's `clip_grad_norm_` does.
@@ -179,7 +179,7 @@ enum DecayGroupsName {
     After,
 }
 
-/// AdamW with PyTorch's numbers.
+/// `AdamW` with PyTorch's numbers.
 pub(super) fn adam_w(weight_decay: f64) -> Rule {
     Rule::AdamW(Adam {
         beta_1: 0.9,

@@ -6,8 +6,8 @@ mod render;
 mod trace_file;
 
 use crate::{exit::Exit, output, source_text::SourceText};
-use args::TrainerName;
 pub(crate) use args::Args;
+use args::TrainerName;
 use indicatif::{ProgressBar, ProgressStyle};
 use lossproof_gpt2::{Config, gpt2_initial};
 use lossproof_loop::{

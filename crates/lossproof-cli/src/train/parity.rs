@@ -31,7 +31,11 @@ pub(super) fn run(args: &Args, folder: &Path) -> miette::Result<Exit> {
         holds &= comparison.holds();
         report += &render(&trainer.info().name, &comparison);
     }
-    report += if holds { "\nevery quantity is within its bound\n" } else { "\nnot every quantity is within its bound\n" };
+    report += if holds {
+        "\nevery quantity is within its bound\n"
+    } else {
+        "\nnot every quantity is within its bound\n"
+    };
     output::print(&report)?;
     Ok(if holds { Exit::Conforms } else { Exit::Deviates })
 }
@@ -56,7 +60,14 @@ fn render(trainer: &str, comparison: &Comparison) -> String {
         let verdict = if row.holds() { "ok" } else { "DIFFERS" };
         let small = |value: f64| if value > 0.0 { format!("{value:.1e}") } else { "0".to_owned() };
         let place = if row.worst > 0.0 { row.place.as_str() } else { "" };
-        table.row([row.quantity, &grouped(row.numbers), &small(row.worst), &small(row.bound), verdict, place]);
+        table.row([
+            row.quantity,
+            &grouped(row.numbers),
+            &small(row.worst),
+            &small(row.bound),
+            verdict,
+            place,
+        ]);
     }
     write!(text, "{}", table.render()).expect("invariant: a string takes everything");
     text

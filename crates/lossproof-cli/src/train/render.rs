@@ -59,7 +59,8 @@ impl Report {
 
     pub(super) fn text(&self, validation: &Reductions) -> String {
         let mut text = self.heading.clone();
-        let heads = ["epoch", "samples", "predictions", "updates", "skipped", "training loss", "validation loss"];
+        let heads =
+            ["epoch", "samples", "predictions", "updates", "skipped", "training loss", "validation loss"];
         let columns = heads.iter().map(|head| (*head, Align::Right)).chain([("perplexity", Align::Right)]);
         let mut epochs = Table::new(columns);
         for (epoch, totals) in &self.epochs {
@@ -81,7 +82,8 @@ impl Report {
                 .expect("invariant: a string takes everything");
         }
         text += "\nthe validation at the end, by each reduction:\n";
-        let mut reductions = Table::new([("reduction", Align::Left), ("of", Align::Right), ("loss", Align::Right)]);
+        let mut reductions =
+            Table::new([("reduction", Align::Left), ("of", Align::Right), ("loss", Align::Right)]);
         let rows = [
             ("sum of all token losses", validation.tokens, validation.sum),
             ("token mean", validation.tokens, validation.token_mean),

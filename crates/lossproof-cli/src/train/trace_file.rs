@@ -1,6 +1,9 @@
 //! The trace of a loop: a line of JSON for the run, and one for each event.
 
-use lossproof_loop::{Event, Plan, Settings, checkpoint::{Checkpoint, Environment}};
+use lossproof_loop::{
+    Event, Plan, Settings,
+    checkpoint::{Checkpoint, Environment},
+};
 use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 use serde::Serialize;
 use std::{

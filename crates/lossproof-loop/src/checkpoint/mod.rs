@@ -130,7 +130,8 @@ impl Checkpoint {
             (PARAMETERS.to_owned(), safetensors::encode(&self.state.parameters)?),
             (RUN.to_owned(), json(&run)?),
         ];
-        let moments = [(FIRST_MOMENTS, &self.state.first_moments), (SECOND_MOMENTS, &self.state.second_moments)];
+        let moments =
+            [(FIRST_MOMENTS, &self.state.first_moments), (SECOND_MOMENTS, &self.state.second_moments)];
         for (name, tensors) in moments {
             if !tensors.is_empty() {
                 files.push((name.to_owned(), safetensors::encode(tensors)?));
@@ -184,10 +185,7 @@ impl Checkpoint {
     /// # Errors
     /// Naming everything that differs.
     pub fn check(&self, settings: &Settings, environment: &Environment) -> Result<(), Mismatch> {
-        Mismatch::between(
-            &(&self.settings, &self.environment),
-            &(settings, environment),
-        )
+        Mismatch::between(&(&self.settings, &self.environment), &(settings, environment))
     }
 }
 

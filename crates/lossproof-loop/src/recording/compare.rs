@@ -11,10 +11,13 @@
 //! an update being 16 units of rounding of the gradient of the tensor they are in.
 
 use super::{
-    file::{Number, RecordedSampler, Recording, RecordingError},
+    file::{Number, RecordedUpdate, Recording, RecordingError},
     quantities::{Followed, PROJECTIONS, follow, structural_zeros, values},
+    replay::RecordedSampler,
+    row::{Differences, Row},
+    structure::structure,
 };
-use crate::{Cut, GlobalMicroBatch, RunError, Sampler, Schedule, Settings};
+use crate::{GlobalMicroBatch, RunError, Sampler, Schedule, Settings};
 use lossproof_spec::Rule;
 use lossproof_subject::{LoopTrainer, ParameterInfo, Tensor, TensorSet};
 
@@ -32,29 +35,6 @@ pub struct Comparison {
     pub spread: f64,
     /// The quantities.
     pub rows: Vec<Row>,
-}
-
-/// One quantity.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// What it is.
-    pub quantity: &'static str,
-    /// Numbers that were compared.
-    pub numbers: usize,
-    /// The worst difference: relative, or how many differ at all where the bound is zero.
-    pub worst: f64,
-    /// Where that is.
-    pub place: String,
-    /// What it may be.
-    pub bound: f64,
-}
-
-impl Row {
-    /// Whether it is within its bound. What was not compared does not hold.
-    #[must_use]
-    pub fn holds(&self) -> bool {
-        self.numbers > 0 && self.worst <= self.bound
-    }
 }
 
 impl Comparison {
@@ -96,7 +76,7 @@ pub fn compare(
     let spread = spread.iter().map(|row| row.worst).fold(0.0, f64::max);
     let bound = (SPREADS * spread).min(FURTHEST);
 
-    let mut rows = structure(recording, &ours, &settings, &sampler);
+    let mut rows = structure(recording, &ours, &settings, sampler);
     rows.push(rates(recording, &ours, &settings));
     for row in recorded_numbers(recording, &ours).apart(&numbers_of(&ours), &ours, &settings) {
         rows.push(Row { bound, ..row });
@@ -143,7 +123,10 @@ fn recorded_numbers(recording: &Recording, ours: &Followed) -> Numbers {
     let place = |info: &ParameterInfo| json.parameters.iter().position(|name| *name == info.name);
     let places: Vec<Option<usize>> = ours.parameters.iter().map(place).collect();
     let ordered = |numbers: &[Number]| -> Vec<f64> {
-        places.iter().map(|place| place.and_then(|place| numbers.get(place)).map_or(f64::NAN, |one| one.0)).collect()
+        places
+            .iter()
+            .map(|place| place.and_then(|place| numbers.get(place)).map_or(f64::NAN, |one| one.0))
+            .collect()
     };
     // The losses of an update's window, from those of its epoch.
     let mut losses = Vec::new();
@@ -156,7 +139,7 @@ fn recorded_numbers(recording: &Recording, ours: &Followed) -> Numbers {
         let window = of_epoch.iter_mut().flatten().take(update.micro_batches);
         losses.push(window.flatten().map(|loss| loss.0).collect());
     }
-    let project = |update: &super::file::RecordedUpdate| {
+    let project = |update: &RecordedUpdate| {
         let of = |place: &Option<usize>| place.and_then(|place| update.projections.get(place));
         let rows = places.iter().map(|place| {
             of(place).map_or_else(
@@ -179,12 +162,13 @@ impl Numbers {
     fn apart(&self, others: &Self, ours: &Followed, settings: &Settings) -> Vec<Row> {
         let wandering = wandering(ours, settings);
         let name = |index: usize| ours.parameters.get(index).map_or("?", |info| info.name.as_str());
-        let count = |index: usize| ours.parameters.get(index).map_or(0, |info| structural_zeros(info).len()) as f64;
+        let count =
+            |index: usize| ours.parameters.get(index).map_or(0, |info| structural_zeros(info).len()) as f64;
         let mut rows = [
-            Worst::new("loss of a micro-batch"),
-            Worst::new("gradient norm of a tensor"),
-            Worst::new("norm of a parameter"),
-            Worst::new("projection of a parameter"),
+            Differences::new("loss of a micro-batch"),
+            Differences::new("gradient norm of a tensor"),
+            Differences::new("norm of a parameter"),
+            Differences::new("projection of a parameter"),
         ];
         for (index, update) in ours.updates.iter().enumerate() {
             let at = |what: &str| format!("update {}{what}", update.update);
@@ -219,55 +203,6 @@ impl Numbers {
     }
 }
 
-/// The worst of many differences.
-struct Worst {
-    quantity: &'static str,
-    numbers: usize,
-    worst: f64,
-    place: String,
-}
-
-impl Worst {
-    fn new(quantity: &'static str) -> Self {
-        Self { quantity, numbers: 0, worst: 0.0, place: String::new() }
-    }
-
-    /// One number: how far beyond its slack it is from another, as part of the scale.
-    fn one(&mut self, found: f64, expected: f64, slack: f64, scale: f64, place: impl FnOnce() -> String) {
-        self.numbers += 1;
-        let same = found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
-        let beyond = ((found - expected).abs() - slack).max(0.0);
-        let relative = if same || beyond <= 0.0 { 0.0 } else { beyond / scale.abs() };
-        // Not a number is further away than anything.
-        if relative > self.worst || relative.is_nan() {
-            self.worst = if relative.is_nan() { f64::INFINITY } else { relative };
-            self.place = place();
-        }
-    }
-
-    fn all(
-        &mut self,
-        found: &[f64],
-        expected: &[f64],
-        slack: impl Fn(usize) -> f64,
-        scale: impl Fn(usize, f64) -> f64,
-        place: impl Fn(usize) -> String,
-    ) {
-        if found.len() != expected.len() {
-            self.worst = f64::INFINITY;
-            self.place = format!("{}: {} numbers for {}", place(0), found.len(), expected.len());
-        }
-        for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
-            self.one(found, expected, slack(index), scale(index, expected), || place(index));
-        }
-    }
-
-    fn row(self, bound: f64) -> Row {
-        let Self { quantity, numbers, worst, place } = self;
-        Row { quantity, numbers, worst, place, bound }
-    }
-}
-
 /// How far an element whose gradient is rounding alone may have wandered, after each update.
 fn wandering(ours: &Followed, settings: &Settings) -> Vec<f64> {
     let epsilon = match settings.rule {
@@ -277,7 +212,9 @@ fn wandering(ours: &Followed, settings: &Settings) -> Vec<f64> {
     let mut total = 0.0;
     let mut after = Vec::with_capacity(ours.updates.len());
     for update in &ours.updates {
-        let own = |(info, norm): (&ParameterInfo, &f64)| if structural_zeros(info).is_empty() { 0.0 } else { *norm };
+        let own = |(info, norm): (&ParameterInfo, &f64)| {
+            if structural_zeros(info).is_empty() { 0.0 } else { *norm }
+        };
         let norm = ours.parameters.iter().zip(&update.gradient_norms).map(own).fold(0.0, f64::max);
         total += update.learning_rate * NOISE * f64::EPSILON * norm / epsilon;
         after.push(total);
@@ -285,66 +222,9 @@ fn wandering(ours: &Followed, settings: &Settings) -> Vec<f64> {
     after
 }
 
-/// What has no rounding: which samples, which windows, which groups.
-fn structure(
-    recording: &Recording,
-    ours: &Followed,
-    settings: &Settings,
-    sampler: &RecordedSampler<'_>,
-) -> Vec<Row> {
-    let json = &recording.json;
-    let exact = |quantity, numbers, differing: usize, place: String| Row {
-        quantity,
-        numbers,
-        worst: differing as f64,
-        place,
-        bound: 0.0,
-    };
-    let mut rows = Vec::new();
-
-    let cut = Cut { batch: settings.batch, ranks: settings.ranks, shards: settings.semantics.shards };
-    let (mut batches, mut otherwise, mut place) = (0, 0, String::new());
-    for epoch in json.epochs.iter().map(|epoch| epoch.epoch) {
-        let recorded = sampler.epoch(epoch);
-        if recorded.iter().any(Vec::is_empty) {
-            continue;
-        }
-        let mut seen = std::collections::BTreeSet::new();
-        let order = recorded.iter().flatten().flatten().map(|sample| sample.index);
-        let order: Vec<usize> = order.filter(|&index| seen.insert(index)).collect();
-        let own = cut.micro_batches(&order);
-        batches += own.len();
-        let differing = (0..own.len().max(recorded.len())).filter(|&at| own.get(at) != recorded.get(at)).count();
-        if differing > 0 {
-            otherwise += differing;
-            place = format!("epoch {epoch}");
-        }
-    }
-    if batches > 0 {
-        rows.push(exact("micro-batches and fill-ups", batches, otherwise, place));
-    }
-
-    let of_recording = json.updates.iter().map(|update| (update.update, update.epoch, update.micro_batches));
-    let of_ours = ours.updates.iter().map(|update| (update.update, update.epoch, update.losses.len()));
-    let differing = of_recording.clone().zip(of_ours).filter(|(recorded, own)| recorded != own).count()
-        + json.updates.len().abs_diff(ours.updates.len());
-    rows.push(exact("updates and their windows", json.updates.len(), differing, String::new()));
-
-    let recorded: std::collections::BTreeSet<String> = json.undecayed.iter().cloned().collect();
-    let differing = recorded.symmetric_difference(&ours.undecayed).count();
-    rows.push(exact("parameters without decay", recorded.len(), differing, String::new()));
-
-    if let Some(resumed) = &json.resumed {
-        let differing = usize::from(ours.start != (resumed.starting_epoch, resumed.skipped));
-        let place = format!("epoch {}, micro-batch {}", ours.start.0, ours.start.1);
-        rows.push(exact("where a resume goes on", 1, differing, place));
-    }
-    rows
-}
-
 /// Learning rates, in units in the last place.
 fn rates(recording: &Recording, ours: &Followed, settings: &Settings) -> Row {
-    let mut worst = Worst::new("learning rate");
+    let mut worst = Differences::new("learning rate");
     for (recorded, own) in recording.json.updates.iter().zip(&ours.updates) {
         let scale = recorded.learning_rate * f64::EPSILON;
         worst.one(own.learning_rate, recorded.learning_rate, 0.0, scale, || format!("update {}", own.update));
@@ -358,8 +238,11 @@ fn rates(recording: &Recording, ours: &Followed, settings: &Settings) -> Row {
 
 /// What is reported at the end of an epoch.
 fn epochs(recording: &Recording, ours: &Followed, bound: f64) -> Vec<Row> {
-    let mut rows =
-        [Worst::new("training loss of an epoch"), Worst::new("validation loss"), Worst::new("perplexity")];
+    let mut rows = [
+        Differences::new("training loss of an epoch"),
+        Differences::new("validation loss"),
+        Differences::new("perplexity"),
+    ];
     for (recorded, own) in recording.json.epochs.iter().zip(&ours.epochs) {
         let pairs = [
             (own.training_loss, recorded.train_loss.0),
@@ -371,7 +254,7 @@ fn epochs(recording: &Recording, ours: &Followed, bound: f64) -> Vec<Row> {
         }
     }
     if recording.json.epochs.len() != ours.epochs.len() {
-        rows[0].worst = f64::INFINITY;
+        rows[0].largest = f64::INFINITY;
         rows[0].place = format!("{} epochs for {}", ours.epochs.len(), recording.json.epochs.len());
     }
     let [training, validation, perplexity] = rows;
@@ -381,10 +264,14 @@ fn epochs(recording: &Recording, ours: &Followed, bound: f64) -> Vec<Row> {
 /// Parameters and moments, whole, each element as part of the largest of its tensor.
 fn whole(recording: &Recording, ours: &Followed, settings: &Settings, bound: f64) -> Vec<Row> {
     let wandering = wandering(ours, settings);
-    let mut rows = [Worst::new("parameters, whole"), Worst::new("first moments, whole"), Worst::new("second moments, whole")];
+    let mut rows = [
+        Differences::new("parameters, whole"),
+        Differences::new("first moments, whole"),
+        Differences::new("second moments, whole"),
+    ];
     for (update, recorded) in &recording.whole {
         let Some(own) = ours.whole.get(update) else {
-            rows[0].worst = f64::INFINITY;
+            rows[0].largest = f64::INFINITY;
             rows[0].place = format!("there is no update {update}");
             continue;
         };
@@ -412,7 +299,7 @@ fn whole(recording: &Recording, ours: &Followed, settings: &Settings, bound: f64
 }
 
 fn tensors(
-    row: &mut Worst,
+    row: &mut Differences,
     own: Option<&Tensor>,
     recorded: Option<&Tensor>,
     info: &ParameterInfo,

@@ -1,15 +1,13 @@
 //! The files of a recording.
 
 use crate::{
-    Corpus, EpochSample, GlobalMicroBatch, Length, Objective, Remainder, Sampler, Schedule, Semantics, Settings,
-    checkpoint::sha256,
-    corpus::{CorpusError, TextCorpus},
-    objective::masked,
+    Length, Objective, Remainder, Schedule, Semantics, Settings,
+    corpus::CorpusError,
     semantics::{DecayGroups, Tracking},
 };
-use lossproof_spec::{Adam, BatchError, Decayed, EpsilonPlacement, Rule};
+use lossproof_spec::{Adam, Decayed, EpsilonPlacement, Rule};
 use lossproof_subject::{
-    Sample, SamplePlace, TensorSet, TrainerState,
+    TensorSet, TrainerState,
     safetensors::{self, CodecError},
 };
 use serde::{Deserialize, Deserializer};
@@ -40,8 +38,8 @@ pub(super) struct RecordingJson {
     format: u64,
     pub(super) how: String,
     pub(super) settings: RecordedSettings,
-    training_blocks: usize,
-    validation_blocks: usize,
+    pub(super) training_blocks: usize,
+    pub(super) validation_blocks: usize,
     pub(super) parameters: Vec<String>,
     pub(super) undecayed: Vec<String>,
     pub(super) resumed: Option<Resumed>,
@@ -49,14 +47,14 @@ pub(super) struct RecordingJson {
     pub(super) micro_batch_losses: Vec<Vec<Vec<Number>>>,
     pub(super) updates: Vec<RecordedUpdate>,
     whole: Vec<u64>,
-    masked: Option<Masked>,
+    pub(super) masked: Option<Masked>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct RecordedSettings {
     pub(super) config: String,
-    text_bytes: usize,
-    text_sha256: String,
+    pub(super) text_bytes: usize,
+    pub(super) text_sha256: String,
     block: usize,
     batch: usize,
     evaluation_batch: usize,
@@ -86,7 +84,7 @@ pub(super) struct Resumed {
 pub(super) struct RecordedEpoch {
     pub(super) epoch: u32,
     /// Of each micro-batch, for each rank its samples.
-    order: Vec<Vec<Vec<usize>>>,
+    pub(super) order: Vec<Vec<Vec<usize>>>,
     pub(super) train_loss: Number,
     pub(super) evaluation_loss: Number,
     pub(super) perplexity: Number,
@@ -105,16 +103,16 @@ pub(super) struct RecordedUpdate {
 
 /// What the collator made of the samples of a masked language model.
 #[derive(Debug, Deserialize)]
-struct Masked {
+pub(super) struct Masked {
     /// Of each epoch, micro-batch and rank, its rows.
-    training: Vec<Vec<Vec<Vec<MaskedRow>>>>,
-    validation: Vec<Vec<Vec<Vec<MaskedRow>>>>,
+    pub(super) training: Vec<Vec<Vec<Vec<MaskedRow>>>>,
+    pub(super) validation: Vec<Vec<Vec<Vec<MaskedRow>>>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct MaskedRow {
-    input_ids: Vec<u32>,
-    labels: Vec<i64>,
+pub(super) struct MaskedRow {
+    pub(super) input_ids: Vec<u32>,
+    pub(super) labels: Vec<i64>,
 }
 
 /// A number, which JSON has not for all of them.
@@ -211,106 +209,14 @@ impl Recording {
         })
     }
 
-    /// The samples of the text that was recorded, which is given whole.
-    ///
-    /// # Errors
-    /// When it is another text, or our blocks are not as many as those recorded.
-    pub fn corpus(&self, text: &[u8], vocabulary: u32) -> Result<RecordedCorpus<'_>, RecordingError> {
-        let recorded = &self.json.settings;
-        let text = &text[..text.len().min(recorded.text_bytes)];
-        if sha256(text) != recorded.text_sha256 {
-            return Err(RecordingError::Text);
-        }
-        let modulus = vocabulary.min(256);
-        let line = |line: &[u8]| line.iter().map(|&byte| u32::from(byte) % modulus).collect::<Vec<u32>>();
-        let lines: Vec<_> = text.split_inclusive(|&byte| byte == b'\n').map(line).collect();
-        let blocks = TextCorpus::new(&lines, vocabulary, &self.settings()?)?;
-        let found = [blocks.training_blocks().len(), blocks.validation_blocks().len()];
-        let expected = [self.json.training_blocks, self.json.validation_blocks];
-        if found != expected {
-            return Err(RecordingError::Blocks { found, expected });
-        }
-        Ok(RecordedCorpus { blocks, masked: self.json.masked.as_ref(), recording: self })
-    }
-
-    /// The recorded order of the samples.
-    #[must_use]
-    pub fn sampler(&self) -> RecordedSampler<'_> {
-        RecordedSampler { recording: self }
-    }
-
     /// Micro-batches that a resumed run has skipped in this epoch.
-    fn skipped(&self, epoch: u32) -> usize {
+    pub(super) fn skipped(&self, epoch: u32) -> usize {
         let resumed = self.json.resumed.as_ref().filter(|resumed| resumed.starting_epoch == epoch);
         resumed.map_or(0, |resumed| resumed.skipped)
     }
 
-    fn epoch(&self, epoch: u32) -> Option<&RecordedEpoch> {
+    pub(super) fn epoch(&self, epoch: u32) -> Option<&RecordedEpoch> {
         self.json.epochs.iter().find(|one| one.epoch == epoch)
-    }
-}
-
-/// The recorded order of the samples. The micro-batches that a resumed run has skipped are empty.
-#[derive(Clone, Copy, Debug)]
-pub struct RecordedSampler<'a> {
-    recording: &'a Recording,
-}
-
-impl Sampler for RecordedSampler<'_> {
-    fn epoch(&self, epoch: u32) -> Vec<GlobalMicroBatch> {
-        let mut micro_batches = vec![Vec::new(); self.recording.skipped(epoch)];
-        let mut places = 0..;
-        for ranks in self.recording.epoch(epoch).map(|one| one.order.as_slice()).unwrap_or_default() {
-            let mut placed = Vec::with_capacity(ranks.len());
-            for rank in ranks {
-                let sample = |(&index, place)| EpochSample { index, place };
-                placed.push(rank.iter().zip(places.by_ref()).map(sample).collect());
-            }
-            micro_batches.push(placed);
-        }
-        micro_batches
-    }
-}
-
-/// The recorded samples: blocks of the text, and what a collator has made of them.
-#[derive(Debug)]
-pub struct RecordedCorpus<'a> {
-    blocks: TextCorpus,
-    masked: Option<&'a Masked>,
-    recording: &'a Recording,
-}
-
-impl RecordedCorpus<'_> {
-    /// Row number `row` of an epoch, of those that the collator made for training or for a validation.
-    fn masked_row(&self, rows: &[Vec<Vec<Vec<MaskedRow>>>], epoch: u32, row: usize) -> Option<MaskedRow> {
-        let epochs = &self.recording.json.epochs;
-        let epoch = epochs.iter().position(|one| one.epoch == epoch)?;
-        rows.get(epoch)?.iter().flatten().flatten().nth(row).cloned()
-    }
-}
-
-impl Corpus for RecordedCorpus<'_> {
-    fn training_samples(&self) -> usize {
-        self.blocks.training_samples()
-    }
-
-    fn validation_samples(&self) -> usize {
-        self.blocks.validation_samples()
-    }
-
-    fn training(&self, index: usize, place: SamplePlace) -> Result<Sample, BatchError> {
-        let row = usize::try_from(place.sample).unwrap_or(usize::MAX);
-        match self.masked.and_then(|rows| self.masked_row(&rows.training, place.epoch, row)) {
-            Some(MaskedRow { input_ids, labels }) => masked(input_ids, labels, place),
-            None => self.blocks.training(index, place),
-        }
-    }
-
-    fn validation(&self, index: usize, epoch: u32) -> Result<Sample, BatchError> {
-        match self.masked.and_then(|rows| self.masked_row(&rows.validation, epoch, index)) {
-            Some(MaskedRow { input_ids, labels }) => masked(input_ids, labels, SamplePlace::default()),
-            None => self.blocks.validation(index, epoch),
-        }
     }
 }
 
@@ -325,7 +231,8 @@ fn tensors(path: &Path) -> Result<TensorSet, RecordingError> {
 
 /// Parameters and moments of one file.
 fn state(path: &Path, updates: u64) -> Result<TrainerState, RecordingError> {
-    let mut state = TrainerState { updates: u32::try_from(updates).unwrap_or(u32::MAX), ..TrainerState::default() };
+    let mut state =
+        TrainerState { updates: u32::try_from(updates).unwrap_or(u32::MAX), ..TrainerState::default() };
     for (name, tensor) in tensors(path)? {
         let parts = [
             ("parameters.", &mut state.parameters),

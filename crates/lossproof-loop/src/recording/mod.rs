@@ -8,6 +8,11 @@
 mod compare;
 mod file;
 mod quantities;
+mod replay;
+mod row;
+mod structure;
 
-pub use compare::{CompareError, Comparison, Row, compare};
-pub use file::{RecordedCorpus, RecordedSampler, Recording, RecordingError};
+pub use compare::{CompareError, Comparison, compare};
+pub use file::{Recording, RecordingError};
+pub use replay::{RecordedCorpus, RecordedSampler};
+pub use row::Row;

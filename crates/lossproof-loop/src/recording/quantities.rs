@@ -1,9 +1,7 @@
 //! Our loop along a recording: every quantity that was recorded, as our loop has it.
 
 use super::file::Recording;
-use crate::{
-    Corpus, Event, Progress, Run, RunError, Sampler, Settings, decay::undecayed,
-};
+use crate::{Corpus, Event, Progress, Run, RunError, Sampler, Settings, decay::undecayed};
 use lossproof_spec::Role;
 use lossproof_subject::{
     Collect, LoopTrainer, ParameterInfo, SubjectError, TensorSet, TrainerState, philox, state_of,
