@@ -12,6 +12,7 @@ use crate::{
 use lossproof_spec::{EmptyPolicy, LossSpec, Reduction};
 use lossproof_subject::{Dropout, LoopTrainer, SamplePlace, TrainingBatch};
 use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
 
 /// How far a run has come. With the trainer's state it is all that the rest of the run depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -120,6 +121,8 @@ pub struct Run<'a> {
     progress: Progress,
     /// The micro-batches of the epoch that goes on.
     epoch: Vec<GlobalMicroBatch>,
+    /// Time spent in the trainer: passes, norms, updates and validations.
+    in_trainer: Duration,
 }
 
 impl<'a> Run<'a> {
@@ -139,7 +142,8 @@ impl<'a> Run<'a> {
         let plan = Plan::new(corpus.training_samples(), settings);
         let epoch = sampler.epoch(0);
         let progress = Progress::default();
-        Ok(Self { trainer, corpus, sampler, settings: *settings, plan, progress, epoch })
+        let in_trainer = Duration::ZERO;
+        Ok(Self { trainer, corpus, sampler, settings: *settings, plan, progress, epoch, in_trainer })
     }
 
     /// Goes on from where a run had come to, once the trainer's state of then is
@@ -166,6 +170,13 @@ impl<'a> Run<'a> {
         self.plan
     }
 
+    /// Time spent in the trainer so far: in passes, norms, updates and validations. The rest of a run's time is the
+    /// loop's own.
+    #[must_use]
+    pub fn time_in_trainer(&self) -> Duration {
+        self.in_trainer
+    }
+
     /// The trainer between two events.
     pub fn trainer(&mut self) -> &mut dyn LoopTrainer {
         self.trainer
@@ -189,7 +200,7 @@ impl<'a> Run<'a> {
         let updates = self.progress.updates;
         if every > 0 && updates > self.progress.validated && updates.is_multiple_of(every) {
             self.progress.validated = updates;
-            let validation = validate(self.trainer, self.corpus, &self.settings, self.progress.epoch)?;
+            let validation = self.validation()?;
             return Ok(Event::Validation { updates, validation });
         }
         if self.progress.micro_batch < self.epoch.len() && updates < self.plan.updates {
@@ -226,7 +237,9 @@ impl<'a> Run<'a> {
         for (micro_batch, ranks) in (start..).zip(&window) {
             let mut of_ranks = Vec::with_capacity(ranks.len());
             for batch in ranks {
+                let started = Instant::now();
                 let seen = self.trainer.backward(batch, &loss, factor, &dropout)?;
+                self.in_trainer += started.elapsed();
                 let losses = seen.token_losses.unwrap_or_default();
                 logged += factor * seen.loss;
                 let sum: f64 = losses.iter().sum();
@@ -250,6 +263,7 @@ impl<'a> Run<'a> {
             });
         }
 
+        let started = Instant::now();
         let tensor_norms = self.trainer.gradient_norms()?;
         let grad_norm = tensor_norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
         let skipped = !grad_norm.is_finite() || tokens == 0;
@@ -263,6 +277,7 @@ impl<'a> Run<'a> {
             self.progress.updates += 1;
         }
         self.trainer.zero_gradient()?;
+        self.in_trainer += started.elapsed();
         self.progress.micro_batch = end;
         Ok(Update {
             update: self.progress.updates + u64::from(skipped),
@@ -277,6 +292,13 @@ impl<'a> Run<'a> {
             skipped,
             micro_batches,
         })
+    }
+
+    fn validation(&mut self) -> Result<Validation, RunError> {
+        let started = Instant::now();
+        let validation = validate(self.trainer, self.corpus, &self.settings, self.progress.epoch)?;
+        self.in_trainer += started.elapsed();
+        Ok(validation)
     }
 
     /// How a micro-batch is reduced, and what its loss is multiplied with, in a window of so many tokens.
@@ -306,7 +328,7 @@ impl<'a> Run<'a> {
     }
 
     fn end_epoch(&mut self) -> Result<Epoch, RunError> {
-        let validation = validate(self.trainer, self.corpus, &self.settings, self.progress.epoch)?;
+        let validation = self.validation()?;
         let Progress { epoch, updates, tracked, events, .. } = self.progress;
         let training_loss = tracked.loss(self.settings.semantics.tracking, count(self.plan.micro_batches));
         let next = epoch + 1;

@@ -121,6 +121,9 @@ pub(crate) struct Args {
     /// has all settings.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["resume", "checkpoints", "trace"])]
     pub(super) recording: Option<PathBuf>,
+    /// Say how much of the run's time was spent outside of passes, updates and validations.
+    #[arg(long)]
+    pub(super) timing: bool,
     /// Write what is logged into this file, a line of JSON per event. A resumed run continues its file.
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,

@@ -22,6 +22,7 @@ use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 use trace_file::TraceFile;
 
@@ -76,6 +77,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     }
     let mut keeper = Keeper { args, settings, environment, written: 0 };
     let mut report = render::Report::new(args.config.name(), &corpus, &settings, &run.plan());
+    let started = Instant::now();
     let bar = progress_bar(run.plan().updates);
     while let Some(event) = run.advance().into_diagnostic()? {
         if let Some(trace) = &mut trace {
@@ -86,8 +88,12 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         report.add(&event);
     }
     bar.finish_and_clear();
+    let (whole, in_trainer) = (started.elapsed(), run.time_in_trainer());
     let of_validation = reductions(&mut *trainer, &corpus, &settings).into_diagnostic()?;
     output::print(&report.text(&of_validation))?;
+    if args.timing {
+        output::print(&render::timing(whole, in_trainer))?;
+    }
     Ok(Exit::Conforms)
 }
 

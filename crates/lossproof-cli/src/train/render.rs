@@ -5,7 +5,14 @@ use crate::{
     table::{Align, Table},
 };
 use lossproof_loop::{Corpus, Epoch, Event, Plan, Reductions, Settings, TextCorpus, Update};
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
+
+/// How much of the time was the loop's own.
+pub(super) fn timing(whole: Duration, in_trainer: Duration) -> String {
+    let own = whole.saturating_sub(in_trainer);
+    let percent = 100.0 * own.as_secs_f64() / whole.as_secs_f64();
+    format!("\ntime: {whole:.1?}, of which the loop's own, outside of passes, updates and validations: {percent:.2} %\n")
+}
 
 /// What is added up while a run goes on.
 pub(super) struct Report {
@@ -80,6 +87,10 @@ impl Report {
         if self.last_rate.is_finite() {
             writeln!(text, "\nlearning rate of the last update: {:e}", self.last_rate)
                 .expect("invariant: a string takes everything");
+        }
+        if validation.tokens == 0 {
+            text += "\nnothing was kept for validation: give a longer text or a larger --validation\n";
+            return text;
         }
         text += "\nthe validation at the end, by each reduction:\n";
         let mut reductions =
