@@ -12,6 +12,7 @@
 pub mod checkpoint;
 mod corpus;
 mod decay;
+mod divergence;
 mod error;
 mod evaluation;
 mod objective;
@@ -26,6 +27,7 @@ mod tracking;
 
 pub use corpus::{Corpus, CorpusError, TextCorpus};
 pub use decay::undecayed;
+pub use divergence::{Change, Divergence, Number, divergence};
 pub use error::RunError;
 pub use evaluation::{Reductions, Validation, reductions};
 pub use objective::{Objective, masked};

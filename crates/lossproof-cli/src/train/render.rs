@@ -11,7 +11,9 @@ use std::{fmt::Write, time::Duration};
 pub(super) fn timing(whole: Duration, in_trainer: Duration) -> String {
     let own = whole.saturating_sub(in_trainer);
     let percent = 100.0 * own.as_secs_f64() / whole.as_secs_f64();
-    format!("\ntime: {whole:.1?}, of which the loop's own, outside of passes, updates and validations: {percent:.2} %\n")
+    format!(
+        "\ntime: {whole:.1?}, of which the loop's own, outside of passes, updates and validations: {percent:.2} %\n"
+    )
 }
 
 /// What is added up while a run goes on.
