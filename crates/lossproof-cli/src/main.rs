@@ -8,6 +8,8 @@ mod faults;
 mod hostile;
 #[cfg(all(feature = "reference", feature = "torch"))]
 mod laws;
+#[cfg(all(feature = "reference", feature = "torch"))]
+mod looped;
 mod number;
 mod output;
 mod picture;
@@ -46,6 +48,8 @@ enum Command {
     #[cfg(all(feature = "reference", feature = "torch"))]
     Laws(laws::Args),
     #[cfg(all(feature = "reference", feature = "torch"))]
+    Loop(looped::Args),
+    #[cfg(all(feature = "reference", feature = "torch"))]
     Tomography(tomography::Args),
     #[cfg(all(feature = "reference", feature = "torch"))]
     Train(train::Args),
@@ -70,6 +74,8 @@ fn run(command: Command) -> miette::Result<Exit> {
         Command::Hostile(args) => hostile::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Laws(args) => laws::run(&args),
+        #[cfg(all(feature = "reference", feature = "torch"))]
+        Command::Loop(args) => looped::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Tomography(args) => tomography::run(&args),
         #[cfg(all(feature = "reference", feature = "torch"))]
