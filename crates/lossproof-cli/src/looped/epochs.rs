@@ -1,7 +1,7 @@
 //! What an epoch is, and what is logged as its loss.
 
 use super::{
-    report::{BLOCK, MODEL, Section},
+    section::{BLOCK, MODEL, Section},
     stage::{self, BOTH, FirstBlocks, settings},
 };
 use crate::number::grouped;

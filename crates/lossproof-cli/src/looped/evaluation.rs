@@ -6,7 +6,7 @@
 
 use super::{
     division::runs,
-    report::{BLOCK, MODEL, Section},
+    section::{BLOCK, MODEL, Section},
     stage::{self, BOTH, FirstBlocks, settings},
 };
 use crate::number::fraction;

@@ -7,6 +7,7 @@ mod place;
 mod question;
 mod rates;
 mod report;
+mod section;
 mod stage;
 mod window;
 

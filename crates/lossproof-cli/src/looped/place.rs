@@ -1,7 +1,7 @@
 //! Where a resumed run goes on, which parameters decay, and which tokens are left out.
 
 use super::{
-    report::{BLOCK, MODEL, Section},
+    section::{BLOCK, MODEL, Section},
     stage::{self, BOTH, FirstBlocks, settings},
 };
 use crate::{number::grouped, source_text::SourceText};

@@ -1,7 +1,7 @@
 //! The learning rates of whole runs.
 
 use super::{
-    report::{BLOCK, MODEL, Section},
+    section::{BLOCK, MODEL, Section},
     stage::{self, BOTH, FirstBlocks, settings},
 };
 use crate::number::grouped;

@@ -3,39 +3,17 @@
 use super::{
     division::{divisors, losses},
     epochs, evaluation, place, rates,
+    section::{BLOCK, MODEL, Section},
     stage::{BOTH, FirstBlocks, settings},
     window::{self, Window},
 };
 use crate::table::{Align, Table};
-use lossproof_gpt2::Config;
 use lossproof_loop::{Corpus, Plan};
 
-/// The model that is run.
-pub(super) const MODEL: Config = Config::Pico;
-/// Tokens of a block: as many as the model has positions.
-pub(super) const BLOCK: usize = 16;
 /// Blocks to train on, which make a last window of two micro-batches, the last of them of one block.
 const TRAINING: usize = 52;
 /// Blocks to validate with, one more than two batches.
 const VALIDATION: usize = 17;
-
-/// Some rows under a heading: what is looked at, what it lawfully is, and what it is in the script.
-pub(super) struct Section {
-    pub(super) heading: String,
-    pub(super) rows: Vec<[String; 3]>,
-}
-
-impl Section {
-    /// A section without rows.
-    pub(super) fn new(heading: impl Into<String>) -> Self {
-        Self { heading: heading.into(), rows: Vec::new() }
-    }
-
-    /// Adds a row.
-    pub(super) fn row(&mut self, what: impl Into<String>, [lawful, script]: [String; 2]) {
-        self.rows.push([what.into(), lawful, script]);
-    }
-}
 
 /// Runs both and compares.
 ///
