@@ -24,7 +24,7 @@ use crate::{exit::Exit, output};
 #[command(after_help = "Examples:\n  lossproof loop\n  lossproof loop --only question")]
 pub(crate) struct Args {
     /// Print only this part of the answer.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "PART")]
     only: Option<Part>,
 }
 
