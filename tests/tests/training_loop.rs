@@ -1,7 +1,7 @@
 //! The training loop on both trainers: they agree under either semantics, and what must not matter does not.
 
 use lossproof_loop::{
-    Cut, Event, GlobalMicroBatch, Objective, Remainder, Sampler, Schedule, SeededSampler, Semantics,
+    Cut, Event, GlobalMicroBatch, Length, Objective, Remainder, Sampler, Schedule, SeededSampler, Semantics,
     Settings, Update, semantics::Shards,
 };
 use lossproof_spec::Dtype;
@@ -152,6 +152,14 @@ fn lawful_schedules_neither_begin_nor_end_at_zero() {
             assert!(rates.iter().all(|&rate| rate > 0.0), "{schedule:?} on {ranks} ranks: {rates:?}");
         }
     }
+    // Also where the run ends with its warm-up.
+    let plain = settings(Semantics::LAWFUL);
+    for schedule in Schedule::ALL {
+        let brief = Settings { schedule, length: Length::Updates(4), warm_up: 4, ..plain };
+        let rates = rates(&run(Under::Libtorch, Dtype::F64, &brief).unwrap());
+        let expected = [0.25, 0.5, 0.75, 1.0].map(|part| part * plain.learning_rate);
+        assert!(rates.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-15), "{schedule:?}: {rates:?}");
+    }
     let script = Settings { ranks: 8, ..settings(Semantics::RUN_CLM_NO_TRAINER) };
     let rates = rates(&run(Under::Libtorch, Dtype::F64, &script).unwrap());
     let zeros = rates.iter().filter(|rate| rate.abs() <= 0.0).count();
@@ -185,4 +193,33 @@ fn settings_that_make_no_sense_are_named() {
     assert_eq!(refused(Settings { dropout: 1.0, ..lawful }), "dropout is 1: give a number of [0, 1)");
     assert!(refused(Settings { block: 1, ..lawful }).contains("one token predicts nothing"));
     assert!(Cut { batch: 2, ranks: 2, shards: Shards::FilledUp }.micro_batches(&[]).is_empty());
+}
+
+/// Where no token of a window is masked there is nothing to learn: the lawful loop makes no update, and counts none. The
+/// script makes one, logs NaN, and is as long as it was planned.
+#[test]
+fn a_window_without_a_loss_is_an_update_for_the_script_alone() {
+    let masked = |semantics| Settings {
+        objective: Objective::Masked,
+        block: 2,
+        batch: 1,
+        accumulate: 2,
+        ..settings(semantics)
+    };
+    let of = |semantics| run(Under::Libtorch, Dtype::F64, &masked(semantics)).unwrap();
+    let [lawful, script] = [Semantics::LAWFUL, Semantics::RUN_CLM_NO_TRAINER].map(of);
+    let empty = |events: &[Event]| updates(events).filter(|update| update.tokens == 0).count();
+    let skipped = |events: &[Event]| updates(events).filter(|update| update.skipped).count();
+    assert!(empty(&lawful) > 10);
+    assert_eq!((skipped(&lawful), skipped(&script)), (empty(&lawful), 0));
+    let made = |events: &[Event]| {
+        updates(events).filter(|update| !update.skipped).last().map(|update| update.update)
+    };
+    assert_eq!(made(&lawful), Some((updates(&lawful).count() - empty(&lawful)) as u64));
+    assert_eq!(made(&script), Some(updates(&script).count() as u64));
+    let tracked = |events: &[Event]| match events.last() {
+        Some(Event::Epoch(epoch)) => epoch.training_loss,
+        other => panic!("a run ends with an epoch, not with {other:?}"),
+    };
+    assert!(tracked(&lawful).is_finite() && tracked(&script).is_nan());
 }

@@ -1,9 +1,6 @@
 //! How many updates a run has, and at which learning rate each.
 
-use crate::{
-    Length, Settings,
-    semantics::{Clock, Shards},
-};
+use crate::{Length, Settings, semantics::Clock};
 
 /// The numbers of a run that follow from its settings and the number of samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,20 +52,14 @@ impl Plan {
         let rate =
             |tick| settings.schedule.rate(settings.learning_rate, tick, self.warm_up_ticks, self.ticks);
         match settings.semantics.clock {
-            // During warm-up one tick ahead, so that the first update has a rate and the last of the warm-up the
-            // whole one.
-            Clock::PerUpdate if update < self.warm_up_ticks => rate(update + 1),
+            // One tick ahead of the script, so that the first update has a rate and the last of the warm-up the whole
+            // one, also where the run ends with it.
+            Clock::PerUpdate if update < self.warm_up_ticks => {
+                settings.learning_rate * ((update + 1) as f64 / self.warm_up_ticks as f64)
+            }
             Clock::PerUpdate => rate(update),
             Clock::PerRank => rate(update * count(settings.ranks)),
         }
-    }
-
-    /// Whether some samples of an epoch count twice.
-    #[must_use]
-    pub fn fills_up(&self, samples: usize, settings: &Settings) -> bool {
-        settings.semantics.shards == Shards::FilledUp
-            && settings.ranks > 1
-            && !samples.is_multiple_of(settings.batch * settings.ranks)
     }
 }
 

@@ -1,12 +1,12 @@
 //! The loop itself: accumulate, clip, step, zero, track, validate, one event after the other.
 
 use crate::{
-    Corpus, Plan, RunError, Settings,
+    Corpus, Length, Plan, RunError, Settings,
     decay::undecayed,
     evaluation::{Validation, validate},
     plan::count,
     sampler::{EpochSample, GlobalMicroBatch, Sampler},
-    semantics::{Resume, Window},
+    semantics::{IdleUpdate, Resume, Window},
     tracking::{RankLoss, Tracked},
 };
 use lossproof_spec::{EmptyPolicy, LossSpec, Reduction};
@@ -76,7 +76,8 @@ pub struct Update {
     pub tensor_norms: Vec<f64>,
     /// What the gradient was multiplied with.
     pub clip_factor: f64,
-    /// Whether nothing was updated: the gradient was not finite, or there was no supervised token.
+    /// Whether nothing was updated: the gradient was not finite, or there was no supervised token, and such an
+    /// update is skipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
     /// The micro-batches.
@@ -266,10 +267,11 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let tensor_norms = self.trainer.gradient_norms()?;
         let grad_norm = tensor_norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
-        let skipped = !grad_norm.is_finite() || tokens == 0;
+        let idle = !grad_norm.is_finite() || tokens == 0;
+        let skipped = idle && self.settings.semantics.idle == IdleUpdate::Skipped;
         let learning_rate = self.plan.learning_rate(self.progress.updates, &self.settings);
         let clip_factor = match self.settings.clip {
-            Some(clip) if !skipped => clip.factor(grad_norm),
+            Some(clip) if !idle => clip.factor(grad_norm),
             _ => 1.0,
         };
         if !skipped {
@@ -346,12 +348,14 @@ impl<'a> Run<'a> {
         Ok(Epoch { epoch, updates, training_loss, validation })
     }
 
-    /// Skipped updates count nowhere: a run of so many updates goes on until it has them, but no further than twice the
-    /// epochs they would take.
+    /// Where updates are skipped, a run of so many goes on until it has them, but no further than twice the epochs that
+    /// they would take.
     fn bounded_by_epochs(&self) -> bool {
-        match self.settings.length {
-            crate::Length::Epochs(_) => true,
-            crate::Length::Updates(_) => self.progress.epoch + 1 >= self.plan.epochs.saturating_mul(2),
+        match (self.settings.length, self.settings.semantics.idle) {
+            (Length::Updates(_), IdleUpdate::Skipped) => {
+                self.progress.epoch + 1 >= self.plan.epochs.saturating_mul(2)
+            }
+            (Length::Updates(_), IdleUpdate::Made) | (Length::Epochs(_), _) => true,
         }
     }
 }

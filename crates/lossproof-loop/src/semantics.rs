@@ -25,6 +25,8 @@ pub struct Semantics {
     pub resume: Resume,
     /// From what blocks are cut.
     pub blocks: BlockSource,
+    /// What becomes of an update that has nothing to go by.
+    pub idle: IdleUpdate,
 }
 
 /// How the micro-batches of an update weigh.
@@ -116,6 +118,16 @@ pub enum BlockSource {
     ThousandLines,
 }
 
+/// What becomes of an update whose gradient is not finite, or whose window has no supervised token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdleUpdate {
+    /// It is skipped and counts nowhere: not among the updates, in no moment and in no schedule.
+    Skipped,
+    /// It is made as any other.
+    Made,
+}
+
 impl Semantics {
     /// What the clauses ask for.
     pub const LAWFUL: Self = Self {
@@ -127,6 +139,7 @@ impl Semantics {
         decay: DecayGroups::ByRole,
         resume: Resume::Exact,
         blocks: BlockSource::WholeText,
+        idle: IdleUpdate::Skipped,
     };
 
     /// What the script does since transformers #41904 and #42769.
@@ -139,5 +152,6 @@ impl Semantics {
         decay: DecayGroups::NotNorms,
         resume: Resume::ConfiguredWindows,
         blocks: BlockSource::ThousandLines,
+        idle: IdleUpdate::Made,
     };
 }
