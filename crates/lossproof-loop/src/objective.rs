@@ -91,10 +91,11 @@ pub fn masked(mut input_ids: Vec<u32>, labels: Vec<i64>, place: SamplePlace) -> 
 /// The block with tokens masked, and the labels: a token where one is learnt.
 fn mask(block: &[u32], place: SamplePlace, vocabulary: u32, seed: u64) -> (Vec<u32>, Vec<i64>) {
     let unit = |word: u32| f64::from(word) / 4_294_967_296.0;
-    let key = [u32::try_from(seed & 0xFFFF_FFFF).unwrap_or_default(), MASK_KEY];
+    let [low, high] = [seed, seed >> 32].map(|half| u32::try_from(half & 0xFFFF_FFFF).unwrap_or_default());
+    let key = [low, MASK_KEY];
     let (mut input_ids, mut labels) = (Vec::new(), Vec::new());
     for (position, &token) in (0..).zip(block) {
-        let [learnt, replaced, random, other] = philox([place.sample, place.epoch, position, 0], key);
+        let [learnt, replaced, random, other] = philox([place.sample, place.epoch, position, high], key);
         if unit(learnt) >= MASKED {
             input_ids.push(token);
             labels.push(IGNORE_INDEX);

@@ -153,9 +153,9 @@ impl<'a> Run<'a> {
         self.progress = from;
         if self.settings.semantics.resume == Resume::ConfiguredWindows && from.micro_batch > 0 {
             let (epoch, micro_batch) = configured_windows(from.updates, &self.settings, &self.plan);
-            self.progress = Progress { epoch, micro_batch, tracked: Tracked::default(), ..from };
+            let finished = from.finished || epoch >= self.plan.epochs;
+            self.progress = Progress { epoch, micro_batch, tracked: Tracked::default(), finished, ..from };
         }
-        self.progress.finished |= self.progress.epoch >= self.plan.epochs;
         self.epoch = self.sampler.epoch(self.progress.epoch);
     }
 
@@ -192,7 +192,7 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let event = self.next_event()?;
-        self.progress.events += 1;
+        self.progress.events = self.progress.events.saturating_add(1);
         Ok(Some(event))
     }
 

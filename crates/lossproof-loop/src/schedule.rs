@@ -31,7 +31,7 @@ pub enum Schedule {
 }
 
 /// Where the polynomial schedule ends.
-const POLYNOMIAL_END: f64 = 1e-7;
+pub(crate) const POLYNOMIAL_END: f64 = 1e-7;
 
 /// `τ` of the inverse square root without warm-up.
 const TIMESCALE: u64 = 10_000;

@@ -1,7 +1,7 @@
 //! Everything that decides the numbers of a run, besides the trainer, its initial parameters and the text.
 
-use crate::{Objective, Schedule, Semantics};
-use lossproof_spec::{Clip, Rule};
+use crate::{Objective, Schedule, Semantics, schedule::POLYNOMIAL_END};
+use lossproof_spec::{Adam, Clip, Rule};
 use serde::{Deserialize, Serialize};
 
 /// Everything that decides the numbers of a run, besides the trainer, its initial parameters and the text.
@@ -69,6 +69,12 @@ pub enum Length {
     Updates(u64),
 }
 
+/// Samples of a batch, micro-batches of a window, ranks and updates of a run: more than anybody has, and few enough that no
+/// product of them overflows.
+const MOST_SAMPLES: usize = 1 << 31;
+const MOST_RANKS: usize = 1 << 16;
+const MOST_UPDATES: u64 = 1 << 40;
+
 impl Settings {
     /// Whether there is such a run.
     ///
@@ -76,14 +82,23 @@ impl Settings {
     /// Naming the first setting that makes no sense, and what to give.
     pub fn check(&self) -> Result<(), SettingsError> {
         let counts = [
-            ("the batch", self.batch),
-            ("the validation batch", self.evaluation_batch),
-            ("the number of micro-batches of an update", self.accumulate),
-            ("the number of ranks", self.ranks),
+            ("the batch", self.batch, MOST_SAMPLES),
+            ("the validation batch", self.evaluation_batch, MOST_SAMPLES),
+            ("the number of micro-batches of an update", self.accumulate, MOST_SAMPLES),
+            ("the number of ranks", self.ranks, MOST_RANKS),
         ];
-        for (what, count) in counts {
+        for (what, count, most) in counts {
             if count == 0 {
                 return Err(SettingsError::new(what, &0, "at least 1"));
+            }
+            if count > most {
+                return Err(SettingsError::new(what, &count, "a number that a machine can hold"));
+            }
+        }
+        let updates = if let Length::Updates(updates) = self.length { updates } else { 0 };
+        for (what, count) in [("the warm-up", self.warm_up), ("the length of the run", updates)] {
+            if count > MOST_UPDATES {
+                return Err(SettingsError::new(what, &count, "fewer updates"));
             }
         }
         if self.block < 2 {
@@ -115,10 +130,24 @@ impl Settings {
                 "a number that is not negative",
             ));
         }
+        if self.schedule == Schedule::Polynomial && self.learning_rate <= POLYNOMIAL_END {
+            let remedy = "more than 1e-7, at which the polynomial schedule ends";
+            return Err(SettingsError::new("the learning rate", &self.learning_rate, remedy));
+        }
+        let (Rule::Sgd { weight_decay, .. }
+        | Rule::Adam(Adam { weight_decay, .. })
+        | Rule::AdamW(Adam { weight_decay, .. })) = self.rule;
+        if !(weight_decay.is_finite() && weight_decay >= 0.0) {
+            return Err(SettingsError::new("weight decay", &weight_decay, "a number that is not negative"));
+        }
         if let Some(clip) = self.clip
-            && !(clip.max_norm > 0.0 && clip.epsilon >= 0.0)
+            && !(clip.max_norm > 0.0 && clip.max_norm.is_finite() && clip.epsilon >= 0.0)
         {
-            return Err(SettingsError::new("clipping to the norm", &clip.max_norm, "a positive norm"));
+            return Err(SettingsError::new(
+                "clipping to the norm",
+                &clip.max_norm,
+                "a positive norm that is finite",
+            ));
         }
         Ok(())
     }

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 ///
 /// The loop is that of Hugging Face's `run_clm_no_trainer.py`: a text is cut into blocks, blocks are visited in a
 /// seeded order, and the losses of micro-batches are accumulated into updates. What it means by its words is either
-/// lawful, which is the default, or what the script does, quirk by quirk. Ends with 0 when the run came to its
-/// end.
+/// lawful, which is the default, or what the script does, quirk by quirk. Ends with 0 when
+/// every planned update was made, and with 1 when some were skipped and are missing at the end.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lossproof train\n  \
                         lossproof train --trainer libtorch --epochs 2 --accumulate 8 --dropout 0.1\n  \
@@ -109,11 +109,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(super) checkpoints: Option<PathBuf>,
     /// Write a checkpoint after every so many updates; without it, after every epoch.
-    #[arg(long, value_name = "N", requires = "checkpoints")]
+    #[arg(long, value_name = "N", requires = "checkpoints", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) checkpoint_every: Option<u64>,
     /// Keep the newest so many checkpoints only.
-    #[arg(long, value_name = "N", requires = "checkpoints")]
-    pub(super) keep: Option<usize>,
+    #[arg(long, value_name = "N", requires = "checkpoints", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) keep: Option<u32>,
     /// Go on from this checkpoint, or from the newest of this folder of checkpoints.
     #[arg(long, value_name = "DIR")]
     pub(super) resume: Option<PathBuf>,

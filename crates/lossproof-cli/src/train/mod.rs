@@ -20,11 +20,12 @@ use lossproof_subject::{Device, LoopTrainer, ParameterSource, state_of};
 use lossproof_torch::Gpt2Config;
 use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
 };
-use trace_file::TraceFile;
+use trace_file::{Header, TraceFile};
 
 /// Why there is no such run.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -35,6 +36,9 @@ enum UsageError {
     #[error("there is no checkpoint in {}", path.display())]
     #[diagnostic(help("--resume takes a checkpoint, or a folder that --checkpoints has written to"))]
     NoCheckpoint { path: PathBuf },
+    #[error("{} has a checkpoint that this run does not go on from, {}", folder.display(), newest.display())]
+    #[diagnostic(help("go on from it with --resume, or give --checkpoints another folder"))]
+    Occupied { folder: PathBuf, newest: PathBuf },
     #[error(transparent)]
     #[diagnostic(help("give the settings of that run, or start another one without --resume"))]
     Mismatch(#[from] checkpoint::Mismatch),
@@ -65,25 +69,33 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let mut trainer = trainer(args)?;
     let environment = environment(args, &*trainer, &text);
     let kept = args.resume.as_deref().map(|path| read(path, &settings, &environment)).transpose()?;
-    let mut trace = args.trace.as_deref().map(|path| TraceFile::new(path, kept.as_ref())).transpose()?;
+    let (place, kept) = kept.unzip();
+    let mut keeper = Keeper::new(args, settings, environment.clone(), place.as_deref())?;
 
     let sampler = SeededSampler::new(lossproof_loop::Corpus::training_samples(&corpus), &settings);
     let mut run = Run::new(&mut *trainer, &corpus, &sampler, &settings).into_diagnostic()?;
     if let Some(kept) = &kept {
         run.trainer().restore(&kept.state).into_diagnostic()?;
         run.resume(kept.progress);
-    } else if let Some(trace) = &mut trace {
-        trace.header(&settings, &environment, &run.plan())?;
     }
-    let mut keeper = Keeper { args, settings, environment, written: 0 };
-    let mut report = render::Report::new(args.config.name(), &corpus, &settings, &run.plan());
+    // Last: a run that cannot begin leaves every file as it was.
+    let header = Header::new(&settings, &environment, &run.plan());
+    let events = kept.as_ref().map(|kept| kept.progress.events);
+    let mut trace = args.trace.as_deref().map(|path| TraceFile::new(path, &header, events)).transpose()?;
+    let mut report = render::Report::new(
+        args.config.name(),
+        &corpus,
+        &settings,
+        &run.plan(),
+        kept.map(|kept| kept.progress),
+    );
     let started = Instant::now();
     let bar = progress_bar(run.plan().updates);
     while let Some(event) = run.advance().into_diagnostic()? {
         if let Some(trace) = &mut trace {
             trace.event(&event)?;
         }
-        keeper.keep(&mut run, &event)?;
+        keeper.keep(&mut run, &event, trace.as_ref())?;
         bar.set_position(run.progress().updates);
         report.add(&event);
     }
@@ -94,7 +106,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     if args.timing {
         output::print(&render::timing(whole, in_trainer))?;
     }
-    Ok(Exit::Conforms)
+    Ok(if report.is_complete() { Exit::Conforms } else { Exit::Deviates })
 }
 
 /// The trainer, at the initial parameters of the seed.
@@ -137,7 +149,11 @@ fn environment(args: &Args, trainer: &dyn LoopTrainer, text: &SourceText) -> Env
 }
 
 /// The checkpoint at a path, or the newest of the folder there, if it is of this run.
-fn read(path: &Path, settings: &Settings, environment: &Environment) -> miette::Result<Checkpoint> {
+fn read(
+    path: &Path,
+    settings: &Settings,
+    environment: &Environment,
+) -> miette::Result<(PathBuf, Checkpoint)> {
     let place = if path.join("manifest.json").is_file() {
         path.to_owned()
     } else {
@@ -146,7 +162,7 @@ fn read(path: &Path, settings: &Settings, environment: &Environment) -> miette::
     };
     let kept = Checkpoint::read(&place).into_diagnostic().wrap_err("the checkpoint cannot be read")?;
     kept.check(settings, environment).map_err(UsageError::from)?;
-    Ok(kept)
+    Ok((place, kept))
 }
 
 /// Writes checkpoints when they are due.
@@ -155,10 +171,36 @@ struct Keeper<'a> {
     settings: Settings,
     environment: Environment,
     written: u64,
+    /// Held as long as the run writes to the folder.
+    _lock: Option<File>,
 }
 
-impl Keeper<'_> {
-    fn keep(&mut self, run: &mut Run<'_>, event: &Event) -> miette::Result<()> {
+impl<'a> Keeper<'a> {
+    /// Takes the folder of checkpoints: one without any, or the one whose newest is gone on from.
+    fn new(
+        args: &'a Args,
+        settings: Settings,
+        environment: Environment,
+        resumed: Option<&Path>,
+    ) -> miette::Result<Self> {
+        let mut taken = None;
+        if let Some(folder) = &args.checkpoints {
+            let lock = checkpoint::lock(folder).into_diagnostic();
+            taken = Some(lock.wrap_err("the checkpoint could not be written")?);
+            let newest = checkpoint::newest(folder).into_diagnostic()?;
+            let same = |newest: &Path, resumed: &Path| {
+                newest.canonicalize().ok().is_some_and(|newest| Some(newest) == resumed.canonicalize().ok())
+            };
+            if let Some(newest) = newest
+                && !resumed.is_some_and(|resumed| same(&newest, resumed))
+            {
+                return Err(UsageError::Occupied { folder: folder.clone(), newest }.into());
+            }
+        }
+        Ok(Self { args, settings, environment, written: 0, _lock: taken })
+    }
+
+    fn keep(&mut self, run: &mut Run<'_>, event: &Event, trace: Option<&TraceFile>) -> miette::Result<()> {
         let Some(folder) = &self.args.checkpoints else { return Ok(()) };
         let progress @ Progress { updates, .. } = run.progress();
         let due = match (event, self.args.checkpoint_every) {
@@ -170,12 +212,15 @@ impl Keeper<'_> {
             return Ok(());
         }
         self.written = updates;
+        if let Some(trace) = trace {
+            trace.sync()?;
+        }
         let state = state_of(run.trainer()).into_diagnostic()?;
         let (settings, environment) = (self.settings, self.environment.clone());
         let kept = Checkpoint { settings, environment, progress, state };
         kept.write(folder).into_diagnostic().wrap_err("the checkpoint could not be written")?;
         if let Some(keep) = self.args.keep {
-            checkpoint::prune(folder, keep).into_diagnostic()?;
+            checkpoint::prune(folder, keep as usize).into_diagnostic()?;
         }
         Ok(())
     }

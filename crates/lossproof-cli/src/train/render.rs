@@ -4,7 +4,7 @@ use crate::{
     number::grouped,
     table::{Align, Table},
 };
-use lossproof_loop::{Corpus, Epoch, Event, Plan, Reductions, Settings, TextCorpus, Update};
+use lossproof_loop::{Corpus, Epoch, Event, Plan, Progress, Reductions, Settings, TextCorpus, Update};
 use std::{fmt::Write, time::Duration};
 
 /// How much of the time was the loop's own.
@@ -22,6 +22,11 @@ pub(super) struct Report {
     epochs: Vec<(Epoch, Totals)>,
     totals: Totals,
     last_rate: f64,
+    /// Updates that were planned, and those that were made before and since.
+    planned: u64,
+    made: u64,
+    skipped: u64,
+    resumed: Option<Progress>,
 }
 
 /// Of one epoch.
@@ -34,7 +39,13 @@ struct Totals {
 }
 
 impl Report {
-    pub(super) fn new(config: &str, corpus: &TextCorpus, settings: &Settings, plan: &Plan) -> Self {
+    pub(super) fn new(
+        config: &str,
+        corpus: &TextCorpus,
+        settings: &Settings,
+        plan: &Plan,
+        resumed: Option<Progress>,
+    ) -> Self {
         let (training, validation) = (corpus.training_samples(), corpus.validation_samples());
         let heading = format!(
             "{config}: {} blocks of {} tokens to train on, {} to validate with; {} micro-batches of {} blocks an epoch on \
@@ -49,7 +60,16 @@ impl Report {
             grouped(plan.updates),
             plan.epochs,
         );
-        Self { heading, epochs: Vec::new(), totals: Totals::default(), last_rate: f64::NAN }
+        Self {
+            heading,
+            epochs: Vec::new(),
+            totals: Totals::default(),
+            last_rate: f64::NAN,
+            planned: plan.updates,
+            made: resumed.map_or(0, |progress| progress.updates),
+            skipped: 0,
+            resumed,
+        }
     }
 
     pub(super) fn add(&mut self, event: &Event) {
@@ -59,11 +79,18 @@ impl Report {
                 self.totals.predictions += tokens;
                 self.totals.updates += u64::from(!skipped);
                 self.totals.skipped += u64::from(*skipped);
+                self.made += u64::from(!skipped);
+                self.skipped += u64::from(*skipped);
                 self.last_rate = *learning_rate;
             }
             Event::Validation { .. } => {}
             Event::Epoch(epoch) => self.epochs.push((*epoch, std::mem::take(&mut self.totals))),
         }
+    }
+
+    /// Whether every planned update was made.
+    pub(super) fn is_complete(&self) -> bool {
+        self.made >= self.planned
     }
 
     pub(super) fn text(&self, validation: &Reductions) -> String {
@@ -85,7 +112,25 @@ impl Report {
             ]);
         }
         text.push('\n');
+        if let Some(Progress { updates, epoch, .. }) = self.resumed {
+            writeln!(
+                text,
+                "resumed after update {updates}, in epoch {}: what is counted was done since\n",
+                epoch + 1
+            )
+            .expect("invariant: a string takes everything");
+        }
         text += &epochs.render();
+        if !self.is_complete() {
+            let (made, planned) = (grouped(self.made), grouped(self.planned));
+            writeln!(
+                text,
+                "\n{made} of {planned} updates were made. {} were skipped: their gradient was not finite, or no token of their \
+                 window was to be learnt.",
+                grouped(self.skipped)
+            )
+            .expect("invariant: a string takes everything");
+        }
         if self.last_rate.is_finite() {
             writeln!(text, "\nlearning rate of the last update: {:e}", self.last_rate)
                 .expect("invariant: a string takes everything");

@@ -64,6 +64,12 @@ pub enum Problem {
         /// The file.
         file: String,
     },
+    /// Another checkpoint at the same place of a run.
+    #[error("is another checkpoint than the one that would be written: remove it, or give another folder")]
+    Occupied,
+    /// A folder that another run writes to.
+    #[error("belongs to another run that goes on: give each its own folder")]
+    Taken,
     /// Not the safetensors that are written there.
     #[error("is no safetensors file of a state")]
     Tensors(#[from] CodecError),

@@ -19,7 +19,7 @@ mod mismatch;
 use crate::{Progress, Settings};
 pub use disk::{Disk, RealDisk};
 pub use error::{CheckpointError, Problem};
-pub use folder::{newest, prune};
+pub use folder::{lock, newest, prune};
 use lossproof_subject::{TrainerState, safetensors};
 use manifest::Manifest;
 pub use manifest::sha256;
@@ -95,11 +95,14 @@ impl Checkpoint {
     pub fn write_on(&self, folder: &Path, disk: &dyn Disk) -> Result<PathBuf, CheckpointError> {
         let name = folder::name(&self.progress);
         let place = folder.join(&name);
-        let written_before = place.is_dir();
-        if written_before && Self::read(&place).is_ok_and(|there| there == *self) {
-            return Ok(place);
-        }
         let files = self.files().map_err(|problem| CheckpointError::new(&place, problem))?;
+        if place.is_dir() {
+            // By bytes: a number that is none equals nothing.
+            let manifest = fs::read(place.join(manifest::NAME)).ok();
+            let same =
+                files.last().map(|(_, bytes)| bytes) == manifest.as_ref() && Self::read(&place).is_ok();
+            return if same { Ok(place) } else { Err(CheckpointError::new(&place, Problem::Occupied)) };
+        }
         let partial = folder::partial(folder, &name);
         CheckpointError::at(folder, disk.create_folder(folder))?;
         CheckpointError::at(folder, folder::clear_partial(folder, disk))?;
@@ -109,10 +112,6 @@ impl Checkpoint {
             CheckpointError::at(&path, disk.write_file(&path, bytes))?;
         }
         CheckpointError::at(&partial, disk.sync_folder(&partial))?;
-        if written_before {
-            // Another run's, or one that was altered: this one takes its place.
-            CheckpointError::at(&place, disk.remove_folder(&place))?;
-        }
         CheckpointError::at(&place, disk.rename(&partial, &place))?;
         CheckpointError::at(folder, disk.sync_folder(folder))?;
         Ok(place)
