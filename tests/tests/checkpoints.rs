@@ -79,6 +79,33 @@ fn a_run_resumed_anywhere_ends_as_if_it_had_never_stopped() {
     }
 }
 
+/// With updates that are skipped, so that the run takes more epochs than its updates need.
+#[test]
+fn a_run_with_skipped_updates_is_resumed_anywhere() {
+    let objective = lossproof_loop::Objective::Masked;
+    let settings = Settings {
+        objective,
+        block: 2,
+        batch: 1,
+        accumulate: 4,
+        length: Length::Updates(400),
+        ..settings(Semantics::LAWFUL)
+    };
+    let (events, end) = go(Under::Libtorch, Dtype::F64, &settings, None, usize::MAX);
+    let epochs = events.iter().filter(|event| matches!(event, Event::Epoch(_))).count();
+    let skipped =
+        events.iter().filter(|event| matches!(event, Event::Update(update) if update.skipped)).count();
+    assert!(epochs > 2 && skipped > 20, "{epochs} epochs, {skipped} skipped");
+    // As text: the loss of a window without a token is no number, and equals nothing.
+    let told = format!("{events:?}");
+    for stop in (0..=events.len()).step_by(29) {
+        let (before, kept) = go(Under::Libtorch, Dtype::F64, &settings, None, stop);
+        let (after, resumed) = go(Under::Libtorch, Dtype::F64, &settings, Some(&kept), usize::MAX);
+        assert!(format!("{:?}", [before, after].concat()) == told, "stopped after {stop} events");
+        assert!(format!("{resumed:?}") == format!("{end:?}"), "stopped after {stop} events");
+    }
+}
+
 #[test]
 fn two_resumes_in_a_row_and_a_resume_of_a_finished_run_change_nothing() {
     let settings = thirty();
@@ -299,6 +326,45 @@ fn broken_checkpoints_are_named_with_the_file() {
     assert!(matches!(manifest("no json"), Problem::Json(_)));
     let elsewhere = "{\"format\": 1, \"files\": {\"../x\": {\"bytes\": 0, \"sha256\": \"\"}}}";
     assert!(matches!(manifest(elsewhere), Problem::Foreign { .. }));
+}
+
+/// What somebody else has put into the folder stays, and is no checkpoint.
+#[test]
+fn foreign_names_are_neither_read_nor_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let foreign = ["update-notes", "update-0-my-results", ".partial-mine"];
+    for name in foreign {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    fs::write(folder.path().join("update-00.txt"), "notes").unwrap();
+    let places: Vec<PathBuf> = (1..4).map(|updates| small(updates).write(folder.path()).unwrap()).collect();
+    checkpoint::prune(folder.path(), 1).unwrap();
+    assert_eq!(checkpoint::newest(folder.path()).unwrap().as_ref(), places.last());
+    assert!(foreign.iter().all(|name| folder.path().join(name).is_dir()));
+    assert!(folder.path().join("update-00.txt").is_file());
+}
+
+/// Another checkpoint at the same place is not written over, and a number that is none equals itself.
+#[test]
+fn a_checkpoint_is_never_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut kept = small(1);
+    kept.progress.tracked.loss = f64::NAN;
+    let place = kept.write(folder.path()).unwrap();
+    assert_eq!(kept.write(folder.path()).unwrap(), place);
+    kept.settings.seed += 1;
+    let error = kept.write(folder.path()).unwrap_err();
+    assert!(matches!(error.problem, Problem::Occupied), "{error:?}");
+    assert_eq!(Checkpoint::read(&place).unwrap().settings.seed + 1, kept.settings.seed);
+}
+
+#[test]
+fn a_folder_is_one_runs_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = checkpoint::lock(folder.path()).unwrap();
+    assert!(matches!(checkpoint::lock(folder.path()).unwrap_err().problem, Problem::Taken));
+    drop(lock);
+    checkpoint::lock(folder.path()).unwrap();
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The training loop on both trainers: they agree under either semantics, and what must not matter does not.
 
 use lossproof_loop::{
-    Cut, Event, GlobalMicroBatch, Length, Objective, Remainder, Sampler, Schedule, SeededSampler, Semantics,
-    Settings, Update, semantics::Shards,
+    Cut, Event, GlobalMicroBatch, Length, Objective, Remainder, Run, Sampler, Schedule, SeededSampler,
+    Semantics, Settings, Update, reductions, semantics::Shards,
 };
-use lossproof_spec::Dtype;
+use lossproof_spec::{Dtype, Rule};
+use lossproof_subject::state_of;
 use lossproof_tests::training_loop::{Under, corpus, run, run_in, settings};
 
 /// The same order, each rank's rows the other way round: the same numbers but for rounding, since sums over rows are
@@ -222,4 +223,84 @@ fn a_window_without_a_loss_is_an_update_for_the_script_alone() {
         other => panic!("a run ends with an epoch, not with {other:?}"),
     };
     assert!(tracked(&lawful).is_finite() && tracked(&script).is_nan());
+}
+
+fn epochs(events: &[Event]) -> Vec<lossproof_loop::Epoch> {
+    let of = |event: &Event| if let Event::Epoch(epoch) = event { Some(*epoch) } else { None };
+    events.iter().filter_map(of).collect()
+}
+
+/// Blocks of unequal length and masks of unequal number, so that a mean of means would be another number.
+fn ragged(objective: Objective) -> Settings {
+    Settings { objective, remainder: Remainder::Kept, ..settings(Semantics::LAWFUL) }
+}
+
+#[test]
+fn the_training_loss_is_the_mean_over_all_tokens_of_the_epoch() {
+    for objective in [Objective::Causal, Objective::Masked] {
+        let events = run(Under::Libtorch, Dtype::F64, &Settings { ranks: 2, ..ragged(objective) }).unwrap();
+        for epoch in epochs(&events) {
+            let own = || updates(&events).filter(|update| update.epoch == epoch.epoch && update.tokens > 0);
+            let tokens: u64 = own().map(|update| update.tokens).sum();
+            let sum: f64 = own().map(|update| update.loss * update.tokens as f64).sum();
+            let mean = sum / tokens as f64;
+            assert!((epoch.training_loss - mean).abs() <= 1e-14 * mean, "{objective:?}: {epoch:?}, {mean}");
+        }
+    }
+}
+
+/// Whatever the ranks, the batches, smoothing and dropout: the mean over the tokens of all samples, each once.
+#[test]
+fn a_validation_is_the_mean_over_all_tokens_however_it_is_split() {
+    for objective in [Objective::Causal, Objective::Masked, Objective::Prefix] {
+        let still = Settings { learning_rate: 0.0, length: Length::Epochs(1), ..ragged(objective) };
+        let mut trainer = Under::Libtorch.trainer(Dtype::F64);
+        let expected = reductions(&mut *trainer, &corpus(&still), &still).unwrap();
+        assert!((expected.sequence_mean - expected.token_mean).abs() > 1e-6, "the samples must be unequal");
+        for (ranks, evaluation_batch) in [(1, 1), (1, 4), (2, 3), (3, 2), (4, 5)] {
+            for (label_smoothing, dropout) in [(0.0, 0.0), (0.2, 0.3)] {
+                let split = Settings { ranks, evaluation_batch, label_smoothing, dropout, ..still };
+                let events = run(Under::Libtorch, Dtype::F64, &split).unwrap();
+                let validation = epochs(&events)[0].validation;
+                assert_eq!(validation.tokens, expected.tokens);
+                let apart = (validation.loss - expected.token_mean).abs();
+                assert!(apart <= 1e-14 * expected.token_mean, "{objective:?}, {ranks} × {evaluation_batch}");
+                assert!(
+                    (validation.perplexity - validation.loss.exp()).abs() <= 1e-12 * validation.perplexity
+                );
+            }
+        }
+    }
+}
+
+/// Under plain SGD an update moves all parameters together by the learning rate times the clipped norm.
+#[test]
+fn what_is_clipped_is_what_is_stepped() {
+    for under in Under::BOTH {
+        let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
+        let plain = Settings { rule, ..settings(Semantics::LAWFUL) };
+        let corpus = corpus(&plain);
+        let sampler = SeededSampler::new(corpus.training_blocks().len(), &plain);
+        let mut trainer = under.trainer(Dtype::F64);
+        let mut run = Run::new(&mut *trainer, &corpus, &sampler, &plain).unwrap();
+        let mut before = state_of(run.trainer()).unwrap().parameters;
+        for _ in 0..4 {
+            let Some(Event::Update(update)) = run.advance().unwrap() else { panic!("an update comes first") };
+            let after = state_of(run.trainer()).unwrap().parameters;
+            let mut moved = 0.0;
+            for (name, tensor) in &after {
+                for index in 0..tensor.elements() {
+                    moved += (tensor.get(index) - before[name].get(index)).powi(2);
+                }
+            }
+            let expected = update.learning_rate * update.clip_factor * update.grad_norm;
+            assert!(update.clip_factor < 1.0);
+            assert!(
+                (moved.sqrt() - expected).abs() <= 1e-12 * expected,
+                "{under:?}, update {}",
+                update.update
+            );
+            before = after;
+        }
+    }
 }

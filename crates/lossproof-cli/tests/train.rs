@@ -149,6 +149,13 @@ fn what_makes_no_run_is_said() {
         (vec!["train", "--text", "/nowhere/text"], "could not read the text"),
         (vec!["train", "--resume", "/nowhere/run"], "could not be read"),
         (vec!["train", "--recording", "/nowhere/recording"], "could not be read"),
+        (vec!["train", "--batch", "9223372036854775808"], "a machine can hold"),
+        (vec!["train", "--ranks", "1000000000000"], "a machine can hold"),
+        (vec!["train", "--warm-up", "18446744073709551615"], "give fewer updates"),
+        (vec!["train", "--learning-rate", "0", "--schedule", "polynomial"], "more than 1e-7"),
+        (vec!["train", "--clip", "inf"], "a positive norm that is finite"),
+        (vec!["train", "--weight-decay", "inf"], "not negative"),
+        (vec!["train", "--checkpoints", "target", "--keep", "0"], "--keep"),
         (vec!["train", "--updates", "3", "--epochs", "2"], "cannot be used with"),
         (vec!["train", "--checkpoint-every", "3"], "--checkpoints"),
     ] {
@@ -157,6 +164,52 @@ fn what_makes_no_run_is_said() {
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {text}");
         assert!(text.contains(said), "{arguments:?}: {text}");
     }
+}
+
+/// Files of somebody else are left alone: as a trace, and in the folder of checkpoints.
+#[test]
+fn no_file_of_another_run_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run_in(folder.path()).output().unwrap().status.success());
+    let text = folder.path().join("text");
+    fs::write(&text, "not a trace\n").unwrap();
+    let checkpoints = folder.path().join("checkpoints");
+    let [text_path, checkpoints_path] = [&text, &checkpoints].map(|path| path.to_str().unwrap());
+    let before = end_of(folder.path());
+    for (arguments, said) in [
+        (vec!["--trace", text_path], "not the trace of this run"),
+        (vec!["--resume", checkpoints_path, "--trace", text_path], "not the trace of this run"),
+        (vec!["--checkpoints", checkpoints_path], "does not go on from"),
+    ] {
+        let refused = output(&[RUN.as_slice(), arguments.as_slice()].concat());
+        let message = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{message}");
+        let letters = |text: &str| text.replace(['\n', ' ', '│'], "");
+        assert!(letters(&message).contains(&letters(said)), "{said}: {message}");
+    }
+    assert_eq!(fs::read_to_string(&text).unwrap(), "not a trace\n");
+    assert!(end_of(folder.path()) == before);
+}
+
+/// A run that diverges says so: what was skipped is missing at its end.
+#[test]
+fn missing_updates_are_told() {
+    let diverged = output(&[
+        "train",
+        "--trainer",
+        "libtorch",
+        "--config",
+        "gpt2-pico",
+        "--text-bytes",
+        "2500",
+        "--learning-rate",
+        "1e300",
+        "--updates",
+        "6",
+    ]);
+    let text = String::from_utf8_lossy(&diverged.stdout);
+    assert_eq!(diverged.status.code(), Some(1), "{text}");
+    assert!(text.contains("of 6 updates were made"), "{text}");
 }
 
 /// A folder that cannot be written to ends the run before it has trained for long, with a clear error.
@@ -180,7 +233,7 @@ fn the_loop_is_hugging_faces_number_by_number() {
     let mut names: Vec<_> = fs::read_dir(&recordings).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.retain(|path| path.is_dir());
     names.sort();
-    assert_eq!(names.len(), 8);
+    assert_eq!(names.len(), 11);
     for path in names {
         let compared = output(&["train", "--recording", path.to_str().unwrap()]);
         let text = String::from_utf8_lossy(&compared.stdout);

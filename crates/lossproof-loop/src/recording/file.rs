@@ -56,12 +56,14 @@ pub(super) struct RecordedSettings {
     pub(super) text_bytes: usize,
     pub(super) text_sha256: String,
     block: usize,
-    batch: usize,
+    pub(super) batch: usize,
     evaluation_batch: usize,
     validation_percent: u32,
     accumulate: usize,
-    ranks: usize,
+    pub(super) ranks: usize,
     epochs: u32,
+    /// Where the run is not as long as its epochs.
+    max_updates: Option<u64>,
     learning_rate: f64,
     schedule: Schedule,
     warm_up: u64,
@@ -78,6 +80,18 @@ pub(super) struct Resumed {
     pub(super) updates: u64,
     pub(super) starting_epoch: u32,
     pub(super) skipped: usize,
+    /// Which of the script's checkpoints.
+    pub(super) from: ScriptCheckpoint,
+}
+
+/// The two names that the script gives a checkpoint, which is all that it keeps of its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ScriptCheckpoint {
+    /// `step_N`: after so many updates.
+    Step,
+    /// `epoch_E`: at the end of an epoch, after its validation.
+    Epoch,
 }
 
 #[derive(Debug, Deserialize)]
@@ -196,7 +210,7 @@ impl Recording {
             evaluation_batch: recorded.evaluation_batch,
             accumulate: recorded.accumulate,
             ranks: recorded.ranks,
-            length: Length::Epochs(recorded.epochs),
+            length: recorded.max_updates.map_or(Length::Epochs(recorded.epochs), Length::Updates),
             seed: recorded.seed,
             rule: Rule::AdamW(adam),
             learning_rate: recorded.learning_rate,

@@ -1,6 +1,6 @@
 //! Our loop along a recording: every quantity that was recorded, as our loop has it.
 
-use super::file::Recording;
+use super::file::{Recording, ScriptCheckpoint};
 use crate::{Corpus, Event, Progress, Run, RunError, Sampler, Settings, decay::undecayed};
 use lossproof_spec::Role;
 use lossproof_subject::{
@@ -53,9 +53,16 @@ pub(super) fn follow(
     if let Some(state) = &recording.resumed {
         run.trainer().restore(state)?;
         let updates = u64::from(state.updates);
-        // The script keeps the number of updates alone, and works the place out when it resumes: any place within an
-        // epoch says so.
-        run.resume(Progress { micro_batch: 1, updates, validated: updates, ..Progress::default() });
+        let from = recording.json.resumed.as_ref().map(|resumed| resumed.from);
+        let place = Progress { updates, validated: updates, ..Progress::default() };
+        run.resume(match from {
+            Some(ScriptCheckpoint::Epoch) => {
+                let epoch = u32::try_from(updates / run.plan().updates_per_epoch).unwrap_or(u32::MAX);
+                Progress { epoch, ..place }
+            }
+            // The script works its place out of the number of updates: any place within an epoch says so.
+            Some(ScriptCheckpoint::Step) | None => Progress { micro_batch: 1, ..place },
+        });
     }
     let Progress { epoch, micro_batch, .. } = run.progress();
     let (mut updates, mut epochs, mut whole) = (Vec::new(), Vec::new(), BTreeMap::new());

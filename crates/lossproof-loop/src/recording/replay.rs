@@ -46,7 +46,10 @@ pub struct RecordedSampler<'a> {
 impl Sampler for RecordedSampler<'_> {
     fn epoch(&self, epoch: u32) -> Vec<GlobalMicroBatch> {
         let mut micro_batches = vec![Vec::new(); self.recording.skipped(epoch)];
-        let mut places = 0..;
+        let settings = &self.recording.json.settings;
+        let per_step = u32::try_from(settings.batch * settings.ranks).unwrap_or(u32::MAX);
+        let skipped = u32::try_from(micro_batches.len()).unwrap_or(u32::MAX);
+        let mut places = skipped.saturating_mul(per_step)..;
         for ranks in self.recording.epoch(epoch).map(|one| one.order.as_slice()).unwrap_or_default() {
             let mut placed = Vec::with_capacity(ranks.len());
             for rank in ranks {
@@ -86,7 +89,10 @@ impl Corpus for RecordedCorpus<'_> {
     }
 
     fn training(&self, index: usize, place: SamplePlace) -> Result<Sample, BatchError> {
-        let row = usize::try_from(place.sample).unwrap_or(usize::MAX);
+        // Rows are those that were trained on: what a resume has skipped is not among them.
+        let settings = &self.recording.json.settings;
+        let skipped = self.recording.skipped(place.epoch) * settings.batch * settings.ranks;
+        let row = usize::try_from(place.sample).unwrap_or(usize::MAX).saturating_sub(skipped);
         match self.masked.and_then(|rows| self.masked_row(&rows.training, place.epoch, row)) {
             Some(MaskedRow { input_ids, labels }) => masked(input_ids, labels, place),
             None => self.blocks.training(index, place),
