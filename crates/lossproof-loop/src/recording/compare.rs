@@ -11,7 +11,7 @@
 //! an update being 16 units of rounding of the gradient of the tensor they are in.
 
 use super::{
-    file::{Number, RecordedUpdate, Recording, RecordingError},
+    file::{Number, Recording, RecordingError, RecordingJson},
     quantities::{Followed, PROJECTIONS, follow, structural_zeros, values},
     replay::RecordedSampler,
     row::{Differences, Row},
@@ -120,41 +120,42 @@ fn numbers_of(followed: &Followed) -> Numbers {
 /// Those of a recording, parameters in our order.
 fn recorded_numbers(recording: &Recording, ours: &Followed) -> Numbers {
     let json = &recording.json;
-    let place = |info: &ParameterInfo| json.parameters.iter().position(|name| *name == info.name);
-    let places: Vec<Option<usize>> = ours.parameters.iter().map(place).collect();
-    let ordered = |numbers: &[Number]| -> Vec<f64> {
-        places
-            .iter()
-            .map(|place| place.and_then(|place| numbers.get(place)).map_or(f64::NAN, |one| one.0))
-            .collect()
+    let mut numbers = Numbers {
+        losses: windows(json),
+        gradient_norms: Vec::new(),
+        parameter_norms: Vec::new(),
+        projections: Vec::new(),
     };
-    // The losses of an update's window, from those of its epoch.
-    let mut losses = Vec::new();
-    let mut of_epochs = json.micro_batch_losses.iter().map(|epoch| epoch.iter());
-    let (mut of_epoch, mut epoch) = (of_epochs.next(), json.updates.first().map(|update| update.epoch));
     for update in &json.updates {
-        if epoch != Some(update.epoch) {
-            (of_epoch, epoch) = (of_epochs.next(), Some(update.epoch));
+        let [mut gradients, mut parameters, mut projections] = [const { Vec::new() }; 3];
+        for info in &ours.parameters {
+            // A parameter that was not recorded has numbers that equal nothing.
+            let place = json.parameters.iter().position(|name| *name == info.name).unwrap_or(usize::MAX);
+            let missing = [Number(f64::NAN); PROJECTIONS as usize];
+            gradients.push(update.gradient_norms.get(place).map_or(f64::NAN, |norm| norm.0));
+            parameters.push(update.parameter_norms.get(place).map_or(f64::NAN, |norm| norm.0));
+            let row = update.projections.get(place).map_or(missing.as_slice(), Vec::as_slice);
+            projections.extend(row.iter().map(|one| one.0));
         }
-        let window = of_epoch.iter_mut().flatten().take(update.micro_batches);
-        losses.push(window.flatten().map(|loss| loss.0).collect());
+        numbers.gradient_norms.push(gradients);
+        numbers.parameter_norms.push(parameters);
+        numbers.projections.push(projections);
     }
-    let project = |update: &RecordedUpdate| {
-        let of = |place: &Option<usize>| place.and_then(|place| update.projections.get(place));
-        let rows = places.iter().map(|place| {
-            of(place).map_or_else(
-                || vec![f64::NAN; PROJECTIONS as usize],
-                |row| row.iter().map(|one| one.0).collect(),
-            )
-        });
-        rows.collect::<Vec<_>>().concat()
-    };
-    Numbers {
-        losses,
-        gradient_norms: json.updates.iter().map(|update| ordered(&update.gradient_norms)).collect(),
-        parameter_norms: json.updates.iter().map(|update| ordered(&update.parameter_norms)).collect(),
-        projections: json.updates.iter().map(project).collect(),
+    numbers
+}
+
+/// The losses of each update's window: as many micro-batches of its epoch as the update has, one after the other.
+fn windows(json: &RecordingJson) -> Vec<Vec<f64>> {
+    let mut windows = Vec::with_capacity(json.updates.len());
+    for (epoch, losses) in json.epochs.iter().zip(&json.micro_batch_losses) {
+        let mut rest = losses.as_slice();
+        for update in json.updates.iter().filter(|update| update.epoch == epoch.epoch) {
+            let (window, others) = rest.split_at(update.micro_batches.min(rest.len()));
+            windows.push(window.iter().flatten().map(|loss| loss.0).collect());
+            rest = others;
+        }
     }
+    windows
 }
 
 impl Numbers {
