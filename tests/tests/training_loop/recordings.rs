@@ -5,7 +5,7 @@ use lossproof_spec::Dtype;
 use lossproof_tests::training_loop::Under;
 use std::{fs, path::Path};
 
-const TEXT: &[u8] = include_bytes!("../../fixtures/text/alice.txt");
+const TEXT: &[u8] = include_bytes!("../../../fixtures/text/alice.txt");
 
 fn recording(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/loop").join(name)

@@ -11,9 +11,9 @@ use lossproof_tests::training_loop::{Under, run, settings};
 use lossproof_torch::Gpt2Config;
 use std::{fmt::Write, sync::Arc};
 
-const TEXT: &[u8] = include_bytes!("../../fixtures/text/alice.txt");
+const TEXT: &[u8] = include_bytes!("../../../fixtures/text/alice.txt");
 
-/// Two implementations, as far apart as `tests/tests/training_loop.rs` lets them be.
+/// Two implementations, as far apart as `agreement` lets them be.
 const FURTHEST: f64 = 1e-12;
 
 /// Three epochs of gpt2-nano on the first 6000 bytes of the shipped text.
