@@ -35,7 +35,9 @@ fn the_catalogue_is_what_the_command_says() {
     );
 }
 
+/// The same trainers go through every profile in `tests/tests/profiles.rs`, which is not left out.
 #[test]
+#[ignore = "two minutes of processor time: run it with `cargo test -p lossproof-cli -- --ignored`"]
 fn two_hundred_batches_raise_no_alarm() {
     let (printed, code) = lossproof(&["faults", "--alarms", "200", "--seed", "9"]);
     assert_eq!(code, Some(0), "{printed}");
