@@ -3,9 +3,9 @@
 use lossproof_gpt2::{Config, gpt2_initial};
 use lossproof_loop::{
     Event, Length, Objective, Remainder, Run, RunError, Sampler, Schedule, SeededSampler, Semantics,
-    Settings, TextCorpus,
+    Settings, TextCorpus, adam_w,
 };
-use lossproof_spec::{Adam, Clip, Decayed, Dtype, EpsilonPlacement, Rule};
+use lossproof_spec::{Clip, Dtype};
 use lossproof_subject::{Device, LoopTrainer};
 use lossproof_torch::Gpt2Config;
 use std::sync::Arc;
@@ -50,14 +50,6 @@ impl Under {
 /// dropout.
 #[must_use]
 pub fn settings(semantics: Semantics) -> Settings {
-    let adam = Adam {
-        beta_1: 0.9,
-        beta_2: 0.999,
-        epsilon: 1e-8,
-        epsilon_placement: EpsilonPlacement::AfterCorrection,
-        weight_decay: 0.1,
-        decayed: Decayed::All,
-    };
     Settings {
         semantics,
         objective: Objective::Causal,
@@ -70,7 +62,7 @@ pub fn settings(semantics: Semantics) -> Settings {
         ranks: 1,
         length: Length::Epochs(3),
         seed: 7,
-        rule: Rule::AdamW(adam),
+        rule: adam_w(0.1),
         learning_rate: 3e-3,
         schedule: Schedule::Linear,
         warm_up: 3,

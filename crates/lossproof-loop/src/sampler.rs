@@ -71,6 +71,21 @@ impl Sampler for SeededSampler {
     }
 }
 
+/// Another sampler's order, each rank's rows the other way round: the same numbers but for rounding, since sums over rows
+/// are taken in another order.
+#[derive(Clone, Copy, Debug)]
+pub struct RowsReversed<S>(pub S);
+
+impl<S: Sampler> Sampler for RowsReversed<S> {
+    fn epoch(&self, epoch: u32) -> Vec<GlobalMicroBatch> {
+        let mut micro_batches = self.0.epoch(epoch);
+        for rank in micro_batches.iter_mut().flatten() {
+            rank.reverse();
+        }
+        micro_batches
+    }
+}
+
 impl Cut {
     /// Cuts an order of samples into micro-batches: batch after batch, rank after rank.
     ///

@@ -1,7 +1,7 @@
 //! Everything that decides the numbers of a run, besides the trainer, its initial parameters and the text.
 
 use crate::{Objective, Schedule, Semantics, schedule::POLYNOMIAL_END};
-use lossproof_spec::{Adam, Clip, Rule};
+use lossproof_spec::{Adam, Clip, Decayed, EpsilonPlacement, Rule};
 use serde::{Deserialize, Serialize};
 
 /// Everything that decides the numbers of a run, besides the trainer, its initial parameters and the text.
@@ -46,6 +46,19 @@ pub struct Settings {
     pub dropout: f64,
     /// Updates between two validations; 0: only at the end of an epoch.
     pub evaluate_every: u64,
+}
+
+/// `AdamW` with the numbers that PyTorch's constructor has, and this weight decay.
+#[must_use]
+pub fn adam_w(weight_decay: f64) -> Rule {
+    Rule::AdamW(Adam {
+        beta_1: 0.9,
+        beta_2: 0.999,
+        epsilon: 1e-8,
+        epsilon_placement: EpsilonPlacement::AfterCorrection,
+        weight_decay,
+        decayed: Decayed::All,
+    })
 }
 
 /// What becomes of the tokens that fill no block.

@@ -1,26 +1,12 @@
 //! The training loop on both trainers: they agree under either semantics, and what must not matter does not.
 
 use lossproof_loop::{
-    Cut, Event, GlobalMicroBatch, Length, Objective, Remainder, Run, Sampler, Schedule, SeededSampler,
-    Semantics, Settings, Update, reductions, semantics::Shards,
+    Cut, Event, Length, Objective, Remainder, RowsReversed, Run, Schedule, SeededSampler, Semantics,
+    Settings, Update, reductions, semantics::Shards,
 };
 use lossproof_spec::{Dtype, Rule};
 use lossproof_subject::state_of;
 use lossproof_tests::training_loop::{Under, corpus, run, run_in, settings};
-
-/// The same order, each rank's rows the other way round: the same numbers but for rounding, since sums over rows are
-/// taken in another order.
-struct RowsReversed(SeededSampler);
-
-impl Sampler for RowsReversed {
-    fn epoch(&self, epoch: u32) -> Vec<GlobalMicroBatch> {
-        let mut micro_batches = self.0.epoch(epoch);
-        for rank in micro_batches.iter_mut().flatten() {
-            rank.reverse();
-        }
-        micro_batches
-    }
-}
 
 /// Every number of a run that an implementation may round in its own way: losses, norms and what is validated.
 fn numbers(events: &[Event]) -> Vec<f64> {

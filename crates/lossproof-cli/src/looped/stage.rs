@@ -4,9 +4,9 @@ use crate::{source_text::SourceText, subjects};
 use lossproof_gpt2::{Config, gpt2_initial};
 use lossproof_loop::{
     Corpus, Event, Length, Objective, Remainder, Run, Schedule, SeededSampler, Semantics, Settings,
-    TextCorpus,
+    TextCorpus, adam_w,
 };
-use lossproof_spec::{Adam, BatchError, Decayed, Dtype, EpsilonPlacement, Rule};
+use lossproof_spec::{BatchError, Dtype};
 use lossproof_subject::{Device, LoopTrainer, Sample, SamplePlace};
 use miette::IntoDiagnostic;
 
@@ -26,14 +26,6 @@ pub(super) fn trainer(config: Config) -> miette::Result<Box<dyn LoopTrainer>> {
 /// Settings in which nothing divides: a micro-batch has 3 blocks, an update 4 micro-batches, a validation batch 8
 /// blocks.
 pub(super) fn settings(semantics: Semantics, block: usize) -> Settings {
-    let adam = Adam {
-        beta_1: 0.9,
-        beta_2: 0.999,
-        epsilon: 1e-8,
-        epsilon_placement: EpsilonPlacement::AfterCorrection,
-        weight_decay: 0.1,
-        decayed: Decayed::All,
-    };
     Settings {
         semantics,
         objective: Objective::Causal,
@@ -46,7 +38,7 @@ pub(super) fn settings(semantics: Semantics, block: usize) -> Settings {
         ranks: 1,
         length: Length::Epochs(3),
         seed: 0,
-        rule: Rule::AdamW(adam),
+        rule: adam_w(0.1),
         learning_rate: 0.01,
         schedule: Schedule::Linear,
         warm_up: 2,

@@ -3,10 +3,10 @@
 use crate::verify::Dtype;
 use lossproof_gpt2::Config;
 use lossproof_loop::{
-    Length, Objective, Remainder, Schedule, Semantics, Settings,
+    Length, Objective, Remainder, Schedule, Semantics, Settings, adam_w,
     semantics::{DecayGroups, Tracking},
 };
-use lossproof_spec::{Adam, Clip, Decayed, EpsilonPlacement, Rule};
+use lossproof_spec::Clip;
 use std::path::PathBuf;
 
 /// Train a GPT-2 on a text by one of the two trainers, and say what was logged and what it means.
@@ -180,18 +180,6 @@ enum DecayGroupsName {
     Before,
     #[value(name = "after-42769")]
     After,
-}
-
-/// `AdamW` with PyTorch's numbers.
-pub(super) fn adam_w(weight_decay: f64) -> Rule {
-    Rule::AdamW(Adam {
-        beta_1: 0.9,
-        beta_2: 0.999,
-        epsilon: 1e-8,
-        epsilon_placement: EpsilonPlacement::AfterCorrection,
-        weight_decay,
-        decayed: Decayed::All,
-    })
 }
 
 impl Args {

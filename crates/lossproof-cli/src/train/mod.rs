@@ -5,7 +5,7 @@ mod parity;
 mod render;
 mod trace_file;
 
-use crate::{exit::Exit, output, source_text::SourceText};
+use crate::{exit::Exit, output, source_text::SourceText, subjects};
 pub(crate) use args::Args;
 use args::TrainerName;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,7 +17,6 @@ use lossproof_loop::{
 };
 use lossproof_spec::Dtype;
 use lossproof_subject::{Device, LoopTrainer, ParameterSource, state_of};
-use lossproof_torch::Gpt2Config;
 use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 use std::{
     fs::File,
@@ -127,8 +126,7 @@ fn trainer_at(
             lossproof_gpt2::loop_trainer(config, dtype, Device::Cpu, initial).into_diagnostic()
         }
         TrainerName::Libtorch => {
-            let named = Gpt2Config::named(config.name())
-                .ok_or_else(|| miette::miette!("libtorch has no {}", config.name()))?;
+            let named = subjects::named(config);
             let made = lossproof_torch::loop_trainer(&named, dtype, Device::Cpu, Some(&*initial));
             Ok(made.into_diagnostic()?)
         }
@@ -204,7 +202,7 @@ impl<'a> Keeper<'a> {
         let Some(folder) = &self.args.checkpoints else { return Ok(()) };
         let progress @ Progress { updates, .. } = run.progress();
         let due = match (event, self.args.checkpoint_every) {
-            (Event::Update(_), Some(every)) => updates > self.written && updates.is_multiple_of(every.max(1)),
+            (Event::Update(_), Some(every)) => updates > self.written && updates.is_multiple_of(every),
             (Event::Epoch(_), None) => true,
             _ => progress.finished,
         };

@@ -13,11 +13,10 @@
 use super::{
     file::{Number, Recording, RecordingError, RecordingJson},
     quantities::{Followed, PROJECTIONS, follow, structural_zeros, values},
-    replay::RecordedSampler,
     row::{Differences, Row},
     structure::structure,
 };
-use crate::{GlobalMicroBatch, RunError, Sampler, Schedule, Settings};
+use crate::{RowsReversed, RunError, Schedule, Settings};
 use lossproof_spec::Rule;
 use lossproof_subject::{LoopTrainer, ParameterInfo, Tensor, TensorSet};
 
@@ -84,19 +83,6 @@ pub fn compare(
     rows.extend(epochs(recording, &ours, bound));
     rows.extend(whole(recording, &ours, &settings, bound));
     Ok(Comparison { spread, rows })
-}
-
-/// The recorded order, each rank's rows the other way round.
-struct RowsReversed<'a>(RecordedSampler<'a>);
-
-impl Sampler for RowsReversed<'_> {
-    fn epoch(&self, epoch: u32) -> Vec<GlobalMicroBatch> {
-        let mut micro_batches = self.0.epoch(epoch);
-        for rank in micro_batches.iter_mut().flatten() {
-            rank.reverse();
-        }
-        micro_batches
-    }
 }
 
 /// The numbers of all updates.

@@ -1,11 +1,10 @@
 //! The files of a recording.
 
 use crate::{
-    Length, Objective, Remainder, Schedule, Semantics, Settings,
+    Length, Objective, Remainder, Schedule, Semantics, Settings, adam_w,
     corpus::CorpusError,
     semantics::{DecayGroups, Tracking},
 };
-use lossproof_spec::{Adam, Decayed, EpsilonPlacement, Rule};
 use lossproof_subject::{
     TensorSet, TrainerState,
     safetensors::{self, CodecError},
@@ -192,14 +191,6 @@ impl Recording {
             "after-42769" => DecayGroups::NotNorms,
             other => return Err(RecordingError::switch("decay_groups", other)),
         };
-        let adam = Adam {
-            beta_1: 0.9,
-            beta_2: 0.999,
-            epsilon: 1e-8,
-            epsilon_placement: EpsilonPlacement::AfterCorrection,
-            weight_decay: recorded.weight_decay,
-            decayed: Decayed::All,
-        };
         Ok(Settings {
             semantics: Semantics { tracking, decay, ..Semantics::RUN_CLM_NO_TRAINER },
             objective: recorded.objective,
@@ -212,7 +203,7 @@ impl Recording {
             ranks: recorded.ranks,
             length: recorded.max_updates.map_or(Length::Epochs(recorded.epochs), Length::Updates),
             seed: recorded.seed,
-            rule: Rule::AdamW(adam),
+            rule: adam_w(recorded.weight_decay),
             learning_rate: recorded.learning_rate,
             schedule: recorded.schedule,
             warm_up: recorded.warm_up,
