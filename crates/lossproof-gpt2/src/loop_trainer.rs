@@ -6,7 +6,7 @@ use crate::{
     begun::Begun,
     config::Gpt2Config,
     failure::{NAME, failed},
-    hand_over::{HandOver, Parameters, Source, last_dimension},
+    hand_over::{HandOver, Source, last_dimension},
     kernels::Kernels,
     loss::{Counts, reduce},
     named::{Visitor, split},
@@ -18,8 +18,8 @@ use crate::{
 use dfdx::prelude::*;
 use lossproof_spec::{EmptyGroup, EmptyPolicy, Group, LossSpec, Reduction, Rule, Scope, Sequence};
 use lossproof_subject::{
-    Dropout, GradientSink, LoopTrainer, Moment, Observation, SubjectError, TensorSet, TrainerState,
-    TrainingBatch, Unsupported, check_state,
+    Dropout, GradientSink, LoopTrainer, Moment, Observation, OptimizerSteps, SubjectError, TensorSet,
+    TrainerState, TrainingBatch, Unsupported, check_state,
 };
 use std::{collections::BTreeSet, convert::Infallible};
 
@@ -182,7 +182,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoopTrainer for Reference<K, E, D
     }
 
     fn read_parameters(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
-        self.model.visit(&mut HandOver::<E, _>::new(&mut Parameters, parameters))
+        OptimizerSteps::read(self, parameters)
     }
 
     fn read_moments(&mut self, moment: Moment, moments: &mut dyn GradientSink) -> Result<(), SubjectError> {

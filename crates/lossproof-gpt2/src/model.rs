@@ -140,7 +140,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Block<K, E, D> {
         // The residual branch carries no tape: its gradient flows through the shared id of the clone.
         let (residual, tape) = x.split_tape();
         let normed = D::layer_norm(residual.clone().put_tape(tape), &self.ln_1_weight, &self.ln_1_bias)?;
-        let dropped = rows.dropped_attention(layer, K::Heads::SIZE);
+        let dropped = rows.dropped_attention(number, K::Heads::SIZE);
         let attended = attention::<K, E, D, T>(normed, &self.qkv_weight, &self.qkv_bias, bias, dropped)?;
         let attended = affine(attended, &self.proj_weight, &self.proj_bias)?;
         let dropped = rows.dropped_channels(DropoutSite::AttentionOutput { layer: number }, K::Width::SIZE);

@@ -1,7 +1,7 @@
 //! Ragged sequences as the rectangle a forward pass works on.
 
 use lossproof_spec::Sequence;
-use lossproof_subject::{Dropout, DropoutSite, SamplePlace, TrainingBatch};
+use lossproof_subject::{BatchDropout, Dropout, DropoutSite, TrainingBatch};
 
 /// Sequences padded on the right to the width of the longest, flattened row by row.
 pub(crate) struct Rows {
@@ -17,8 +17,8 @@ pub(crate) struct Rows {
     segment_ids: Vec<u32>,
     /// Of each row, how many positions from the start every position sees.
     prefixes: Vec<usize>,
-    /// What is dropped in training mode, and which sample each row is.
-    dropped: Option<(Dropout, Vec<SamplePlace>)>,
+    /// What is dropped in training mode.
+    dropped: Option<BatchDropout>,
 }
 
 impl Rows {
@@ -45,41 +45,21 @@ impl Rows {
     /// The rows of a batch that a loop hands over, in training mode under this dropout.
     pub(crate) fn of(batch: &TrainingBatch, dropout: &Dropout) -> Self {
         let sequences: Vec<_> = batch.micro_batch().sequences().iter().collect();
-        let dropped = dropout.drops().then(|| (*dropout, batch.places().to_vec()));
-        Self { prefixes: batch.prefixes().to_vec(), dropped, ..Self::new(&sequences) }
+        let rows = Self::new(&sequences);
+        let dropped = dropout.drops().then(|| BatchDropout::new(*dropout, batch.places(), rows.width));
+        Self { prefixes: batch.prefixes().to_vec(), dropped, ..rows }
     }
 
     /// The dropout factors of what a site has for every position, `count × width × channels`; `None` where nothing
     /// is dropped.
     pub(crate) fn dropped_channels(&self, site: DropoutSite, channels: usize) -> Option<Vec<f64>> {
-        let (dropout, places) = self.dropped_at(site)?;
-        let mut factors = vec![0.0; self.count * self.width * channels];
-        for (row, factors) in factors.chunks_exact_mut(channels).enumerate() {
-            dropout.fill(places[row / self.width], site, position(row % self.width), factors);
-        }
-        Some(factors)
+        self.dropped.as_ref()?.channels(site, channels)
     }
 
     /// The dropout factors of the attention weights of a block, `count × heads × width × width`; `None` where
     /// nothing is dropped.
-    pub(crate) fn dropped_attention(&self, layer: usize, heads: usize) -> Option<Vec<f64>> {
-        let (layer, all_heads) = (position(layer), 0..position(heads));
-        let (dropout, places) = self.dropped_at(DropoutSite::Attention { layer, head: 0 })?;
-        let mut factors = vec![0.0; self.count * heads * self.width * self.width];
-        let mut rest = factors.chunks_exact_mut(self.width);
-        for &place in places {
-            for head in all_heads.clone() {
-                for (query, factors) in (0..self.width).zip(&mut rest) {
-                    dropout.fill(place, DropoutSite::Attention { layer, head }, position(query), factors);
-                }
-            }
-        }
-        Some(factors)
-    }
-
-    fn dropped_at(&self, site: DropoutSite) -> Option<(&Dropout, &[SamplePlace])> {
-        let (dropout, places) = self.dropped.as_ref()?;
-        (dropout.probability(site) > 0.0).then_some((dropout, places.as_slice()))
+    pub(crate) fn dropped_attention(&self, layer: u32, heads: usize) -> Option<Vec<f64>> {
+        self.dropped.as_ref()?.attention(layer, heads)
     }
 
     /// What is added to the attention scores, `count × width (query) × width (key)`: 0 where the query may see the key,
@@ -100,9 +80,4 @@ impl Rows {
         }
         bias
     }
-}
-
-/// A position, a layer or a head as dropout counts them: none reaches 2³².
-fn position(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
 }

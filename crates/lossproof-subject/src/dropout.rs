@@ -99,6 +99,65 @@ impl Dropout {
     }
 }
 
+/// What is dropped of the rows of a padded batch in training mode.
+#[derive(Clone, Debug)]
+pub struct BatchDropout {
+    dropout: Dropout,
+    /// Which sample each row is.
+    places: Vec<SamplePlace>,
+    /// Positions of each row, padding included.
+    width: usize,
+}
+
+impl BatchDropout {
+    /// For rows of this width, the samples at these places.
+    #[must_use]
+    pub fn new(dropout: Dropout, places: &[SamplePlace], width: usize) -> Self {
+        Self { dropout, places: places.to_vec(), width }
+    }
+
+    /// The factors of what a site has for every position, rows × width × `channels`; `None` where nothing is dropped.
+    #[must_use]
+    pub fn channels(&self, site: DropoutSite, channels: usize) -> Option<Vec<f64>> {
+        if self.dropout.probability(site) <= 0.0 {
+            return None;
+        }
+        let mut factors = vec![0.0; self.places.len() * self.width * channels];
+        let mut rest = factors.chunks_exact_mut(channels);
+        for &place in &self.places {
+            for (position, factors) in (0..self.width).zip(&mut rest) {
+                self.dropout.fill(place, site, number(position), factors);
+            }
+        }
+        Some(factors)
+    }
+
+    /// The factors of the attention weights of a block, rows × `heads` × width × width; `None` where nothing is
+    /// dropped.
+    #[must_use]
+    pub fn attention(&self, layer: u32, heads: usize) -> Option<Vec<f64>> {
+        if self.dropout.attention <= 0.0 {
+            return None;
+        }
+        let mut factors = vec![0.0; self.places.len() * heads * self.width * self.width];
+        let mut rest = factors.chunks_exact_mut(self.width);
+        for &place in &self.places {
+            for head in 0..heads {
+                let site = DropoutSite::Attention { layer, head: number(head) };
+                for (query, factors) in (0..self.width).zip(&mut rest) {
+                    self.dropout.fill(place, site, number(query), factors);
+                }
+            }
+        }
+        Some(factors)
+    }
+}
+
+/// A position or a head as dropout counts them: none reaches 2³².
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
 /// Which sample of which epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SamplePlace {

@@ -41,7 +41,7 @@ pub use checked::Checked;
 pub use claims::{Claims, equivalent};
 pub use count::Count;
 pub use device::{Device, UnknownDevice};
-pub use dropout::{Dropout, DropoutSite, SamplePlace};
+pub use dropout::{BatchDropout, Dropout, DropoutSite, SamplePlace};
 pub use error::{SubjectError, Unsupported};
 pub use evaluation::{Evaluated, Evaluation};
 pub use gradient::{Collect, Discard, GradientSink, GradientView, SinkError, Tee};

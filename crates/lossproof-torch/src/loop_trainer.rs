@@ -15,8 +15,8 @@ use crate::{
 };
 use lossproof_spec::{EpsilonPlacement, Group, LossSpec, Rule, Scope};
 use lossproof_subject::{
-    Dropout, GradientSink, LoopTrainer, Moment, Observation, SubjectError, TensorSet, TensorValues,
-    TrainerState, TrainingBatch, Unsupported, check_state,
+    Dropout, GradientSink, LoopTrainer, Moment, Observation, OptimizerSteps, SubjectError, TensorSet,
+    TensorValues, TrainerState, TrainingBatch, Unsupported, check_state,
 };
 use std::collections::BTreeSet;
 use tch::{TchError, Tensor};
@@ -216,8 +216,7 @@ impl LoopTrainer for Torch {
     }
 
     fn read_parameters(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
-        let live: Vec<_> = self.parameters.trained().map(|tensor| Some(tensor.shallow_clone())).collect();
-        Ok(self.hand_over(live, parameters)?)
+        OptimizerSteps::read(self, parameters)
     }
 
     fn read_moments(&mut self, moment: Moment, moments: &mut dyn GradientSink) -> Result<(), SubjectError> {

@@ -2,7 +2,7 @@
 
 use crate::dim;
 use lossproof_spec::{IGNORE_INDEX, MicroBatch, Sequence};
-use lossproof_subject::{Dropout, DropoutSite, SamplePlace, TrainingBatch};
+use lossproof_subject::{BatchDropout, Dropout, DropoutSite, TrainingBatch};
 use tch::{Device, TchError, Tensor};
 
 /// Sequences padded on the right to the longest of them.
@@ -17,8 +17,8 @@ pub(crate) struct Padded {
     labels: Vec<i64>,
     /// Of each row, how many positions from the start every position sees.
     prefixes: Vec<usize>,
-    /// What is dropped in training mode, and which sample each row is.
-    dropped: Option<(Dropout, Vec<SamplePlace>)>,
+    /// What is dropped in training mode.
+    dropped: Option<BatchDropout>,
 }
 
 impl Padded {
@@ -60,8 +60,9 @@ impl Padded {
 
     /// Rows for a batch that a loop hands over, in training mode under this dropout.
     pub(crate) fn training(batch: &TrainingBatch, dropout: &Dropout) -> Self {
-        let dropped = dropout.drops().then(|| (*dropout, batch.places().to_vec()));
-        Self { prefixes: batch.prefixes().to_vec(), dropped, ..Self::supervised(batch.micro_batch()) }
+        let padded = Self::supervised(batch.micro_batch());
+        let dropped = dropout.drops().then(|| BatchDropout::new(*dropout, batch.places(), padded.width));
+        Self { prefixes: batch.prefixes().to_vec(), dropped, ..padded }
     }
 
     /// Number of sequences, `n`.
@@ -122,43 +123,23 @@ impl Padded {
         channels: i64,
         like: &Tensor,
     ) -> Result<Option<Tensor>, TchError> {
-        let Some((dropout, places)) = self.dropped_at(site) else { return Ok(None) };
         let size = usize::try_from(channels).unwrap_or_default();
-        let mut factors = vec![0.0; self.rows * self.width * size];
-        for (row, factors) in factors.chunks_mut(size).enumerate() {
-            dropout.fill(places[row / self.width], site, number(row % self.width), factors);
-        }
-        Ok(Some(on(&factors, &[dim(self.rows * self.width), channels], like)?))
+        let factors = self.dropped.as_ref().and_then(|dropped| dropped.channels(site, size));
+        let shape = [dim(self.rows * self.width), channels];
+        factors.map(|factors| on(&factors, &shape, like)).transpose()
     }
 
     /// The dropout factors of the attention weights of a block, `[n, heads, l, l]`; `None` where nothing is dropped.
     pub(crate) fn dropped_attention(
         &self,
-        layer: usize,
+        layer: u32,
         heads: i64,
         like: &Tensor,
     ) -> Result<Option<Tensor>, TchError> {
-        let layer = number(layer);
-        let Some((dropout, places)) = self.dropped_at(DropoutSite::Attention { layer, head: 0 }) else {
-            return Ok(None);
-        };
-        let mut factors = Vec::new();
-        let mut of_query = vec![0.0; self.width];
-        for &place in places {
-            for head in 0..u32::try_from(heads).unwrap_or_default() {
-                for query in 0..self.width {
-                    dropout.fill(place, DropoutSite::Attention { layer, head }, number(query), &mut of_query);
-                    factors.extend_from_slice(&of_query);
-                }
-            }
-        }
+        let size = usize::try_from(heads).unwrap_or_default();
+        let factors = self.dropped.as_ref().and_then(|dropped| dropped.attention(layer, size));
         let (n, l) = (dim(self.rows), dim(self.width));
-        Ok(Some(on(&factors, &[n, heads, l, l], like)?))
-    }
-
-    fn dropped_at(&self, site: DropoutSite) -> Option<(&Dropout, &[SamplePlace])> {
-        let (dropout, places) = self.dropped.as_ref()?;
-        (dropout.probability(site) > 0.0).then_some((dropout, places.as_slice()))
+        factors.map(|factors| on(&factors, &[n, heads, l, l], like)).transpose()
     }
 
     /// [`labels`](Self::labels) as a tensor, `[n·(l − 1)]`.
@@ -170,9 +151,4 @@ impl Padded {
 /// Values as a tensor of a shape, of the kind and on the device of another.
 fn on(values: &[f64], shape: &[i64], like: &Tensor) -> Result<Tensor, TchError> {
     Tensor::f_from_slice(values)?.f_view(shape)?.f_to_kind(like.kind())?.f_to_device(like.device())
-}
-
-/// A position, a layer or a head as dropout counts them: none reaches 2³².
-fn number(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
 }

@@ -88,7 +88,7 @@ impl Model for Gpt2 {
         for (number, block) in self.blocks.iter().enumerate() {
             let layer = u32::try_from(number).unwrap_or(u32::MAX);
             let normal = block.attention_norm.layer_norm(&x)?;
-            let of_weights = batch.dropped_attention(number, self.heads, &tokens)?;
+            let of_weights = batch.dropped_attention(layer, self.heads, &tokens)?;
             let attended = self.attention(block, &normal, &hidden_keys, of_weights.as_ref())?;
             x = x.f_add(&kept(attended, dropped(DropoutSite::AttentionOutput { layer })?.as_ref())?)?;
             let fed = block.feed_forward.linear(&block.feed_forward_norm.layer_norm(&x)?)?;
