@@ -17,7 +17,8 @@ fn with_reference() -> Diagnostician {
 }
 
 /// Nine of ten faults are named first, all within the first three; those that nothing tells apart count as one. Of the
-/// 92 at most three are taken for another with certainty by who does not think of them, nor of those that look the same.
+/// 92 at most three are taken for another with certainty by who does not think of them, nor of those that
+/// look the same.
 #[test]
 fn every_fault_is_named_and_hardly_one_that_is_not_thought_of_is_taken_for_another() {
     let faults: Vec<_> = Fault::all().collect();
@@ -41,9 +42,10 @@ fn every_fault_is_named_and_hardly_one_that_is_not_thought_of_is_taken_for_anoth
     assert!(certain.len() <= 3, "{certain:#?}");
 }
 
-/// Behind one claim (of two that are looked at here), in single precision, with nothing but loss and gradient: of the faults in weights, labels, masks
-/// and logs that a law kills there, 85 of a hundred are named first, and of all that are killed at most one in twenty
-/// is taken for another with certainty when it is not thought of.
+/// Behind one claim (of two that are looked at here), in single precision, with nothing but loss and
+/// gradient: of the faults in weights, labels, masks and logs that a law kills there, 85 of a hundred are
+/// named first, and of all that are killed at most one in twenty is taken for another with certainty when it
+/// is not thought of.
 #[test]
 fn a_bare_look_names_what_is_wrong_with_weights() {
     let classes: Classes = include_str!("../../fixtures/fault-classes.txt").parse().unwrap();

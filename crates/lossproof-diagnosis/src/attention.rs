@@ -23,8 +23,8 @@ pub(crate) struct Dependence {
 
 impl Dependence {
     /// Holds it to a model's attention. Where a position is padding, nothing is asked. A hypothesis that does
-    /// not speak of attention is not contradicted by what is not seen, and does not explain it: what is wrong with labels may be so
-    /// in an evaluation too.
+    /// not speak of attention is not contradicted by what is not seen, and does not explain it: what is wrong
+    /// with labels may be so in an evaluation too.
     pub(crate) fn score(&self, model: &TrainerModel, score: &mut Score) {
         let (mut open, mut fits) = (false, true);
         for (position, input, depends) in self.of_real_positions() {

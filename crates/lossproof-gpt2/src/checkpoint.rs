@@ -27,7 +27,8 @@ pub fn load(path: &Path, shape: ModelShape) -> Result<TensorSet, CheckpointError
     Ok(parameters)
 }
 
-/// Writes parameters under the names `GPT2LMHeadModel` saves them with, atomically: the file is there whole or not at all.
+/// Writes parameters under the names `GPT2LMHeadModel` saves them with, atomically: the file is there whole
+/// or not at all.
 ///
 /// # Errors
 /// When the directory cannot be written to; a file that was there before is untouched then.

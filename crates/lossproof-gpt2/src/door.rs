@@ -14,8 +14,8 @@ use std::sync::Arc;
 /// The seed of a fresh trainer's parameters.
 const INITIAL_SEED: u64 = 0;
 
-/// A reference trainer with GPT-2's initial parameters from a fixed seed. It stays on its thread: dfdx's CUDA streams cannot
-/// be sent to another.
+/// A reference trainer with GPT-2's initial parameters from a fixed seed. It stays on its thread: dfdx's CUDA
+/// streams cannot be sent to another.
 ///
 /// # Errors
 /// When the dtype is neither f32 nor f64, or the device is not there (`cuda` needs the feature of that name).
@@ -23,8 +23,8 @@ pub fn reference(config: Config, dtype: Dtype, device: Device) -> Result<Box<dyn
     reference_at(config, dtype, device, Arc::new(gpt2_initial(config.shape(), INITIAL_SEED)))
 }
 
-/// A reference trainer with these initial parameters, of which it reads one tensor at a time, now and at every reset: it holds
-/// no copy of them.
+/// A reference trainer with these initial parameters, of which it reads one tensor at a time, now and at
+/// every reset: it holds no copy of them.
 ///
 /// # Errors
 /// As [`reference()`](reference()), and when a parameter cannot be read or has another shape.

@@ -1,5 +1,5 @@
-//! GPT-2 as Radford et al. (2019) and Hugging Face's `GPT2LMHeadModel` define it: token and position embeddings, pre-norm
-//! blocks, tanh GELU, a final layer norm and a head tied to the token embedding.
+//! GPT-2 as Radford et al. (2019) and Hugging Face's `GPT2LMHeadModel` define it: token and position
+//! embeddings, pre-norm blocks, tanh GELU, a final layer norm and a head tied to the token embedding.
 
 use crate::{
     Element, affine::affine, attention::attention, config::Gpt2Config, dropout::apply_dropout,

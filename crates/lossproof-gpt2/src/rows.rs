@@ -63,8 +63,8 @@ impl Rows {
     }
 
     /// What is added to the attention scores, `count × width (query) × width (key)`: 0 where the query may see the key,
-    /// −∞ elsewhere. A query sees the keys of its own document up to itself and those of the prefix; padding sees itself, so
-    /// that no row of the softmax is empty.
+    /// −∞ elsewhere. A query sees the keys of its own document up to itself and those of the prefix; padding
+    /// sees itself, so that no row of the softmax is empty.
     pub(crate) fn attention_bias(&self) -> Vec<f64> {
         let mut bias = vec![f64::NEG_INFINITY; self.count * self.width * self.width];
         for (row, segments) in self.segment_ids.chunks_exact(self.width).enumerate() {

@@ -1,8 +1,8 @@
 //! Where two runs part: the first event that differs, and what changed there.
 //!
-//! A loss that differs says little. What differs first says where to look: other samples, another window, another rate. Where
-//! a window's loss and gradient are the same and the next loss is not, the update between them changed: the rule, its
-//! moments, or what decays.
+//! A loss that differs says little. What differs first says where to look: other samples, another window,
+//! another rate. Where a window's loss and gradient are the same and the next loss is not, the update between
+//! them changed: the rule, its moments, or what decays.
 
 use crate::{Event, Update};
 use std::fmt;
@@ -64,8 +64,8 @@ pub enum Number {
     ValidationLoss,
 }
 
-/// The first place where two runs differ by more than `tolerance`, relative to the larger number. Order, windows and learning
-/// rates are compared exactly.
+/// The first place where two runs differ by more than `tolerance`, relative to the larger number. Order,
+/// windows and learning rates are compared exactly.
 #[must_use]
 pub fn divergence(first: &[Event], second: &[Event], tolerance: f64) -> Option<Divergence> {
     let (mut update, mut epoch) = (0, 0);

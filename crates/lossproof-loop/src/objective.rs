@@ -1,8 +1,9 @@
 //! What is learnt from a block of tokens: which are labels, which are masked, and what sees what.
 //!
 //! All three objectives are labels and one number on the same model code: positions from the start that every position
-//! sees. A model predicts the token *after* a position, so that a masked language model, which predicts the token at it,
-//! has its labels one position later: a last position is added for that, a document of its own that nothing sees.
+//! sees. A model predicts the token *after* a position, so that a masked language model, which predicts the
+//! token at it, has its labels one position later: a last position is added for that, a document of its own
+//! that nothing sees.
 
 use lossproof_spec::{BatchError, IGNORE_INDEX, Sequence, SequenceFields};
 use lossproof_subject::{Sample, SamplePlace, philox};
@@ -15,8 +16,9 @@ pub enum Objective {
     /// The next token at every position.
     #[default]
     Causal,
-    /// The tokens that were masked, all of the block being seen: of 15 % of the tokens 80 % become the vocabulary's last
-    /// token, 10 % a random one, and 10 % stay (Devlin et al. 2019, §3.1; Hugging Face's collator).
+    /// The tokens that were masked, all of the block being seen: of 15 % of the tokens 80 % become the
+    /// vocabulary's last token, 10 % a random one, and 10 % stay (Devlin et al. 2019, §3.1; Hugging Face's
+    /// collator).
     Masked,
     /// The second half of the block, its first half being seen by every position and not learnt (Raffel et
     /// al. 2020, §3.2.1).

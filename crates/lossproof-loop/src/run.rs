@@ -112,7 +112,8 @@ pub struct Epoch {
     pub validation: Validation,
 }
 
-/// A run that goes on event by event: what is done between two of them, such as writing a checkpoint, is for the caller.
+/// A run that goes on event by event: what is done between two of them, such as writing a checkpoint, is for
+/// the caller.
 pub struct Run<'a> {
     trainer: &'a mut dyn LoopTrainer,
     corpus: &'a dyn Corpus,

@@ -71,8 +71,8 @@ impl Sampler for SeededSampler {
     }
 }
 
-/// Another sampler's order, each rank's rows the other way round: the same numbers but for rounding, since sums over rows
-/// are taken in another order.
+/// Another sampler's order, each rank's rows the other way round: the same numbers but for rounding, since
+/// sums over rows are taken in another order.
 #[derive(Clone, Copy, Debug)]
 pub struct RowsReversed<S>(pub S);
 

@@ -36,8 +36,8 @@ pub enum Window {
     /// Every supervised token of the window weighs the same: the sum of their losses, divided by their number over
     /// all micro-batches and ranks.
     Tokens,
-    /// Every micro-batch's own mean is divided by the configured number of micro-batches, also in a window of fewer, and
-    /// averaged over ranks.
+    /// Every micro-batch's own mean is divided by the configured number of micro-batches, also in a window of
+    /// fewer, and averaged over ranks.
     ConfiguredMicroBatches,
 }
 

@@ -82,8 +82,8 @@ pub enum Length {
     Updates(u64),
 }
 
-/// Samples of a batch, micro-batches of a window, ranks and updates of a run: more than anybody has, and few enough that no
-/// product of them overflows.
+/// Samples of a batch, micro-batches of a window, ranks and updates of a run: more than anybody has, and few
+/// enough that no product of them overflows.
 const MOST_SAMPLES: usize = 1 << 31;
 const MOST_RANKS: usize = 1 << 16;
 const MOST_UPDATES: u64 = 1 << 40;

@@ -18,8 +18,8 @@ pub struct Sample {
     pub sequence: Sequence,
     /// Which sample of which epoch this is: what dropout depends on.
     pub place: SamplePlace,
-    /// Positions from the start that every position of their document sees, later ones too: 0 for a causal model, the length
-    /// of the source for a prefix language model, all for a masked one.
+    /// Positions from the start that every position of their document sees, later ones too: 0 for a causal
+    /// model, the length of the source for a prefix language model, all for a masked one.
     pub prefix: usize,
 }
 
@@ -105,8 +105,8 @@ pub trait LoopTrainer: Subject + LoadParameters {
     /// over the micro-batch as `loss` says, is added to the gradient. The loss itself is reported without the factor.
     ///
     /// # Errors
-    /// When nothing was begun, the batch is outside the subject's limits, or the trainer fails; the gradient is of no more use
-    /// then.
+    /// When nothing was begun, the batch is outside the subject's limits, or the trainer fails; the gradient
+    /// is of no more use then.
     fn backward(
         &mut self,
         batch: &TrainingBatch,

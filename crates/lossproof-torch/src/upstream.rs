@@ -32,8 +32,8 @@ impl Torch {
     }
 }
 
-/// The weights of a micro-batch for the predictions of `padded`, zero where none is scored. `rest` begins with them, and is
-/// left with those of the micro-batches after it.
+/// The weights of a micro-batch for the predictions of `padded`, zero where none is scored. `rest` begins
+/// with them, and is left with those of the micro-batches after it.
 fn rectangle(micro_batch: &MicroBatch, padded: &Padded, rest: &mut &[f64]) -> Vec<f64> {
     let mut weights = Vec::with_capacity(padded.labels().len());
     for (sequence, row) in micro_batch.sequences().iter().zip(1..) {

@@ -29,8 +29,8 @@ struct RankIndex {
 }
 
 impl Torch {
-    /// The loss as it is logged, and `loss_scale` times the gradient after the all-reduce, in the order of the parameters,
-    /// `None` where no loss reached one.
+    /// The loss as it is logged, and `loss_scale` times the gradient after the all-reduce, in the order of
+    /// the parameters, `None` where no loss reached one.
     pub(crate) fn backward_of_step(
         &self,
         batch: &GlobalBatch,

@@ -1,5 +1,5 @@
-//! Numbers and names in JSON. JSON has no NaN and no infinities: they are the strings `"NaN"`, `"inf"` and `"-inf"`, and
-//! `null` is none of them.
+//! Numbers and names in JSON. JSON has no NaN and no infinities: they are the strings `"NaN"`, `"inf"` and
+//! `"-inf"`, and `null` is none of them.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 

@@ -182,8 +182,8 @@ fn settings_that_make_no_sense_are_named() {
     assert!(Cut { batch: 2, ranks: 2, shards: Shards::FilledUp }.micro_batches(&[]).is_empty());
 }
 
-/// Where no token of a window is masked there is nothing to learn: the lawful loop makes no update, and counts none. The
-/// script makes one, logs NaN, and is as long as it was planned.
+/// Where no token of a window is masked there is nothing to learn: the lawful loop makes no update, and
+/// counts none. The script makes one, logs NaN, and is as long as it was planned.
 #[test]
 fn a_window_without_a_loss_is_an_update_for_the_script_alone() {
     let masked = |semantics| Settings {

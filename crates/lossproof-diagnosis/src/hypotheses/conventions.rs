@@ -1,6 +1,7 @@
 //! The same bugs as they are made in trainers of other conventions: labels that are shifted through padding, prompts
 //! that are counted from the first label, micro-batches that are padded to their own width, divisions of which
-//! a trainer that adds makes one too many, masks that let the next position through, gradients that are kept from call to call.
+//! a trainer that adds makes one too many, masks that let the next position through, gradients that are kept
+//! from call to call.
 
 use super::{HONEST, Hypothesis, accumulation, hypothesis, operators, weighs, weights::is_global_token_mean};
 use crate::{

@@ -43,7 +43,8 @@ pub fn newest(folder: &Path) -> Result<Option<PathBuf>, CheckpointError> {
     Ok(all(folder)?.pop())
 }
 
-/// Removes all checkpoints of a folder but the newest so many, at least one. What has another name than a checkpoint stays.
+/// Removes all checkpoints of a folder but the newest so many, at least one. What has another name than a
+/// checkpoint stays.
 ///
 /// # Errors
 /// When one cannot be removed.

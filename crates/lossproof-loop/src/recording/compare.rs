@@ -3,12 +3,12 @@
 //! Two implementations round in their own ways, so that "equal" needs a bound, and it is measured: our loop runs twice,
 //! the second time with the rows of every micro-batch the other way round, which changes nothing but the order of sums.
 //! The recording must lie within 16 times what that moves any quantity, and never further than 1e-12. Learning
-//! rates are exact, or within 2 units in the last place where a cosine, a square root or a power is in them. Losses that
-//! the script tracks in single precision are held to that.
+//! rates are exact, or within 2 units in the last place where a cosine, a square root or a power is in them.
+//! Losses that the script tracks in single precision are held to that.
 //!
-//! The bias of the keys has a gradient of exactly zero in theory. Adam divides the rounding that is there instead by its own
-//! size and ε, so that those elements wander: they are held to `Σ_k lr_k·noise_k/ε` absolutely, the noise of
-//! an update being 16 units of rounding of the gradient of the tensor they are in.
+//! The bias of the keys has a gradient of exactly zero in theory. Adam divides the rounding that is there
+//! instead by its own size and ε, so that those elements wander: they are held to `Σ_k lr_k·noise_k/ε`
+//! absolutely, the noise of an update being 16 units of rounding of the gradient of the tensor they are in.
 
 use super::{
     file::{Number, Recording, RecordingError, RecordingJson},
