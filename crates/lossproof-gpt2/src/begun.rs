@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 pub(crate) struct Begun<E: Element, D: Device<E>> {
     pub(crate) rule: Rule,
     pub(crate) undecayed: BTreeSet<String>,
+    pub(crate) frozen: BTreeSet<String>,
     pub(crate) updates: u32,
     /// By tensor, in the model's order; none before the first update.
     pub(crate) moments: Vec<Moments<E>>,

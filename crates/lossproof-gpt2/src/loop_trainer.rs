@@ -108,7 +108,12 @@ fn empty_means(per_sequence: &[usize], loss: &LossSpec) -> Result<bool, SubjectE
 }
 
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoopTrainer for Reference<K, E, D> {
-    fn begin(&mut self, rule: &Rule, undecayed: &BTreeSet<String>) -> Result<(), Unsupported> {
+    fn begin(
+        &mut self,
+        rule: &Rule,
+        undecayed: &BTreeSet<String>,
+        frozen: &BTreeSet<String>,
+    ) -> Result<(), Unsupported> {
         self.begun = None;
         let refuse = |what: String| Unsupported { subject: NAME.to_owned(), what };
         check_rule(rule).map_err(refuse)?;
@@ -117,9 +122,13 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoopTrainer for Reference<K, E, D
         if let Some(name) = undecayed.difference(&known).next() {
             return Err(refuse(format!("leaving `{name}` undecayed: it has no such parameter")));
         }
+        if let Some(name) = frozen.difference(&known).next() {
+            return Err(refuse(format!("freezing `{name}`: it has no such parameter")));
+        }
         let gradient = self.no_gradient().map_err(|error| refuse(error.to_string()))?;
-        let undecayed = undecayed.clone();
-        self.begun = Some(Begun { rule: *rule, undecayed, updates: 0, moments: Vec::new(), gradient });
+        let (undecayed, frozen) = (undecayed.clone(), frozen.clone());
+        let (rule, moments) = (*rule, Vec::new());
+        self.begun = Some(Begun { rule, undecayed, frozen, updates: 0, moments, gradient });
         Ok(())
     }
 
@@ -148,11 +157,13 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoopTrainer for Reference<K, E, D
         self.with_begun(|own, begun| {
             let undecayed = &begun.undecayed;
             let decays = |name: &str, _: &[usize]| !undecayed.contains(name);
+            let moves = |name: &str| !begun.frozen.contains(name);
             let mut apply = Apply {
                 gradient: &mut begun.gradient,
                 clip_factor: E::round(factor),
                 update: Update::new(&begun.rule, learning_rate, begun.updates),
                 decays: &decays,
+                moves: &moves,
                 moments: &mut begun.moments,
                 index: 0,
                 buffers: [Vec::new(), Vec::new()],

@@ -51,6 +51,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> OptimizerSteps for Reference<K, E
                 clip_factor: E::round(clip_factor),
                 update: Update::new(rule, optimizer.learning_rate_at(steps), steps),
                 decays: &decays,
+                moves: &|_| true,
                 moments: &mut started.moments,
                 index: 0,
                 buffers: [Vec::new(), Vec::new()],
@@ -162,6 +163,8 @@ pub(crate) struct Apply<'a, E: Element, D: Kernels<E>> {
     pub(crate) update: Update<E>,
     /// Whether a parameter of this name and shape decays.
     pub(crate) decays: &'a dyn Fn(&str, &[usize]) -> bool,
+    /// Whether a parameter of this name is trained.
+    pub(crate) moves: &'a dyn Fn(&str) -> bool,
     pub(crate) moments: &'a mut Vec<Moments<E>>,
     /// Of the tensor whose turn it is.
     pub(crate) index: usize,
@@ -173,6 +176,13 @@ impl<E: Element, D: Kernels<E>> Visitor<E, D> for Apply<'_, E, D> {
     type Error = D::Err;
 
     fn tensor<S: ConstShape>(&mut self, name: &str, tensor: &mut Tensor<S, E, D>) -> Result<(), D::Err> {
+        if self.moments.len() == self.index {
+            self.moments.push(Moments::default());
+        }
+        if !(self.moves)(name) {
+            self.index += 1;
+            return Ok(());
+        }
         let [values, gradient] = &mut self.buffers;
         values.clear();
         gradient.clear();
@@ -182,9 +192,6 @@ impl<E: Element, D: Kernels<E>> Visitor<E, D> for Apply<'_, E, D> {
             for value in &mut *gradient {
                 *value *= self.clip_factor;
             }
-        }
-        if self.moments.len() == self.index {
-            self.moments.push(Moments::default());
         }
         let shape: Vec<_> = tensor.shape().concrete().into_iter().collect();
         let decays = (self.decays)(name, &shape);

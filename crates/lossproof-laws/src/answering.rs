@@ -4,8 +4,8 @@ use crate::tape::{Answer, Question};
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{
     Evaluated, Evaluation, GradientSink, GradientView, LoadParameters, Observation, Offered, OptimizerSteps,
-    ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
-    UpstreamWeights,
+    ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, TrainingLoop,
+    TrainingPlan, TrainingTrace, Unsupported, UpstreamWeights,
 };
 
 /// Where the answers come from.
@@ -17,6 +17,9 @@ pub(crate) trait Answers {
     fn spec(&self) -> LossSpec;
     fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported>;
     fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported>;
+    fn accepts(&mut self, plan: &TrainingPlan) -> Result<(), Unsupported>;
+    /// Whether a training can be resumed.
+    fn resumes(&mut self) -> bool;
     /// The answer, which is of the kind that the question asks for.
     fn answer(&mut self, question: Question) -> Result<Answer, SubjectError>;
 }
@@ -33,6 +36,13 @@ impl<A: Answers> Answering<A> {
             }
         }
         Ok(())
+    }
+
+    fn trained(&mut self, question: Question) -> Result<TrainingTrace, SubjectError> {
+        match self.0.answer(question)? {
+            Answer::Trained(trace) => Ok(trace),
+            _ => Err(self.of_another_kind()),
+        }
     }
 
     fn of_another_kind(&self) -> SubjectError {
@@ -91,6 +101,10 @@ impl<A: Answers> Subject for Answering<A> {
 
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
         if self.0.offered().evaluation { Some(self) } else { None }
+    }
+
+    fn training_loop(&mut self) -> Option<&mut dyn TrainingLoop> {
+        if self.0.offered().training_loop { Some(self) } else { None }
     }
 }
 
@@ -158,5 +172,27 @@ impl<A: Answers> Evaluation for Answering<A> {
             Answer::Validated(evaluated) => Ok(evaluated),
             _ => Err(self.of_another_kind()),
         }
+    }
+}
+
+impl<A: Answers> TrainingLoop for Answering<A> {
+    fn accepts(&mut self, plan: &TrainingPlan) -> Result<(), Unsupported> {
+        self.0.accepts(plan)
+    }
+
+    fn resumes(&mut self) -> bool {
+        self.0.resumes()
+    }
+
+    fn train(&mut self, plan: &TrainingPlan, stop_after: Option<u64>) -> Result<TrainingTrace, SubjectError> {
+        self.trained(Question::Train(self.0.spec(), plan.clone(), stop_after))
+    }
+
+    fn resume(
+        &mut self,
+        plan: &TrainingPlan,
+        stop_after: Option<u64>,
+    ) -> Result<TrainingTrace, SubjectError> {
+        self.trained(Question::Resume(self.0.spec(), plan.clone(), stop_after))
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::tape::{Answer, Tape};
 use lossproof_numerics::Block;
-use lossproof_subject::{Observation, ParameterInfo, Tensor, TensorSet, TensorValues};
+use lossproof_subject::{
+    Observation, ParameterInfo, Tensor, TensorSet, TensorValues, TracedUpdate, TrainingEvent, TrainingTrace,
+};
 
 /// A change of one answer.
 #[derive(Clone, Debug)]
@@ -16,8 +18,10 @@ pub(crate) enum Change {
     /// Everything is another: each value becomes 1.5 times itself plus a thousandth, what was skipped was
     /// not.
     Everything,
-    /// Everything is zero.
+    /// Everything is zero, and of a training nothing is left.
     Nothing,
+    /// The updates of a training have no samples, and those that were skipped were not.
+    Samples,
     /// The answer is that other one, of the same kind.
     Like(usize),
 }
@@ -47,10 +51,26 @@ impl Change {
                     }
                 });
             }
+            (Self::Tensor(name, factor), Answer::Trained(trace)) => {
+                for update in updates(trace) {
+                    change(&mut update.parameters, name, |values| {
+                        for value in values {
+                            *value *= factor;
+                        }
+                    });
+                }
+            }
             (Self::Number(kind, factor), answer) => number(answer, *kind, |value| value * factor),
             (Self::Everything, answer) => {
                 let other = |value: f64| if value.is_finite() { 1.5 * value + 1e-3 } else { 0.0 };
                 everything(answer, tape, other);
+            }
+            (Self::Nothing, Answer::Trained(trace)) => trace.events.clear(),
+            (Self::Samples, Answer::Trained(trace)) => {
+                for update in updates(trace) {
+                    update.samples.clear();
+                    update.skipped = !update.skipped;
+                }
             }
             (Self::Nothing, answer) => everything(answer, tape, |_| 0.0),
             _ => {}
@@ -93,10 +113,55 @@ fn number(answer: &mut Answer, kind: usize, change: impl Fn(f64) -> f64) {
             7 => report.observation.supervised_tokens.iter_mut().for_each(count),
             _ => {}
         },
+        (Answer::Trained(trace), kind) => numbers_of(trace, kind, change),
         (Answer::Validated(evaluated), 0) => evaluated.loss = change(evaluated.loss),
         (Answer::Validated(evaluated), 6) => evaluated.perplexity = change(evaluated.perplexity),
         (Answer::Validated(evaluated), 7) => count(&mut evaluated.tokens),
         _ => {}
+    }
+}
+
+/// The updates of a training.
+fn updates(trace: &mut TrainingTrace) -> impl Iterator<Item = &mut TracedUpdate> {
+    trace.events.iter_mut().filter_map(|event| match event {
+        TrainingEvent::Update(update) => Some(update),
+        _ => None,
+    })
+}
+
+/// Changes the parameters after every second update: were they changed after all, an update that moves nothing
+/// would still do so.
+fn parameters_of(trace: &mut TrainingTrace, tape: &Tape, other: impl Fn(f64) -> f64) {
+    for update in updates(trace).step_by(2) {
+        for parameter in &tape.parameters {
+            change(&mut update.parameters, &parameter.name, |values| {
+                for value in values {
+                    *value = other(*value);
+                }
+            });
+        }
+    }
+}
+
+/// Changes the numbers of one kind in a training.
+fn numbers_of(trace: &mut TrainingTrace, kind: usize, change: impl Fn(f64) -> f64) {
+    for event in &mut trace.events {
+        let logged = match (event, kind) {
+            (TrainingEvent::Update(update), 0) => &mut update.loss,
+            (TrainingEvent::Update(update), 2) => &mut update.grad_norm,
+            (TrainingEvent::Update(update), 5) => &mut update.learning_rate,
+            (TrainingEvent::EpochEnd(loss), 0) => loss,
+            (TrainingEvent::Validation(evaluated), 0) => {
+                evaluated.loss = change(evaluated.loss);
+                continue;
+            }
+            (TrainingEvent::Validation(evaluated), 6) => {
+                evaluated.perplexity = change(evaluated.perplexity);
+                continue;
+            }
+            _ => continue,
+        };
+        *logged = logged.map(&change);
     }
 }
 
@@ -116,6 +181,13 @@ fn everything(answer: &mut Answer, tape: &Tape, other: impl Fn(f64) -> f64) {
     }
     if let Answer::Stepped(report) = answer {
         report.skipped = !report.skipped;
+    }
+    if let Answer::Trained(trace) = answer {
+        return parameters_of(trace, tape, other);
+    }
+    if let Answer::OtherTraining(_) = answer {
+        *answer = Answer::Trained(TrainingTrace::default());
+        return;
     }
     if let Answer::Gradient(_, tensors) | Answer::Weighted(_, tensors) | Answer::Parameters(tensors) = answer
     {

@@ -38,6 +38,7 @@ pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts
             Control::Any => {
                 fails(answer, Change::Everything)
                     || fails(answer, Change::Nothing)
+                    || fails(answer, Change::Samples)
                     || tape.former(answer).any(|former| fails(answer, Change::Like(former)))
             }
         };

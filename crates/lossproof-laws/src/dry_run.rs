@@ -11,7 +11,7 @@ use crate::{
 use lossproof_spec::{LossSpec, Optimizer};
 use lossproof_subject::{
     Evaluated, Observation, Offered, ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tensor,
-    TensorSet, TensorValues, Unsupported,
+    TensorSet, TensorValues, TrainingPlan, TrainingTrace, Unsupported,
 };
 
 /// A subject of which only the card is asked.
@@ -71,6 +71,15 @@ impl Answers for CardOnly<'_> {
         self.subject.optimizer_steps().ok_or(lacking)?.start(optimizer)
     }
 
+    fn accepts(&mut self, plan: &TrainingPlan) -> Result<(), Unsupported> {
+        let lacking = Unsupported::new(&self.info.name, "training");
+        self.subject.training_loop().ok_or(lacking)?.accepts(plan)
+    }
+
+    fn resumes(&mut self) -> bool {
+        self.subject.training_loop().is_some_and(|own| own.resumes())
+    }
+
     fn answer(&mut self, question: Question) -> Result<Answer, SubjectError> {
         let observation = Observation::new(0.0, None);
         Ok(match question {
@@ -86,6 +95,7 @@ impl Answers for CardOnly<'_> {
                 skipped: false,
             }),
             Question::Read => Answer::Parameters(self.zeros()),
+            Question::Train(..) | Question::Resume(..) => Answer::Trained(TrainingTrace::default()),
             Question::Validate(_) => Answer::Validated(Evaluated { loss: 0.0, perplexity: 1.0, tokens: 0 }),
         })
     }

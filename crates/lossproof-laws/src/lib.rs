@@ -49,7 +49,7 @@ pub use verdict::Verdict;
 
 use clauses::{
     accumulation, cross_entropy, derivative, embedding, evaluation, lone_tokens, masks, model, ranks,
-    reductions, reported, step, step_slope,
+    reductions, reported, step, step_slope, training,
 };
 use lossproof_cases::Case;
 use lossproof_numerics::Comparisons;
@@ -70,6 +70,8 @@ pub enum Need {
     OptimizerSteps,
     /// [`Subject::evaluation`].
     Evaluation,
+    /// [`Subject::training_loop`].
+    TrainingLoop,
     /// Labels that can be ignored.
     IgnoredLabels,
     /// Sequences that may be padded, packed and of any length.
@@ -100,6 +102,7 @@ impl Need {
             Self::UpstreamWeights => (subject.upstream_weights().is_some(), "weighting token losses"),
             Self::OptimizerSteps => (subject.optimizer_steps().is_some(), "optimizer steps"),
             Self::Evaluation => (subject.evaluation().is_some(), "validation"),
+            Self::TrainingLoop => (subject.training_loop().is_some(), "training"),
             Self::IgnoredLabels => (limits.ignore_index, "ignored labels"),
             Self::Segments => (limits.segments && !limits.lengths.is_exact(), "padded and packed sequences"),
             Self::TiedHead => {
@@ -137,7 +140,8 @@ const fn law(id: &'static str, needs: &'static [Need], check: fn(&mut Trial<'_>)
 
 use Need::{
     DoublePrecision, Evaluation, IgnoredLabels, OneMicroBatch, OneRankAndMore, OptimizerSteps, Parameters,
-    Segments, SeveralMicroBatches, SeveralRanks, ShorterWindows, TiedHead, TokenLosses, UpstreamWeights,
+    Segments, SeveralMicroBatches, SeveralRanks, ShorterWindows, TiedHead, TokenLosses, TrainingLoop,
+    UpstreamWeights,
 };
 
 /// All laws, in the order of their clauses.
@@ -215,6 +219,21 @@ pub const LAWS: &[Law] = &[
     law("validation-trace", &[Evaluation], evaluation::validation_trace),
     law("nothing-validated", &[Evaluation, IgnoredLabels], evaluation::nothing_validated),
     law("perplexity-overflow", &[Evaluation, Parameters], evaluation::perplexity_overflow),
+    law("training-validation", &[TrainingLoop, Parameters, TokenLosses], training::training_validation),
+    law("resume", &[TrainingLoop], training::resume),
+    law("resume-again", &[TrainingLoop], training::resume_again),
+    law("resume-otherwise", &[TrainingLoop], training::resume_otherwise),
+    law("samples-once", &[TrainingLoop], training::samples_once),
+    law("training-update", &[TrainingLoop, Parameters], training::training_update),
+    law("training-schedule", &[TrainingLoop, Parameters], training::training_schedule),
+    law("training-clipping", &[TrainingLoop, Parameters], training::training_clipping),
+    law("training-loss", &[TrainingLoop, Parameters], training::training_loss),
+    law("training-split", &[TrainingLoop, Parameters], training::training_split),
+    law("training-undisturbed", &[TrainingLoop], training::training_undisturbed),
+    law("not-a-number", &[TrainingLoop, Parameters], training::not_a_number),
+    law("skipped-update", &[TrainingLoop, Parameters], training::skipped_update),
+    law("frozen", &[TrainingLoop, Parameters], training::frozen),
+    law("dropout", &[TrainingLoop, Parameters, TokenLosses], training::dropout),
 ];
 
 /// What a law found on one case.
@@ -279,6 +298,12 @@ impl Law {
     #[must_use]
     pub fn is_binding(&self) -> bool {
         self.clauses().any(|clause| clause.level == Level::Must)
+    }
+
+    /// Whether it is about a whole training ([`Subject::training_loop`]).
+    #[must_use]
+    pub fn needs_training(&self) -> bool {
+        self.needs.contains(&TrainingLoop)
     }
 
     /// What the subject lacks to be held to this law at all, if it does.

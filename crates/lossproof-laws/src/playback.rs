@@ -10,7 +10,7 @@ use crate::{
     tape::{Answer, Question, Tape},
 };
 use lossproof_spec::{LossSpec, Optimizer};
-use lossproof_subject::{Offered, ParameterInfo, SubjectError, SubjectInfo, Unsupported};
+use lossproof_subject::{Offered, ParameterInfo, SubjectError, SubjectInfo, TrainingPlan, Unsupported};
 
 /// Which answers of a tape are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,15 @@ impl Answers for Playback<'_> {
         refused.map_or(Ok(()), |(_, refused)| Err(refused.clone()))
     }
 
+    fn accepts(&mut self, plan: &TrainingPlan) -> Result<(), Unsupported> {
+        let refused = self.tape.refused_plans.iter().find(|(refused, _)| refused == plan);
+        refused.map_or(Ok(()), |(_, refused)| Err(refused.clone()))
+    }
+
+    fn resumes(&mut self) -> bool {
+        self.tape.resumes
+    }
+
     /// The next answer to this question. A question that the tape does not have is the second look of a law
     /// that would rather know more before it convicts.
     fn answer(&mut self, question: Question) -> Result<Answer, SubjectError> {
@@ -87,6 +96,10 @@ impl Answers for Playback<'_> {
             }
             self.changed.1.of(&mut answer, self.tape);
         }
-        if let Answer::Empty(empty) = answer { Err(empty.into()) } else { Ok(answer) }
+        match answer {
+            Answer::Empty(empty) => Err(empty.into()),
+            Answer::OtherTraining(difference) => Err(SubjectError::OtherTraining { difference }),
+            answer => Ok(answer),
+        }
     }
 }

@@ -21,6 +21,8 @@ const GROUPS: &[(&str, &str)] = &[
     ("6", "the model"),
     ("7", "the optimizer step"),
     ("8", "validation"),
+    ("9", "stopping and resuming"),
+    ("10", "the training loop"),
 ];
 
 /// The reports of one subject, put together.

@@ -5,8 +5,8 @@ use lossproof_numerics::Block;
 use lossproof_spec::{EmptyGroup, GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{
     Collect, Evaluated, Evaluation, GradientSink, LoadParameters, Observation, Offered, OptimizerSteps,
-    ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tee, TensorSet, TokenLosses, Unsupported,
-    UpstreamWeights,
+    ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tee, TensorSet, TokenLosses, TrainingLoop,
+    TrainingPlan, TrainingTrace, Unsupported, UpstreamWeights,
 };
 use std::mem::discriminant;
 
@@ -19,6 +19,8 @@ pub(crate) enum Question {
     Step(LossSpec, GlobalBatch),
     Read,
     Validate(Vec<MicroBatch>),
+    Train(LossSpec, TrainingPlan, Option<u64>),
+    Resume(LossSpec, TrainingPlan, Option<u64>),
 }
 
 /// What it answered.
@@ -30,6 +32,9 @@ pub(crate) enum Answer {
     Stepped(StepReport),
     Parameters(TensorSet),
     Validated(Evaluated),
+    Trained(TrainingTrace),
+    /// What was saved is of another training.
+    OtherTraining(String),
     /// A group without a supervised token, under a spec that has no weights then.
     Empty(EmptyGroup),
 }
@@ -43,6 +48,9 @@ pub(crate) struct Tape {
     pub(crate) answers: Vec<(Question, Answer)>,
     pub(crate) refused_specs: Vec<(LossSpec, Unsupported)>,
     pub(crate) refused_optimizers: Vec<(Optimizer, Unsupported)>,
+    pub(crate) refused_plans: Vec<(TrainingPlan, Unsupported)>,
+    /// Whether a training can be resumed.
+    pub(crate) resumes: bool,
 }
 
 impl Tape {
@@ -80,7 +88,8 @@ impl Tape {
             Answer::Losses(_) => kind == 1,
             Answer::Stepped(_) => kind != 6,
             Answer::Validated(_) => matches!(kind, 0 | 6 | 7),
-            Answer::Parameters(_) | Answer::Empty(_) => false,
+            Answer::Trained(_) => matches!(kind, 0 | 2 | 5 | 6),
+            Answer::Parameters(_) | Answer::Empty(_) | Answer::OtherTraining(_) => false,
         }
     }
 
@@ -108,6 +117,8 @@ impl<'a> Recorder<'a> {
             answers: Vec::new(),
             refused_specs: Vec::new(),
             refused_optimizers: Vec::new(),
+            refused_plans: Vec::new(),
+            resumes: subject.training_loop().is_some_and(|own| own.resumes()),
         };
         Self { subject, tape, spec }
     }
@@ -126,6 +137,9 @@ impl<'a> Recorder<'a> {
             Ok(value) => self.tape.answers.push((question, put(value))),
             Err(SubjectError::EmptyGroup(empty)) => {
                 self.tape.answers.push((question, Answer::Empty(*empty)));
+            }
+            Err(SubjectError::OtherTraining { difference }) => {
+                self.tape.answers.push((question, Answer::OtherTraining(difference.clone())));
             }
             // The case ends here, and with it the tape.
             Err(_) => {}
@@ -195,6 +209,10 @@ impl Subject for Recorder<'_> {
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
         if self.tape.offered.evaluation { Some(self) } else { None }
     }
+
+    fn training_loop(&mut self) -> Option<&mut dyn TrainingLoop> {
+        if self.tape.offered.training_loop { Some(self) } else { None }
+    }
 }
 
 impl TokenLosses for Recorder<'_> {
@@ -241,6 +259,37 @@ impl OptimizerSteps for Recorder<'_> {
         let steps = self.subject.optimizer_steps().ok_or_else(gone)?;
         let answer = steps.read(&mut Tee(parameters, &mut kept));
         self.note(Question::Read, answer, |()| Answer::Parameters(kept.into_tensors()))
+    }
+}
+
+impl TrainingLoop for Recorder<'_> {
+    fn accepts(&mut self, plan: &TrainingPlan) -> Result<(), Unsupported> {
+        let lacking = Unsupported::new(&self.tape.info.name, "training");
+        let answer = self.subject.training_loop().ok_or(lacking)?.accepts(plan);
+        if let Err(refused) = &answer {
+            self.tape.refused_plans.push((plan.clone(), refused.clone()));
+        }
+        answer
+    }
+
+    fn resumes(&mut self) -> bool {
+        self.tape.resumes
+    }
+
+    fn train(&mut self, plan: &TrainingPlan, stop_after: Option<u64>) -> Result<TrainingTrace, SubjectError> {
+        let answer = self.subject.training_loop().ok_or_else(gone)?.train(plan, stop_after);
+        let question = Question::Train(self.spec, plan.clone(), stop_after);
+        self.note(question, answer, |trace| Answer::Trained(trace.clone()))
+    }
+
+    fn resume(
+        &mut self,
+        plan: &TrainingPlan,
+        stop_after: Option<u64>,
+    ) -> Result<TrainingTrace, SubjectError> {
+        let answer = self.subject.training_loop().ok_or_else(gone)?.resume(plan, stop_after);
+        let question = Question::Resume(self.spec, plan.clone(), stop_after);
+        self.note(question, answer, |trace| Answer::Trained(trace.clone()))
     }
 }
 

@@ -1,15 +1,19 @@
 //! Which parameters decay.
 
 use crate::semantics::DecayGroups;
-use lossproof_spec::Role;
+use lossproof_spec::{Role, Rule};
 use lossproof_subject::ParameterInfo;
 use std::collections::BTreeSet;
 
 /// The names of those parameters that do not decay.
 #[must_use]
-pub fn undecayed(parameters: &[ParameterInfo], groups: DecayGroups) -> BTreeSet<String> {
+pub fn undecayed(parameters: &[ParameterInfo], groups: DecayGroups, rule: &Rule) -> BTreeSet<String> {
     let left_out = |info: &&ParameterInfo| match groups {
         DecayGroups::ByRole => !decays_by_role(info),
+        DecayGroups::ByShape => match rule {
+            Rule::Sgd { .. } => false,
+            Rule::Adam(adam) | Rule::AdamW(adam) => !adam.decayed.includes(&info.shape),
+        },
         DecayGroups::NotNorms => is_norm(info) || has_forbidden_name(&info.name.to_lowercase()),
         DecayGroups::NotLayerNormByName => {
             ["bias", "layer_norm.weight"].iter().any(|part| info.name.contains(part))
@@ -63,7 +67,7 @@ mod tests {
             ("ln_f.weight", vec![4]),
         ];
         let parameters = parameters.map(|(name, shape)| ParameterInfo::named(name, &shape));
-        undecayed(&parameters, groups).into_iter().collect()
+        undecayed(&parameters, groups, &crate::adam_w(0.1)).into_iter().collect()
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod sampler;
 mod schedule;
 pub mod semantics;
 mod settings;
+mod subject;
 mod tracking;
 
 pub use corpus::{Corpus, CorpusError, TextCorpus};
@@ -37,4 +38,5 @@ pub use sampler::{Cut, EpochSample, GlobalMicroBatch, RowsReversed, Sampler, See
 pub use schedule::Schedule;
 pub use semantics::Semantics;
 pub use settings::{Length, Remainder, Settings, SettingsError, adam_w};
+pub use subject::{LoopParts, LoopSubject};
 pub use tracking::Tracked;

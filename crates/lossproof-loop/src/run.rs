@@ -12,7 +12,10 @@ use crate::{
 use lossproof_spec::{EmptyPolicy, LossSpec, Reduction};
 use lossproof_subject::{Dropout, LoopTrainer, SamplePlace, TrainingBatch};
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 /// How far a run has come. With the trainer's state it is all that the rest of the run depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -119,6 +122,8 @@ pub struct Run<'a> {
     corpus: &'a dyn Corpus,
     sampler: &'a dyn Sampler,
     settings: Settings,
+    /// Of each parameter, whether it is not trained.
+    frozen: Vec<bool>,
     plan: Plan,
     progress: Progress,
     /// The micro-batches of the epoch that goes on.
@@ -138,14 +143,31 @@ impl<'a> Run<'a> {
         sampler: &'a dyn Sampler,
         settings: &Settings,
     ) -> Result<Self, RunError> {
+        Self::with_frozen(trainer, corpus, sampler, settings, &BTreeSet::new())
+    }
+
+    /// The same with parameters that are not trained: no update moves them, and their gradients are in no norm.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_frozen(
+        trainer: &'a mut dyn LoopTrainer,
+        corpus: &'a dyn Corpus,
+        sampler: &'a dyn Sampler,
+        settings: &Settings,
+        frozen: &BTreeSet<String>,
+    ) -> Result<Self, RunError> {
         settings.check()?;
-        let undecayed = undecayed(&trainer.parameters(), settings.semantics.decay);
-        trainer.begin(&settings.rule, &undecayed)?;
+        let parameters = trainer.parameters();
+        let undecayed = undecayed(&parameters, settings.semantics.decay, &settings.rule);
+        trainer.begin(&settings.rule, &undecayed, frozen)?;
+        let frozen = parameters.iter().map(|info| frozen.contains(&info.name)).collect();
         let plan = Plan::new(corpus.training_samples(), settings);
         let epoch = sampler.epoch(0);
         let progress = Progress::default();
         let in_trainer = Duration::ZERO;
-        Ok(Self { trainer, corpus, sampler, settings: *settings, plan, progress, epoch, in_trainer })
+        let settings = *settings;
+        Ok(Self { trainer, corpus, sampler, settings, frozen, plan, progress, epoch, in_trainer })
     }
 
     /// Goes on from where a run had come to, once the trainer's state of then is
@@ -266,7 +288,10 @@ impl<'a> Run<'a> {
         }
 
         let started = Instant::now();
-        let tensor_norms = self.trainer.gradient_norms()?;
+        let mut tensor_norms = self.trainer.gradient_norms()?;
+        for (norm, _) in tensor_norms.iter_mut().zip(&self.frozen).filter(|(_, frozen)| **frozen) {
+            *norm = 0.0;
+        }
         let grad_norm = tensor_norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
         let idle = !grad_norm.is_finite() || tokens == 0;
         let skipped = idle && self.settings.semantics.idle == IdleUpdate::Skipped;

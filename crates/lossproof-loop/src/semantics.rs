@@ -91,6 +91,8 @@ pub enum EvaluationMean {
 pub enum DecayGroups {
     /// No bias and no norm gain decays, by the roles of the parameters.
     ByRole,
+    /// Those that the update rule says, by their shapes ([`Decayed`](lossproof_spec::Decayed)).
+    ByShape,
     /// No name decays that has `bias`, `layernorm`, `rmsnorm` or `norm` in it, nor a layer norm's (since #42769).
     NotNorms,
     /// No name decays that has `bias` or `layer_norm.weight` in it: GPT-2's norms decay (before #42769).

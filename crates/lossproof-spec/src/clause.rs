@@ -353,4 +353,71 @@ pub const CLAUSES: &[Clause] = &[
         "perplexity-overflow",
         "A perplexity beyond the range of floating-point numbers MUST be infinite, beside a loss that is finite.",
     ),
+    must(
+        "8.8",
+        "training-validation",
+        "A validation in a training MUST report the plain mean over the supervised tokens of its samples, each once, at the parameters of then, whatever the training has of ranks, smoothing and dropout.",
+    ),
+    must(
+        "9.1",
+        "resume",
+        "A training that is stopped after an update and resumed MUST go on as if it had not been stopped.",
+    ),
+    must(
+        "9.2",
+        "resume-again",
+        "A training MUST be resumable as often as it is stopped, and one that is resumed at its end MUST do nothing.",
+    ),
+    must(
+        "9.3",
+        "resume-otherwise",
+        "A training that is resumed with other batches, windows or ranks MUST be refused, or still meet every sample of the epoch once.",
+    ),
+    must("10.1", "samples-once", "An epoch MUST meet every sample once, in whole updates but for its last."),
+    must(
+        "10.2",
+        "training-update",
+        "Every update of a training MUST be the update rule's on the gradient of its own samples at their weights, the last of an epoch like any other.",
+    ),
+    must(
+        "10.3",
+        "training-schedule",
+        "The learning rate MUST advance once per update, whatever the ranks, and reach the end of its schedule with the end of the training.",
+    ),
+    must(
+        "10.4",
+        "training-clipping",
+        "The norm that a training logs MUST be that of the gradient over all trained parameters and all ranks before clipping, and clipping MUST be by it.",
+    ),
+    must(
+        "10.5",
+        "training-loss",
+        "The loss that a training logs MUST be that of the samples of the update, and of an epoch the mean over the tokens trained on.",
+    ),
+    must(
+        "10.6",
+        "training-split",
+        "How the samples of an update are divided into micro-batches and ranks MUST NOT change it, with dropout as without.",
+    ),
+    must(
+        "10.7",
+        "training-undisturbed",
+        "A validation MUST leave no trace in the training around it: neither in parameters nor in order, mode and masks.",
+    ),
+    must("10.8", "not-a-number", "A loss that is not a number MUST be logged as what it is."),
+    must(
+        "10.9",
+        "skipped-update",
+        "An update that is skipped MUST leave parameters, moments and schedule as they were.",
+    ),
+    must(
+        "10.10",
+        "frozen",
+        "Parameters that are not trained MUST NOT move, and the others MUST move as ever.",
+    ),
+    must(
+        "10.11",
+        "dropout",
+        "Dropout MUST act in training, with other masks under another seed, and MUST NOT act in a validation.",
+    ),
 ];

@@ -34,6 +34,12 @@ pub enum Call {
     Read,
     /// [`Evaluation::validate`](crate::Evaluation::validate).
     Validate,
+    /// [`TrainingLoop::accepts`](crate::TrainingLoop::accepts).
+    Accepts,
+    /// [`TrainingLoop::train`](crate::TrainingLoop::train).
+    Train,
+    /// [`TrainingLoop::resume`](crate::TrainingLoop::resume).
+    Resume,
 }
 
 impl fmt::Display for Call {
@@ -53,6 +59,9 @@ impl fmt::Display for Call {
             Self::Step => "step",
             Self::Read => "read",
             Self::Validate => "validate",
+            Self::Accepts => "accepts",
+            Self::Train => "train",
+            Self::Resume => "resume",
         })
     }
 }

@@ -81,6 +81,12 @@ pub enum SubjectError {
     /// The receiver of the gradient refused a tensor.
     #[error("gradient refused")]
     Sink(#[from] SinkError),
+    /// What a training is to go on from was saved by another one.
+    #[error("what was saved is of another training: {difference}")]
+    OtherTraining {
+        /// What differs.
+        difference: String,
+    },
     /// The subject broke what is promised of every trainer.
     #[error(transparent)]
     Breach(#[from] Breach),

@@ -3,8 +3,8 @@
 //! A trainer under test is a [`Subject`]: it says what it is ([`SubjectInfo`]), takes a
 //! [`GlobalBatch`](lossproof_spec::GlobalBatch), and hands the gradient its optimizer would see to a [`GradientSink`].
 //! What it can do beyond that are capabilities: [`LoadParameters`], [`TokenLosses`], [`UpstreamWeights`],
-//! [`OptimizerSteps`], [`Evaluation`]. Whoever uses a subject does so through [`Checked`], which validates
-//! all that comes out. A trainer that a training loop drives call by call is a [`LoopTrainer`].
+//! [`OptimizerSteps`], [`Evaluation`], [`TrainingLoop`]. Whoever uses a subject does so through [`Checked`], which
+//! validates all that comes out. A trainer that a training loop drives call by call is a [`LoopTrainer`].
 
 mod breach;
 mod capabilities;
@@ -33,6 +33,7 @@ mod source;
 mod steps;
 mod subject;
 mod tensor;
+mod training;
 mod watchdog;
 
 pub use breach::{Breach, Call};
@@ -60,4 +61,5 @@ pub use source::{ParameterSource, SourceError};
 pub use steps::{OptimizerSteps, StepReport};
 pub use subject::{Subject, load_all};
 pub use tensor::{Tensor, TensorError, TensorSet, TensorValues};
+pub use training::{PlannedSchedule, TracedUpdate, TrainingEvent, TrainingLoop, TrainingPlan, TrainingTrace};
 pub use watchdog::Watchdog;

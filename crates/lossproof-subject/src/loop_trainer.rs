@@ -94,12 +94,18 @@ pub struct TrainerState {
 ///
 /// [`Subject::reset`] also ends what was begun, and [loading](LoadParameters::load) parameters does.
 pub trait LoopTrainer: Subject + LoadParameters {
-    /// Begins with an update rule whose weight decay leaves the named parameters out, whatever the rule says of
-    /// shapes, without moments or gradient. Parameters stay as they are.
+    /// Begins with an update rule whose weight decay leaves the undecayed parameters out, whatever the rule says of
+    /// shapes, and which leaves the frozen ones as they are; without moments or gradient. Parameters stay as they
+    /// are.
     ///
     /// # Errors
     /// [`Unsupported`] when the trainer has no such rule or parameter; then nothing is begun.
-    fn begin(&mut self, rule: &Rule, undecayed: &BTreeSet<String>) -> Result<(), Unsupported>;
+    fn begin(
+        &mut self,
+        rule: &Rule,
+        undecayed: &BTreeSet<String>,
+        frozen: &BTreeSet<String>,
+    ) -> Result<(), Unsupported>;
 
     /// Forward and backward of one micro-batch in training mode: `factor` times the gradient of its loss, reduced
     /// over the micro-batch as `loss` says, is added to the gradient. The loss itself is reported without the factor.

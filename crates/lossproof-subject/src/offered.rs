@@ -16,6 +16,8 @@ pub struct Offered {
     pub optimizer_steps: bool,
     /// [`Subject::evaluation`].
     pub evaluation: bool,
+    /// [`Subject::training_loop`].
+    pub training_loop: bool,
 }
 
 impl Offered {
@@ -27,6 +29,7 @@ impl Offered {
             upstream_weights: subject.upstream_weights().is_some(),
             optimizer_steps: subject.optimizer_steps().is_some(),
             evaluation: subject.evaluation().is_some(),
+            training_loop: subject.training_loop().is_some(),
         }
     }
 }

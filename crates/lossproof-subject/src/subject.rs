@@ -2,7 +2,7 @@
 
 use crate::{
     Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo, ParameterSource,
-    SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
+    SubjectError, SubjectInfo, TensorSet, TokenLosses, TrainingLoop, Unsupported, UpstreamWeights,
 };
 use lossproof_spec::{GlobalBatch, LossSpec};
 
@@ -68,6 +68,11 @@ pub trait Subject {
 
     /// The capability to evaluate a corpus as a validation does, when the trainer has it.
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
+        None
+    }
+
+    /// The capability to run a whole training, when the trainer has a loop.
+    fn training_loop(&mut self) -> Option<&mut dyn TrainingLoop> {
         None
     }
 }

@@ -9,6 +9,8 @@ pub(crate) struct Begun {
     pub(crate) rule: Rule,
     /// Of each trained parameter, whether it decays.
     pub(crate) decays: Vec<bool>,
+    /// Of each, whether it is not trained.
+    pub(crate) frozen: Vec<bool>,
     pub(crate) updates: u32,
     /// Of each trained parameter, zero before the first update; empty for a rule without.
     pub(crate) first: Vec<Tensor>,
@@ -34,6 +36,10 @@ impl Begun {
         let count = f64::from(self.updates) + 1.0;
         let mut updated = Vec::with_capacity(parameters.len());
         for (index, (parameter, gradient)) in parameters.iter().zip(&gradients).enumerate() {
+            if self.frozen[index] {
+                updated.push(parameter.shallow_clone());
+                continue;
+            }
             let gradient = gradient.f_mul_scalar(factor)?;
             let decays = self.decays[index];
             updated.push(match self.rule {

@@ -56,7 +56,12 @@ impl Torch {
         })
     }
 
-    fn make_begun(&self, rule: &Rule, undecayed: &BTreeSet<String>) -> Result<Begun, TchError> {
+    fn make_begun(
+        &self,
+        rule: &Rule,
+        undecayed: &BTreeSet<String>,
+        frozen: &BTreeSet<String>,
+    ) -> Result<Begun, TchError> {
         let zeros = |moment: Moment| -> Result<Vec<Tensor>, TchError> {
             let kept = moment.belongs_to(rule);
             self.parameters.trained().filter(|_| kept).map(Tensor::f_zeros_like).collect()
@@ -64,6 +69,7 @@ impl Torch {
         Ok(Begun {
             rule: *rule,
             decays: self.parameters.infos().iter().map(|info| !undecayed.contains(&info.name)).collect(),
+            frozen: self.parameters.infos().iter().map(|info| frozen.contains(&info.name)).collect(),
             updates: 0,
             first: zeros(Moment::First)?,
             second: zeros(Moment::Second)?,
@@ -169,7 +175,12 @@ fn fill(tensors: &mut [Tensor], names: &[String], from: &TensorSet) -> Result<()
 }
 
 impl LoopTrainer for Torch {
-    fn begin(&mut self, rule: &Rule, undecayed: &BTreeSet<String>) -> Result<(), Unsupported> {
+    fn begin(
+        &mut self,
+        rule: &Rule,
+        undecayed: &BTreeSet<String>,
+        frozen: &BTreeSet<String>,
+    ) -> Result<(), Unsupported> {
         self.begun = None;
         check(rule)?;
         for name in undecayed {
@@ -177,8 +188,13 @@ impl LoopTrainer for Torch {
                 return Err(unsupported(format!("leaving `{name}` undecayed: it trains no such parameter")));
             }
         }
+        for name in frozen {
+            if !self.parameters.infos().iter().any(|info| info.name == *name) {
+                return Err(unsupported(format!("freezing `{name}`: it trains no such parameter")));
+            }
+        }
         let refused = |error: TchError| unsupported(crate::failure::message(&error));
-        self.begun = Some(self.make_begun(rule, undecayed).map_err(refused)?);
+        self.begun = Some(self.make_begun(rule, undecayed, frozen).map_err(refused)?);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use lossproof_subject::{TrainerState, state_of};
 use lossproof_tests::training_loop::{Under, corpus, settings};
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -163,7 +164,7 @@ fn a_foreign_state_is_refused_and_changes_nothing() {
     let (_, kept) = go(Under::Reference, Dtype::F64, &settings, None, 3);
     for under in Under::BOTH {
         let mut trainer = under.trainer(Dtype::F64);
-        trainer.begin(&settings.rule, &std::collections::BTreeSet::new()).unwrap();
+        trainer.begin(&settings.rule, &BTreeSet::new(), &BTreeSet::new()).unwrap();
         let before = state_of(&mut *trainer).unwrap();
         let broken: [fn(&mut TrainerState); 3] = [
             |state| drop(state.parameters.remove("wte.weight")),

@@ -2,5 +2,6 @@
 
 mod agreement;
 mod checkpoints;
+mod laws;
 mod recordings;
 mod traces;

@@ -7,7 +7,7 @@ use super::{
 use crate::{number::grouped, source_text::SourceText};
 use lossproof_gpt2::Config;
 use lossproof_loop::{
-    Corpus, Event, Plan, Progress, Run, SeededSampler, Semantics, Settings, TextCorpus,
+    Corpus, Event, Plan, Progress, Run, SeededSampler, Semantics, Settings, TextCorpus, adam_w,
     semantics::DecayGroups, undecayed,
 };
 use lossproof_subject::{ParameterInfo, TrainerState, state_of};
@@ -109,7 +109,7 @@ pub(super) fn decayed() -> miette::Result<Section> {
 
 /// The names of the parameters that decay.
 fn decaying(parameters: &[ParameterInfo], groups: DecayGroups) -> Vec<&str> {
-    let left_out = undecayed(parameters, groups);
+    let left_out = undecayed(parameters, groups, &adam_w(0.1));
     let names = parameters.iter().map(|info| info.name.as_str());
     names.filter(|name| !left_out.contains(*name)).collect()
 }

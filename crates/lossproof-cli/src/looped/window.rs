@@ -60,7 +60,7 @@ pub(super) fn measure(
 
     let batches = batches(corpus, &update)?;
     let mut fresh = stage::trainer(config)?;
-    fresh.begin(&PLAIN_SGD, &BTreeSet::new()).into_diagnostic()?;
+    fresh.begin(&PLAIN_SGD, &BTreeSet::new(), &BTreeSet::new()).into_diagnostic()?;
     let mut sums = Vec::new();
     for batch in &batches {
         sums.push(sum_gradient(&mut *fresh, batch).into_diagnostic()?);

@@ -13,3 +13,4 @@ pub(crate) mod reductions;
 pub(crate) mod reported;
 pub(crate) mod step;
 pub(crate) mod step_slope;
+pub(crate) mod training;

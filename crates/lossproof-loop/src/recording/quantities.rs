@@ -48,7 +48,7 @@ pub(super) fn follow(
 ) -> Result<Followed, RunError> {
     trainer.load(&recording.initial)?;
     let parameters = trainer.parameters();
-    let undecayed = undecayed(&parameters, settings.semantics.decay);
+    let undecayed = undecayed(&parameters, settings.semantics.decay, &settings.rule);
     let mut run = Run::new(trainer, corpus, sampler, settings)?;
     if let Some(state) = &recording.resumed {
         run.trainer().restore(state)?;

@@ -7,10 +7,12 @@
 
 mod capabilities;
 mod sink;
+mod training;
 
 use crate::{
     Breach, Call, Evaluation, GradientSink, LoadParameters, Observation, Offered, OptimizerSteps,
-    ParameterInfo, Subject, SubjectError, SubjectInfo, TokenLosses, Unsupported, UpstreamWeights, Watchdog,
+    ParameterInfo, Subject, SubjectError, SubjectInfo, TokenLosses, TrainingLoop, Unsupported,
+    UpstreamWeights, Watchdog,
 };
 use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights};
 use sink::CheckedSink;
@@ -242,5 +244,9 @@ impl Subject for Checked<'_> {
 
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
         if self.offered.evaluation { Some(self) } else { None }
+    }
+
+    fn training_loop(&mut self) -> Option<&mut dyn TrainingLoop> {
+        if self.offered.training_loop { Some(self) } else { None }
     }
 }

@@ -16,6 +16,11 @@ const ROUNDINGS: f64 = 32.0;
 /// `3·k·M`. The second moment does the same, and the root halves it.
 const ROUNDINGS_OF_A_STEP: f64 = 4.5;
 
+/// Roundings of an update after so many steps.
+pub(crate) fn roundings_of_update(steps: u32) -> f64 {
+    ROUNDINGS + ROUNDINGS_OF_A_STEP * f64::from(steps)
+}
+
 /// Roundings of a clip factor or a learning rate: a few operations on numbers in f64, reported in the
 /// trainer's dtype.
 const ROUNDINGS_OF_A_FACTOR: f64 = 8.0;
@@ -75,7 +80,7 @@ impl Trial<'_> {
             moved.push(after - before);
             to_move.push(expected - before);
         }
-        let roundings = ROUNDINGS + ROUNDINGS_OF_A_STEP * f64::from(k);
+        let roundings = roundings_of_update(k);
         let bound = roundings * self.facts.update_dtype(name).unit_roundoff() + self.facts.noise;
         let what = format!("step {k}: update of {name}");
         self.elements(&what, name, bound, &moved, &to_move, norm(&expected.magnitudes));
@@ -83,7 +88,7 @@ impl Trial<'_> {
     }
 
     /// Holds a number that the step multiplies with to what it should be.
-    fn factor(&mut self, what: &str, unit: &str, found: f64, expected: f64) {
+    pub(crate) fn factor(&mut self, what: &str, unit: &str, found: f64, expected: f64) {
         let bound = ROUNDINGS_OF_A_FACTOR * self.facts.coarsest().unit_roundoff();
         self.number(&format!("{what}: {unit}"), unit, bound, (found, expected), expected);
     }
@@ -118,6 +123,6 @@ impl Trial<'_> {
 }
 
 /// The norm of all elements of a tensor.
-pub(super) fn tensor_norm(tensor: &Tensor) -> f64 {
+pub(crate) fn tensor_norm(tensor: &Tensor) -> f64 {
     norm(&tensor.to_f64())
 }

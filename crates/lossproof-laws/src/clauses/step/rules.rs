@@ -14,7 +14,7 @@ use rand::{
 impl Trial<'_> {
     /// A learning rate that moves the parameters visibly, exact in every dtype: for Adam, whose updates are
     /// of its size.
-    pub(super) fn adam_rate(&mut self) -> f64 {
+    pub(crate) fn adam_rate(&mut self) -> f64 {
         [0.5, 0.25, 0.125, 0.0625].choose(&mut self.random).copied().unwrap_or(0.125)
     }
 
@@ -26,7 +26,7 @@ impl Trial<'_> {
     }
 
     /// [`sgd_rate`](Self::sgd_rate) where the gradient has this norm.
-    fn sgd_rate_at(&mut self, norm: f64) -> f64 {
+    pub(crate) fn sgd_rate_at(&mut self, norm: f64) -> f64 {
         let share = [1.0, 0.5, 0.25].choose(&mut self.random).copied().unwrap_or(1.0);
         let largest = if norm > 0.0 && norm.is_finite() { (1.0 / norm).min(0.5) } else { 0.5 };
         share * largest.log2().floor().exp2()

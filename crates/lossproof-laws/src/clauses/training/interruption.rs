@@ -1,0 +1,221 @@
+//! Clauses of group 9: a training that is stopped and resumed.
+
+use super::plan::DROPOUT;
+use crate::trial::{CaseOutcome, Ended, Trial};
+use lossproof_spec::{Adam, Decayed, EpsilonPlacement, LossSpec, Rule};
+use lossproof_subject::{PlannedSchedule, SubjectError, TrainingEvent, TrainingPlan, TrainingTrace};
+use rand::RngExt;
+
+impl Trial<'_> {
+    /// A plan whose end depends on everything that has to be saved: moments, the schedule, the order of the samples
+    /// and the masks of dropout, as far as the trainer has them.
+    fn stateful_plan(&mut self, spec: &LossSpec) -> Result<TrainingPlan, Ended> {
+        if self.facts.noise > 0.0 {
+            return Err(Ended::Unsupported("repeatable gradients".to_owned()));
+        }
+        self.subject.configure(spec)?;
+        if !self.training()?.resumes() {
+            return Err(Ended::Unsupported("resuming a training".to_owned()));
+        }
+        let adam = Adam {
+            beta_1: 0.9,
+            beta_2: 0.95,
+            epsilon: 1e-8,
+            epsilon_placement: EpsilonPlacement::AfterCorrection,
+            weight_decay: 0.125,
+            decayed: Decayed::All,
+        };
+        let mut plan = self.plan()?;
+        plan.learning_rate = self.adam_rate() / 16.0;
+        let plain = (PlannedSchedule::Constant, 0.0);
+        for (schedule, dropout) in [(PlannedSchedule::Linear, DROPOUT), (PlannedSchedule::Linear, 0.0), plain]
+        {
+            let plan = TrainingPlan { rule: Rule::AdamW(adam), schedule, dropout, ..plan.clone() };
+            if self.training()?.accepts(&plan).is_ok() {
+                return Ok(plan);
+            }
+        }
+        self.accepted(spec, plan)
+    }
+
+    /// Goes on from what was saved, after everything else of the training was taken away.
+    fn resumed(
+        &mut self,
+        spec: &LossSpec,
+        plan: &TrainingPlan,
+        stop_after: Option<u64>,
+    ) -> Result<TrainingTrace, Ended> {
+        self.return_to_the_trial()?;
+        self.subject.configure(spec)?;
+        Ok(self.training()?.resume(plan, stop_after)?)
+    }
+
+    /// Holds a training that was stopped to one that was not.
+    fn unbroken(&mut self, what: &str, parts: &[TrainingTrace], whole: &TrainingTrace) {
+        let events: Vec<&TrainingEvent> = parts.iter().flat_map(|part| &part.events).collect();
+        let (found, expected) = (events.len(), whole.events.len());
+        self.fact("events", found == expected, || {
+            format!("{what}: {found} events, and {expected} without being stopped")
+        });
+        for (number, (found, expected)) in events.iter().zip(&whole.events).enumerate() {
+            let (unit, difference) = difference(found, expected);
+            self.fact(unit, difference.is_none(), || {
+                let difference = difference.unwrap_or_default();
+                format!("{what}: event {number} is another than without being stopped: {difference}")
+            });
+        }
+    }
+}
+
+/// The first thing that two events differ in, if they do: by the bits of their numbers.
+fn difference(found: &TrainingEvent, expected: &TrainingEvent) -> (&'static str, Option<String>) {
+    let bits = |number: Option<f64>| number.map(f64::to_bits);
+    match (found, expected) {
+        (TrainingEvent::Update(found), TrainingEvent::Update(expected)) => {
+            let numbers = [
+                ("the loss", found.loss, expected.loss),
+                ("the learning rate", found.learning_rate, expected.learning_rate),
+                ("the norm of the gradient", found.grad_norm, expected.grad_norm),
+            ];
+            let moved = expected.parameters.iter().find(|(name, tensor)| {
+                let own = found.parameters.get(*name);
+                let same =
+                    |at: usize| own.is_some_and(|own| own.get(at).to_bits() == tensor.get(at).to_bits());
+                own.is_none_or(|own| own.elements() != tensor.elements()) || !(0..tensor.elements()).all(same)
+            });
+            let other = numbers.iter().find(|(_, one, other)| bits(*one) != bits(*other));
+            let difference = if found.samples != expected.samples {
+                let samples = |update: &lossproof_subject::TracedUpdate| {
+                    let indices: Vec<String> = update.indices().map(|index| index.to_string()).collect();
+                    indices.join(", ")
+                };
+                Some(format!("samples {} instead of {}", samples(found), samples(expected)))
+            } else if found.skipped != expected.skipped {
+                Some("one of them was skipped".to_owned())
+            } else if let Some((what, one, other)) = other {
+                Some(format!("{what} is {one:?} instead of {other:?}"))
+            } else {
+                moved.map(|(name, _)| format!("{name} has other values"))
+            };
+            ("update", difference)
+        }
+        (TrainingEvent::Validation(found), TrainingEvent::Validation(expected)) => {
+            let same = found.loss.to_bits() == expected.loss.to_bits();
+            let difference = format!("it reports {} instead of {}", found.loss, expected.loss);
+            ("validation", (!same).then_some(difference))
+        }
+        (TrainingEvent::EpochEnd(found), TrainingEvent::EpochEnd(expected)) => {
+            let same = bits(*found) == bits(*expected);
+            let difference = format!("the loss of the epoch is {found:?} instead of {expected:?}");
+            ("end of an epoch", (!same).then_some(difference))
+        }
+        _ => ("order of events", Some("it is one of another kind".to_owned())),
+    }
+}
+
+/// Stopped after any update and resumed, a training goes on as if it had not been stopped.
+pub(crate) fn resume(trial: &mut Trial<'_>) -> CaseOutcome {
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let plan = trial.stateful_plan(&spec)?;
+    let whole = trial.train(&spec, &plan, None)?;
+    trial.whole_run(&plan, &whole);
+    // One within the first epoch, one at any place: over the cases of a campaign all of them.
+    let updates = plan.updates() as u64;
+    let first = trial.random.random_range(1..=plan.updates_per_epoch() as u64);
+    for stop in [first, trial.random.random_range(1..updates.max(2))] {
+        let before = trial.train(&spec, &plan, Some(stop))?;
+        let after = trial.resumed(&spec, &plan, None)?;
+        trial.unbroken(&format!("stopped after update {stop}"), &[before, after], &whole);
+    }
+    trial.return_to_the_trial()?;
+    Ok(updates > 2)
+}
+
+/// Two resumes in a row, and one at the end.
+pub(crate) fn resume_again(trial: &mut Trial<'_>) -> CaseOutcome {
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let plan = trial.stateful_plan(&spec)?;
+    let updates = plan.updates() as u64;
+    if updates < 3 {
+        return Ok(false);
+    }
+    let whole = trial.train(&spec, &plan, None)?;
+    trial.whole_run(&plan, &whole);
+    let finished = trial.resumed(&spec, &plan, None)?;
+    trial.fact("resumed at the end", finished.updates().next().is_none(), || {
+        "a training that was at its end makes updates where it is resumed".to_owned()
+    });
+    let first = trial.random.random_range(1..updates - 1);
+    let second = trial.random.random_range(1..updates - first);
+    let parts = [
+        trial.train(&spec, &plan, Some(first))?,
+        trial.resumed(&spec, &plan, Some(second))?,
+        trial.resumed(&spec, &plan, None)?,
+    ];
+    let what = format!("stopped after update {first} and again {second} later");
+    trial.unbroken(&what, &parts, &whole);
+    trial.return_to_the_trial()?;
+    Ok(true)
+}
+
+/// Another plan is refused, or the epoch still meets every sample once.
+pub(crate) fn resume_otherwise(trial: &mut Trial<'_>) -> CaseOutcome {
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let plan = trial.stateful_plan(&spec)?;
+    let limits = trial.facts.info.limits;
+    let others = [
+        TrainingPlan { accumulate: plan.accumulate + 1, ..plan.clone() },
+        TrainingPlan { batch: plan.batch + 1, ..plan.clone() },
+        TrainingPlan { ranks: plan.ranks + 1, ..plan.clone() },
+    ];
+    let mut tried = 0;
+    for other in others {
+        let inside = limits.micro_batches.contains(other.accumulate)
+            && limits.sequences.contains(other.batch)
+            && limits.ranks.contains(other.ranks);
+        if !inside || trial.training()?.accepts(&other).is_err() {
+            continue;
+        }
+        let before = trial.train(&spec, &plan, Some(1))?;
+        trial.return_to_the_trial()?;
+        trial.subject.configure(&spec)?;
+        let answer = trial.training()?.resume(&other, None);
+        let changed = format!(
+            "{} samples × {} micro-batches × {} ranks instead of {} × {} × {}",
+            other.batch, other.accumulate, other.ranks, plan.batch, plan.accumulate, plan.ranks
+        );
+        let after = match answer {
+            Err(SubjectError::OtherTraining { .. }) => None,
+            answer => Some(answer?),
+        };
+        let once = after.is_none_or(|after| {
+            let mut times = vec![0; plan.training.len()];
+            let epoch = after.events.iter().take_while(|event| !matches!(event, TrainingEvent::EpochEnd(_)));
+            let own = before.updates().chain(epoch.filter_map(|event| match event {
+                TrainingEvent::Update(update) => Some(update),
+                _ => None,
+            }));
+            for index in own.flat_map(|update| update.indices().collect::<Vec<_>>()) {
+                times[index] += 1;
+            }
+            times.iter().all(|&times| times == 1)
+        });
+        trial.fact("samples after a change", once, || {
+            format!(
+                "resumed with {changed}, it is not refused, and the epoch does not meet every sample once"
+            )
+        });
+        tried += 1;
+    }
+    trial.return_to_the_trial()?;
+    Ok(tried > 0)
+}

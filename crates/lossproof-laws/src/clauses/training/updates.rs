@@ -1,0 +1,270 @@
+//! Clauses of group 10: what the updates of a training are made of, and what is logged of them.
+
+use super::plan::{DROPOUT, epochs};
+use crate::trial::{CaseOutcome, Computed, Ended, Trial};
+use lossproof_spec::{GlobalBatch, LossSpec, Rule};
+use lossproof_subject::{PlannedSchedule, TensorSet, TrainingPlan, TrainingTrace};
+use rand::RngExt;
+use std::collections::BTreeSet;
+
+/// Cases of a campaign that a training is run for: it costs many passes.
+const ENOUGH: usize = 32;
+
+impl Trial<'_> {
+    /// Whether this case is one of those that a training is run for.
+    pub(super) fn trains(&self) -> bool {
+        self.facts.turn.among(ENOUGH).is_some()
+    }
+
+    /// Runs a plan to its end.
+    fn whole_training(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingTrace, Ended> {
+        let trace = self.train(spec, plan, None)?;
+        self.whole_run(plan, &trace);
+        Ok(trace)
+    }
+
+    /// Holds the number of updates to that of the plan: what is compared update by update is to be all of them.
+    pub(super) fn whole_run(&mut self, plan: &TrainingPlan, trace: &TrainingTrace) {
+        let (found, expected) = (trace.updates().count(), plan.updates());
+        self.fact("number of updates", found == expected, || {
+            format!("{found} updates were made, and the plan has {expected}")
+        });
+        let skipped = trace.updates().position(|update| update.skipped);
+        self.fact("skipped updates", skipped.is_none(), || {
+            format!("update {} was skipped, and its gradient is finite", skipped.unwrap_or(0))
+        });
+    }
+}
+
+/// Whether the last update of an epoch has fewer samples than the others.
+fn is_partial(plan: &TrainingPlan) -> bool {
+    !plan.training.len().is_multiple_of(plan.window())
+}
+
+/// Every sample comes once in an epoch, and every update but the last is whole.
+pub(crate) fn samples_once(trial: &mut Trial<'_>) -> CaseOutcome {
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let plan = trial.plan()?;
+    let plan = trial.accepted(&spec, plan)?;
+    let trace = trial.whole_training(&spec, &plan)?;
+    let epochs = epochs(&trace);
+    trial.fact("number of epochs", epochs.len() == plan.epochs as usize, || {
+        format!("{} epochs, and the plan has {}", epochs.len(), plan.epochs)
+    });
+    for epoch in 0..plan.epochs as usize {
+        let updates = epochs.get(epoch).map_or(&[][..], |(updates, _)| updates);
+        let mut times = vec![0; plan.training.len()];
+        for index in updates.iter().flat_map(|update| update.indices()) {
+            times[index] += 1;
+        }
+        trial.fact("samples of an epoch", times.iter().all(|&times| times == 1), || {
+            let counts: Vec<String> = times.iter().map(ToString::to_string).collect();
+            format!("epoch {epoch} meets its samples {} times", counts.join(", "))
+        });
+        let window = plan.window();
+        for (number, update) in updates.iter().enumerate() {
+            let samples = update.indices().count();
+            let whole = number + 1 < updates.len();
+            trial.fact("samples of an update", samples == window || (!whole && samples < window), || {
+                format!("update {number} of epoch {epoch} has {samples} samples, a whole one has {window}")
+            });
+        }
+    }
+    // That these are the samples which the parameters moved for is what 10.2 says.
+    Ok(is_partial(&plan))
+}
+
+/// Every update is the rule's, on the gradient of its own samples at their weights.
+pub(crate) fn training_update(trial: &mut Trial<'_>) -> CaseOutcome {
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let mut plan = trial.plan()?;
+    if trial.random.random::<bool>() {
+        plan.rule = Rule::Sgd { momentum: 0.5, weight_decay: 0.125 };
+    }
+    let plan = trial.accepted(&spec, plan)?;
+    let trace = trial.whole_training(&spec, &plan)?;
+    let replayed = trial.replay_training(&spec, &plan, &trace)?;
+    trial.rule_of_training(&plan, &replayed, None)?;
+    Ok(is_partial(&plan))
+}
+
+/// The learning rate advances once per update, whatever the ranks, and ends with the training.
+pub(crate) fn training_schedule(trial: &mut Trial<'_>) -> CaseOutcome {
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let plan = TrainingPlan { schedule: PlannedSchedule::Linear, ..trial.plan()? };
+    let plan = trial.accepted(&spec, plan)?;
+    let trace = trial.whole_training(&spec, &plan)?;
+    let replayed = trial.replay_training(&spec, &plan, &trace)?;
+    trial.rule_of_training(&plan, &replayed, None)?;
+    for (k, one) in replayed.iter().enumerate() {
+        let expected = plan.learning_rate_of(k);
+        if let Some(found) = one.update.learning_rate {
+            trial.factor(&format!("update {k}"), "learning rate", found, expected);
+        }
+    }
+    Ok(true)
+}
+
+/// The norm that is logged is that of the whole gradient before clipping, and clipping is by it.
+pub(crate) fn training_clipping(trial: &mut Trial<'_>) -> CaseOutcome {
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let plan = trial.plan()?;
+    let clip = Some(trial.clip_of(&spec, &plan)?);
+    let plan = trial.accepted(&spec, TrainingPlan { clip, ..plan })?;
+    let trace = trial.whole_training(&spec, &plan)?;
+    let replayed = trial.replay_training(&spec, &plan, &trace)?;
+    trial.rule_of_training(&plan, &replayed, None)?;
+    let mut clipped = false;
+    for (k, one) in replayed.iter().enumerate() {
+        let Some(computed) = &one.computed else { continue };
+        let expected = trial.trained_norm(&plan, &computed.gradient);
+        clipped |= plan.clip.is_some_and(|clip| clip.factor(expected) < 1.0);
+        if let Some(found) = one.update.grad_norm {
+            let bound = trial.whole_gradient_bound(&one.window);
+            let what = format!("update {k}: norm of the gradient before clipping");
+            trial.number(&what, "grad norm", bound, (found, expected), expected);
+        }
+    }
+    Ok(clipped)
+}
+
+/// What is logged of an update and of an epoch is the loss of what was trained on.
+pub(crate) fn training_loss(trial: &mut Trial<'_>) -> CaseOutcome {
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let plan = trial.plan()?;
+    let plan = trial.accepted(&spec, plan)?;
+    let trace = trial.whole_training(&spec, &plan)?;
+    let replayed = trial.replay_training(&spec, &plan, &trace)?;
+    let mut tells = false;
+    for (k, one) in replayed.iter().enumerate() {
+        if let (Some(found), Some(computed)) = (one.update.loss, &one.computed) {
+            let expected = (found, computed.loss());
+            let bound = trial.loss_bound(&one.window);
+            let scale = computed.loss_scale();
+            trial.number(&format!("update {k}: logged loss"), "logged loss", bound, expected, scale);
+            tells = true;
+        }
+    }
+    let means_tokens = |batch: &GlobalBatch| {
+        let mean =
+            LossSpec { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss, ..LossSpec::token_mean() };
+        !crate::clauses::reductions::differ(&spec, &mean, batch)
+    };
+    if replayed.iter().all(|one| means_tokens(&one.window)) {
+        let mut rest = replayed.iter();
+        for (epoch, (updates, logged)) in epochs(&trace).iter().enumerate() {
+            let (mut sum, mut tokens, mut bound) = (0.0, 0.0, 0.0_f64);
+            for one in rest.by_ref().take(updates.len()) {
+                let own = one.window.layout().supervised() as f64;
+                sum += own * one.computed.as_ref().map_or(f64::NAN, Computed::loss);
+                tokens += own;
+                bound = bound.max(trial.loss_bound(&one.window));
+            }
+            let expected = sum / tokens;
+            if let Some(found) = *logged {
+                let what = format!("epoch {epoch}: logged loss");
+                trial.number(&what, "epoch loss", bound, (found, expected), expected.abs().max(1.0));
+                tells = true;
+            }
+        }
+    }
+    if tells {
+        Ok(is_partial(&plan))
+    } else {
+        Err(Ended::Unsupported("logging a loss of training".to_owned()))
+    }
+}
+
+/// What is not trained does not move, and the rest moves as ever.
+pub(crate) fn frozen(trial: &mut Trial<'_>) -> CaseOutcome {
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let mut plan = trial.plan()?;
+    // Decay would move what has no gradient.
+    plan.rule = Rule::Sgd { momentum: 0.5, weight_decay: 0.125 };
+    let names: Vec<String> = trial.facts.parameters.iter().map(|info| info.name.clone()).collect();
+    let odd = usize::from(trial.random.random::<bool>());
+    plan.frozen = names.iter().skip(odd).step_by(2).cloned().collect();
+    let plan = trial.accepted(&spec, plan)?;
+    let start = trial.start_of_training()?;
+    let trace = trial.whole_training(&spec, &plan)?;
+    let replayed = trial.replay_training(&spec, &plan, &trace)?;
+    trial.rule_of_training(&plan, &replayed, None)?;
+    for name in &plan.frozen {
+        let stays = replayed.iter().all(|one| same_values(&one.update.parameters, &start, name));
+        trial.fact(&format!("{name} stays"), stays, || format!("{name} is frozen, and it moves"));
+    }
+    Ok(plan.frozen.len() < names.len())
+}
+
+/// Whether two sets have the same values of a parameter.
+pub(super) fn same_values(one: &TensorSet, other: &TensorSet, name: &str) -> bool {
+    match (one.get(name), other.get(name)) {
+        (Some(one), Some(other)) => {
+            one.shape() == other.shape() && (0..one.elements()).all(|at| one.get(at) == other.get(at))
+        }
+        _ => false,
+    }
+}
+
+/// How the samples of an update are divided changes nothing, with dropout where the masks are the samples'.
+pub(crate) fn training_split(trial: &mut Trial<'_>) -> CaseOutcome {
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.global()?;
+    let limits = trial.facts.info.limits;
+    let mut plan = trial.plan()?;
+    plan.dropout = if trial.random.random::<bool>() { DROPOUT } else { 0.0 };
+    let plan = match trial.accepted(&spec, plan.clone()) {
+        Ok(plan) => plan,
+        Err(_) => trial.accepted(&spec, TrainingPlan { dropout: 0.0, ..plan })?,
+    };
+    if !matches!(plan.rule, Rule::Sgd { .. }) {
+        // Whatever multiplies a gradient leaves Adam's first update as it is.
+        return Err(Ended::Unsupported("SGD in a training".to_owned()));
+    }
+    let window = plan.window();
+    let whole = TrainingPlan { batch: window, accumulate: 1, ranks: 1, ..plan.clone() };
+    if window == plan.batch || !limits.sequences.contains(window) || !limits.micro_batches.contains(1) {
+        return Ok(false);
+    }
+    trial.training()?.accepts(&whole)?;
+    let divided = trial.train(&spec, &plan, None)?;
+    let together = trial.train(&spec, &whole, None)?;
+    trial.return_to_the_trial()?;
+    trial.whole_run(&plan, &divided);
+    trial.whole_run(&plan, &together);
+    let samples = |trace: &TrainingTrace| -> Vec<BTreeSet<usize>> {
+        trace.updates().map(|update| update.indices().collect()).collect()
+    };
+    if samples(&divided) != samples(&together) {
+        // A sampler may depend on how many ranks there are.
+        return Ok(false);
+    }
+    // Only the first update starts from the same parameters.
+    let start = trial.start_of_training()?;
+    if let (Some(one), Some(other)) = (divided.updates().next(), together.updates().next()) {
+        let window = one.batch(&plan).ok_or(Ended::NotApplicable)?;
+        let after = (&one.parameters, &other.parameters);
+        trial.same_move("divided into micro-batches and ranks", &window, &start, after)?;
+    }
+    Ok(true)
+}

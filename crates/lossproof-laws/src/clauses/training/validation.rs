@@ -1,0 +1,161 @@
+//! Clauses about validations and dropout in a training.
+
+use super::plan::{DROPOUT, together};
+use crate::trial::{CaseOutcome, Ended, Trial};
+use lossproof_spec::{CompensatedSum, LossSpec, Sequence};
+use lossproof_subject::{TensorSet, TrainingEvent, TrainingPlan, TrainingTrace};
+
+impl Trial<'_> {
+    /// The plan with dropout where the trainer has it.
+    fn accepted_with_dropout(&mut self, spec: &LossSpec, plan: TrainingPlan) -> Result<TrainingPlan, Ended> {
+        match self.accepted(spec, TrainingPlan { dropout: DROPOUT, ..plan.clone() }) {
+            Ok(plan) => Ok(plan),
+            Err(Ended::Unsupported(_)) => self.accepted(spec, plan),
+            Err(end) => Err(end),
+        }
+    }
+
+    /// The plain mean over the supervised tokens of some samples, at these parameters.
+    fn plain_mean(&mut self, parameters: &TensorSet, samples: &[Sequence]) -> Result<f64, Ended> {
+        self.load(parameters)?;
+        let (mut losses, mut tokens) = (Vec::new(), 0);
+        for sample in samples {
+            let batch = lossproof_cases::edit::alone(sample, &self.facts.info.limits);
+            let own = self.token_losses(&batch)?;
+            let copies = batch.sequences().count();
+            let supervised = batch.predictions().zip(own).filter(|(prediction, _)| prediction.supervised);
+            losses.extend(supervised.take(sample.supervised()).map(|(_, loss)| loss));
+            tokens += batch.layout().supervised() / copies;
+        }
+        Ok(losses.into_iter().collect::<CompensatedSum>().value() / tokens as f64)
+    }
+}
+
+/// A validation reports the plain mean over its samples, each once, at the parameters of then.
+pub(crate) fn training_validation(trial: &mut Trial<'_>) -> CaseOutcome {
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let mut plan = trial.plan()?;
+    plan.validation = trial.validation_of(&plan);
+    plan.evaluate_every = 1;
+    let plan = trial.accepted_with_dropout(&spec, plan)?;
+    let trace = trial.train(&spec, &plan, None)?;
+    trial.whole_run(&plan, &trace);
+    let start = trial.start_of_training()?;
+    let mut now = start.clone();
+    let mut validations = 0;
+    let all = together(&plan.validation).ok_or(Ended::NotApplicable)?;
+    for event in &trace.events {
+        match event {
+            TrainingEvent::Update(update) => now.clone_from(&update.parameters),
+            TrainingEvent::EpochEnd(_) => {}
+            TrainingEvent::Validation(found) => {
+                let expected = trial.plain_mean(&now, &plan.validation)?;
+                let bound = trial.loss_bound(&all);
+                let what = format!("validation {validations}: loss");
+                trial.number(&what, "validation loss", bound, (found.loss, expected), expected.max(1.0));
+                let (found, expected) = (found.perplexity, expected.exp());
+                if expected.is_finite() {
+                    let scale = expected * expected.ln().max(1.0);
+                    let what = format!("validation {validations}: perplexity");
+                    trial.number(&what, "perplexity", bound, (found, expected), scale);
+                }
+                validations += 1;
+            }
+        }
+    }
+    trial.load(&start)?;
+    trial.fact("number of validations", validations >= plan.updates(), || {
+        format!("{validations} validations, and one after each of {} updates was planned", plan.updates())
+    });
+    Ok(plan.validation.len() > 1)
+}
+
+/// A training with validations in it is the training without.
+pub(crate) fn training_undisturbed(trial: &mut Trial<'_>) -> CaseOutcome {
+    if trial.facts.noise > 0.0 {
+        return Err(Ended::Unsupported("repeatable gradients".to_owned()));
+    }
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let plan = trial.plan()?;
+    let plain = trial.accepted_with_dropout(&spec, plan)?;
+    let validation = trial.validation_of(&plain);
+    let validated = TrainingPlan { validation, evaluate_every: 1, ..plain.clone() };
+    trial.training()?.accepts(&validated)?;
+    let expected = trial.train(&spec, &plain, None)?;
+    let found = trial.train(&spec, &validated, None)?;
+    trial.return_to_the_trial()?;
+    trial.whole_run(&plain, &expected);
+    trial.whole_run(&validated, &found);
+    let validations = |trace: &TrainingTrace| {
+        trace.events.iter().filter(|event| matches!(event, TrainingEvent::Validation(_))).count()
+    };
+    let made = validations(&found);
+    for (k, (found, expected)) in found.updates().zip(expected.updates()).enumerate() {
+        let same = found.samples == expected.samples
+            && found.loss.map(f64::to_bits) == expected.loss.map(f64::to_bits)
+            && found.parameters == expected.parameters;
+        trial.fact("update after a validation", same, || {
+            format!("update {k} is another one where there are validations between updates")
+        });
+    }
+    Ok(made > 1)
+}
+
+/// Dropout acts in training and not in a validation.
+pub(crate) fn dropout(trial: &mut Trial<'_>) -> CaseOutcome {
+    if trial.facts.noise > 0.0 {
+        return Err(Ended::Unsupported("repeatable gradients".to_owned()));
+    }
+    if !trial.trains() {
+        return Ok(false);
+    }
+    let spec = trial.case.spec;
+    let mut plan = TrainingPlan { dropout: DROPOUT, ..trial.plan()? };
+    plan.validation = trial.validation_of(&plan);
+    plan.evaluate_every = 1;
+    let plan = trial.accepted(&spec, plan)?;
+    let without = TrainingPlan { dropout: 0.0, ..plan.clone() };
+    let other_masks = TrainingPlan { seed: plan.seed + 1, ..plan.clone() };
+    let dropped = trial.train(&spec, &plan, None)?;
+    let kept = trial.train(&spec, &without, None)?;
+    let again = trial.train(&spec, &plan, None)?;
+    let other = trial.train(&spec, &other_masks, None)?;
+    let start = trial.start_of_training()?;
+    let updates = |trace: &TrainingTrace| -> Vec<TensorSet> {
+        trace.updates().map(|update| update.parameters.clone()).collect()
+    };
+    let (on, off) = (updates(&dropped), updates(&kept));
+    let acts = on.iter().zip(&off).all(|(on, off)| on != off);
+    trial.fact("dropout in training", acts && !on.is_empty(), || {
+        format!("a training with dropout {DROPOUT} is the one without")
+    });
+    trial.fact("masks of a seed", on == updates(&again), || {
+        "the same training twice has other masks of dropout".to_owned()
+    });
+    trial.fact("masks of another seed", on != updates(&other), || {
+        "a training with another seed has the same order and the same masks".to_owned()
+    });
+    // At the same parameters a validation is the same with dropout and without.
+    let mut now = start.clone();
+    let all = together(&plan.validation).ok_or(Ended::NotApplicable)?;
+    let bound = trial.loss_bound(&all);
+    for event in &dropped.events {
+        match event {
+            TrainingEvent::Update(update) => now.clone_from(&update.parameters),
+            TrainingEvent::EpochEnd(_) => {}
+            TrainingEvent::Validation(found) => {
+                let expected = trial.plain_mean(&now, &plan.validation)?;
+                let scale = expected.max(1.0);
+                trial.number("validation under dropout", "loss", bound, (found.loss, expected), scale);
+            }
+        }
+    }
+    trial.load(&start)?;
+    Ok(true)
+}
