@@ -131,6 +131,12 @@ pub(crate) fn skipped_update(trial: &mut Trial<'_>) -> CaseOutcome {
     if !trace.updates().any(|update| update.skipped) {
         return Ok(false);
     }
+    for (k, update) in trace.updates().enumerate().filter(|(_, update)| update.skipped) {
+        let for_a_reason = update.indices().any(|index| index == poison.sample);
+        trial.fact("skipped for a reason", for_a_reason, || {
+            format!("update {k} is skipped, and its samples have finite losses")
+        });
+    }
     let own = trial.start_of_training()?;
     trial.load(&poison.parameters)?;
     let replayed = trial.replay_training(&spec, &plan, &trace)?;
@@ -140,11 +146,6 @@ pub(crate) fn skipped_update(trial: &mut Trial<'_>) -> CaseOutcome {
     for (k, one) in replayed.iter().enumerate() {
         if one.update.skipped {
             skipped += 1;
-            trial.fact(
-                "skipped for a reason",
-                one.update.indices().any(|index| index == poison.sample),
-                || format!("update {k} is skipped, and its samples have finite losses"),
-            );
             let mut names = one.before.keys();
             let stays = names.all(|name| same_values(&one.update.parameters, &one.before, name));
             trial.fact("skipped update", stays, || format!("update {k} is skipped, and it moves parameters"));
