@@ -57,6 +57,7 @@ mod steps;
 mod tangent;
 mod tensors;
 mod trainer;
+mod training;
 mod unseen;
 mod witnesses;
 
@@ -66,6 +67,7 @@ pub use classes::{ByColumn, Classes, ClassesError, Column};
 pub use controls::Control;
 pub use keyhole::{Keyhole, KeyholeError};
 pub use profile::Profile;
+pub use training::TrainingFault;
 pub use unseen::Unseen;
 
 use faulty::Faulty;

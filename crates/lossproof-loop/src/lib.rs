@@ -38,5 +38,5 @@ pub use sampler::{Cut, EpochSample, GlobalMicroBatch, RowsReversed, Sampler, See
 pub use schedule::Schedule;
 pub use semantics::Semantics;
 pub use settings::{Length, Remainder, Settings, SettingsError, adam_w};
-pub use subject::{LoopParts, LoopSubject};
+pub use subject::{Around, LoopParts, LoopSubject};
 pub use tracking::Tracked;

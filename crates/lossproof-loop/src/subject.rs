@@ -13,6 +13,9 @@ use lossproof_subject::{
 };
 use std::collections::BTreeSet;
 
+/// Puts something between a loop and its trainer.
+pub type Around = for<'a> fn(&'a mut dyn LoopTrainer, &Settings) -> Box<dyn LoopTrainer + 'a>;
+
 /// What a loop under test is made of: functions that each decide one thing. [`LoopParts::LAWFUL`] are those of this
 /// crate; a loop with a mistake has another one.
 #[derive(Clone, Copy)]
@@ -21,6 +24,8 @@ pub struct LoopParts {
     pub semantics: Semantics,
     /// What becomes of the settings that a plan asks for.
     pub settings: fn(Settings) -> Settings,
+    /// What stands between the loop and its trainer, under these settings.
+    pub around: Option<Around>,
     /// The order of the samples, of which there are so many, in a training that begins or is resumed.
     pub sampler: fn(&Settings, usize, bool) -> Box<dyn Sampler>,
     /// Where a training that had come so far is resumed.
@@ -38,6 +43,7 @@ impl LoopParts {
     pub const LAWFUL: Self = Self {
         semantics: Semantics { decay: DecayGroups::ByShape, ..Semantics::LAWFUL },
         settings: |settings| settings,
+        around: None,
         sampler: |settings, samples, _| Box::new(SeededSampler::new(samples, settings)),
         resumed: |_, progress| progress,
         restored: |state| state,
@@ -124,8 +130,16 @@ impl LoopSubject {
         let settings = self.settings(plan);
         let corpus = PlannedCorpus(plan);
         let sampler = (self.parts.sampler)(&settings, plan.training.len(), from.is_some());
-        let mut run = Run::with_frozen(&mut *self.trainer, &corpus, &*sampler, &settings, &plan.frozen)
-            .map_err(trainer_error)?;
+        let mut around;
+        let trainer: &mut dyn LoopTrainer = match self.parts.around {
+            Some(put_around) => {
+                around = put_around(&mut *self.trainer, &settings);
+                &mut *around
+            }
+            None => &mut *self.trainer,
+        };
+        let mut run =
+            Run::with_frozen(trainer, &corpus, &*sampler, &settings, &plan.frozen).map_err(trainer_error)?;
         if let Some((progress, state)) = from {
             run.trainer().restore(&(self.parts.restored)(state))?;
             run.resume((self.parts.resumed)(&settings, progress));

@@ -38,3 +38,32 @@ fn our_loop_holds_on_the_reference() {
 fn our_loop_holds_on_libtorch() {
     all_hold(Under::Libtorch, Dtype::F32, 24);
 }
+
+#[test]
+#[ignore = "prints patterns"]
+fn patterns() {
+    use lossproof_faults::TrainingFault;
+    use rayon::prelude::*;
+    let faults: Vec<_> = TrainingFault::all().collect();
+    let lines: Vec<String> = faults
+        .par_iter()
+        .map(|fault| {
+            let start = std::time::Instant::now();
+            let smoothed = LossSpec { label_smoothing: 0.1, ..LossSpec::token_mean() };
+            let mut subject = fault.inject(Under::Reference.trainer(Dtype::F64), smoothed).unwrap();
+            let diagnosis = lossproof_diagnosis::TrainingDiagnosis::of(&mut *subject).unwrap();
+            let pattern: Vec<String> =
+                diagnosis.pattern.iter().map(|(law, kind)| format!("(\"{law}\", \"{kind}\")")).collect();
+            format!(
+                "(\"{}\", &[{}]), // {:.1}s {:?}",
+                fault.bug.id,
+                pattern.join(", "),
+                start.elapsed().as_secs_f64(),
+                diagnosis.unseen
+            )
+        })
+        .collect();
+    for line in lines {
+        println!("{line}");
+    }
+}

@@ -94,6 +94,7 @@ const ARROWS: [(&str, May); 19] = [
                 "lossproof-gpt2",
                 "lossproof-laws",
                 "lossproof-diagnosis",
+                "lossproof-loop",
             ],
             in_tests: &[],
         },

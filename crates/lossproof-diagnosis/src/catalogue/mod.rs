@@ -12,6 +12,7 @@ mod cross_entropy;
 mod logging;
 mod masking;
 mod optimizer;
+mod training;
 
 use std::fmt;
 
@@ -54,6 +55,8 @@ pub enum Family {
     Attention,
     /// Clipping, schedule and update.
     Optimizer,
+    /// What only a whole training shows.
+    Training,
 }
 
 impl Family {
@@ -75,6 +78,7 @@ impl fmt::Display for Family {
             Self::Backward => "backward operators and graph",
             Self::Attention => "attention, positions and packing",
             Self::Optimizer => "clipping, optimizer and schedule",
+            Self::Training => "the training loop",
         })
     }
 }
@@ -92,9 +96,30 @@ const FAMILIES: [&[Bug]; 8] = [
 ];
 
 impl Bug {
-    /// Every bug, family by family.
+    /// Every bug that loss, gradient, steps or a validation by itself show, family by family.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         FAMILIES.into_iter().flatten()
+    }
+
+    /// Every bug that only a whole training shows.
+    pub fn of_training() -> impl Iterator<Item = &'static Self> {
+        training::BUGS.iter()
+    }
+
+    /// The bug of a training with this id. In a constant, an id that is not one of theirs does not compile.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub const fn of_training_named(id: &str) -> &'static Self {
+        let mut index = 0;
+        while index < training::BUGS.len() {
+            if same(training::BUGS[index].id, id) {
+                return &training::BUGS[index];
+            }
+            index += 1;
+        }
+        panic!("no bug of a training has this id")
     }
 
     /// The bug with this id.
@@ -179,8 +204,23 @@ mod tests {
     }
 
     #[test]
+    fn bugs_of_a_training_have_ids_of_their_own_and_clauses_with_laws() {
+        let mut ids: BTreeSet<_> = Bug::all().map(|bug| bug.id).collect();
+        for bug in Bug::of_training() {
+            // One that is omitted as a bug of a step, for want of a loop, is one here.
+            let omitted = Bug::named(bug.id).is_some_and(|bug| bug.omitted.is_some());
+            assert!(ids.insert(bug.id) || omitted, "{}", bug.id);
+            assert!(!bug.clauses.is_empty() && bug.family == Family::Training, "{}", bug.id);
+            for id in bug.clauses {
+                let clause = CLAUSES.iter().find(|clause| clause.id == *id);
+                assert!(clause.is_some_and(|clause| clause.law.is_some()), "{}: {id}", bug.id);
+            }
+        }
+    }
+
+    #[test]
     fn texts_are_phrases_that_fit_into_a_line_and_a_table() {
-        for bug in Bug::all() {
+        for bug in Bug::all().chain(Bug::of_training()) {
             for text in [bug.what, bug.remedy].into_iter().chain(bug.source).chain(bug.omitted) {
                 assert!(!text.is_empty() && !text.ends_with('.'), "{}: {text}", bug.id);
                 assert!(!text.contains(['\n', '|']) && !text.contains("  "), "{}: {text}", bug.id);
