@@ -20,6 +20,8 @@ pub(crate) enum Change {
     Everything,
     /// Everything is zero, and of a training nothing is left.
     Nothing,
+    /// Parameters after updates are others.
+    Parameters,
     /// The updates of a training have no samples, and those that were skipped were not.
     Samples,
     /// The answer is that other one, of the same kind.
@@ -66,6 +68,9 @@ impl Change {
                 everything(answer, tape, other);
             }
             (Self::Nothing, Answer::Trained(trace)) => trace.events.clear(),
+            (Self::Parameters, Answer::Trained(trace)) => {
+                parameters_of(trace, tape, |value| 1.5 * value + 1e-3)
+            }
             (Self::Samples, Answer::Trained(trace)) => {
                 for update in updates(trace) {
                     update.samples.clear();
@@ -150,9 +155,14 @@ fn numbers_of(trace: &mut TrainingTrace, kind: usize, change: impl Fn(f64) -> f6
             (TrainingEvent::Update(update), 0) => &mut update.loss,
             (TrainingEvent::Update(update), 2) => &mut update.grad_norm,
             (TrainingEvent::Update(update), 5) => &mut update.learning_rate,
-            (TrainingEvent::EpochEnd(loss), 0) => loss,
+            // A training has no clip factor; the loss of an epoch is of another kind than that of an update.
+            (TrainingEvent::EpochEnd(loss), 4) => loss,
             (TrainingEvent::Validation(evaluated), 0) => {
                 evaluated.loss = change(evaluated.loss);
+                continue;
+            }
+            (TrainingEvent::Validation(evaluated), 7) => {
+                evaluated.tokens += 1;
                 continue;
             }
             (TrainingEvent::Validation(evaluated), 6) => {

@@ -38,7 +38,9 @@ pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts
             Control::Any => {
                 fails(answer, Change::Everything)
                     || fails(answer, Change::Nothing)
+                    || fails(answer, Change::Parameters)
                     || fails(answer, Change::Samples)
+                    || fails_by_a_number(tape, answer, &fails)
                     || tape.former(answer).any(|former| fails(answer, Change::Like(former)))
             }
         };
@@ -50,6 +52,13 @@ pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts
     let everywhere = |_: usize, change: Change| fails_if(Changed::All, change);
     unit.control == Control::Zero
         && (0..tape.len()).any(|answer| fails_by(tape, answer, name, 0.0, &everywhere))
+}
+
+/// Whether a factor on one kind of number of a training makes the law fail: a training has many, of which what is
+/// judged is sometimes only the first that is wrong.
+fn fails_by_a_number(tape: &Tape, answer: usize, fails: &impl Fn(usize, Change) -> bool) -> bool {
+    let has = |kind: usize| tape.is_training(answer) && tape.has_number(answer, kind);
+    (0..NUMBERS).any(|kind| has(kind) && fails(answer, Change::Number(kind, 1.5)))
 }
 
 /// Whether a factor on what the unit names makes the law fail: a block, a tensor, or else one of the numbers

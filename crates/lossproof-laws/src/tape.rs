@@ -88,9 +88,14 @@ impl Tape {
             Answer::Losses(_) => kind == 1,
             Answer::Stepped(_) => kind != 6,
             Answer::Validated(_) => matches!(kind, 0 | 6 | 7),
-            Answer::Trained(_) => matches!(kind, 0 | 2 | 5 | 6),
+            Answer::Trained(_) => matches!(kind, 0 | 2 | 4 | 5 | 6 | 7),
             Answer::Parameters(_) | Answer::Empty(_) | Answer::OtherTraining(_) => false,
         }
+    }
+
+    /// Whether an answer is a training.
+    pub(crate) fn is_training(&self, answer: usize) -> bool {
+        matches!(self.answers[answer].1, Answer::Trained(_))
     }
 
     /// Whether a parameter is called so.

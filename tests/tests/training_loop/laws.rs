@@ -1,10 +1,13 @@
 //! The laws of groups 8 to 10 on our own loop, which is the first subject with one.
 
+use lossproof_diagnosis::TrainingDiagnosis;
+use lossproof_faults::TrainingFault;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
 use lossproof_loop::LoopSubject;
-use lossproof_spec::{Dtype, LossSpec};
+use lossproof_spec::{CLAUSES, Dtype, LossSpec};
 use lossproof_subject::Subject;
 use lossproof_tests::training_loop::Under;
+use rayon::prelude::*;
 
 /// The laws that ask for a loop.
 fn laws() -> impl Iterator<Item = &'static Law> {
@@ -39,31 +42,48 @@ fn our_loop_holds_on_libtorch() {
     all_hold(Under::Libtorch, Dtype::F32, 24);
 }
 
-#[test]
-#[ignore = "prints patterns"]
-fn patterns() {
-    use lossproof_faults::TrainingFault;
-    use rayon::prelude::*;
-    let faults: Vec<_> = TrainingFault::all().collect();
-    let lines: Vec<String> = faults
-        .par_iter()
-        .map(|fault| {
-            let start = std::time::Instant::now();
-            let smoothed = LossSpec { label_smoothing: 0.1, ..LossSpec::token_mean() };
-            let mut subject = fault.inject(Under::Reference.trainer(Dtype::F64), smoothed).unwrap();
-            let diagnosis = lossproof_diagnosis::TrainingDiagnosis::of(&mut *subject).unwrap();
-            let pattern: Vec<String> =
-                diagnosis.pattern.iter().map(|(law, kind)| format!("(\"{law}\", \"{kind}\")")).collect();
-            format!(
-                "(\"{}\", &[{}]), // {:.1}s {:?}",
-                fault.bug.id,
-                pattern.join(", "),
-                start.elapsed().as_secs_f64(),
-                diagnosis.unseen
-            )
-        })
-        .collect();
-    for line in lines {
-        println!("{line}");
+/// Each bug of a training, and what is said of a loop that has it.
+fn diagnoses(under: Under, dtype: Dtype) -> Vec<(&'static TrainingFault, TrainingDiagnosis)> {
+    let faults: Vec<&TrainingFault> = TrainingFault::all().collect();
+    let smoothed = LossSpec { label_smoothing: 0.1, ..LossSpec::token_mean() };
+    let diagnosis = |fault: &&'static TrainingFault| {
+        let mut subject = fault.inject(under.trainer(dtype), smoothed).expect("the loss is claimed");
+        (*fault, TrainingDiagnosis::of(&mut *subject).expect("it has a loop"))
+    };
+    faults.par_iter().map(diagnosis).collect()
+}
+
+/// Whether a law of a clause that the bug violates fails.
+fn is_killed(fault: &TrainingFault, diagnosis: &TrainingDiagnosis) -> bool {
+    let clauses = CLAUSES.iter().filter(|clause| fault.bug.clauses.contains(&clause.id));
+    let laws: Vec<&str> = clauses.filter_map(|clause| clause.law).collect();
+    diagnosis.pattern.iter().any(|(law, _)| laws.contains(law))
+}
+
+#[track_caller]
+fn all_killed_and_named(under: Under, dtype: Dtype) {
+    for (fault, diagnosis) in diagnoses(under, dtype) {
+        let id = fault.bug.id;
+        assert!(is_killed(fault, &diagnosis), "{id} is not killed: {diagnosis}");
+        let named: Vec<&str> = diagnosis.bugs.iter().map(|bug| bug.id).collect();
+        assert!(named.contains(&id), "{id} is taken for {named:?}: {:?}", diagnosis.pattern);
+        assert!(named.len() <= 2, "{id} is one of {named:?}");
     }
+}
+
+#[test]
+fn every_bug_of_a_training_is_killed_and_named() {
+    all_killed_and_named(Under::Reference, Dtype::F64);
+}
+
+#[test]
+fn every_bug_of_a_training_is_killed_and_named_on_libtorch_in_single_precision() {
+    all_killed_and_named(Under::Libtorch, Dtype::F32);
+}
+
+#[test]
+fn nothing_is_wrong_with_our_loop() {
+    let diagnosis = TrainingDiagnosis::of(&mut under_the_loop(Under::Libtorch, Dtype::F64));
+    let diagnosis = diagnosis.expect("it has a loop");
+    assert!(diagnosis.is_sound() && diagnosis.unseen.is_empty(), "{diagnosis}");
 }

@@ -23,8 +23,10 @@ const CASES: u32 = 24;
 pub struct TrainingDiagnosis {
     /// What fails.
     pub pattern: Pattern,
-    /// The known bugs of which the same fails, and nothing else.
+    /// The known bugs of which the same fails, and nothing else; or those that come nearest.
     pub bugs: Vec<&'static Bug>,
+    /// Whether it is the same and nothing else.
+    pub exact: bool,
     /// What was found, a statement for each law that fails.
     pub evidence: Vec<String>,
     /// What could not be decided, and why.
@@ -75,8 +77,8 @@ impl TrainingDiagnosis {
             }
             evidence.extend(failure.violations.first().map(|worst| format!("{id}: {worst}")));
         }
-        let bugs = patterns::bugs_with(&pattern, &undecided);
-        Self { pattern, bugs, evidence, unseen }
+        let (exact, bugs) = patterns::bugs_with(&pattern, &undecided);
+        Self { pattern, bugs, exact, evidence, unseen }
     }
 
     /// Whether nothing fails of what could be decided.
@@ -92,9 +94,12 @@ fn kind(unit: &str) -> String {
         "number of updates",
         "skipped updates",
         "number of epochs",
-        "samples of an epoch",
+        "samples met never",
+        "samples met twice",
         "samples of an update",
         "learning rate",
+        "learning rate of one rank",
+        "direction of an update",
         "grad norm",
         "logged loss",
         "epoch loss",
@@ -108,7 +113,9 @@ fn kind(unit: &str) -> String {
         "order of events",
         "resumed at the end",
         "samples after a change",
-        "update after a validation",
+        "update under dropout",
+        "validation tokens",
+        "samples",
         "dropout in training",
         "masks of a seed",
         "masks of another seed",
@@ -134,12 +141,13 @@ impl fmt::Display for TrainingDiagnosis {
         for (index, line) in self.evidence.iter().enumerate() {
             write!(f, "{}{line}", if index == 0 { "seen: " } else { "\n      " })?;
         }
+        let fails = if self.exact { "fails" } else { "fails nearly, but not wholly," };
         match self.bugs.as_slice() {
             [] if self.is_sound() => {}
             [] => f.write_str("\nno known bug fails in this, and in nothing else")?,
-            [bug] => write!(f, "\nfails as {} does: {}\n  remedy: {}", bug.id, bug.what, bug.remedy)?,
+            [bug] => write!(f, "\n{fails} as {} does: {}\n  remedy: {}", bug.id, bug.what, bug.remedy)?,
             alike => {
-                write!(f, "\nfails as one of {} bugs does, which nothing here tells apart:", alike.len())?;
+                write!(f, "\n{fails} as one of {} bugs does, which nothing here tells apart:", alike.len())?;
                 for bug in alike {
                     write!(f, "\n  {}: {}", bug.id, bug.what)?;
                 }

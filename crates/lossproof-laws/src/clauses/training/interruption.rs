@@ -3,7 +3,9 @@
 use super::plan::DROPOUT;
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_spec::{Adam, Decayed, EpsilonPlacement, LossSpec, Rule};
-use lossproof_subject::{PlannedSchedule, SubjectError, TrainingEvent, TrainingPlan, TrainingTrace};
+use lossproof_subject::{
+    PlannedSchedule, SubjectError, TracedUpdate, TrainingEvent, TrainingPlan, TrainingTrace,
+};
 use rand::RngExt;
 
 impl Trial<'_> {
@@ -58,59 +60,67 @@ impl Trial<'_> {
             format!("{what}: {found} events, and {expected} without being stopped")
         });
         for (number, (found, expected)) in events.iter().zip(&whole.events).enumerate() {
-            let (unit, difference) = difference(found, expected);
-            self.fact(unit, difference.is_none(), || {
-                let difference = difference.unwrap_or_default();
-                format!("{what}: event {number} is another than without being stopped: {difference}")
-            });
+            let differences = differences(found, expected);
+            let differs = differences.iter().any(|(_, difference)| difference.is_some());
+            for (unit, difference) in differences {
+                self.fact(unit, difference.is_none(), || {
+                    let difference = difference.unwrap_or_default();
+                    format!("{what}: event {number} is another than without being stopped: {difference}")
+                });
+            }
+            // What follows is its consequence.
+            if differs {
+                break;
+            }
         }
     }
 }
 
-/// The first thing that two events differ in, if they do: by the bits of their numbers.
-fn difference(found: &TrainingEvent, expected: &TrainingEvent) -> (&'static str, Option<String>) {
-    let bits = |number: Option<f64>| number.map(f64::to_bits);
+/// A unit, and what two events differ in, if they do.
+type Differing = (&'static str, Option<String>);
+
+/// What two events differ in, by the bits of their numbers.
+fn differences(found: &TrainingEvent, expected: &TrainingEvent) -> Vec<Differing> {
     match (found, expected) {
-        (TrainingEvent::Update(found), TrainingEvent::Update(expected)) => {
-            let numbers = [
-                ("the loss", found.loss, expected.loss),
-                ("the learning rate", found.learning_rate, expected.learning_rate),
-                ("the norm of the gradient", found.grad_norm, expected.grad_norm),
-            ];
-            let moved = expected.parameters.iter().find(|(name, tensor)| {
-                let own = found.parameters.get(*name);
-                let same =
-                    |at: usize| own.is_some_and(|own| own.get(at).to_bits() == tensor.get(at).to_bits());
-                own.is_none_or(|own| own.elements() != tensor.elements()) || !(0..tensor.elements()).all(same)
-            });
-            let other = numbers.iter().find(|(_, one, other)| bits(*one) != bits(*other));
-            let difference = if found.samples != expected.samples {
-                let samples = |update: &lossproof_subject::TracedUpdate| {
-                    let indices: Vec<String> = update.indices().map(|index| index.to_string()).collect();
-                    indices.join(", ")
-                };
-                Some(format!("samples {} instead of {}", samples(found), samples(expected)))
-            } else if found.skipped != expected.skipped {
-                Some("one of them was skipped".to_owned())
-            } else if let Some((what, one, other)) = other {
-                Some(format!("{what} is {one:?} instead of {other:?}"))
-            } else {
-                moved.map(|(name, _)| format!("{name} has other values"))
-            };
-            ("update", difference)
-        }
+        (TrainingEvent::Update(found), TrainingEvent::Update(expected)) => of_updates(found, expected),
         (TrainingEvent::Validation(found), TrainingEvent::Validation(expected)) => {
             let same = found.loss.to_bits() == expected.loss.to_bits();
             let difference = format!("it reports {} instead of {}", found.loss, expected.loss);
-            ("validation", (!same).then_some(difference))
+            vec![("validation", (!same).then_some(difference))]
         }
         (TrainingEvent::EpochEnd(found), TrainingEvent::EpochEnd(expected)) => {
-            let same = bits(*found) == bits(*expected);
+            let same = found.map(f64::to_bits) == expected.map(f64::to_bits);
             let difference = format!("the loss of the epoch is {found:?} instead of {expected:?}");
-            ("end of an epoch", (!same).then_some(difference))
+            vec![("end of an epoch", (!same).then_some(difference))]
         }
-        _ => ("order of events", Some("it is one of another kind".to_owned())),
+        _ => vec![("order of events", Some("it is one of another kind".to_owned()))],
     }
+}
+
+fn of_updates(found: &TracedUpdate, expected: &TracedUpdate) -> Vec<Differing> {
+    let indices = |update: &TracedUpdate| {
+        let indices: Vec<String> = update.indices().map(|index| index.to_string()).collect();
+        indices.join(", ")
+    };
+    let samples = (found.samples != expected.samples)
+        .then(|| format!("samples {} instead of {}", indices(found), indices(expected)));
+    let skipped = (found.skipped != expected.skipped).then(|| "one of them was skipped".to_owned());
+    let mut differing = vec![("samples", samples), ("skipped updates", skipped)];
+    for (unit, one, other) in [
+        ("learning rate", found.learning_rate, expected.learning_rate),
+        ("logged loss", found.loss, expected.loss),
+        ("grad norm", found.grad_norm, expected.grad_norm),
+    ] {
+        let same = one.map(f64::to_bits) == other.map(f64::to_bits);
+        differing.push((unit, (!same).then(|| format!("the {unit} is {one:?} instead of {other:?}"))));
+    }
+    let moved = expected.parameters.iter().find(|(name, tensor)| {
+        let own = found.parameters.get(*name);
+        let same = |at: usize| own.is_some_and(|own| own.get(at).to_bits() == tensor.get(at).to_bits());
+        own.is_none_or(|own| own.elements() != tensor.elements()) || !(0..tensor.elements()).all(same)
+    });
+    differing.push(("update", moved.map(|(name, _)| format!("{name} has other values"))));
+    differing
 }
 
 /// Stopped after any update and resumed, a training goes on as if it had not been stopped.

@@ -101,6 +101,41 @@ impl Trial<'_> {
         Ok(())
     }
 
+    /// Holds the first update by SGD to the direction of its gradient, whatever its length is.
+    pub(super) fn along_the_gradient(
+        &mut self,
+        one: &Replayed<'_>,
+        computed: &Computed,
+    ) -> Result<(), Ended> {
+        let names: Vec<String> = self.facts.parameters.iter().map(|info| info.name.clone()).collect();
+        let (mut products, mut squares, mut gradients, mut held) = (0.0, 0.0, 0.0, 0.0_f64);
+        for name in &names {
+            let [before, after, gradient] = [
+                values(&one.before, name)?,
+                values(&one.update.parameters, name)?,
+                values(&computed.gradient, name)?,
+            ];
+            for ((before, after), gradient) in before.iter().zip(&after).zip(&gradient) {
+                let moved = after - before;
+                products += moved * gradient;
+                squares += moved * moved;
+                gradients += gradient * gradient;
+            }
+            held = held.hypot(self.facts.update_dtype(name).unit_roundoff() * norm(&before));
+        }
+        let moved = squares.sqrt();
+        if moved > 0.0 && gradients > 0.0 {
+            // The cosine of an angle φ is 1 − φ²/2, and φ is what the two are off by, relative to their lengths.
+            let angle = self.whole_gradient_bound(&one.window) + roundings_of_update(1) * held / moved;
+            let cosine = -products / (moved * gradients.sqrt());
+            let bound = angle * angle + 64.0 * f64::EPSILON;
+            self.fact("direction of an update", 1.0 - cosine <= bound, || {
+                format!("the first update is not along its gradient: the cosine is {cosine}")
+            });
+        }
+        Ok(())
+    }
+
     /// Holds what the first update of a training by SGD moves to what the same update of another training does.
     pub(super) fn same_move(
         &mut self,

@@ -60,10 +60,15 @@ pub(crate) fn samples_once(trial: &mut Trial<'_>) -> CaseOutcome {
         for index in updates.iter().flat_map(|update| update.indices()) {
             times[index] += 1;
         }
-        trial.fact("samples of an epoch", times.iter().all(|&times| times == 1), || {
-            let counts: Vec<String> = times.iter().map(ToString::to_string).collect();
-            format!("epoch {epoch} meets its samples {} times", counts.join(", "))
-        });
+        for (unit, wrong) in [
+            ("samples met never", times.contains(&0)),
+            ("samples met twice", times.iter().any(|&times| times > 1)),
+        ] {
+            trial.fact(unit, !wrong, || {
+                let counts: Vec<String> = times.iter().map(ToString::to_string).collect();
+                format!("epoch {epoch} meets its samples {} times", counts.join(", "))
+            });
+        }
         let window = plan.window();
         for (number, update) in updates.iter().enumerate() {
             let samples = update.indices().count();
@@ -108,7 +113,8 @@ pub(crate) fn training_schedule(trial: &mut Trial<'_>) -> CaseOutcome {
     for (k, one) in replayed.iter().enumerate() {
         let expected = plan.learning_rate_of(k);
         if let Some(found) = one.update.learning_rate {
-            trial.factor(&format!("update {k}"), "learning rate", found, expected);
+            let unit = if plan.ranks > 1 { "learning rate" } else { "learning rate of one rank" };
+            trial.factor(&format!("update {k}"), unit, found, expected);
         }
     }
     Ok(true)
@@ -130,6 +136,9 @@ pub(crate) fn training_clipping(trial: &mut Trial<'_>) -> CaseOutcome {
     for (k, one) in replayed.iter().enumerate() {
         let Some(computed) = &one.computed else { continue };
         let expected = trial.trained_norm(&plan, &computed.gradient);
+        if k == 0 && matches!(plan.rule, Rule::Sgd { .. }) {
+            trial.along_the_gradient(one, computed)?;
+        }
         clipped |= plan.clip.is_some_and(|clip| clip.factor(expected) < 1.0);
         if let Some(found) = one.update.grad_norm {
             let bound = trial.whole_gradient_bound(&one.window);

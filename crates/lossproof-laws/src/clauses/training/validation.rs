@@ -4,6 +4,7 @@ use super::plan::{DROPOUT, together};
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_spec::{CompensatedSum, LossSpec, Sequence};
 use lossproof_subject::{TensorSet, TrainingEvent, TrainingPlan, TrainingTrace};
+use rand::RngExt;
 
 impl Trial<'_> {
     /// The plan with dropout where the trainer has it.
@@ -40,9 +41,10 @@ pub(crate) fn training_validation(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut plan = trial.plan()?;
     plan.validation = trial.validation_of(&plan);
     plan.evaluate_every = 1;
-    let plan = trial.accepted_with_dropout(&spec, plan)?;
+    let plan = trial.accepted(&spec, plan)?;
     let trace = trial.train(&spec, &plan, None)?;
     trial.whole_run(&plan, &trace);
+    let supervised: usize = plan.validation.iter().map(Sequence::supervised).sum();
     let start = trial.start_of_training()?;
     let mut now = start.clone();
     let mut validations = 0;
@@ -56,6 +58,9 @@ pub(crate) fn training_validation(trial: &mut Trial<'_>) -> CaseOutcome {
                 let bound = trial.loss_bound(&all);
                 let what = format!("validation {validations}: loss");
                 trial.number(&what, "validation loss", bound, (found.loss, expected), expected.max(1.0));
+                trial.fact("validation tokens", found.tokens == supervised, || {
+                    format!("validation {validations} counts {} tokens of {supervised}", found.tokens)
+                });
                 let (found, expected) = (found.perplexity, expected.exp());
                 if expected.is_finite() {
                     let scale = expected * expected.ln().max(1.0);
@@ -83,7 +88,12 @@ pub(crate) fn training_undisturbed(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let spec = trial.case.spec;
     let plan = trial.plan()?;
-    let plain = trial.accepted_with_dropout(&spec, plan)?;
+    let plain = if trial.random.random::<bool>() {
+        trial.accepted(&spec, plan)?
+    } else {
+        trial.accepted_with_dropout(&spec, plan)?
+    };
+    let unit = if plain.dropout > 0.0 { "update under dropout" } else { "update" };
     let validation = trial.validation_of(&plain);
     let validated = TrainingPlan { validation, evaluate_every: 1, ..plain.clone() };
     trial.training()?.accepts(&validated)?;
@@ -100,7 +110,7 @@ pub(crate) fn training_undisturbed(trial: &mut Trial<'_>) -> CaseOutcome {
         let same = found.samples == expected.samples
             && found.loss.map(f64::to_bits) == expected.loss.map(f64::to_bits)
             && found.parameters == expected.parameters;
-        trial.fact("update after a validation", same, || {
+        trial.fact(unit, same, || {
             format!("update {k} is another one where there are validations between updates")
         });
     }
