@@ -22,6 +22,8 @@ pub(crate) enum Change {
     Nothing,
     /// Parameters after updates are others.
     Parameters,
+    /// All updates of a training have the samples of the first.
+    SamplesAgain,
     /// The updates of a training have no samples, and those that were skipped were not.
     Samples,
     /// The answer is that other one, of the same kind.
@@ -70,6 +72,12 @@ impl Change {
             (Self::Nothing, Answer::Trained(trace)) => trace.events.clear(),
             (Self::Parameters, Answer::Trained(trace)) => {
                 parameters_of(trace, tape, |value| 1.5 * value + 1e-3)
+            }
+            (Self::SamplesAgain, Answer::Trained(trace)) => {
+                let first = updates(trace).next().map(|update| update.samples.clone()).unwrap_or_default();
+                for update in updates(trace) {
+                    update.samples.clone_from(&first);
+                }
             }
             (Self::Samples, Answer::Trained(trace)) => {
                 for update in updates(trace) {

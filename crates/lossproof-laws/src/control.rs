@@ -40,6 +40,7 @@ pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts
                     || fails(answer, Change::Nothing)
                     || fails(answer, Change::Parameters)
                     || fails(answer, Change::Samples)
+                    || fails(answer, Change::SamplesAgain)
                     || fails_by_a_number(tape, answer, &fails)
                     || tape.former(answer).any(|former| fails(answer, Change::Like(former)))
             }

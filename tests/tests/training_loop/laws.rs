@@ -77,6 +77,7 @@ fn every_bug_of_a_training_is_killed_and_named() {
 }
 
 #[test]
+#[ignore = "two minutes: kept for when laws or bounds of a training change"]
 fn every_bug_of_a_training_is_killed_and_named_on_libtorch_in_single_precision() {
     all_killed_and_named(Under::Libtorch, Dtype::F32);
 }
