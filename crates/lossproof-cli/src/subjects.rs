@@ -1,10 +1,11 @@
 //! The two implementations, by their names on the command line.
 
 use lossproof_diagnosis::Diagnostician;
-use lossproof_gpt2::{Config, reference};
-use lossproof_subject::{Device, Subject, SubjectError, Watchdog};
+use lossproof_gpt2::{Config, gpt2_initial, reference};
+use lossproof_subject::{Device, LoopTrainer, Subject, SubjectError, Watchdog};
 use lossproof_torch::{Gpt2Config, libtorch};
 use miette::IntoDiagnostic;
+use std::sync::Arc;
 
 /// The reference.
 pub(crate) fn ours(
@@ -22,6 +23,24 @@ pub(crate) fn theirs(
     device: Device,
 ) -> miette::Result<Box<dyn Subject>> {
     Ok(libtorch(&named(config), dtype, device).into_diagnostic()?)
+}
+
+/// The reference as a loop drives it.
+pub(crate) fn ours_for_a_loop(
+    config: Config,
+    dtype: lossproof_spec::Dtype,
+) -> miette::Result<Box<dyn LoopTrainer>> {
+    let initial = Arc::new(gpt2_initial(config.shape(), 0));
+    lossproof_gpt2::loop_trainer(config, dtype, Device::Cpu, initial).into_diagnostic()
+}
+
+/// The implementation on libtorch as a loop drives it.
+pub(crate) fn theirs_for_a_loop(
+    config: Config,
+    dtype: lossproof_spec::Dtype,
+) -> miette::Result<Box<dyn LoopTrainer>> {
+    let initial = gpt2_initial(config.shape(), 0);
+    Ok(lossproof_torch::loop_trainer(&named(config), dtype, Device::Cpu, Some(&initial)).into_diagnostic()?)
 }
 
 /// A diagnostician for whom the reference is right.

@@ -7,6 +7,7 @@ mod left_out;
 mod matrix;
 mod profiles;
 mod render;
+mod training;
 
 use crate::{exit::Exit, output, subjects};
 use alarms::Alarms;
@@ -78,6 +79,10 @@ pub(crate) struct Args {
     /// Instead of the known bugs, take those of a second list that no hypothesis is made for.
     #[arg(long, conflicts_with_all = ["full", "alarms", "profiles", "write", "json", "summary", "fault", "leave_one_out"])]
     unseen: bool,
+    /// Instead of the bugs of a step, take those of a training loop: what fails of a whole training, and as what that
+    /// is taken.
+    #[arg(long, conflicts_with_all = ["full", "alarms", "profiles", "json", "summary", "fault", "leave_one_out", "unseen", "profile"])]
+    training: bool,
     /// Print how many are killed of those that are visible, and no table.
     #[arg(long, requires = "profile")]
     summary: bool,
@@ -116,11 +121,21 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let name = match (args.alarms, args.profiles) {
         (Some(_), _) => "alarms",
         (None, true) => "profiles",
+        (None, false) if args.training => "training",
         (None, false) => "faults",
     };
     let region = args.write.as_deref().map(|path| MarkedRegion::find(path, name)).transpose()?;
     output::check_writable(args.json.as_deref())?;
     output::check_writable(args.classes.as_deref())?;
+    if args.training {
+        let rows = training::results()?;
+        output::print(&training::text(&rows))?;
+        if let Some(region) = region {
+            region.write(&training::markdown(&rows))?;
+        }
+        let all = rows.iter().all(training::Row::is_right);
+        return Ok(if all { Exit::Conforms } else { Exit::Deviates });
+    }
     let faults = selected(&args.fault)?;
     if args.profiles {
         return every_profile(args, &faults, &campaign, region);

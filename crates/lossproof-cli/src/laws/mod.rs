@@ -9,6 +9,8 @@ use lossproof_diagnosis::Diagnostician;
 use lossproof_faults::{Keyhole, NamedClaim, Profile};
 use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
+use lossproof_loop::LoopSubject;
+use lossproof_spec::LossSpec;
 use lossproof_subject::{Count, Device, Subject};
 use lossproof_torch::libtorch;
 use miette::IntoDiagnostic;
@@ -46,6 +48,10 @@ pub(crate) struct Args {
     /// naive-accumulated-mean.
     #[arg(long, value_name = "NAME")]
     claim: Option<NamedClaim>,
+    /// Put the implementations under the training loop, with the per-token mean as their one claim, and hold them to
+    /// the laws of a whole training.
+    #[arg(long, conflicts_with_all = ["profile", "claim", "device"])]
+    training: bool,
     /// Only this law, by its id; can be given more than once.
     #[arg(long, value_name = "ID")]
     law: Vec<String>,
@@ -97,7 +103,11 @@ struct Found {
 /// When an argument or a file is unusable.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     subjects::check_device(args.device)?;
-    let laws = selected(&args.law)?;
+    let mut laws = selected(&args.law)?;
+    if args.law.is_empty() {
+        // A trainer by itself has no loop; under one, the other laws are what it is held to without.
+        laws.retain(|law| law.needs_training() == args.training);
+    }
     // Before minutes are spent on what could not be written.
     output::check_writable(args.json.as_deref())?;
     let campaign = Campaign {
@@ -160,6 +170,13 @@ impl Args {
 
     fn make(&self, implementation: Implementation) -> miette::Result<Box<dyn Subject>> {
         let dtype = self.dtype.into();
+        if self.training {
+            let trainer = match implementation {
+                Implementation::Reference => subjects::ours_for_a_loop(self.config, dtype)?,
+                Implementation::Libtorch => subjects::theirs_for_a_loop(self.config, dtype)?,
+            };
+            return Ok(Box::new(LoopSubject::new(trainer, LossSpec::token_mean()).into_diagnostic()?));
+        }
         let subject = match implementation {
             Implementation::Reference => subjects::ours(self.config, dtype, self.device),
             Implementation::Libtorch => subjects::theirs(self.config, dtype, self.device),

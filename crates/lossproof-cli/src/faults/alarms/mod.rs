@@ -8,7 +8,7 @@ use crate::subjects;
 use lossproof_diagnosis::Diagnosis;
 use lossproof_faults::{Control, Keyhole, NamedClaim, Profile};
 use lossproof_gpt2::Config;
-use lossproof_laws::{Campaign, LAWS, Verdict};
+use lossproof_laws::{Campaign, LAWS, Law, Verdict};
 use lossproof_spec::Dtype;
 use lossproof_subject::{Count, Device, Subject};
 use lossproof_torch::{LlamaConfig, libtorch};
@@ -83,10 +83,15 @@ impl Trainer {
     }
 }
 
+/// What trainers without a loop are held to.
+fn held_to() -> impl Iterator<Item = &'static Law> {
+    LAWS.iter().filter(|law| !law.needs_training())
+}
+
 impl Sound {
     /// Holds a trainer to every law.
     fn hold(&mut self, subject: &mut dyn Subject, campaign: &Campaign, through: &str) -> miette::Result<()> {
-        for law in LAWS {
+        for law in held_to() {
             let report = campaign.run(law, subject).into_diagnostic()?;
             self.batches += report.cases;
             if let Some(worst) = &report.worst
@@ -105,7 +110,7 @@ impl Sound {
 
 /// Batches for each law that is tried in `places` places, so many in total or a few more.
 fn shared_out(batches: u32, places: usize, campaign: &Campaign) -> Campaign {
-    let each = u32::try_from(places * LAWS.len()).unwrap_or(u32::MAX);
+    let each = u32::try_from(places * held_to().count()).unwrap_or(u32::MAX);
     Campaign { cases: batches.div_ceil(each), ..campaign.clone() }
 }
 

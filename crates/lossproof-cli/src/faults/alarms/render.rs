@@ -1,9 +1,8 @@
 //! What was held against trainers without a fault, as text, Markdown and JSON.
 
-use super::{Alarms, Sound};
+use super::{Alarms, Sound, held_to};
 use crate::table::{Align, Table};
 use lossproof_faults::{Control, Profile};
-use lossproof_laws::LAWS;
 use lossproof_spec::Dtype;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -28,7 +27,7 @@ fn total(found: &Alarms) -> String {
          too few of them, and {} on {} more through a profile; the closest comparison came to {:.2} of its bound",
         whole.alarms.len(),
         found.trainers.len(),
-        LAWS.len(),
+        held_to().count(),
         whole.batches,
         whole.unchecked,
         views.alarms.len(),

@@ -1,0 +1,128 @@
+//! The bugs of a training loop: what fails of a whole training, and as what that is taken.
+
+use crate::{
+    subjects,
+    table::{Align, Table},
+};
+use lossproof_diagnosis::TrainingDiagnosis;
+use lossproof_faults::TrainingFault;
+use lossproof_gpt2::Config;
+use lossproof_spec::{CLAUSES, Dtype, LossSpec};
+use miette::IntoDiagnostic;
+use rayon::prelude::*;
+use std::{collections::BTreeSet, fmt::Write};
+
+/// Label smoothing of the loss that is claimed, so that a validation which is smoothed shows.
+const SMOOTHING: f64 = 0.1;
+
+/// A bug, and what is said of the reference under a loop that has it.
+pub(super) struct Row {
+    fault: &'static TrainingFault,
+    diagnosis: TrainingDiagnosis,
+}
+
+impl Row {
+    /// The laws that fail.
+    fn laws(&self) -> Vec<&'static str> {
+        let laws: BTreeSet<&'static str> = self.diagnosis.pattern.iter().map(|(law, _)| *law).collect();
+        laws.into_iter().collect()
+    }
+
+    /// The law of a clause that the bug violates, if one fails.
+    fn killed_by(&self) -> Option<&'static str> {
+        let mut clauses = CLAUSES.iter().filter(|clause| self.fault.bug.clauses.contains(&clause.id));
+        let laws = self.laws();
+        clauses.find_map(|clause| clause.law.filter(|law| laws.contains(law)))
+    }
+
+    /// Whether it is killed, and among the bugs that it is taken for.
+    pub(super) fn is_right(&self) -> bool {
+        self.killed_by().is_some() && self.is_named()
+    }
+
+    fn is_named(&self) -> bool {
+        self.diagnosis.bugs.iter().any(|bug| bug.id == self.fault.bug.id)
+    }
+
+    fn named(&self) -> String {
+        let bugs: Vec<&str> = self.diagnosis.bugs.iter().map(|bug| bug.id).collect();
+        match (self.is_named(), bugs.as_slice()) {
+            (true, [_]) => "itself".to_owned(),
+            (true, all) => format!("one of {}", all.len()),
+            (false, []) => "no known bug".to_owned(),
+            (false, all) => all.join(", "),
+        }
+    }
+}
+
+/// Puts the reference under a loop with each bug, and says what fails.
+///
+/// # Errors
+/// When a trainer cannot be made.
+pub(super) fn results() -> miette::Result<Vec<Row>> {
+    let faults: Vec<&'static TrainingFault> = TrainingFault::all().collect();
+    let claim = LossSpec { label_smoothing: SMOOTHING, ..LossSpec::token_mean() };
+    let one = |fault: &&'static TrainingFault| -> miette::Result<Row> {
+        let trainer = subjects::ours_for_a_loop(Config::Pico, Dtype::F64)?;
+        let mut subject = fault.inject(trainer, claim).into_diagnostic()?;
+        let diagnosis = TrainingDiagnosis::of(&mut *subject);
+        let diagnosis = diagnosis.ok_or_else(|| miette::miette!("a loop without a training loop"))?;
+        Ok(Row { fault, diagnosis })
+    };
+    faults.par_iter().map(one).collect()
+}
+
+/// The table, and how many are killed and named.
+pub(super) fn text(rows: &[Row]) -> String {
+    let mut table = Table::new([
+        ("fault", Align::Left),
+        ("violates", Align::Left),
+        ("killed by", Align::Left),
+        ("laws", Align::Right),
+        ("named", Align::Left),
+    ]);
+    for row in rows {
+        table.row([
+            row.fault.bug.id.to_owned(),
+            row.fault.bug.clauses.join(", "),
+            row.killed_by().unwrap_or("SURVIVED").to_owned(),
+            row.laws().len().to_string(),
+            row.named(),
+        ]);
+    }
+    format!("{}\n{}\n", table.render(), summary(rows))
+}
+
+fn summary(rows: &[Row]) -> String {
+    let killed = rows.iter().filter(|row| row.killed_by().is_some()).count();
+    let named = rows.iter().filter(|row| row.is_named()).count();
+    let alone = rows.iter().filter(|row| row.is_named() && row.diagnosis.bugs.len() == 1).count();
+    let all = rows.len();
+    format!(
+        "in-sample: {killed} of {all} killed, {named} of {all} named, {alone} of them alone and the others beside one \
+         that fails in the same"
+    )
+}
+
+/// The same for a page.
+pub(super) fn markdown(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "\n| bug | what is wrong | seen in | violates | killed by | laws | named |\n|---|---|---|---|---|---:|---|\n",
+    );
+    for row in rows {
+        let bug = row.fault.bug;
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {} | `{}` | {} | {} |",
+            bug.id,
+            bug.what,
+            bug.source.unwrap_or("no shipped instance known"),
+            bug.clauses.join(", "),
+            row.killed_by().unwrap_or("SURVIVED"),
+            row.laws().len(),
+            row.named(),
+        );
+    }
+    let _ = write!(text, "\n{}.\n\n", summary(rows).replacen("in-sample", "In-sample", 1));
+    text
+}
