@@ -71,7 +71,7 @@ impl Change {
             }
             (Self::Nothing, Answer::Trained(trace)) => trace.events.clear(),
             (Self::Parameters, Answer::Trained(trace)) => {
-                parameters_of(trace, tape, |value| 1.5 * value + 1e-3)
+                parameters_of(trace, tape, |value| 1.5 * value + 1e-3);
             }
             (Self::SamplesAgain, Answer::Trained(trace)) => {
                 let first = updates(trace).next().map(|update| update.samples.clone()).unwrap_or_default();

@@ -11,7 +11,7 @@ use crate::{
 use lossproof_spec::{LossSpec, Optimizer};
 use lossproof_subject::{
     Evaluated, Observation, Offered, ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tensor,
-    TensorSet, TensorValues, TrainingPlan, TrainingTrace, Unsupported,
+    TensorSet, TensorValues, TrainingLoop, TrainingPlan, TrainingTrace, Unsupported,
 };
 
 /// A subject of which only the card is asked.
@@ -77,7 +77,7 @@ impl Answers for CardOnly<'_> {
     }
 
     fn resumes(&mut self) -> bool {
-        self.subject.training_loop().is_some_and(|own| own.resumes())
+        self.subject.training_loop().is_some_and(TrainingLoop::resumes)
     }
 
     fn answer(&mut self, question: Question) -> Result<Answer, SubjectError> {

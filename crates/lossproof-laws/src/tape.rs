@@ -123,7 +123,7 @@ impl<'a> Recorder<'a> {
             refused_specs: Vec::new(),
             refused_optimizers: Vec::new(),
             refused_plans: Vec::new(),
-            resumes: subject.training_loop().is_some_and(|own| own.resumes()),
+            resumes: subject.training_loop().is_some_and(TrainingLoop::resumes),
         };
         Self { subject, tape, spec }
     }

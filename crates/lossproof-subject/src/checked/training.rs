@@ -71,7 +71,7 @@ impl TrainingLoop for Checked<'_> {
     }
 
     fn resumes(&mut self) -> bool {
-        let answer = self.call(Call::Accepts, |subject| subject.training_loop().map(|own| own.resumes()));
+        let answer = self.call(Call::Accepts, |subject| subject.training_loop().map(TrainingLoop::resumes));
         matches!(answer, Ok(Some(true)))
     }
 

@@ -37,7 +37,7 @@ impl Trial<'_> {
                 return Ok(plan);
             }
         }
-        self.accepted(spec, plan)
+        self.accepted(spec, &plan)
     }
 
     /// Goes on from what was saved, after everything else of the training was taken away.

@@ -93,7 +93,7 @@ impl Trial<'_> {
 
     /// The plan as the trainer takes it: with this rule or another one, and with as many ranks or one. A first
     /// update by SGD has a norm of at most 1.
-    pub(super) fn accepted(&mut self, spec: &LossSpec, plan: TrainingPlan) -> Result<TrainingPlan, Ended> {
+    pub(super) fn accepted(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingPlan, Ended> {
         self.subject.configure(spec)?;
         let adam = Adam {
             beta_1: 0.9,

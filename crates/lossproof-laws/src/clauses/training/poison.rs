@@ -92,7 +92,7 @@ pub(crate) fn not_a_number(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let spec = trial.case.spec;
     let (plan, poison) = trial.poisoned()?;
-    let plan = trial.accepted(&spec, plan)?;
+    let plan = trial.accepted(&spec, &plan)?;
     let trace = trial.train_at(&spec, &plan, &poison.parameters)?;
     let mut before = &poison.parameters;
     let mut tells = false;
@@ -126,7 +126,7 @@ pub(crate) fn skipped_update(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.case.spec;
     let (mut plan, poison) = trial.poisoned()?;
     plan.rule = Rule::Sgd { momentum: 0.5, weight_decay: 0.0 };
-    let plan = trial.accepted(&spec, plan)?;
+    let plan = trial.accepted(&spec, &plan)?;
     let trace = trial.train_at(&spec, &plan, &poison.parameters)?;
     if !trace.updates().any(|update| update.skipped) {
         return Ok(false);

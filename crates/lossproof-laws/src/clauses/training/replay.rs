@@ -59,7 +59,7 @@ impl Trial<'_> {
             let mut made: u32 = 0;
             for (k, one) in replayed.iter().enumerate() {
                 let Some(computed) = &one.computed else { continue };
-                let whole = self.trained_norm(plan, &computed.gradient);
+                let whole = trained_norm(plan, &computed.gradient);
                 let clip_factor = plan.clip.map_or(1.0, |clip| clip.factor(whole));
                 let mut gradient = values(&computed.gradient, &info.name)?;
                 for element in &mut gradient {
@@ -166,15 +166,15 @@ impl Trial<'_> {
         }
         Ok(())
     }
+}
 
-    /// The norm of a gradient over all parameters that are trained.
-    pub(super) fn trained_norm(&self, plan: &TrainingPlan, gradient: &TensorSet) -> f64 {
-        if plan.frozen.is_empty() {
-            return norm_of(gradient);
-        }
-        let trained = gradient.iter().filter(|(name, _)| !plan.frozen.contains(*name));
-        norm(&trained.map(|(_, tensor)| tensor_norm(tensor)).collect::<Vec<_>>())
+/// The norm of a gradient over all parameters that are trained.
+pub(super) fn trained_norm(plan: &TrainingPlan, gradient: &TensorSet) -> f64 {
+    if plan.frozen.is_empty() {
+        return norm_of(gradient);
     }
+    let trained = gradient.iter().filter(|(name, _)| !plan.frozen.contains(*name));
+    norm(&trained.map(|(_, tensor)| tensor_norm(tensor)).collect::<Vec<_>>())
 }
 
 /// What an update, before the learning rate, can be off by where moments are made of gradients that are off by so

@@ -8,8 +8,8 @@ use rand::RngExt;
 
 impl Trial<'_> {
     /// The plan with dropout where the trainer has it.
-    fn accepted_with_dropout(&mut self, spec: &LossSpec, plan: TrainingPlan) -> Result<TrainingPlan, Ended> {
-        match self.accepted(spec, TrainingPlan { dropout: DROPOUT, ..plan.clone() }) {
+    fn accepted_with_dropout(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingPlan, Ended> {
+        match self.accepted(spec, &TrainingPlan { dropout: DROPOUT, ..plan.clone() }) {
             Ok(plan) => Ok(plan),
             Err(Ended::Unsupported(_)) => self.accepted(spec, plan),
             Err(end) => Err(end),
@@ -41,7 +41,7 @@ pub(crate) fn training_validation(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut plan = trial.plan()?;
     plan.validation = trial.validation_of(&plan);
     plan.evaluate_every = 1;
-    let plan = trial.accepted(&spec, plan)?;
+    let plan = trial.accepted(&spec, &plan)?;
     let trace = trial.train(&spec, &plan, None)?;
     trial.whole_run(&plan, &trace);
     let supervised: usize = plan.validation.iter().map(Sequence::supervised).sum();
@@ -89,9 +89,9 @@ pub(crate) fn training_undisturbed(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.case.spec;
     let plan = trial.plan()?;
     let plain = if trial.random.random::<bool>() {
-        trial.accepted(&spec, plan)?
+        trial.accepted(&spec, &plan)?
     } else {
-        trial.accepted_with_dropout(&spec, plan)?
+        trial.accepted_with_dropout(&spec, &plan)?
     };
     let unit = if plain.dropout > 0.0 { "update under dropout" } else { "update" };
     let validation = trial.validation_of(&plain);
@@ -129,7 +129,7 @@ pub(crate) fn dropout(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut plan = TrainingPlan { dropout: DROPOUT, ..trial.plan()? };
     plan.validation = trial.validation_of(&plan);
     plan.evaluate_every = 1;
-    let plan = trial.accepted(&spec, plan)?;
+    let plan = trial.accepted(&spec, &plan)?;
     let without = TrainingPlan { dropout: 0.0, ..plan.clone() };
     let other_masks = TrainingPlan { seed: plan.seed + 1, ..plan.clone() };
     let dropped = trial.train(&spec, &plan, None)?;
