@@ -26,8 +26,9 @@ fn honest() -> Box<dyn Subject> {
 
 #[test]
 fn no_law_raises_an_alarm_over_a_control() {
+    let of_a_step = || LAWS.iter().filter(|law| !law.needs_training());
     let pairs: Vec<_> =
-        Control::all().flat_map(|control| LAWS.iter().map(move |law| (control, law))).collect();
+        Control::all().flat_map(|control| of_a_step().map(move |law| (control, law))).collect();
     let wrong = |(control, law): (&'static Control, _)| {
         let report = campaign().run(law, &mut *control.inject(honest())).expect("no case files are read");
         (report.verdict != Verdict::Pass).then(|| format!("{}: {report}", control.id))

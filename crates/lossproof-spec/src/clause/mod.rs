@@ -22,7 +22,7 @@ pub struct Clause {
     pub level: Level,
     /// The statement, one sentence, as `docs/SPEC.md` has it.
     pub sentence: &'static str,
-    /// Id of the law that executes it; `None` for a clause whose law comes with the training loop.
+    /// Id of the law that executes it; `None` for a clause that has no law yet.
     pub law: Option<&'static str>,
 }
 
