@@ -2,7 +2,7 @@
 
 use lossproof_diagnosis::Diagnostician;
 use lossproof_gpt2::{Config, gpt2_initial, reference};
-use lossproof_subject::{Device, LoopTrainer, Subject, SubjectError, Watchdog};
+use lossproof_subject::{Device, LoopTrainer, ParameterSource, Subject, SubjectError, Watchdog};
 use lossproof_torch::{Gpt2Config, libtorch};
 use miette::IntoDiagnostic;
 use std::sync::Arc;
@@ -25,22 +25,27 @@ pub(crate) fn theirs(
     Ok(libtorch(&named(config), dtype, device).into_diagnostic()?)
 }
 
-/// The reference as a loop drives it.
+/// The initial parameters of a seed.
+pub(crate) fn initial(config: Config, seed: u64) -> Arc<dyn ParameterSource> {
+    Arc::new(gpt2_initial(config.shape(), seed))
+}
+
+/// The reference at these parameters, as a loop drives it.
 pub(crate) fn ours_for_a_loop(
     config: Config,
     dtype: lossproof_spec::Dtype,
+    initial: Arc<dyn ParameterSource>,
 ) -> miette::Result<Box<dyn LoopTrainer>> {
-    let initial = Arc::new(gpt2_initial(config.shape(), 0));
     lossproof_gpt2::loop_trainer(config, dtype, Device::Cpu, initial).into_diagnostic()
 }
 
-/// The implementation on libtorch as a loop drives it.
+/// The implementation on libtorch at these parameters, as a loop drives it.
 pub(crate) fn theirs_for_a_loop(
     config: Config,
     dtype: lossproof_spec::Dtype,
+    initial: &dyn ParameterSource,
 ) -> miette::Result<Box<dyn LoopTrainer>> {
-    let initial = gpt2_initial(config.shape(), 0);
-    Ok(lossproof_torch::loop_trainer(&named(config), dtype, Device::Cpu, Some(&initial)).into_diagnostic()?)
+    Ok(lossproof_torch::loop_trainer(&named(config), dtype, Device::Cpu, Some(initial)).into_diagnostic()?)
 }
 
 /// A diagnostician for whom the reference is right.

@@ -4,7 +4,7 @@ use lossproof_diagnosis::TrainingDiagnosis;
 use lossproof_faults::TrainingFault;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
 use lossproof_loop::LoopSubject;
-use lossproof_spec::{CLAUSES, Dtype, LossSpec};
+use lossproof_spec::{Dtype, LossSpec};
 use lossproof_subject::Subject;
 use lossproof_tests::training_loop::Under;
 use rayon::prelude::*;
@@ -53,18 +53,11 @@ fn diagnoses(under: Under, dtype: Dtype) -> Vec<(&'static TrainingFault, Trainin
     faults.par_iter().map(diagnosis).collect()
 }
 
-/// Whether a law of a clause that the bug violates fails.
-fn is_killed(fault: &TrainingFault, diagnosis: &TrainingDiagnosis) -> bool {
-    let clauses = CLAUSES.iter().filter(|clause| fault.bug.clauses.contains(&clause.id));
-    let laws: Vec<&str> = clauses.filter_map(|clause| clause.law).collect();
-    diagnosis.pattern.iter().any(|(law, _)| laws.contains(law))
-}
-
 #[track_caller]
 fn all_killed_and_named(under: Under, dtype: Dtype) {
     for (fault, diagnosis) in diagnoses(under, dtype) {
         let id = fault.bug.id;
-        assert!(is_killed(fault, &diagnosis), "{id} is not killed: {diagnosis}");
+        assert!(fault.killed_by(&diagnosis).is_some(), "{id} is not killed: {diagnosis}");
         let named: Vec<&str> = diagnosis.bugs.iter().map(|bug| bug.id).collect();
         assert!(named.contains(&id), "{id} is taken for {named:?}: {:?}", diagnosis.pattern);
         assert!(named.len() <= 2, "{id} is one of {named:?}");

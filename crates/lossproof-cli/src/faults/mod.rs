@@ -81,7 +81,12 @@ pub(crate) struct Args {
     unseen: bool,
     /// Instead of the bugs of a step, take those of a training loop: what fails of a whole training, and as what that
     /// is taken.
-    #[arg(long, conflicts_with_all = ["full", "alarms", "profiles", "json", "summary", "fault", "leave_one_out", "unseen", "profile"])]
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "full", "alarms", "profiles", "json", "summary", "fault", "leave_one_out", "unseen", "profile"
+        ]
+    )]
     training: bool,
     /// Print how many are killed of those that are visible, and no table.
     #[arg(long, requires = "profile")]

@@ -118,7 +118,7 @@ fn summary(totals: &MatrixTotals) -> String {
     )
 }
 
-fn seen_in(bug: &Bug) -> &'static str {
+pub(super) fn seen_in(bug: &Bug) -> &'static str {
     bug.source.unwrap_or("no shipped instance known")
 }
 

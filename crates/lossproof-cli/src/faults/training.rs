@@ -1,5 +1,6 @@
 //! The bugs of a training loop: what fails of a whole training, and as what that is taken.
 
+use super::render::seen_in;
 use crate::{
     subjects,
     table::{Align, Table},
@@ -7,7 +8,7 @@ use crate::{
 use lossproof_diagnosis::TrainingDiagnosis;
 use lossproof_faults::TrainingFault;
 use lossproof_gpt2::Config;
-use lossproof_spec::{CLAUSES, Dtype, LossSpec};
+use lossproof_spec::{Dtype, LossSpec};
 use miette::IntoDiagnostic;
 use rayon::prelude::*;
 use std::{collections::BTreeSet, fmt::Write};
@@ -28,11 +29,8 @@ impl Row {
         laws.into_iter().collect()
     }
 
-    /// The law of a clause that the bug violates, if one fails.
     fn killed_by(&self) -> Option<&'static str> {
-        let mut clauses = CLAUSES.iter().filter(|clause| self.fault.bug.clauses.contains(&clause.id));
-        let laws = self.laws();
-        clauses.find_map(|clause| clause.law.filter(|law| laws.contains(law)))
+        self.fault.killed_by(&self.diagnosis)
     }
 
     /// Whether it is killed, and among the bugs that it is taken for.
@@ -63,7 +61,8 @@ pub(super) fn results() -> miette::Result<Vec<Row>> {
     let faults: Vec<&'static TrainingFault> = TrainingFault::all().collect();
     let claim = LossSpec { label_smoothing: SMOOTHING, ..LossSpec::token_mean() };
     let one = |fault: &&'static TrainingFault| -> miette::Result<Row> {
-        let trainer = subjects::ours_for_a_loop(Config::Pico, Dtype::F64)?;
+        let trainer =
+            subjects::ours_for_a_loop(Config::Pico, Dtype::F64, subjects::initial(Config::Pico, 0))?;
         let mut subject = fault.inject(trainer, claim).into_diagnostic()?;
         let diagnosis = TrainingDiagnosis::of(&mut *subject);
         let diagnosis = diagnosis.ok_or_else(|| miette::miette!("a loop without a training loop"))?;
@@ -116,7 +115,7 @@ pub(super) fn markdown(rows: &[Row]) -> String {
             "| `{}` | {} | {} | {} | `{}` | {} | {} |",
             bug.id,
             bug.what,
-            bug.source.unwrap_or("no shipped instance known"),
+            seen_in(bug),
             bug.clauses.join(", "),
             row.killed_by().unwrap_or("SURVIVED"),
             row.laws().len(),

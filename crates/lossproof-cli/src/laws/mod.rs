@@ -171,9 +171,10 @@ impl Args {
     fn make(&self, implementation: Implementation) -> miette::Result<Box<dyn Subject>> {
         let dtype = self.dtype.into();
         if self.training {
+            let initial = subjects::initial(self.config, 0);
             let trainer = match implementation {
-                Implementation::Reference => subjects::ours_for_a_loop(self.config, dtype)?,
-                Implementation::Libtorch => subjects::theirs_for_a_loop(self.config, dtype)?,
+                Implementation::Reference => subjects::ours_for_a_loop(self.config, dtype, initial)?,
+                Implementation::Libtorch => subjects::theirs_for_a_loop(self.config, dtype, &*initial)?,
             };
             return Ok(Box::new(LoopSubject::new(trainer, LossSpec::token_mean()).into_diagnostic()?));
         }

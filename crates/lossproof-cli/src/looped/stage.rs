@@ -1,13 +1,13 @@
 //! What the runs have in common: models, corpora and settings.
 
 use crate::{source_text::SourceText, subjects};
-use lossproof_gpt2::{Config, gpt2_initial};
+use lossproof_gpt2::Config;
 use lossproof_loop::{
     Corpus, Event, Length, Objective, Remainder, Run, Schedule, SeededSampler, Semantics, Settings,
     TextCorpus, adam_w,
 };
 use lossproof_spec::{BatchError, Dtype};
-use lossproof_subject::{Device, LoopTrainer, Sample, SamplePlace};
+use lossproof_subject::{LoopTrainer, Sample, SamplePlace};
 use miette::IntoDiagnostic;
 
 /// Both semantics, what is lawful first.
@@ -18,9 +18,7 @@ pub(super) const BOTH: [Semantics; 2] = [Semantics::LAWFUL, Semantics::RUN_CLM_N
 /// # Errors
 /// When libtorch fails.
 pub(super) fn trainer(config: Config) -> miette::Result<Box<dyn LoopTrainer>> {
-    let initial = gpt2_initial(config.shape(), 0);
-    let named = subjects::named(config);
-    Ok(lossproof_torch::loop_trainer(&named, Dtype::F64, Device::Cpu, Some(&initial)).into_diagnostic()?)
+    subjects::theirs_for_a_loop(config, Dtype::F64, &*subjects::initial(config, 0))
 }
 
 /// Settings in which nothing divides: a micro-batch has 3 blocks, an update 4 micro-batches, a validation batch 8

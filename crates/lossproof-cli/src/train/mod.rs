@@ -9,14 +9,14 @@ use crate::{exit::Exit, output, source_text::SourceText, subjects};
 pub(crate) use args::Args;
 use args::TrainerName;
 use indicatif::{ProgressBar, ProgressStyle};
-use lossproof_gpt2::{Config, gpt2_initial};
+use lossproof_gpt2::Config;
 use lossproof_loop::{
     Event, Progress, Run, SeededSampler, Settings, TextCorpus,
     checkpoint::{self, Checkpoint, Environment},
     reductions,
 };
 use lossproof_spec::Dtype;
-use lossproof_subject::{Device, LoopTrainer, ParameterSource, state_of};
+use lossproof_subject::{LoopTrainer, ParameterSource, state_of};
 use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 use std::{
     fs::File,
@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 
 /// The trainer, at the initial parameters of the seed.
 fn trainer(args: &Args) -> miette::Result<Box<dyn LoopTrainer>> {
-    let initial = Arc::new(gpt2_initial(args.config.shape(), args.seed));
+    let initial = subjects::initial(args.config, args.seed);
     trainer_at(args.trainer, args.config, args.dtype.into(), initial)
 }
 
@@ -122,14 +122,8 @@ fn trainer_at(
     initial: Arc<dyn ParameterSource>,
 ) -> miette::Result<Box<dyn LoopTrainer>> {
     match name {
-        TrainerName::Reference => {
-            lossproof_gpt2::loop_trainer(config, dtype, Device::Cpu, initial).into_diagnostic()
-        }
-        TrainerName::Libtorch => {
-            let named = subjects::named(config);
-            let made = lossproof_torch::loop_trainer(&named, dtype, Device::Cpu, Some(&*initial));
-            Ok(made.into_diagnostic()?)
-        }
+        TrainerName::Reference => subjects::ours_for_a_loop(config, dtype, initial),
+        TrainerName::Libtorch => subjects::theirs_for_a_loop(config, dtype, &*initial),
     }
 }
 

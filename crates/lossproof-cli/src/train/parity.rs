@@ -6,14 +6,15 @@ use crate::{
     number::grouped,
     output,
     source_text::SourceText,
+    subjects,
     table::{Align, Table},
 };
-use lossproof_gpt2::{Config, gpt2_initial};
+use lossproof_gpt2::Config;
 use lossproof_loop::recording::{Comparison, Recording, compare};
 use lossproof_spec::Dtype;
 use lossproof_subject::LoopTrainer;
 use miette::{IntoDiagnostic, WrapErr};
-use std::{fmt::Write, path::Path, sync::Arc};
+use std::{fmt::Write, path::Path};
 
 /// Compares and reports on stdout.
 ///
@@ -42,7 +43,7 @@ pub(super) fn run(args: &Args, folder: &Path) -> miette::Result<Exit> {
 
 /// A trainer in f64 under the loop; the recording has its parameters.
 fn trainer(name: TrainerName, config: Config) -> miette::Result<Box<dyn LoopTrainer>> {
-    super::trainer_at(name, config, Dtype::F64, Arc::new(gpt2_initial(config.shape(), 0)))
+    super::trainer_at(name, config, Dtype::F64, subjects::initial(config, 0))
 }
 
 fn render(trainer: &str, comparison: &Comparison) -> String {

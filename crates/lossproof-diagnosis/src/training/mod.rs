@@ -9,7 +9,7 @@ mod patterns;
 
 use crate::catalogue::Bug;
 use lossproof_laws::{Campaign, LAWS, Report, Verdict};
-use lossproof_subject::{Subject, Watchdog};
+use lossproof_subject::Subject;
 use std::{collections::BTreeSet, fmt};
 
 /// What fails of a training: laws, each with the kind of number that it fails in.
@@ -36,17 +36,11 @@ pub struct TrainingDiagnosis {
 impl TrainingDiagnosis {
     /// Holds a subject's loop to the laws of a whole training; `None` where it has none.
     ///
-    /// Calls are watched by the default [`Watchdog`].
+    /// Calls are watched by the default [`Watchdog`](lossproof_subject::Watchdog).
     pub fn of(subject: &mut dyn Subject) -> Option<Self> {
         subject.training_loop()?;
-        let campaign = Campaign {
-            cases: CASES,
-            shrink: false,
-            control: false,
-            exhaustive: true,
-            watchdog: Watchdog::default(),
-            ..Campaign::default()
-        };
+        let campaign =
+            Campaign { cases: CASES, shrink: false, control: false, exhaustive: true, ..Campaign::default() };
         let mut reports = Vec::new();
         for law in LAWS.iter().filter(|law| law.needs_training()) {
             // Without case files there is nothing that cannot be read.

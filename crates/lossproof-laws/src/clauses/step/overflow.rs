@@ -166,7 +166,7 @@ impl Trial<'_> {
             let kept = step.after == step.before;
             self.fact("overflow", kept, || "a skipped step changed the parameters".to_owned());
         } else {
-            let finite = step.after.values().all(|tensor| largest_magnitude(tensor).is_finite());
+            let finite = all_finite(&step.after);
             self.fact("overflow", finite, || "a step with an overflowing gradient was taken".to_owned());
         }
     }
@@ -197,6 +197,11 @@ fn exponent(headroom: f64, largest: i32) -> i32 {
     #[expect(clippy::cast_possible_truncation, reason = "between −1100 and 2200")]
     let smallest = headroom.ceil() as i32;
     smallest.min(largest)
+}
+
+/// Whether every element of some tensors is a number.
+pub(crate) fn all_finite(tensors: &TensorSet) -> bool {
+    tensors.values().all(|tensor| largest_magnitude(tensor).is_finite())
 }
 
 /// The largest magnitude of any element; NaN where one is NaN.

@@ -1,8 +1,8 @@
 //! Clauses of group 9: a training that is stopped and resumed.
 
-use super::plan::DROPOUT;
+use super::plan::{DROPOUT, adam, times_met};
 use crate::trial::{CaseOutcome, Ended, Trial};
-use lossproof_spec::{Adam, Decayed, EpsilonPlacement, LossSpec, Rule};
+use lossproof_spec::{LossSpec, Rule};
 use lossproof_subject::{
     PlannedSchedule, SubjectError, TracedUpdate, TrainingEvent, TrainingPlan, TrainingTrace,
 };
@@ -19,20 +19,13 @@ impl Trial<'_> {
         if !self.training()?.resumes() {
             return Err(Ended::Unsupported("resuming a training".to_owned()));
         }
-        let adam = Adam {
-            beta_1: 0.9,
-            beta_2: 0.95,
-            epsilon: 1e-8,
-            epsilon_placement: EpsilonPlacement::AfterCorrection,
-            weight_decay: 0.125,
-            decayed: Decayed::All,
-        };
+        let rule = Rule::AdamW(adam(0.125));
         let mut plan = self.plan()?;
         plan.learning_rate = self.adam_rate() / 16.0;
         let plain = (PlannedSchedule::Constant, 0.0);
         for (schedule, dropout) in [(PlannedSchedule::Linear, DROPOUT), (PlannedSchedule::Linear, 0.0), plain]
         {
-            let plan = TrainingPlan { rule: Rule::AdamW(adam), schedule, dropout, ..plan.clone() };
+            let plan = TrainingPlan { rule, schedule, dropout, ..plan.clone() };
             if self.training()?.accepts(&plan).is_ok() {
                 return Ok(plan);
             }
@@ -47,9 +40,7 @@ impl Trial<'_> {
         plan: &TrainingPlan,
         stop_after: Option<u64>,
     ) -> Result<TrainingTrace, Ended> {
-        self.return_to_the_trial()?;
-        self.subject.configure(spec)?;
-        Ok(self.training()?.resume(plan, stop_after)?)
+        Ok(self.fresh_training(spec)?.resume(plan, stop_after)?)
     }
 
     /// Holds a training that was stopped to one that was not.
@@ -130,8 +121,7 @@ pub(crate) fn resume(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let spec = trial.case.spec;
     let plan = trial.stateful_plan(&spec)?;
-    let whole = trial.train(&spec, &plan, None)?;
-    trial.whole_run(&plan, &whole);
+    let whole = trial.whole_training(&spec, &plan)?;
     // One within the first epoch, one at any place: over the cases of a campaign all of them.
     let updates = plan.updates() as u64;
     let first = trial.random.random_range(1..=plan.updates_per_epoch() as u64);
@@ -155,8 +145,7 @@ pub(crate) fn resume_again(trial: &mut Trial<'_>) -> CaseOutcome {
     if updates < 3 {
         return Ok(false);
     }
-    let whole = trial.train(&spec, &plan, None)?;
-    trial.whole_run(&plan, &whole);
+    let whole = trial.whole_training(&spec, &plan)?;
     let finished = trial.resumed(&spec, &plan, None)?;
     trial.fact("resumed at the end", finished.updates().next().is_none(), || {
         "a training that was at its end makes updates where it is resumed".to_owned()
@@ -196,9 +185,7 @@ pub(crate) fn resume_otherwise(trial: &mut Trial<'_>) -> CaseOutcome {
             continue;
         }
         let before = trial.train(&spec, &plan, Some(1))?;
-        trial.return_to_the_trial()?;
-        trial.subject.configure(&spec)?;
-        let answer = trial.training()?.resume(&other, None);
+        let answer = trial.fresh_training(&spec)?.resume(&other, None);
         let changed = format!(
             "{} samples × {} micro-batches × {} ranks instead of {} × {} × {}",
             other.batch, other.accumulate, other.ranks, plan.batch, plan.accumulate, plan.ranks
@@ -208,16 +195,8 @@ pub(crate) fn resume_otherwise(trial: &mut Trial<'_>) -> CaseOutcome {
             answer => Some(answer?),
         };
         let once = after.is_none_or(|after| {
-            let mut times = vec![0; plan.training.len()];
-            let epoch = after.events.iter().take_while(|event| !matches!(event, TrainingEvent::EpochEnd(_)));
-            let own = before.updates().chain(epoch.filter_map(|event| match event {
-                TrainingEvent::Update(update) => Some(update),
-                _ => None,
-            }));
-            for index in own.flat_map(|update| update.indices().collect::<Vec<_>>()) {
-                times[index] += 1;
-            }
-            times.iter().all(|&times| times == 1)
+            let own = before.updates().chain(updates_of_the_epoch(&after));
+            times_met(&plan, own).iter().all(|&times| times == 1)
         });
         trial.fact("samples after a change", once, || {
             format!(
@@ -228,4 +207,13 @@ pub(crate) fn resume_otherwise(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     trial.return_to_the_trial()?;
     Ok(tried > 0)
+}
+
+/// The updates of a trace before its first end of an epoch.
+fn updates_of_the_epoch(trace: &TrainingTrace) -> impl Iterator<Item = &TracedUpdate> {
+    let of_the_epoch = trace.events.iter().take_while(|event| !matches!(event, TrainingEvent::EpochEnd(_)));
+    of_the_epoch.filter_map(|event| match event {
+        TrainingEvent::Update(update) => Some(update),
+        _ => None,
+    })
 }

@@ -95,17 +95,10 @@ impl Trial<'_> {
     /// update by SGD has a norm of at most 1.
     pub(super) fn accepted(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingPlan, Ended> {
         self.subject.configure(spec)?;
-        let adam = Adam {
-            beta_1: 0.9,
-            beta_2: 0.95,
-            epsilon: 1e-8,
-            epsilon_placement: EpsilonPlacement::AfterCorrection,
-            weight_decay: decay_of(&plan.rule),
-            decayed: Decayed::All,
-        };
+        let decayed = adam(decay_of(&plan.rule));
         let several = plan.ranks;
         let mut refused = None;
-        for rule in [plan.rule, Rule::AdamW(adam), Rule::Adam(Adam { weight_decay: 0.0, ..adam })] {
+        for rule in [plan.rule, Rule::AdamW(decayed), Rule::Adam(adam(0.0))] {
             for ranks in [several, 1] {
                 let mut plan = TrainingPlan { rule, ranks, learning_rate: 0.125, ..plan.clone() };
                 match self.training()?.accepts(&plan) {
@@ -168,12 +161,16 @@ impl Trial<'_> {
         plan: &TrainingPlan,
         stop_after: Option<u64>,
     ) -> Result<TrainingTrace, Ended> {
+        Ok(self.fresh_training(spec)?.train(plan, stop_after)?)
+    }
+
+    /// The trainer's loop, after everything of a training before is taken away but what was saved.
+    pub(super) fn fresh_training(&mut self, spec: &LossSpec) -> Result<&mut dyn TrainingLoop, Ended> {
         self.return_to_the_trial()?;
         self.subject.configure(spec)?;
-        let trace = self.training()?.train(plan, stop_after)?;
-        // What was computed so far was computed at other parameters.
+        // A training moves parameters: what was computed so far was computed at others.
         self.loads += 1;
-        Ok(trace)
+        self.training()
     }
 
     /// The parameters that a training starts from.
@@ -183,6 +180,32 @@ impl Trial<'_> {
             None => self.parameters(),
         }
     }
+}
+
+/// Adam as a plan has it, with this decay of every parameter.
+pub(super) fn adam(weight_decay: f64) -> Adam {
+    Adam {
+        beta_1: 0.9,
+        beta_2: 0.95,
+        epsilon: 1e-8,
+        epsilon_placement: EpsilonPlacement::AfterCorrection,
+        weight_decay,
+        decayed: Decayed::All,
+    }
+}
+
+/// How often updates meet each sample of a plan.
+pub(super) fn times_met<'t>(
+    plan: &TrainingPlan,
+    updates: impl IntoIterator<Item = &'t TracedUpdate>,
+) -> Vec<usize> {
+    let mut times = vec![0; plan.training.len()];
+    for update in updates {
+        for index in update.indices() {
+            times[index] += 1;
+        }
+    }
+    times
 }
 
 /// The weight decay of a rule.

@@ -2,6 +2,7 @@
 //! counts nowhere.
 
 use super::updates::same_values;
+use crate::clauses::step::all_finite;
 use crate::trial::{CaseOutcome, Ended, Trial, replace, values};
 use lossproof_cases::edit::{cut_off, edit, id, plain};
 use lossproof_spec::{Dtype, LossSpec, Role, Rule};
@@ -97,15 +98,12 @@ pub(crate) fn not_a_number(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut before = &poison.parameters;
     let mut tells = false;
     for (k, update) in trace.updates().enumerate() {
-        let finite =
-            before.values().all(|tensor| (0..tensor.elements()).all(|at| tensor.get(at).is_finite()));
-        if !finite {
+        if !all_finite(before) {
             break;
         }
         if update.indices().any(|index| index == poison.sample) {
             // Whether the sum of the largest numbers reaches the loss depends on the model.
-            let reaches = update.skipped
-                || update.parameters.values().any(|t| (0..t.elements()).any(|at| !t.get(at).is_finite()));
+            let reaches = update.skipped || !all_finite(&update.parameters);
             if let (true, Some(found)) = (reaches, update.loss) {
                 trial.fact("loss that is none", !found.is_finite(), || {
                     format!("update {k} met a sample without a finite loss, and {found} is logged for it")

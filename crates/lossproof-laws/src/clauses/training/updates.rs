@@ -1,6 +1,6 @@
 //! Clauses of group 10: what the updates of a training are made of, and what is logged of them.
 
-use super::plan::{DROPOUT, epochs};
+use super::plan::{DROPOUT, epochs, times_met};
 use super::replay::trained_norm;
 use crate::trial::{CaseOutcome, Computed, Ended, Trial};
 use lossproof_spec::{GlobalBatch, LossSpec, Rule};
@@ -18,14 +18,18 @@ impl Trial<'_> {
     }
 
     /// Runs a plan to its end.
-    fn whole_training(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingTrace, Ended> {
+    pub(super) fn whole_training(
+        &mut self,
+        spec: &LossSpec,
+        plan: &TrainingPlan,
+    ) -> Result<TrainingTrace, Ended> {
         let trace = self.train(spec, plan, None)?;
         self.whole_run(plan, &trace);
         Ok(trace)
     }
 
     /// Holds the number of updates to that of the plan: what is compared update by update is to be all of them.
-    pub(super) fn whole_run(&mut self, plan: &TrainingPlan, trace: &TrainingTrace) {
+    fn whole_run(&mut self, plan: &TrainingPlan, trace: &TrainingTrace) {
         let (found, expected) = (trace.updates().count(), plan.updates());
         self.fact("number of updates", found == expected, || {
             format!("{found} updates were made, and the plan has {expected}")
@@ -57,10 +61,7 @@ pub(crate) fn samples_once(trial: &mut Trial<'_>) -> CaseOutcome {
     });
     for epoch in 0..plan.epochs as usize {
         let updates = epochs.get(epoch).map_or(&[][..], |(updates, _)| updates);
-        let mut times = vec![0; plan.training.len()];
-        for index in updates.iter().flat_map(|update| update.indices()) {
-            times[index] += 1;
-        }
+        let times = times_met(&plan, updates.iter().copied());
         for (unit, wrong) in [
             ("samples met never", times.contains(&0)),
             ("samples met twice", times.iter().any(|&times| times > 1)),
@@ -259,11 +260,9 @@ pub(crate) fn training_split(trial: &mut Trial<'_>) -> CaseOutcome {
         return Ok(false);
     }
     trial.training()?.accepts(&whole)?;
-    let divided = trial.train(&spec, &plan, None)?;
-    let together = trial.train(&spec, &whole, None)?;
+    let divided = trial.whole_training(&spec, &plan)?;
+    let together = trial.whole_training(&spec, &whole)?;
     trial.return_to_the_trial()?;
-    trial.whole_run(&plan, &divided);
-    trial.whole_run(&plan, &together);
     let samples = |trace: &TrainingTrace| -> Vec<BTreeSet<usize>> {
         trace.updates().map(|update| update.indices().collect()).collect()
     };

@@ -3,7 +3,7 @@
 use super::plan::{DROPOUT, together};
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_spec::{CompensatedSum, LossSpec, Sequence};
-use lossproof_subject::{TensorSet, TrainingEvent, TrainingPlan, TrainingTrace};
+use lossproof_subject::{Evaluated, TensorSet, TrainingEvent, TrainingPlan, TrainingTrace};
 use rand::RngExt;
 
 impl Trial<'_> {
@@ -32,6 +32,20 @@ impl Trial<'_> {
     }
 }
 
+/// The validations of a training that starts at these parameters, each with the parameters of then.
+fn validations<'t>(start: &'t TensorSet, trace: &'t TrainingTrace) -> Vec<(&'t TensorSet, &'t Evaluated)> {
+    let mut now = start;
+    let mut validations = Vec::new();
+    for event in &trace.events {
+        match event {
+            TrainingEvent::Update(update) => now = &update.parameters,
+            TrainingEvent::Validation(found) => validations.push((now, found)),
+            TrainingEvent::EpochEnd(_) => {}
+        }
+    }
+    validations
+}
+
 /// A validation reports the plain mean over its samples, each once, at the parameters of then.
 pub(crate) fn training_validation(trial: &mut Trial<'_>) -> CaseOutcome {
     if !trial.trains() {
@@ -42,35 +56,27 @@ pub(crate) fn training_validation(trial: &mut Trial<'_>) -> CaseOutcome {
     plan.validation = trial.validation_of(&plan);
     plan.evaluate_every = 1;
     let plan = trial.accepted(&spec, &plan)?;
-    let trace = trial.train(&spec, &plan, None)?;
-    trial.whole_run(&plan, &trace);
+    let trace = trial.whole_training(&spec, &plan)?;
     let supervised: usize = plan.validation.iter().map(Sequence::supervised).sum();
     let start = trial.start_of_training()?;
-    let mut now = start.clone();
-    let mut validations = 0;
+    let validations = validations(&start, &trace);
     let all = together(&plan.validation).ok_or(Ended::NotApplicable)?;
-    for event in &trace.events {
-        match event {
-            TrainingEvent::Update(update) => now.clone_from(&update.parameters),
-            TrainingEvent::EpochEnd(_) => {}
-            TrainingEvent::Validation(found) => {
-                let expected = trial.plain_mean(&now, &plan.validation)?;
-                let bound = trial.loss_bound(&all);
-                let what = format!("validation {validations}: loss");
-                trial.number(&what, "validation loss", bound, (found.loss, expected), expected.max(1.0));
-                trial.fact("validation tokens", found.tokens == supervised, || {
-                    format!("validation {validations} counts {} tokens of {supervised}", found.tokens)
-                });
-                let (found, expected) = (found.perplexity, expected.exp());
-                if expected.is_finite() {
-                    let scale = expected * expected.ln().max(1.0);
-                    let what = format!("validation {validations}: perplexity");
-                    trial.number(&what, "perplexity", bound, (found, expected), scale);
-                }
-                validations += 1;
-            }
+    for (number, (parameters, found)) in validations.iter().enumerate() {
+        let expected = trial.plain_mean(parameters, &plan.validation)?;
+        let bound = trial.loss_bound(&all);
+        let what = format!("validation {number}: loss");
+        trial.number(&what, "validation loss", bound, (found.loss, expected), expected.max(1.0));
+        trial.fact("validation tokens", found.tokens == supervised, || {
+            format!("validation {number} counts {} tokens of {supervised}", found.tokens)
+        });
+        let (found, expected) = (found.perplexity, expected.exp());
+        if expected.is_finite() {
+            let scale = expected * expected.ln().max(1.0);
+            let what = format!("validation {number}: perplexity");
+            trial.number(&what, "perplexity", bound, (found, expected), scale);
         }
     }
+    let validations = validations.len();
     trial.load(&start)?;
     trial.fact("number of validations", validations >= plan.updates(), || {
         format!("{validations} validations, and one after each of {} updates was planned", plan.updates())
@@ -97,15 +103,10 @@ pub(crate) fn training_undisturbed(trial: &mut Trial<'_>) -> CaseOutcome {
     let validation = trial.validation_of(&plain);
     let validated = TrainingPlan { validation, evaluate_every: 1, ..plain.clone() };
     trial.training()?.accepts(&validated)?;
-    let expected = trial.train(&spec, &plain, None)?;
-    let found = trial.train(&spec, &validated, None)?;
+    let expected = trial.whole_training(&spec, &plain)?;
+    let found = trial.whole_training(&spec, &validated)?;
     trial.return_to_the_trial()?;
-    trial.whole_run(&plain, &expected);
-    trial.whole_run(&validated, &found);
-    let validations = |trace: &TrainingTrace| {
-        trace.events.iter().filter(|event| matches!(event, TrainingEvent::Validation(_))).count()
-    };
-    let made = validations(&found);
+    let made = found.events.iter().filter(|event| matches!(event, TrainingEvent::Validation(_))).count();
     for (k, (found, expected)) in found.updates().zip(expected.updates()).enumerate() {
         let same = found.samples == expected.samples
             && found.loss.map(f64::to_bits) == expected.loss.map(f64::to_bits)
@@ -152,19 +153,12 @@ pub(crate) fn dropout(trial: &mut Trial<'_>) -> CaseOutcome {
         "a training with another seed has the same order and the same masks".to_owned()
     });
     // At the same parameters a validation is the same with dropout and without.
-    let mut now = start.clone();
     let all = together(&plan.validation).ok_or(Ended::NotApplicable)?;
     let bound = trial.loss_bound(&all);
-    for event in &dropped.events {
-        match event {
-            TrainingEvent::Update(update) => now.clone_from(&update.parameters),
-            TrainingEvent::EpochEnd(_) => {}
-            TrainingEvent::Validation(found) => {
-                let expected = trial.plain_mean(&now, &plan.validation)?;
-                let scale = expected.max(1.0);
-                trial.number("validation under dropout", "loss", bound, (found.loss, expected), scale);
-            }
-        }
+    for (parameters, found) in validations(&start, &dropped) {
+        let expected = trial.plain_mean(parameters, &plan.validation)?;
+        let scale = expected.max(1.0);
+        trial.number("validation under dropout", "loss", bound, (found.loss, expected), scale);
     }
     trial.load(&start)?;
     Ok(true)
