@@ -15,7 +15,7 @@ use std::{collections::BTreeSet, fmt::Write};
 /// tests too.
 fn campaign() -> Campaign {
     let size = Size { ranks: 1..=3, micro_batches: 1..=3, sequences: 1..=3, positions: 1..=12 };
-    Campaign { cases: 24, size, shrink: false, examiner: None, ..Campaign::default() }
+    Campaign { cases: 12, size, shrink: false, examiner: None, ..Campaign::default() }
 }
 
 fn honest() -> Box<dyn Subject> {

@@ -346,8 +346,10 @@ fn honest_trainers_break_no_law() {
 
 #[test]
 fn seen_through_less_they_break_none_either() {
-    for situation in ALL {
-        for profile in [Profile::Bare, Profile::Parameters, Profile::Steps] {
+    let profiles = [Profile::Bare, Profile::Parameters, Profile::Steps];
+    for (index, situation) in ALL.into_iter().enumerate() {
+        // Two of the three each: all three of all seven are a minute of processor time more.
+        for profile in [profiles[index % 3], profiles[(index + 1) % 3]] {
             let claim = LossSpec::token_mean();
             let reports = reports(6, || profile.of(situation.honest(), &claim, Count::up_to(3)).unwrap());
             let passed = reports.iter().filter(|report| report.verdict == Verdict::Pass).count();
