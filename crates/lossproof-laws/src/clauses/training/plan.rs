@@ -2,6 +2,7 @@
 
 use crate::clauses::step::norm_of;
 use crate::trial::{Ended, Trial};
+use lossproof_cases::edit::{edit, id};
 use lossproof_spec::{
     Adam, Clip, Decayed, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Rule, Sequence,
 };
@@ -13,6 +14,12 @@ use std::collections::BTreeSet;
 
 /// Samples of an epoch, at most: each is met in every epoch, and again in the replay.
 const SAMPLES: usize = 7;
+
+/// Samples of an epoch, at least.
+const FEWEST: usize = 3;
+
+/// Samples of an epoch where they cannot come from one batch.
+const MADE: usize = 4;
 
 /// Epochs of a training: the second has another order.
 const EPOCHS: u32 = 2;
@@ -34,6 +41,15 @@ impl Trial<'_> {
         let limits = self.facts.info.limits;
         let supervised = self.case.batch.sequences().filter(|sequence| sequence.supervised() > 0);
         let mut training: Vec<Sequence> = supervised.take(SAMPLES).cloned().collect();
+        let largest = limits.sequences.most.saturating_mul(limits.micro_batches.most);
+        if largest.saturating_mul(limits.ranks.most) < FEWEST {
+            // No batch of such a trainer has as many, and a training does not need them in one.
+            let vocabulary = self.vocabulary();
+            let drawn = training.clone();
+            let more = (1..).flat_map(|by| drawn.iter().map(move |one| of_other_tokens(one, by, vocabulary)));
+            let wanted = if drawn.is_empty() { 0 } else { MADE - drawn.len() };
+            training.extend(more.take(wanted));
+        }
         let most = limits.sequences.most.min(2).max(limits.sequences.least.max(1));
         let batch = self.random.random_range(limits.sequences.least.max(1)..=most);
         let accumulate = self
@@ -51,7 +67,7 @@ impl Trial<'_> {
             whole = batch * accumulate * ranks;
         }
         training.truncate(training.len() / whole * whole);
-        if training.len() < 3 {
+        if training.len() < FEWEST {
             return Err(Ended::NotApplicable);
         }
         let plan = TrainingPlan {
@@ -70,7 +86,25 @@ impl Trial<'_> {
             evaluate_every: 0,
             frozen: BTreeSet::new(),
         };
-        self.with_several_updates(plan)
+        let plan = self.with_several_updates(plan)?;
+        self.with_samples_of_one_text(plan)
+    }
+
+    /// The same over rows of one text, each one token further, where the loop takes no others: there are
+    /// loaders that cut nothing else.
+    fn with_samples_of_one_text(&mut self, plan: TrainingPlan) -> Result<TrainingPlan, Ended> {
+        let spec = self.case.spec;
+        let refused = |answer: Result<TrainingPlan, Ended>| match answer {
+            Ok(_) => Ok(false),
+            Err(Ended::Unsupported(_)) => Ok(true),
+            Err(end) => Err(end),
+        };
+        if !refused(self.taken(&spec, &plan))? {
+            return Ok(plan);
+        }
+        let Some(training) = rows_of_one_text(&plan.training) else { return Ok(plan) };
+        let cut = TrainingPlan { training, ..plan.clone() };
+        Ok(if refused(self.taken(&spec, &cut))? { plan } else { cut })
     }
 
     /// The same with fewer ranks, micro-batches and samples in an update, where an epoch has only one.
@@ -94,18 +128,22 @@ impl Trial<'_> {
     /// The plan as the trainer takes it: with this rule or another one, and with as many ranks or one. A first
     /// update by SGD has a norm of at most 1.
     pub(super) fn accepted(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingPlan, Ended> {
+        let mut plan = self.taken(spec, plan)?;
+        plan.learning_rate = self.rate_of(spec, &plan)?;
+        Ok(plan)
+    }
+
+    /// The same at some learning rate.
+    fn taken(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingPlan, Ended> {
         self.subject.configure(spec)?;
         let decayed = adam(decay_of(&plan.rule));
         let several = plan.ranks;
         let mut refused = None;
         for rule in [plan.rule, Rule::AdamW(decayed), Rule::Adam(adam(0.0))] {
             for ranks in [several, 1] {
-                let mut plan = TrainingPlan { rule, ranks, learning_rate: 0.125, ..plan.clone() };
+                let plan = TrainingPlan { rule, ranks, learning_rate: 0.125, ..plan.clone() };
                 match self.training()?.accepts(&plan) {
-                    Ok(()) => {
-                        plan.learning_rate = self.rate_of(spec, &plan)?;
-                        return Ok(plan);
-                    }
+                    Ok(()) => return Ok(plan),
                     Err(why) => {
                         refused.get_or_insert(why);
                     }
@@ -150,8 +188,25 @@ impl Trial<'_> {
         let least = self.facts.info.limits.sequences.least.max(1);
         let most = plan.training.len().min(least.max(5));
         let mut samples = plan.training[..most / least * least].to_vec();
-        samples.reverse();
+        // Samples of one text stay in its order.
+        if rows_of_one_text(&samples).as_ref() != Some(&samples) {
+            samples.reverse();
+        }
         samples
+    }
+
+    /// A plan with validations, as the trainer takes it: after every update, or at the ends of epochs alone.
+    pub(super) fn accepted_with_validations(
+        &mut self,
+        spec: &LossSpec,
+        plan: &TrainingPlan,
+    ) -> Result<TrainingPlan, Ended> {
+        match self.accepted(spec, &TrainingPlan { evaluate_every: 1, ..plan.clone() }) {
+            Err(Ended::Unsupported(_)) => {
+                self.accepted(spec, &TrainingPlan { evaluate_every: 0, ..plan.clone() })
+            }
+            answer => answer,
+        }
     }
 
     /// Runs a plan from the parameters of the trial.
@@ -208,6 +263,31 @@ pub(super) fn times_met<'t>(
     times
 }
 
+/// The sequence with every token so many further in the vocabulary.
+fn of_other_tokens(sequence: &Sequence, by: usize, vocabulary: usize) -> Sequence {
+    let other = |token: u32| id((token as usize + by) % vocabulary);
+    edit(sequence, |fields| {
+        for token in fields.input_ids.iter_mut().chain(&mut fields.targets) {
+            *token = other(*token);
+        }
+        for label in &mut fields.labels {
+            // An ignored label stays ignored.
+            *label = u32::try_from(*label).map_or(*label, |token| i64::from(other(token)));
+        }
+    })
+}
+
+/// Rows of one text, each one token further: as many as these samples and as long as the shortest of them.
+/// Samples that are such rows stay as they are. `None` of none.
+fn rows_of_one_text(samples: &[Sequence]) -> Option<Vec<Sequence>> {
+    let length = samples.iter().map(Sequence::len).min()?;
+    let mut text = samples.first()?.input_ids()[..length].to_vec();
+    text.extend(samples.iter().skip(1).filter_map(|sample| sample.input_ids()[..length].last()));
+    let row =
+        |tokens: &[u32]| Sequence::new(tokens.to_vec(), tokens.iter().copied().map(i64::from).collect());
+    text.windows(length).map(|tokens| row(tokens).ok()).collect()
+}
+
 /// The weight decay of a rule.
 fn decay_of(rule: &Rule) -> f64 {
     match rule {
@@ -247,4 +327,30 @@ pub(super) fn epochs(trace: &TrainingTrace) -> Vec<(Vec<&TracedUpdate>, Option<f
 /// Sequences as one batch; `None` of none.
 pub(super) fn together(sequences: &[Sequence]) -> Option<GlobalBatch> {
     Some(GlobalBatch::of_micro_batch(MicroBatch::new(sequences.to_vec()).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(tokens: &[u32]) -> Sequence {
+        let labels = tokens.iter().copied().map(i64::from).collect();
+        Sequence::new(tokens.to_vec(), labels).expect("tokens are labels")
+    }
+
+    #[test]
+    fn other_tokens_are_in_the_vocabulary_and_ignored_labels_stay_so() {
+        let drawn = Sequence::new(vec![1, 6, 3], vec![1, -100, 3]).expect("a label may be ignored");
+        let other = of_other_tokens(&drawn, 3, 8);
+        assert_eq!((other.input_ids(), other.labels()), (&[4, 1, 6][..], &[4, -100, 6][..]));
+    }
+
+    #[test]
+    fn rows_of_one_text_are_each_one_token_further() {
+        let drawn = [sample(&[1, 2, 3, 4]), sample(&[5, 6, 7]), sample(&[8, 9, 10, 11])];
+        let rows = [sample(&[1, 2, 3]), sample(&[2, 3, 7]), sample(&[3, 7, 10])];
+        assert_eq!(rows_of_one_text(&drawn).as_deref(), Some(&rows[..]));
+        assert_eq!(rows_of_one_text(&rows).as_deref(), Some(&rows[..]));
+        assert_eq!(rows_of_one_text(&[]), None);
+    }
 }

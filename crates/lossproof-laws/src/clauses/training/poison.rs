@@ -71,6 +71,20 @@ impl Trial<'_> {
         Ok((plan, Poison { sample: longest, parameter: name, parameters }))
     }
 
+    /// The plan as the trainer takes it: without a schedule where it has none.
+    fn accepted_with_schedule(
+        &mut self,
+        spec: &LossSpec,
+        plan: &TrainingPlan,
+    ) -> Result<TrainingPlan, Ended> {
+        match self.accepted(spec, plan) {
+            Err(Ended::Unsupported(_)) => {
+                self.accepted(spec, &TrainingPlan { schedule: PlannedSchedule::Constant, ..plan.clone() })
+            }
+            answer => answer,
+        }
+    }
+
     /// Runs the plan at these parameters. Those of the trial are in force again afterwards.
     fn train_at(
         &mut self,
@@ -93,7 +107,7 @@ pub(crate) fn not_a_number(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let spec = trial.case.spec;
     let (plan, poison) = trial.poisoned()?;
-    let plan = trial.accepted(&spec, &plan)?;
+    let plan = trial.accepted_with_schedule(&spec, &plan)?;
     let trace = trial.train_at(&spec, &plan, &poison.parameters)?;
     let mut before = &poison.parameters;
     let mut tells = false;
@@ -124,7 +138,7 @@ pub(crate) fn skipped_update(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.case.spec;
     let (mut plan, poison) = trial.poisoned()?;
     plan.rule = Rule::Sgd { momentum: 0.5, weight_decay: 0.0 };
-    let plan = trial.accepted(&spec, &plan)?;
+    let plan = trial.accepted_with_schedule(&spec, &plan)?;
     let trace = trial.train_at(&spec, &plan, &poison.parameters)?;
     if !trace.updates().any(|update| update.skipped) {
         return Ok(false);

@@ -3,7 +3,7 @@
 use super::plan::{DROPOUT, epochs, times_met};
 use super::replay::trained_norm;
 use crate::trial::{CaseOutcome, Computed, Ended, Trial};
-use lossproof_spec::{GlobalBatch, LossSpec, Rule};
+use lossproof_spec::{GlobalBatch, LossSpec, Role, Rule};
 use lossproof_subject::{PlannedSchedule, TensorSet, TrainingPlan, TrainingTrace};
 use rand::RngExt;
 use std::collections::BTreeSet;
@@ -26,6 +26,15 @@ impl Trial<'_> {
         let trace = self.train(spec, plan, None)?;
         self.whole_run(plan, &trace);
         Ok(trace)
+    }
+
+    /// The embeddings and the first block, of what is trained.
+    fn front(&self) -> BTreeSet<String> {
+        let embeds = |role: Role| matches!(role, Role::TokenEmbedding | Role::PositionEmbedding);
+        let parameters = self.facts.parameters.iter();
+        let first = parameters.clone().filter_map(|info| info.block).min();
+        let front = parameters.filter(|info| embeds(info.role) || (info.block == first && first.is_some()));
+        front.map(|info| info.name.clone()).collect()
     }
 
     /// Holds the number of updates to that of the plan: what is compared update by update is to be all of them.
@@ -213,7 +222,17 @@ pub(crate) fn frozen(trial: &mut Trial<'_>) -> CaseOutcome {
     let names: Vec<String> = trial.facts.parameters.iter().map(|info| info.name.clone()).collect();
     let odd = usize::from(trial.random.random::<bool>());
     plan.frozen = names.iter().skip(odd).step_by(2).cloned().collect();
-    let plan = trial.accepted(&spec, &plan)?;
+    let plan = match trial.accepted(&spec, &plan) {
+        Err(Ended::Unsupported(what)) => {
+            // There are trainers that freeze whole blocks from the front, and nothing else.
+            let frozen = trial.front();
+            if frozen.is_empty() {
+                return Err(Ended::Unsupported(what));
+            }
+            trial.accepted(&spec, &TrainingPlan { frozen, ..plan })?
+        }
+        plan => plan?,
+    };
     let start = trial.start_of_training()?;
     let trace = trial.whole_training(&spec, &plan)?;
     let replayed = trial.replay_training(&spec, &plan, &trace)?;

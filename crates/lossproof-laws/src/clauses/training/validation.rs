@@ -54,8 +54,7 @@ pub(crate) fn training_validation(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.case.spec;
     let mut plan = trial.plan()?;
     plan.validation = trial.validation_of(&plan);
-    plan.evaluate_every = 1;
-    let plan = trial.accepted(&spec, &plan)?;
+    let plan = trial.accepted_with_validations(&spec, &plan)?;
     let trace = trial.whole_training(&spec, &plan)?;
     let supervised: usize = plan.validation.iter().map(Sequence::supervised).sum();
     let start = trial.start_of_training()?;
@@ -78,8 +77,12 @@ pub(crate) fn training_validation(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let validations = validations.len();
     trial.load(&start)?;
-    trial.fact("number of validations", validations >= plan.updates(), || {
-        format!("{validations} validations, and one after each of {} updates was planned", plan.updates())
+    let (planned, what) = match plan.evaluate_every {
+        0 => (plan.epochs as usize, "epochs"),
+        _ => (plan.updates(), "updates"),
+    };
+    trial.fact("number of validations", validations >= planned, || {
+        format!("{validations} validations, and one after each of {planned} {what} was planned")
     });
     Ok(plan.validation.len() > 1)
 }
@@ -101,8 +104,12 @@ pub(crate) fn training_undisturbed(trial: &mut Trial<'_>) -> CaseOutcome {
     };
     let unit = if plain.dropout > 0.0 { "update under dropout" } else { "update" };
     let validation = trial.validation_of(&plain);
-    let validated = TrainingPlan { validation, evaluate_every: 1, ..plain.clone() };
-    trial.training()?.accepts(&validated)?;
+    let mut validated = TrainingPlan { validation, evaluate_every: 1, ..plain.clone() };
+    if trial.training()?.accepts(&validated).is_err() {
+        // Those at the ends of epochs have updates behind them, too.
+        validated.evaluate_every = 0;
+        trial.training()?.accepts(&validated)?;
+    }
     let expected = trial.whole_training(&spec, &plain)?;
     let found = trial.whole_training(&spec, &validated)?;
     trial.return_to_the_trial()?;
