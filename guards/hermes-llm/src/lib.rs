@@ -14,19 +14,29 @@
 //! - `freeze_layers(n)`: "freeze the first N layers (embeddings count as layer 0); frozen layers will not be
 //!   updated during training" ([`Steps::Frozen`]).
 //!
+//! - `--checkpoint`: "continue training from a pre-trained checkpoint" (README). This is how a training that
+//!   was stopped is resumed: the same training, in a new process, from that checkpoint.
+//!
+//! Whole trainings are the release's `Trainer::train_epoch` in every way of taking steps, an epoch after the
+//! other and each over one text, as its `Trainer::train` runs them. Its loader shuffles without a seed where
+//! it is asked to; here it is not, so that rows come in the order of the text. There is no schedule:
+//! `get_lr_with_warmup` is called by nobody.
+//!
 //! Dropout is off, by the release's own setting. The README says that embedding and head are tied; the model
 //! has two matrices and counts both among its parameters, so the card has two, too. Ranks need NCCL: without
 //! it a communicator cannot be made, so there is one rank.
 //!
 //! # What the adapter adds
-//! Initial parameters, because the release draws its own without a seed. Norms of gradients and the factor
-//! of clipping, because the release reports none; what it does is judged by the parameters after the step.
-//! There is no ε beside the norm in its clipping; one of up to 1e-6 is taken, which is less than rounding
-//! here.
+//! Initial parameters, because the release draws its own without a seed. Norms of gradients and the factor of
+//! clipping, because the release reports none; what it does is judged by the parameters after the step.
+//! `evaluate` returns a loss alone: its `exp` and the count of the tokens that its loader hands over are
+//! added. There is no ε beside the norm in its clipping; one of up to 1e-6 is taken, which is less than
+//! rounding here.
 
 mod model;
 mod shipped;
 mod subject;
+mod training;
 mod written_out;
 
 use lossproof::{Subject, SubjectError};

@@ -75,6 +75,19 @@ impl Model {
         self.variables.set_one(name, tensor).map_err(failed)
     }
 
+    /// Another model with the same parameters.
+    pub(crate) fn copy(&self, config: &Config) -> Result<Self, SubjectError> {
+        let mut copy = Self::new(config)?;
+        copy.take(self)?;
+        Ok(copy)
+    }
+
+    /// Takes the parameters of another model.
+    pub(crate) fn take(&mut self, other: &Self) -> Result<(), SubjectError> {
+        let taken = other.sorted();
+        taken.iter().try_for_each(|(name, tensor)| self.variables.set_one(name, tensor).map_err(failed))
+    }
+
     pub(crate) fn hand_over(&self, name: &str, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
         let parameters = self.sorted();
         let tensor = parameters.get(name).ok_or_else(|| failed(format!("no parameter `{name}`")))?;

@@ -50,11 +50,41 @@ impl Shipped {
         rows: usize,
     ) -> Result<f64, SubjectError> {
         self.take(model)?;
-        let mut loader = DataLoader::new(Dataset::new(text.to_vec(), row), rows, false);
-        let loss = self.trainer.train_epoch(&mut loader).map_err(failed)?;
-        let path = self.folder.path().join("given.safetensors");
-        self.trainer.save_checkpoint(&path).map_err(failed)?;
-        model.load(&path)?;
+        let loss = self.train(text, row, rows)?;
+        self.give(model)?;
         Ok(loss)
     }
+
+    /// The same with the parameters that the trainer has itself, and keeps.
+    pub(crate) fn train(&mut self, text: &[u32], row: usize, rows: usize) -> Result<f64, SubjectError> {
+        self.trainer.train_epoch(&mut loader(text, row, rows)).map_err(failed)
+    }
+
+    /// Gives its parameters to the model.
+    pub(crate) fn give(&self, model: &mut Model) -> Result<(), SubjectError> {
+        let path = self.folder.path().join("given.safetensors");
+        self.trainer.save_checkpoint(&path).map_err(failed)?;
+        model.load(&path)
+    }
+
+    /// The updates that it has made.
+    pub(crate) fn updates(&self) -> usize {
+        self.trainer.global_step()
+    }
+
+    /// The loss that it reports of a text, and of how many batches that is.
+    pub(crate) fn evaluate(
+        &self,
+        text: &[u32],
+        row: usize,
+        rows: usize,
+    ) -> Result<(f64, usize), SubjectError> {
+        let mut loader = loader(text, row, rows);
+        Ok((self.trainer.evaluate(&mut loader).map_err(failed)?, loader.num_batches()))
+    }
+}
+
+/// The release's loader of a text, in its order.
+fn loader(text: &[u32], row: usize, rows: usize) -> DataLoader {
+    DataLoader::new(Dataset::new(text.to_vec(), row), rows, false)
 }

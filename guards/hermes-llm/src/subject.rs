@@ -4,6 +4,7 @@ use crate::{
     NAME, Steps, failed,
     model::{Model, Rows, block, pico, rows},
     shipped::Shipped,
+    training::{self, Training},
     written_out::{self, Window, WrittenOut},
 };
 use hermes_llm::config::TrainingConfig;
@@ -12,7 +13,7 @@ use lossproof::{
     LossSpec, Observation, Optimizer, OptimizerSteps, ParameterInfo, Role, Rule, Sequence, StepReport,
     Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported,
 };
-use lossproof_subject::{ModelInfo, probe_initial_of};
+use lossproof_subject::{ModelInfo, TrainingLoop, TrainingPlan, TrainingTrace, probe_initial_of};
 use std::collections::BTreeMap;
 
 pub(crate) struct Hermes {
@@ -21,6 +22,8 @@ pub(crate) struct Hermes {
     /// What [`Subject::reset`] returns to.
     initial: BTreeMap<String, Vec<f32>>,
     running: Option<Running>,
+    /// The last checkpoint of a training.
+    saved: Option<Model>,
 }
 
 /// An optimizer that was started.
@@ -39,15 +42,68 @@ impl Hermes {
         let model = Model::new(&pico())?;
         let drawn = probe_initial_of(&model.parameters(), 1);
         let initial = drawn.iter().map(|(name, tensor)| (name.clone(), rounded(&tensor.to_f64()))).collect();
-        let mut new = Self { steps, model, initial, running: None };
+        let mut new = Self { steps, model, initial, running: None, saved: None };
         new.reset()?;
         Ok(new)
     }
 
+    /// The layers that are frozen whatever is asked for.
+    fn frozen(&self) -> usize {
+        usize::from(self.steps == Steps::Frozen)
+    }
+
     /// Whether the release says that it freezes this parameter.
     fn is_frozen(&self, info: &ParameterInfo) -> bool {
-        let first = info.role == Role::TokenEmbedding || block(&info.name) == Some(0);
-        self.steps == Steps::Frozen && first
+        is_of_the_first(self.frozen(), info)
+    }
+
+    /// How many layers are to be frozen so that these parameters are, and no others.
+    fn layers_of(&self, plan: &TrainingPlan) -> Option<usize> {
+        (self.frozen()..=pico().num_layers).find(|&layers| {
+            let trained = self.trained();
+            let frozen = trained.iter().filter(|info| is_of_the_first(layers, info));
+            frozen.map(|info| &info.name).eq(&plan.frozen)
+        })
+    }
+
+    /// The release's settings for a plan, and how many layers are frozen.
+    fn training(&self, plan: &TrainingPlan) -> Result<(TrainingConfig, usize), Unsupported> {
+        let unsupported = |what: String| Unsupported::new(NAME, what);
+        if let Some(what) = training::lacking(plan) {
+            return Err(unsupported(what));
+        }
+        let limits = self.limits();
+        if !limits.sequences.contains(plan.batch) || !limits.micro_batches.contains(plan.accumulate) {
+            let what = format!("updates of {} micro-batches of {} samples", plan.accumulate, plan.batch);
+            return Err(unsupported(what));
+        }
+        let other = || unsupported("freezing parameters but the embedding and the first layers".to_owned());
+        let layers = self.layers_of(plan).ok_or_else(other)?;
+        let declared = Optimizer { rule: plan.rule, clip: plan.clip, ..Optimizer::sgd(plan.learning_rate) };
+        let settings = Self::settings(&declared).ok_or_else(|| unsupported(format!("{declared:?}")))?;
+        let settings = TrainingConfig {
+            gradient_accumulation_steps: plan.accumulate,
+            batch_size: plan.batch,
+            epochs: plan.epochs as usize,
+            ..settings
+        };
+        Ok((settings, layers))
+    }
+
+    /// Trains from these parameters, and keeps a checkpoint of where it ends.
+    fn run(
+        &mut self,
+        plan: &TrainingPlan,
+        start: &Model,
+        stop_after: Option<u64>,
+    ) -> Result<TrainingTrace, SubjectError> {
+        self.running = None;
+        let (settings, frozen) = self.training(plan).map_err(failed)?;
+        let (config, read) = (pico(), self.trained());
+        let training = Training { config: &config, settings, frozen, plan, start, read: &read };
+        let trace = training.run(&mut self.model, stop_after)?;
+        self.saved = Some(self.model.copy(&config)?);
+        Ok(trace)
     }
 
     fn trained(&self) -> Vec<ParameterInfo> {
@@ -112,12 +168,17 @@ impl Hermes {
     }
 
     fn trainer(&self, training: TrainingConfig) -> Result<Trainer, SubjectError> {
-        let frozen = usize::from(self.steps == Steps::Frozen);
+        let frozen = self.frozen();
         Ok(match self.steps {
             Steps::WrittenOut => Trainer::WrittenOut(Box::new(WrittenOut::new(&training, &self.model)?)),
             _ => Trainer::Shipped(Box::new(Shipped::new(&pico(), training, &self.model, frozen)?)),
         })
     }
+}
+
+/// Whether a parameter is of the first so many layers, of which the token embedding is one.
+fn is_of_the_first(layers: usize, info: &ParameterInfo) -> bool {
+    layers > 0 && (info.role == Role::TokenEmbedding || block(&info.name).is_some_and(|own| own < layers))
 }
 
 fn rows_of(sequences: &[Sequence]) -> Result<Rows, SubjectError> {
@@ -178,6 +239,10 @@ impl Subject for Hermes {
     }
 
     fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
+        Some(self)
+    }
+
+    fn training_loop(&mut self) -> Option<&mut dyn TrainingLoop> {
         Some(self)
     }
 }
@@ -262,5 +327,30 @@ impl OptimizerSteps for Hermes {
 
     fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
         self.trained().iter().try_for_each(|info| self.model.hand_over(&info.name, parameters))
+    }
+}
+
+impl TrainingLoop for Hermes {
+    fn accepts(&mut self, plan: &TrainingPlan) -> Result<(), Unsupported> {
+        self.training(plan).map(|_| ())
+    }
+
+    fn resumes(&mut self) -> bool {
+        true
+    }
+
+    fn train(&mut self, plan: &TrainingPlan, stop_after: Option<u64>) -> Result<TrainingTrace, SubjectError> {
+        let start = self.model.copy(&pico())?;
+        self.run(plan, &start, stop_after)
+    }
+
+    /// The same training with `--checkpoint`: it begins anew from the parameters that were saved.
+    fn resume(
+        &mut self,
+        plan: &TrainingPlan,
+        stop_after: Option<u64>,
+    ) -> Result<TrainingTrace, SubjectError> {
+        let saved = self.saved.take().ok_or_else(|| failed("there is no checkpoint: train first"))?;
+        self.run(plan, &saved, stop_after)
     }
 }

@@ -148,3 +148,43 @@ fn queries_and_keys_are_never_trained() {
 fn frozen_layers_are_trained() {
     assert_eq!(unmoved(1), unmoved(0), "{FIXED}");
 }
+
+#[test]
+fn a_checkpoint_holds_neither_moments_nor_the_place() {
+    let checkpoints = Checkpoints::new();
+    let mut unbroken = checkpoints.trainer(training());
+    epoch(&mut unbroken, &TEXT);
+    let path = checkpoints.folder.path().join("between");
+    unbroken.save_checkpoint(&path).unwrap();
+    let steps = unbroken.global_step();
+    epoch(&mut unbroken, &TEXT);
+    let mut resumed = checkpoints.trainer(training());
+    resumed.load_checkpoint(&path).unwrap();
+    assert!(steps > 0 && resumed.global_step() == 0, "{FIXED}");
+    epoch(&mut resumed, &TEXT);
+    let (unbroken, resumed) = (checkpoints.weights(&unbroken), checkpoints.weights(&resumed));
+    assert_ne!(bits(&unbroken), bits(&resumed), "{FIXED}");
+}
+
+#[test]
+fn rows_that_fill_no_micro_batch_are_dropped() {
+    let checkpoints = Checkpoints::new();
+    let after = |text: &[u32]| {
+        let mut trainer = checkpoints.trainer(training());
+        trainer.train_epoch(&mut DataLoader::new(Dataset::new(text.to_vec(), ROW), 2, false)).unwrap();
+        checkpoints.weights(&trainer)
+    };
+    assert_eq!(bits(&after(&TEXT)), bits(&after(&TEXT[..ROW + 2])), "{FIXED}");
+}
+
+#[test]
+fn what_is_evaluated_are_whole_micro_batches_alone() {
+    let checkpoints = Checkpoints::new();
+    let trainer = checkpoints.trainer(training());
+    let evaluated = |text: &[u32], rows: usize| {
+        trainer.evaluate(&mut DataLoader::new(Dataset::new(text.to_vec(), ROW), rows, false)).unwrap()
+    };
+    assert_eq!(evaluated(&TEXT, 2).to_bits(), evaluated(&TEXT[..ROW + 2], 2).to_bits(), "{FIXED}");
+    // A text that fills no micro-batch has a loss of 0, as one that is known by heart.
+    assert_eq!(evaluated(&TEXT, 4).to_bits(), 0.0_f64.to_bits(), "{FIXED}");
+}
