@@ -20,6 +20,8 @@ pub(crate) trait Answers {
     fn accepts(&mut self, plan: &TrainingPlan) -> Result<(), Unsupported>;
     /// Whether a training can be resumed.
     fn resumes(&mut self) -> bool;
+    /// Whether masks of dropout belong to samples.
+    fn masks_of_samples(&mut self) -> bool;
     /// The answer, which is of the kind that the question asks for.
     fn answer(&mut self, question: Question) -> Result<Answer, SubjectError>;
 }
@@ -182,6 +184,10 @@ impl<A: Answers> TrainingLoop for Answering<A> {
 
     fn resumes(&mut self) -> bool {
         self.0.resumes()
+    }
+
+    fn masks_of_samples(&mut self) -> bool {
+        self.0.masks_of_samples()
     }
 
     fn train(&mut self, plan: &TrainingPlan, stop_after: Option<u64>) -> Result<TrainingTrace, SubjectError> {

@@ -76,7 +76,7 @@ impl Trial<'_> {
 
     /// Whether the loss that was reported is that of the whole batch, by the log policy: what a weighted sum
     /// of token losses is in any case.
-    fn reports_the_whole(&self, computed: &Computed) -> bool {
+    pub(crate) fn reports_the_whole(&self, computed: &Computed) -> bool {
         let Origin { spec, batch, upstream, .. } = &computed.origin;
         upstream.is_some() || self.facts.info.log_policy.logged(batch, spec) == [batch.clone()]
     }

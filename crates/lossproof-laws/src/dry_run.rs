@@ -80,6 +80,10 @@ impl Answers for CardOnly<'_> {
         self.subject.training_loop().is_some_and(TrainingLoop::resumes)
     }
 
+    fn masks_of_samples(&mut self) -> bool {
+        self.subject.training_loop().is_some_and(TrainingLoop::masks_of_samples)
+    }
+
     fn answer(&mut self, question: Question) -> Result<Answer, SubjectError> {
         let observation = Observation::new(0.0, None);
         Ok(match question {

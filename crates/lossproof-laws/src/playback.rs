@@ -79,6 +79,10 @@ impl Answers for Playback<'_> {
         self.tape.resumes
     }
 
+    fn masks_of_samples(&mut self) -> bool {
+        self.tape.masks_of_samples
+    }
+
     /// The next answer to this question. A question that the tape does not have is the second look of a law
     /// that would rather know more before it convicts.
     fn answer(&mut self, question: Question) -> Result<Answer, SubjectError> {

@@ -51,6 +51,8 @@ pub(crate) struct Tape {
     pub(crate) refused_plans: Vec<(TrainingPlan, Unsupported)>,
     /// Whether a training can be resumed.
     pub(crate) resumes: bool,
+    /// Whether masks of dropout belong to samples.
+    pub(crate) masks_of_samples: bool,
 }
 
 impl Tape {
@@ -124,6 +126,7 @@ impl<'a> Recorder<'a> {
             refused_optimizers: Vec::new(),
             refused_plans: Vec::new(),
             resumes: subject.training_loop().is_some_and(TrainingLoop::resumes),
+            masks_of_samples: subject.training_loop().is_some_and(TrainingLoop::masks_of_samples),
         };
         Self { subject, tape, spec }
     }
@@ -279,6 +282,10 @@ impl TrainingLoop for Recorder<'_> {
 
     fn resumes(&mut self) -> bool {
         self.tape.resumes
+    }
+
+    fn masks_of_samples(&mut self) -> bool {
+        self.tape.masks_of_samples
     }
 
     fn train(&mut self, plan: &TrainingPlan, stop_after: Option<u64>) -> Result<TrainingTrace, SubjectError> {

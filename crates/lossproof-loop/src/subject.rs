@@ -236,6 +236,10 @@ impl TrainingLoop for LoopSubject {
         true
     }
 
+    fn masks_of_samples(&mut self) -> bool {
+        true
+    }
+
     fn train(&mut self, plan: &TrainingPlan, stop_after: Option<u64>) -> Result<TrainingTrace, SubjectError> {
         self.run(plan, None, stop_after)
     }

@@ -34,7 +34,7 @@ pub struct TrainingPlan {
     pub schedule: PlannedSchedule,
     /// Clipping by the norm over all parameters that are trained, and all ranks, once per update.
     pub clip: Option<Clip>,
-    /// Probability of dropout in training, wherever the model has it.
+    /// Probability of dropout in training, wherever the model has it. What is kept is divided by 1 − p.
     pub dropout: f64,
     /// Updates between two validations, beside the one at the end of every epoch; 0: only that.
     pub evaluate_every: u64,
@@ -91,26 +91,27 @@ pub struct TrainingTrace {
     pub events: Vec<TrainingEvent>,
 }
 
-/// What happens in a training.
+/// What happens in a training. That it was stopped is no event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TrainingEvent {
     /// An update.
     Update(TracedUpdate),
     /// A validation, at the parameters after the update before it.
     Validation(Evaluated),
-    /// The end of an epoch, with the loss of training that is logged for it, where one is.
+    /// The end of an epoch, which comes once for each, with the loss of training that is logged for it, where one is.
     EpochEnd(Option<f64>),
 }
 
 /// An update, and what the loop says of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TracedUpdate {
-    /// The samples that it is made of, as indices of [`TrainingPlan::training`]: of each micro-batch, of each rank
-    /// that takes part.
+    /// The samples that it is made of, as indices of [`TrainingPlan::training`]: of each micro-batch, of each rank.
+    /// The list of a rank that takes no part in a micro-batch is empty, or missing at the end.
     pub samples: Vec<Vec<Vec<usize>>>,
-    /// The loss that is logged for it, where one is.
+    /// The loss that is logged for it, where one is: by the [`LogPolicy`](crate::LogPolicy) of the card.
     pub loss: Option<f64>,
-    /// The learning rate that is logged, where one is.
+    /// The learning rate that it was made with, where one is logged. A log that is written after the schedule has
+    /// advanced has that of the next update, which belongs there.
     pub learning_rate: Option<f64>,
     /// The norm of the gradient before clipping, where it is logged.
     pub grad_norm: Option<f64>,
@@ -167,6 +168,12 @@ pub trait TrainingLoop {
 
     /// Whether a training can be stopped after an update, and [resumed](Self::resume).
     fn resumes(&mut self) -> bool;
+
+    /// Whether the masks of dropout belong to the samples, so that the same elements of a sample are dropped wherever
+    /// in an update it stands. A generator from which every pass draws what comes next has other masks for it.
+    fn masks_of_samples(&mut self) -> bool {
+        false
+    }
 
     /// Trains from the parameters in force and without optimizer state, to the end of the plan or until so many
     /// updates are made, those that are skipped among them. Then everything that the rest depends on is saved.

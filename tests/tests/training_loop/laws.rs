@@ -1,6 +1,6 @@
 //! The laws of groups 8 to 10 on our own loop, which is the first subject with one.
 
-use lossproof_diagnosis::TrainingDiagnosis;
+use lossproof_diagnosis::{Pattern, TrainingDiagnosis};
 use lossproof_faults::TrainingFault;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
 use lossproof_loop::LoopSubject;
@@ -73,6 +73,23 @@ fn every_bug_of_a_training_is_killed_and_named() {
 #[ignore = "two minutes: kept for when laws or bounds of a training change"]
 fn every_bug_of_a_training_is_killed_and_named_on_libtorch_in_single_precision() {
     all_killed_and_named(Under::Libtorch, Dtype::F32);
+}
+
+/// What `crates/lossproof-diagnosis/src/training/patterns.rs` is to have.
+#[test]
+#[ignore = "prints source: for when laws of a training change"]
+fn patterns() {
+    let mut rows: Vec<(Vec<&str>, Pattern)> = Vec::new();
+    for (fault, diagnosis) in diagnoses(Under::Reference, Dtype::F64) {
+        match rows.iter_mut().find(|(_, pattern)| *pattern == diagnosis.pattern) {
+            Some((ids, _)) => ids.push(fault.bug.id),
+            None => rows.push((vec![fault.bug.id], diagnosis.pattern)),
+        }
+    }
+    for (ids, pattern) in rows {
+        let pairs: Vec<String> = pattern.iter().map(|(law, kind)| format!("({law:?}, {kind:?})")).collect();
+        println!("    (&{ids:?}, &[{}]),", pairs.join(", "));
+    }
 }
 
 #[test]

@@ -134,6 +134,13 @@ pub(super) const BUGS: &[Bug] = &[
         "make the mask a function of seed, epoch and sample, or save the generator's state",
     ),
     bug(
+        "dropout-of-one-seed",
+        "the seed of a training does not reach dropout: every training has the same masks",
+        None,
+        &["10.11"],
+        "make the mask depend on the seed",
+    ),
+    bug(
         "clip-discarded",
         "the factor of clipping is computed and not applied",
         Some("paiml/aprender PMAT-829 (Rust)"),
@@ -176,6 +183,20 @@ pub(super) const BUGS: &[Bug] = &[
         "leave frozen parameters out of the optimizer",
     ),
     bug(
+        "frozen-in-clip-norm",
+        "gradients of frozen parameters are in the norm that clipping is by",
+        None,
+        &["10.10"],
+        "take the norm over the parameters that are trained",
+    ),
+    bug(
+        "decay-groups-ignored",
+        "weight decay reaches every parameter, also those that are set apart from it",
+        None,
+        &["10.2"],
+        "give biases and gains a group of the optimizer without decay",
+    ),
+    bug(
         "schedule-of-unsharded-batches",
         "the schedule's length is counted from batches that are not sharded, and stepped once for every rank",
         Some("transformers' run_clm_no_trainer.py with more than one rank"),
@@ -211,6 +232,13 @@ pub(super) const BUGS: &[Bug] = &[
         "leave everything as it is where the gradient is not finite",
     ),
     bug(
+        "skipped-step-in-adam-count",
+        "an update that is skipped counts as a step in Adam's bias correction",
+        None,
+        &["10.9"],
+        "leave the step number as it is where the gradient is not finite",
+    ),
+    bug(
         "eval-fillups-in-means",
         "a validation is the mean of batch means, each repeated per sample, with samples that ranks were filled up with",
         Some("transformers' run_clm_no_trainer.py (`gather_for_metrics(loss.repeat(...))`)"),
@@ -237,6 +265,13 @@ pub(super) const BUGS: &[Bug] = &[
         Some("transformers' `logging_nan_inf_filter`, by default"),
         &["10.8"],
         "log what it is (`logging_nan_inf_filter=False`)",
+    ),
+    bug(
+        "nan-left-out-of-epoch-loss",
+        "losses that are not numbers are left out of the loss that is logged for an epoch",
+        None,
+        &["10.8"],
+        "log what the epoch's loss is, also where it is not a number",
     ),
     bug(
         "norm-logged-after-clipping",
@@ -307,6 +342,27 @@ pub(super) const BUGS: &[Bug] = &[
         None,
         &["9.2"],
         "save that it is finished, or compare updates with the plan's",
+    ),
+    bug(
+        "resume-skips-validation",
+        "the validation that is due where a training was stopped is never made",
+        None,
+        &["9.1", "9.2"],
+        "save which validations were made, not only which updates",
+    ),
+    bug(
+        "resume-loses-clipping",
+        "a resumed training does not clip",
+        None,
+        &["9.1", "9.2"],
+        "set up a resumed training as one that begins",
+    ),
+    bug(
+        "resume-thaws",
+        "what was frozen is trained after a resume",
+        None,
+        &["9.1", "9.2"],
+        "save which parameters are frozen, and freeze them before the optimizer is made",
     ),
     bug(
         "resume-with-another-window",

@@ -115,6 +115,10 @@ fn kind(unit: &str) -> String {
         "masks of another seed",
         "loss",
         "loss that is none",
+        "epoch loss that is none",
+        "breach",
+        "empty policy",
+        "token count",
         "skipped update",
         "skipped for a reason",
     ];

@@ -20,6 +20,7 @@ pub(super) struct TrainerHooks {
     pub(super) update: fn(&mut Between<'_>, f64, f64) -> Answer<()>,
     pub(super) zero: fn(&mut Between<'_>) -> Answer<()>,
     pub(super) losses: fn(&mut Between<'_>, &TrainingBatch) -> Answer<Vec<f64>>,
+    pub(super) restore: fn(&mut Between<'_>, &TrainerState) -> Answer<()>,
 }
 
 impl TrainerHooks {
@@ -31,6 +32,7 @@ impl TrainerHooks {
         update: |own, learning_rate, factor| own.inner.update(learning_rate, factor),
         zero: |own| own.inner.zero_gradient(),
         losses: |own, batch| own.inner.supervised_losses(batch),
+        restore: |own, state| own.inner.restore(state),
     };
 }
 
@@ -49,6 +51,12 @@ pub(super) struct Between<'a> {
     pub(super) validated: bool,
     /// Of the last backward pass.
     pub(super) dropout: Dropout,
+    /// Whether this run goes on from what was saved.
+    pub(super) resumed: bool,
+    /// Names of the parameters that do not decay.
+    pub(super) undecayed: BTreeSet<String>,
+    /// Names of the parameters that are not trained.
+    pub(super) frozen: BTreeSet<String>,
 }
 
 impl<'a> Between<'a> {
@@ -63,6 +71,9 @@ impl<'a> Between<'a> {
             last_norm: None,
             validated: false,
             dropout,
+            resumed: false,
+            undecayed: BTreeSet::new(),
+            frozen: BTreeSet::new(),
         }
     }
 }
@@ -106,6 +117,8 @@ impl LoopTrainer for Between<'_> {
         undecayed: &BTreeSet<String>,
         frozen: &BTreeSet<String>,
     ) -> Result<(), Unsupported> {
+        self.undecayed.clone_from(undecayed);
+        self.frozen.clone_from(frozen);
         self.inner.begin(rule, undecayed, &(self.hooks.frozen)(frozen))
     }
 
@@ -160,6 +173,7 @@ impl LoopTrainer for Between<'_> {
     }
 
     fn restore(&mut self, state: &TrainerState) -> Answer<()> {
-        self.inner.restore(state)
+        self.resumed = true;
+        (self.hooks.restore)(self, state)
     }
 }

@@ -3,7 +3,7 @@
 use super::{LAWFUL, TrainingFault, fault};
 use lossproof_loop::{
     LoopParts, Semantics,
-    semantics::{EvaluationMean, Tracking},
+    semantics::{EvaluationMean, IdleUpdate, Tracking},
 };
 use lossproof_subject::TrainingEvent;
 
@@ -42,6 +42,24 @@ pub(super) const FAULTS: &[TrainingFault] = &[
                         } else {
                             *loss = last;
                         }
+                    }
+                }
+                trace
+            },
+            ..LAWFUL
+        },
+    ),
+    fault(
+        "nan-left-out-of-epoch-loss",
+        LoopParts {
+            // Where such updates are skipped, they may be left out.
+            semantics: Semantics { idle: IdleUpdate::Made, ..LAWFUL.semantics },
+            trace: |_, mut trace| {
+                for event in &mut trace.events {
+                    if let TrainingEvent::EpochEnd(Some(loss)) = event
+                        && !loss.is_finite()
+                    {
+                        *loss = 0.0;
                     }
                 }
                 trace

@@ -142,4 +142,13 @@ pub(super) const FAULTS: &[TrainingFault] = &[
             ..IDENTITY
         }
     ),
+    between!(
+        "dropout-of-one-seed",
+        TrainerHooks {
+            backward: |own, batch, loss, factor, dropout| {
+                own.inner.backward(batch, loss, factor, &Dropout { seed: 0, ..*dropout })
+            },
+            ..IDENTITY
+        }
+    ),
 ];

@@ -10,7 +10,7 @@ use lossproof_loop::{
     LoopParts, Semantics,
     semantics::{Clock, IdleUpdate},
 };
-use lossproof_subject::{TrainingEvent, TrainingPlan, TrainingTrace};
+use lossproof_subject::{TrainerState, TrainingEvent, TrainingPlan, TrainingTrace, state_of};
 
 pub(super) const FAULTS: &[TrainingFault] = &[
     fault(
@@ -85,6 +85,21 @@ pub(super) const FAULTS: &[TrainingFault] = &[
                 let finite = own.inner.gradient_norms()?.iter().all(|norm| norm.is_finite());
                 own.inner.zero_gradient()?;
                 if finite { Ok(()) } else { own.inner.update(own.settings.learning_rate, 1.0) }
+            },
+            ..TrainerHooks::IDENTITY
+        }
+    ),
+    between!(
+        "skipped-step-in-adam-count",
+        TrainerHooks {
+            zero: |own| {
+                let finite = own.inner.gradient_norms()?.iter().all(|norm| norm.is_finite());
+                own.inner.zero_gradient()?;
+                if finite {
+                    return Ok(());
+                }
+                let state = state_of(own.inner)?;
+                own.inner.restore(&TrainerState { updates: state.updates + 1, ..state })
             },
             ..TrainerHooks::IDENTITY
         }

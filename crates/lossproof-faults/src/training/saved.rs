@@ -1,8 +1,14 @@
 //! What is saved, and where a training goes on.
 
-use super::{LAWFUL, TrainingFault, fault};
+use super::passes::between;
+use super::{
+    LAWFUL, TrainingFault,
+    between::{Between, TrainerHooks},
+    fault,
+};
 use lossproof_loop::{LoopParts, Progress, SeededSampler, Semantics, Settings, Tracked, semantics::Resume};
-use lossproof_subject::{Tensor, TensorSet, TensorValues, TrainerState};
+use lossproof_subject::{SubjectError, Tensor, TensorSet, TensorValues, TrainerState};
+use std::collections::BTreeSet;
 
 pub(super) const FAULTS: &[TrainingFault] = &[
     fault(
@@ -55,6 +61,30 @@ pub(super) const FAULTS: &[TrainingFault] = &[
             resumed: |_, progress| Progress { finished: false, updates: progress.updates.min(1), ..progress },
             ..LAWFUL
         },
+    ),
+    fault(
+        "resume-skips-validation",
+        LoopParts { resumed: |_, progress| Progress { validated: progress.updates, ..progress }, ..LAWFUL },
+    ),
+    between!(
+        "resume-loses-clipping",
+        TrainerHooks {
+            update: |own, learning_rate, factor| {
+                own.inner.update(learning_rate, if own.resumed { 1.0 } else { factor })
+            },
+            ..TrainerHooks::IDENTITY
+        }
+    ),
+    between!(
+        "resume-thaws",
+        TrainerHooks {
+            restore: |own, state| {
+                let begun = own.inner.begin(&own.settings.rule, &own.undecayed, &BTreeSet::new());
+                begun.map_err(|refused| SubjectError::failed("lossproof-faults", &refused))?;
+                own.inner.restore(state)
+            },
+            ..TrainerHooks::IDENTITY
+        }
     ),
     fault("resume-with-another-window", LoopParts { goes_on: |_, _| true, ..LAWFUL }),
 ];

@@ -6,7 +6,8 @@ use super::{
     between::{Between, TrainerHooks},
     fault,
 };
-use lossproof_loop::LoopParts;
+use lossproof_loop::{LoopParts, Settings};
+use lossproof_spec::{Adam, Decayed, Rule};
 use lossproof_subject::{SubjectError, Tensor, TensorValues, state_of};
 use std::collections::BTreeSet;
 
@@ -58,6 +59,36 @@ pub(super) const FAULTS: &[TrainingFault] = &[
     ),
     between!("gradient-not-cleared", TrainerHooks { zero: |_| Ok(()), ..IDENTITY }),
     between!("frozen-moves", TrainerHooks { frozen: |_| BTreeSet::new(), ..IDENTITY }),
+    between!(
+        "frozen-in-clip-norm",
+        TrainerHooks {
+            norms: |own| {
+                let mut norms = own.inner.gradient_norms()?;
+                let frozen: Vec<bool> =
+                    own.inner.parameters().iter().map(|info| own.frozen.contains(&info.name)).collect();
+                let of_frozen = norms.iter().zip(&frozen).filter(|(_, frozen)| **frozen);
+                let of_frozen =
+                    lossproof_numerics::norm(&of_frozen.map(|(norm, _)| *norm).collect::<Vec<_>>());
+                if let Some((first, _)) = norms.iter_mut().zip(&frozen).find(|(_, frozen)| !**frozen) {
+                    *first = first.hypot(of_frozen);
+                }
+                Ok(norms)
+            },
+            ..IDENTITY
+        }
+    ),
+    fault(
+        "decay-groups-ignored",
+        LoopParts {
+            settings: |settings| match settings.rule {
+                Rule::AdamW(adam) => {
+                    Settings { rule: Rule::AdamW(Adam { decayed: Decayed::All, ..adam }), ..settings }
+                }
+                _ => settings,
+            },
+            ..LAWFUL
+        },
+    ),
 ];
 
 /// Multiplies every parameter.

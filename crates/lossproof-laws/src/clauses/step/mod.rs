@@ -13,6 +13,5 @@ mod taken;
 
 pub(crate) use between::between_steps;
 pub(crate) use closed_form::{roundings_of_update, tensor_norm};
-pub(crate) use overflow::all_finite;
 pub(crate) use rules::{MOST_STEPS, adam, adamw, clipping, composition, norm_of, schedule, sgd};
 pub(crate) use scales::{adam_scale, loss_scaling};

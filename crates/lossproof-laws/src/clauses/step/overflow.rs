@@ -200,7 +200,7 @@ fn exponent(headroom: f64, largest: i32) -> i32 {
 }
 
 /// Whether every element of some tensors is a number.
-pub(crate) fn all_finite(tensors: &TensorSet) -> bool {
+fn all_finite(tensors: &TensorSet) -> bool {
     tensors.values().all(|tensor| largest_magnitude(tensor).is_finite())
 }
 

@@ -1,12 +1,14 @@
 //! Clauses of group 9: a training that is stopped and resumed.
 
-use super::plan::{DROPOUT, adam, times_met};
+use super::accepted::adam;
+use super::plan::{DROPOUT, epochs, times_met};
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_spec::{LossSpec, Rule};
 use lossproof_subject::{
     PlannedSchedule, SubjectError, TracedUpdate, TrainingEvent, TrainingPlan, TrainingTrace,
 };
 use rand::RngExt;
+use std::collections::BTreeSet;
 
 impl Trial<'_> {
     /// A plan whose end depends on everything that has to be saved: moments, the schedule, the order of the samples
@@ -19,18 +21,39 @@ impl Trial<'_> {
         if !self.training()?.resumes() {
             return Err(Ended::Unsupported("resuming a training".to_owned()));
         }
-        let rule = Rule::AdamW(adam(0.125));
-        let mut plan = self.plan()?;
-        plan.learning_rate = self.adam_rate() / 16.0;
-        let plain = (PlannedSchedule::Constant, 0.0);
-        for (schedule, dropout) in [(PlannedSchedule::Linear, DROPOUT), (PlannedSchedule::Linear, 0.0), plain]
-        {
-            let plan = TrainingPlan { rule, schedule, dropout, ..plan.clone() };
-            if self.training()?.accepts(&plan).is_ok() {
-                return Ok(plan);
-            }
+        let plan = TrainingPlan { rule: Rule::AdamW(adam(0.125)), ..self.plan()? };
+        let mut plans = Vec::new();
+        for schedule in [PlannedSchedule::Linear, PlannedSchedule::Constant] {
+            plans.extend([DROPOUT, 0.0].map(|dropout| TrainingPlan { schedule, dropout, ..plan.clone() }));
         }
-        self.accepted(spec, &plan)
+        // Each a thing that has to be set up anew, and one at a time: a trainer may have one and not the others.
+        let mut more = plans.clone();
+        match self.random.random_range(0..4) {
+            0 => {
+                let clip = Some(self.clip_of(spec, &plan)?);
+                for plan in &mut more {
+                    plan.clip = clip;
+                }
+            }
+            1 => {
+                let frozen: BTreeSet<String> =
+                    self.facts.parameters.iter().map(|info| info.name.clone()).collect();
+                let frozen: BTreeSet<String> = frozen.into_iter().step_by(2).collect();
+                for plan in &mut more {
+                    plan.frozen.clone_from(&frozen);
+                }
+            }
+            2 => {
+                let validation = self.validation_of(&plan);
+                for plan in &mut more {
+                    plan.validation.clone_from(&validation);
+                    plan.evaluate_every = 1;
+                }
+            }
+            _ => {}
+        }
+        more.extend(plans);
+        self.first_accepted(spec, &more)
     }
 
     /// Goes on from what was saved, after everything else of the training was taken away.
@@ -121,11 +144,11 @@ pub(crate) fn resume(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let spec = trial.case.spec;
     let plan = trial.stateful_plan(&spec)?;
-    let whole = trial.whole_training(&spec, &plan)?;
+    let whole = trial.train(&spec, &plan, None)?;
     // One within the first epoch, one at any place: over the cases of a campaign all of them.
-    let updates = plan.updates() as u64;
+    let updates = whole.updates().count() as u64;
     let first = trial.random.random_range(1..=plan.updates_per_epoch() as u64);
-    for stop in [first, trial.random.random_range(1..updates.max(2))] {
+    for stop in [first.min(updates.max(1)), trial.random.random_range(1..updates.max(2))] {
         let before = trial.train(&spec, &plan, Some(stop))?;
         let after = trial.resumed(&spec, &plan, None)?;
         trial.unbroken(&format!("stopped after update {stop}"), &[before, after], &whole);
@@ -141,11 +164,11 @@ pub(crate) fn resume_again(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let spec = trial.case.spec;
     let plan = trial.stateful_plan(&spec)?;
-    let updates = plan.updates() as u64;
+    let whole = trial.train(&spec, &plan, None)?;
+    let updates = whole.updates().count() as u64;
     if updates < 3 {
         return Ok(false);
     }
-    let whole = trial.whole_training(&spec, &plan)?;
     let finished = trial.resumed(&spec, &plan, None)?;
     trial.fact("resumed at the end", finished.updates().next().is_none(), || {
         "a training that was at its end makes updates where it is resumed".to_owned()
@@ -170,7 +193,6 @@ pub(crate) fn resume_otherwise(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let spec = trial.case.spec;
     let plan = trial.stateful_plan(&spec)?;
-    let limits = trial.facts.info.limits;
     let others = [
         TrainingPlan { accumulate: plan.accumulate + 1, ..plan.clone() },
         TrainingPlan { batch: plan.batch + 1, ..plan.clone() },
@@ -178,10 +200,7 @@ pub(crate) fn resume_otherwise(trial: &mut Trial<'_>) -> CaseOutcome {
     ];
     let mut tried = 0;
     for other in others {
-        let inside = limits.micro_batches.contains(other.accumulate)
-            && limits.sequences.contains(other.batch)
-            && limits.ranks.contains(other.ranks);
-        if !inside || trial.training()?.accepts(&other).is_err() {
+        if !trial.can_run(&other, plan.window()) || trial.training()?.accepts(&other).is_err() {
             continue;
         }
         let before = trial.train(&spec, &plan, Some(1))?;
@@ -195,25 +214,18 @@ pub(crate) fn resume_otherwise(trial: &mut Trial<'_>) -> CaseOutcome {
             answer => Some(answer?),
         };
         let once = after.is_none_or(|after| {
-            let own = before.updates().chain(updates_of_the_epoch(&after));
-            times_met(&plan, own).iter().all(|&times| times == 1)
+            let epochs = epochs(&after);
+            (0..plan.epochs as usize).all(|epoch| {
+                let updates = epochs.get(epoch).map_or(&[][..], |(updates, _)| updates);
+                let own = before.updates().take(usize::from(epoch == 0)).chain(updates.iter().copied());
+                times_met(&plan, own).iter().all(|&times| times == 1)
+            })
         });
         trial.fact("samples after a change", once, || {
-            format!(
-                "resumed with {changed}, it is not refused, and the epoch does not meet every sample once"
-            )
+            format!("resumed with {changed}, it is not refused, and an epoch does not meet every sample once")
         });
         tried += 1;
     }
     trial.return_to_the_trial()?;
     Ok(tried > 0)
-}
-
-/// The updates of a trace before its first end of an epoch.
-fn updates_of_the_epoch(trace: &TrainingTrace) -> impl Iterator<Item = &TracedUpdate> {
-    let of_the_epoch = trace.events.iter().take_while(|event| !matches!(event, TrainingEvent::EpochEnd(_)));
-    of_the_epoch.filter_map(|event| match event {
-        TrainingEvent::Update(update) => Some(update),
-        _ => None,
-    })
 }

@@ -5,6 +5,7 @@
 //! to what the update rule makes, from the parameters before it, of the gradient that the trainer itself
 //! accumulates over the samples of the update.
 
+mod accepted;
 mod interruption;
 mod plan;
 mod poison;

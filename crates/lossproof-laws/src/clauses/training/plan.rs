@@ -3,16 +3,16 @@
 use crate::clauses::step::norm_of;
 use crate::trial::{Ended, Trial};
 use lossproof_cases::edit::{edit, id};
-use lossproof_spec::{
-    Adam, Clip, Decayed, EpsilonPlacement, GlobalBatch, LossSpec, MicroBatch, Rule, Sequence,
-};
+use lossproof_spec::{Clip, GlobalBatch, LossSpec, MicroBatch, Rule, Sequence};
 use lossproof_subject::{
-    PlannedSchedule, TensorSet, TracedUpdate, TrainingEvent, TrainingLoop, TrainingPlan, TrainingTrace,
+    Limits, PlannedSchedule, TensorSet, TracedUpdate, TrainingEvent, TrainingLoop, TrainingPlan,
+    TrainingTrace,
 };
 use rand::{RngExt, seq::IndexedRandom};
 use std::collections::BTreeSet;
 
-/// Samples of an epoch, at most: each is met in every epoch, and again in the replay.
+/// Samples of an epoch, at most, where updates may have any number of them: each is met in every epoch, and again
+/// in the replay.
 const SAMPLES: usize = 7;
 
 /// Samples of an epoch, at least.
@@ -20,6 +20,9 @@ const FEWEST: usize = 3;
 
 /// Samples of an epoch where they cannot come from one batch.
 const MADE: usize = 4;
+
+/// Samples of an epoch that are too many for a law.
+const TOO_MANY: usize = 64;
 
 /// Epochs of a training: the second has another order.
 const EPOCHS: u32 = 2;
@@ -38,44 +41,23 @@ impl Trial<'_> {
     /// micro-batch is short, and the last update of an epoch has fewer of them. No decay, no clipping, no dropout,
     /// no validation, a learning rate that stays.
     pub(super) fn plan(&mut self) -> Result<TrainingPlan, Ended> {
+        let plan = self.plan_over(|_| true)?;
+        self.with_samples_of_one_text(plan)
+    }
+
+    /// The same over those sequences of the case that a law can use.
+    pub(super) fn plan_over(&mut self, usable: fn(&Sequence) -> bool) -> Result<TrainingPlan, Ended> {
         let limits = self.facts.info.limits;
-        let supervised = self.case.batch.sequences().filter(|sequence| sequence.supervised() > 0);
-        let mut training: Vec<Sequence> = supervised.take(SAMPLES).cloned().collect();
-        let largest = limits.sequences.most.saturating_mul(limits.micro_batches.most);
-        if largest.saturating_mul(limits.ranks.most) < FEWEST {
-            // No batch of such a trainer has as many, and a training does not need them in one.
-            let vocabulary = self.vocabulary();
-            let drawn = training.clone();
-            let more = (1..).flat_map(|by| drawn.iter().map(move |one| of_other_tokens(one, by, vocabulary)));
-            let wanted = if drawn.is_empty() { 0 } else { MADE - drawn.len() };
-            training.extend(more.take(wanted));
-        }
         let most = limits.sequences.most.min(2).max(limits.sequences.least.max(1));
         let batch = self.random.random_range(limits.sequences.least.max(1)..=most);
-        let accumulate = self
-            .random
-            .random_range(2..=3)
-            .clamp(limits.micro_batches.least.max(1), limits.micro_batches.most.max(1));
-        let ranks =
-            self.random.random_range(1..=2).clamp(limits.ranks.least.max(1), limits.ranks.most.max(1));
-        // Where batches, windows or ranks have one size, every one is to be whole.
-        let mut whole = 1;
-        if limits.sequences.is_exact() {
-            whole *= batch;
-        }
-        if limits.micro_batches.is_exact() || limits.ranks.least > 1 {
-            whole = batch * accumulate * ranks;
-        }
-        training.truncate(training.len() / whole * whole);
-        if training.len() < FEWEST {
-            return Err(Ended::NotApplicable);
-        }
-        let plan = TrainingPlan {
-            training,
+        let micro_batches = self.random.random_range(2..=3);
+        let ranks = self.random.random_range(1..=2);
+        let mut plan = TrainingPlan {
+            training: Vec::new(),
             validation: Vec::new(),
             batch,
-            accumulate,
-            ranks,
+            accumulate: limits.micro_batches.nearest(micro_batches).max(1),
+            ranks: limits.ranks.nearest(ranks).max(1),
             epochs: EPOCHS,
             seed: self.random.random_range(0..1 << 20),
             rule: Rule::Sgd { momentum: 0.5, weight_decay: 0.0 },
@@ -86,30 +68,7 @@ impl Trial<'_> {
             evaluate_every: 0,
             frozen: BTreeSet::new(),
         };
-        let plan = self.with_several_updates(plan)?;
-        self.with_samples_of_one_text(plan)
-    }
-
-    /// The same over rows of one text, each one token further, where the loop takes no others: there are
-    /// loaders that cut nothing else.
-    fn with_samples_of_one_text(&mut self, plan: TrainingPlan) -> Result<TrainingPlan, Ended> {
-        let spec = self.case.spec;
-        let refused = |answer: Result<TrainingPlan, Ended>| match answer {
-            Ok(_) => Ok(false),
-            Err(Ended::Unsupported(_)) => Ok(true),
-            Err(end) => Err(end),
-        };
-        if !refused(self.taken(&spec, &plan))? {
-            return Ok(plan);
-        }
-        let Some(training) = rows_of_one_text(&plan.training) else { return Ok(plan) };
-        let cut = TrainingPlan { training, ..plan.clone() };
-        Ok(if refused(self.taken(&spec, &cut))? { plan } else { cut })
-    }
-
-    /// The same with fewer ranks, micro-batches and samples in an update, where an epoch has only one.
-    pub(super) fn with_several_updates(&mut self, mut plan: TrainingPlan) -> Result<TrainingPlan, Ended> {
-        let limits = self.facts.info.limits;
+        plan.training = self.samples(&plan, usable);
         if plan.window() >= plan.training.len() && limits.ranks.least <= 1 {
             plan.ranks = 1;
         }
@@ -119,56 +78,58 @@ impl Trial<'_> {
         if plan.window() >= plan.training.len() && limits.micro_batches.least <= 2 {
             plan.accumulate = 2.min(limits.micro_batches.most.max(1));
         }
-        if plan.window() >= plan.training.len() {
+        let divisor = divisor_of_samples(&limits, &plan);
+        plan.training.truncate(plan.training.len() / divisor * divisor);
+        if plan.training.len() < FEWEST || plan.window() >= plan.training.len() {
             return Err(Ended::NotApplicable);
         }
         Ok(plan)
     }
 
-    /// The plan as the trainer takes it: with this rule or another one, and with as many ranks or one. A first
-    /// update by SGD has a norm of at most 1.
-    pub(super) fn accepted(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingPlan, Ended> {
-        let mut plan = self.taken(spec, plan)?;
-        plan.learning_rate = self.rate_of(spec, &plan)?;
-        Ok(plan)
+    /// Sequences of the case; where no batch of the trainer has as many as two updates need, others made of them.
+    fn samples(&self, plan: &TrainingPlan, usable: fn(&Sequence) -> bool) -> Vec<Sequence> {
+        let limits = self.facts.info.limits;
+        let divisor = divisor_of_samples(&limits, plan);
+        let least = if divisor == plan.window() { (2 * divisor).max(FEWEST) } else { FEWEST };
+        let drawn = self.case.batch.sequences().filter(|drawn| drawn.supervised() > 0 && usable(drawn));
+        let mut samples: Vec<Sequence> = drawn.take(SAMPLES.max(least)).cloned().collect();
+        let largest = limits.sequences.most.saturating_mul(limits.micro_batches.most);
+        if largest.saturating_mul(limits.ranks.most) < least && least <= TOO_MANY && !samples.is_empty() {
+            // A training does not need them in one batch.
+            let (vocabulary, drawn) = (self.vocabulary(), samples.clone());
+            let more = (1..).flat_map(|by| drawn.iter().map(move |one| of_other_tokens(one, by, vocabulary)));
+            samples.extend(more.take(least.max(MADE).saturating_sub(drawn.len())));
+        }
+        samples
     }
 
-    /// The same at some learning rate.
-    fn taken(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingPlan, Ended> {
-        self.subject.configure(spec)?;
-        let decayed = adam(decay_of(&plan.rule));
-        let several = plan.ranks;
-        let mut refused = None;
-        for rule in [plan.rule, Rule::AdamW(decayed), Rule::Adam(adam(0.0))] {
-            for ranks in [several, 1] {
-                let plan = TrainingPlan { rule, ranks, learning_rate: 0.125, ..plan.clone() };
-                match self.training()?.accepts(&plan) {
-                    Ok(()) => return Ok(plan),
-                    Err(why) => {
-                        refused.get_or_insert(why);
-                    }
-                }
-            }
-        }
-        Err(refused.map_or(Ended::NotApplicable, Ended::from))
+    /// Whether a plan can show what becomes of the rest of an epoch that fills no update; for a trainer that takes
+    /// whole updates alone, there is none.
+    pub(super) fn shows_the_rest(&self, plan: &TrainingPlan) -> bool {
+        !plan.training.len().is_multiple_of(plan.window())
+            || divisor_of_samples(&self.facts.info.limits, plan) == plan.window()
     }
 
-    fn rate_of(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<f64, Ended> {
-        if !matches!(plan.rule, Rule::Sgd { .. }) {
-            return Ok(self.adam_rate() / 8.0);
-        }
-        self.return_to_the_trial()?;
-        let norm = self.first_norm(spec, plan)?;
-        Ok(self.sgd_rate_at(norm))
+    /// Whether the trainer can have these micro-batches, windows and ranks over the samples of the plan, also where
+    /// so many of them are gone.
+    pub(super) fn can_run(&self, plan: &TrainingPlan, gone: usize) -> bool {
+        let limits = self.facts.info.limits;
+        let divisor = divisor_of_samples(&limits, plan);
+        limits.micro_batches.contains(plan.accumulate)
+            && limits.sequences.contains(plan.batch)
+            && limits.ranks.contains(plan.ranks)
+            && plan.training.len().is_multiple_of(divisor)
+            && (plan.training.len() - gone).is_multiple_of(divisor)
     }
 
     /// The norm of the gradient of a whole update, at the parameters of the trial.
     pub(super) fn first_norm(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<f64, Ended> {
-        let window: Vec<Vec<Vec<usize>>> = (0..plan.accumulate.min(plan.training.len() / plan.batch))
-            .map(|at| vec![(at * plan.batch..(at + 1) * plan.batch).collect()])
-            .collect();
-        let update = traced(window);
-        let batch = update.batch(plan).ok_or(Ended::NotApplicable)?;
+        let indices: Vec<usize> = (0..plan.window().min(plan.training.len())).collect();
+        let mut micro_batches: Vec<Vec<usize>> =
+            indices.chunks_exact(plan.batch).map(<[usize]>::to_vec).collect();
+        micro_batches.truncate(micro_batches.len() / plan.ranks * plan.ranks);
+        let of_ranks = micro_batches.chunks(plan.ranks).map(<[Vec<usize>]>::to_vec).collect();
+        let batch = traced(of_ranks).batch(plan).ok_or(Ended::NotApplicable)?;
         Ok(norm_of(&self.gradient(spec, &batch)?.gradient))
     }
 
@@ -193,20 +154,6 @@ impl Trial<'_> {
             samples.reverse();
         }
         samples
-    }
-
-    /// A plan with validations, as the trainer takes it: after every update, or at the ends of epochs alone.
-    pub(super) fn accepted_with_validations(
-        &mut self,
-        spec: &LossSpec,
-        plan: &TrainingPlan,
-    ) -> Result<TrainingPlan, Ended> {
-        match self.accepted(spec, &TrainingPlan { evaluate_every: 1, ..plan.clone() }) {
-            Err(Ended::Unsupported(_)) => {
-                self.accepted(spec, &TrainingPlan { evaluate_every: 0, ..plan.clone() })
-            }
-            answer => answer,
-        }
     }
 
     /// Runs a plan from the parameters of the trial.
@@ -237,18 +184,6 @@ impl Trial<'_> {
     }
 }
 
-/// Adam as a plan has it, with this decay of every parameter.
-pub(super) fn adam(weight_decay: f64) -> Adam {
-    Adam {
-        beta_1: 0.9,
-        beta_2: 0.95,
-        epsilon: 1e-8,
-        epsilon_placement: EpsilonPlacement::AfterCorrection,
-        weight_decay,
-        decayed: Decayed::All,
-    }
-}
-
 /// How often updates meet each sample of a plan.
 pub(super) fn times_met<'t>(
     plan: &TrainingPlan,
@@ -257,10 +192,25 @@ pub(super) fn times_met<'t>(
     let mut times = vec![0; plan.training.len()];
     for update in updates {
         for index in update.indices() {
-            times[index] += 1;
+            // A checked subject meets none that the plan does not have.
+            if let Some(times) = times.get_mut(index) {
+                *times += 1;
+            }
         }
     }
     times
+}
+
+/// What the number of samples has to be a multiple of, so that every micro-batch and every update is one that the
+/// trainer takes.
+fn divisor_of_samples(limits: &Limits, plan: &TrainingPlan) -> usize {
+    if limits.micro_batches.least > 1 || limits.ranks.least > 1 {
+        plan.window()
+    } else if limits.sequences.least > 1 {
+        plan.batch
+    } else {
+        1
+    }
 }
 
 /// The sequence with every token so many further in the vocabulary.
@@ -279,21 +229,13 @@ fn of_other_tokens(sequence: &Sequence, by: usize, vocabulary: usize) -> Sequenc
 
 /// Rows of one text, each one token further: as many as these samples and as long as the shortest of them.
 /// Samples that are such rows stay as they are. `None` of none.
-fn rows_of_one_text(samples: &[Sequence]) -> Option<Vec<Sequence>> {
+pub(super) fn rows_of_one_text(samples: &[Sequence]) -> Option<Vec<Sequence>> {
     let length = samples.iter().map(Sequence::len).min()?;
     let mut text = samples.first()?.input_ids()[..length].to_vec();
     text.extend(samples.iter().skip(1).filter_map(|sample| sample.input_ids()[..length].last()));
     let row =
         |tokens: &[u32]| Sequence::new(tokens.to_vec(), tokens.iter().copied().map(i64::from).collect());
     text.windows(length).map(|tokens| row(tokens).ok()).collect()
-}
-
-/// The weight decay of a rule.
-fn decay_of(rule: &Rule) -> f64 {
-    match rule {
-        Rule::Sgd { weight_decay, .. } => *weight_decay,
-        Rule::Adam(adam) | Rule::AdamW(adam) => adam.weight_decay,
-    }
 }
 
 /// An update of which only the samples are known.

@@ -1,16 +1,15 @@
 //! Clauses about a loss that is not a number: it is logged as what it is, and an update that is skipped for it
 //! counts nowhere.
 
-use super::updates::same_values;
-use crate::clauses::step::all_finite;
+use super::{accepted::adam, plan::epochs};
 use crate::trial::{CaseOutcome, Ended, Trial, replace, values};
 use lossproof_cases::edit::{cut_off, edit, id, plain};
 use lossproof_spec::{Dtype, LossSpec, Role, Rule};
-use lossproof_subject::{PlannedSchedule, TensorSet, TrainingPlan, TrainingTrace};
+use lossproof_subject::{SubjectError, TensorSet, TrainingPlan, TrainingTrace};
+use rand::RngExt;
 
 /// What makes one sample of a plan have no finite loss.
 struct Poison {
-    sample: usize,
     /// The name of the parameter whose values are that large.
     parameter: String,
     parameters: TensorSet,
@@ -21,9 +20,7 @@ impl Trial<'_> {
     /// sample reaches, or the token that only this one has, is embedded as the largest numbers there are, whose
     /// sum is infinite.
     fn poisoned(&mut self) -> Result<(TrainingPlan, Poison), Ended> {
-        let mut plan = TrainingPlan { schedule: PlannedSchedule::Linear, ..self.plan()? };
-        plan.training.retain(plain);
-        plan = self.with_several_updates(plan)?;
+        let mut plan = self.plan_over(plain)?;
         let lengths = self.facts.info.limits.lengths;
         let longest = (0..plan.training.len()).max_by_key(|&at| plan.training[at].len());
         let longest = longest.ok_or(Ended::NotApplicable)?;
@@ -62,30 +59,35 @@ impl Trial<'_> {
         let mut rows = values(&parameters, &name)?;
         let shape = parameters.get(&name).map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
         let width = shape.last().copied().unwrap_or(1);
-        let double = self.facts.slope_dtype(&name) == Dtype::F64;
-        let largest = if double { f64::MAX } else { f64::from(f32::MAX) };
+        let largest = largest(self.facts.slope_dtype(&name));
         for value in rows.iter_mut().skip(row * width).take(width) {
             *value = largest;
         }
         replace(&mut parameters, &name, rows)?;
-        Ok((plan, Poison { sample: longest, parameter: name, parameters }))
+        Ok((plan, Poison { parameter: name, parameters }))
     }
 
-    /// The plan as the trainer takes it: without a schedule where it has none.
-    fn accepted_with_schedule(
-        &mut self,
-        spec: &LossSpec,
-        plan: &TrainingPlan,
-    ) -> Result<TrainingPlan, Ended> {
-        match self.accepted(spec, plan) {
-            Err(Ended::Unsupported(_)) => {
-                self.accepted(spec, &TrainingPlan { schedule: PlannedSchedule::Constant, ..plan.clone() })
-            }
-            answer => answer,
+    /// Parameters at which no sample has a finite loss.
+    fn without_a_finite_loss(&mut self) -> Result<TensorSet, Ended> {
+        // A capped logit is finite.
+        self.exact_logit_scale()?;
+        let gain = self.named_by(Role::FinalNormGain, "the gain of a final norm")?;
+        let mut parameters = self.start_of_training()?;
+        let held = self.facts.parameters.iter().find(|info| info.name == gain);
+        let held = held.map_or(Dtype::F16, |info| self.facts.info.held_in(info));
+        let computed_in = self.facts.info.dtypes.loss;
+        if held == Dtype::F16 || (computed_in == Dtype::F64 && held != Dtype::F64) {
+            // What is computed in has numbers beyond the largest that a parameter can be.
+            return Err(Ended::Unsupported("parameters as large as the numbers it computes with".to_owned()));
         }
+        let elements = values(&parameters, &gain)?.len();
+        replace(&mut parameters, &gain, vec![largest(held); elements])?;
+        Ok(parameters)
     }
 
     /// Runs the plan at these parameters. Those of the trial are in force again afterwards.
+    ///
+    /// A trainer may end a training over a loss that is not a number: then there is nothing to hold.
     fn train_at(
         &mut self,
         spec: &LossSpec,
@@ -96,38 +98,58 @@ impl Trial<'_> {
         self.load(parameters)?;
         let trace = self.train(spec, plan, None);
         self.load(&own)?;
-        trace
+        match trace {
+            Err(Ended::Failed(SubjectError::Failed { .. })) => Err(Ended::Unsupported(
+                "a training that goes on after a loss that is not a number".to_owned(),
+            )),
+            trace => trace,
+        }
+    }
+}
+
+/// The largest number of an element type.
+fn largest(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F64 => f64::MAX,
+        Dtype::F32 => f64::from(f32::MAX),
+        Dtype::F16 => 65504.0,
+        Dtype::Bf16 => (2.0 - (-7.0_f64).exp2()) * 127.0_f64.exp2(),
     }
 }
 
 /// A loss that is not a number is logged as one.
+///
+/// The gain of the final norm is the largest number there is. A normed vector has a mean square of one, so that one of
+/// its elements leaves the range of all numbers and every logit with it: no sample has a finite loss.
 pub(crate) fn not_a_number(trial: &mut Trial<'_>) -> CaseOutcome {
     if !trial.trains() {
         return Ok(false);
     }
     let spec = trial.case.spec;
-    let (plan, poison) = trial.poisoned()?;
+    let plan = trial.plan()?;
     let plan = trial.accepted_with_schedule(&spec, &plan)?;
-    let trace = trial.train_at(&spec, &plan, &poison.parameters)?;
-    let mut before = &poison.parameters;
+    let parameters = trial.without_a_finite_loss()?;
+    let trace = trial.train_at(&spec, &plan, &parameters)?;
     let mut tells = false;
     for (k, update) in trace.updates().enumerate() {
-        if !all_finite(before) {
-            break;
+        if let Some(found) = update.loss {
+            trial.fact("loss that is none", !found.is_finite(), || {
+                format!("update {k} met samples without a finite loss, and {found} is logged for it")
+            });
+            tells = true;
         }
-        if update.indices().any(|index| index == poison.sample) {
-            // Whether the sum of the largest numbers reaches the loss depends on the model.
-            let reaches = update.skipped || !all_finite(&update.parameters);
-            if let (true, Some(found)) = (reaches, update.loss) {
-                trial.fact("loss that is none", !found.is_finite(), || {
-                    format!("update {k} met a sample without a finite loss, and {found} is logged for it")
-                });
-                tells = true;
-            }
-        }
-        before = &update.parameters;
     }
-    Ok(tells)
+    for (epoch, (updates, logged)) in epochs(&trace).into_iter().enumerate() {
+        // What was skipped may be left out of an epoch.
+        let all = updates.iter().all(|update| !update.skipped);
+        if let (Some(found), true, false) = (logged, all, updates.is_empty()) {
+            trial.fact("epoch loss that is none", !found.is_finite(), || {
+                format!("epoch {epoch} met samples without a finite loss, and {found} is logged for it")
+            });
+            tells = true;
+        }
+    }
+    if tells { Ok(true) } else { Err(Ended::Unsupported("logging a loss of training".to_owned())) }
 }
 
 /// An update that is skipped leaves everything as it was.
@@ -137,16 +159,20 @@ pub(crate) fn skipped_update(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let spec = trial.case.spec;
     let (mut plan, poison) = trial.poisoned()?;
-    plan.rule = Rule::Sgd { momentum: 0.5, weight_decay: 0.0 };
+    if trial.random.random::<bool>() {
+        // Its count of steps is one more thing that a skipped update must not move.
+        plan.rule = Rule::AdamW(adam(0.0));
+    }
     let plan = trial.accepted_with_schedule(&spec, &plan)?;
     let trace = trial.train_at(&spec, &plan, &poison.parameters)?;
     if !trace.updates().any(|update| update.skipped) {
         return Ok(false);
     }
     for (k, update) in trace.updates().enumerate().filter(|(_, update)| update.skipped) {
-        let for_a_reason = update.indices().any(|index| index == poison.sample);
-        trial.fact("skipped for a reason", for_a_reason, || {
-            format!("update {k} is skipped, and its samples have finite losses")
+        // That its samples have finite losses is no proof: a gradient can overflow where a loss does not.
+        let without_reason = update.grad_norm.is_some_and(f64::is_finite);
+        trial.fact("skipped for a reason", !without_reason, || {
+            format!("update {k} is skipped, and the norm that is logged for its gradient is finite")
         });
     }
     let own = trial.start_of_training()?;
@@ -159,7 +185,7 @@ pub(crate) fn skipped_update(trial: &mut Trial<'_>) -> CaseOutcome {
         if one.update.skipped {
             skipped += 1;
             let mut names = one.before.keys();
-            let stays = names.all(|name| same_values(&one.update.parameters, &one.before, name));
+            let stays = names.all(|name| trial.same_values(&one.update.parameters, &one.before, name));
             trial.fact("skipped update", stays, || format!("update {k} is skipped, and it moves parameters"));
             continue;
         }

@@ -3,7 +3,7 @@
 use crate::clauses::step::{norm_of, roundings_of_update, tensor_norm};
 use crate::trial::{Computed, Ended, Trial, values};
 use lossproof_numerics::{Updated, norm};
-use lossproof_spec::{Adam, GlobalBatch, LossSpec, Optimizer, Rule};
+use lossproof_spec::{Adam, CompensatedSum, GlobalBatch, LossSpec, Optimizer, Rule};
 use lossproof_subject::{TensorSet, TracedUpdate, TrainingPlan, TrainingTrace};
 
 /// An update of a training, and what the trainer accumulates over its samples at the parameters before it.
@@ -65,9 +65,12 @@ impl Trial<'_> {
                 for element in &mut gradient {
                     *element *= clip_factor;
                 }
-                let bound = self.gradient_bound(&one.window, &info.name);
-                // The factor of clipping errs as the norm does.
-                gradient_error += 2.0 * bound * clip_factor * whole;
+                let mut bound = 2.0 * self.gradient_bound(&one.window, &info.name);
+                if clip_factor < 1.0 {
+                    // The factor of clipping errs as the norm does, which is that of the coarsest parameter.
+                    bound += 2.0 * self.whole_gradient_bound(&one.window);
+                }
+                gradient_error += bound * clip_factor * whole;
                 let before = values(&one.before, &info.name)?;
                 let learning_rate = plan.learning_rate_of(made as usize);
                 let optimizer = Optimizer { rule: plan.rule, ..Optimizer::sgd(learning_rate) };
@@ -108,7 +111,9 @@ impl Trial<'_> {
         computed: &Computed,
     ) -> Result<(), Ended> {
         let names: Vec<String> = self.facts.parameters.iter().map(|info| info.name.clone()).collect();
-        let (mut products, mut squares, mut gradients, mut held) = (0.0, 0.0, 0.0, 0.0_f64);
+        let (mut products, mut squares, mut gradients) =
+            (CompensatedSum::default(), CompensatedSum::default(), CompensatedSum::default());
+        let mut held = 0.0_f64;
         for name in &names {
             let [before, after, gradient] = [
                 values(&one.before, name)?,
@@ -117,21 +122,25 @@ impl Trial<'_> {
             ];
             for ((before, after), gradient) in before.iter().zip(&after).zip(&gradient) {
                 let moved = after - before;
-                products += moved * gradient;
-                squares += moved * moved;
-                gradients += gradient * gradient;
+                products.add(moved * gradient);
+                squares.add(moved * moved);
+                gradients.add(gradient * gradient);
             }
-            held = held.hypot(self.facts.update_dtype(name).unit_roundoff() * norm(&before));
+            let largest = norm(&before).hypot(norm(&after));
+            held = held.hypot(self.facts.update_dtype(name).unit_roundoff() * largest);
         }
-        let moved = squares.sqrt();
-        if moved > 0.0 && gradients > 0.0 {
+        let (moved, gradient) = (squares.value().sqrt(), gradients.value().sqrt());
+        if moved > 0.0 && gradient > 0.0 {
             // The cosine of an angle φ is 1 − φ²/2, and φ is what the two are off by, relative to their lengths.
             let angle = self.whole_gradient_bound(&one.window) + roundings_of_update(1) * held / moved;
-            let cosine = -products / (moved * gradients.sqrt());
+            let cosine = -products.value() / (moved * gradient);
             let bound = angle * angle + 64.0 * f64::EPSILON;
-            self.fact("direction of an update", 1.0 - cosine <= bound, || {
-                format!("the first update is not along its gradient: the cosine is {cosine}")
-            });
+            // From a right angle on the bound says nothing.
+            if bound < 1.0 {
+                self.fact("direction of an update", 1.0 - cosine <= bound, || {
+                    format!("the first update is not along its gradient: the cosine is {cosine}")
+                });
+            }
         }
         Ok(())
     }
@@ -144,28 +153,63 @@ impl Trial<'_> {
         start: &TensorSet,
         (one, other): (&TensorSet, &TensorSet),
     ) -> Result<(), Ended> {
-        let moves = |after: &TensorSet, name: &str| -> Result<Vec<f64>, Ended> {
-            let (after, before) = (values(after, name)?, values(start, name)?);
-            Ok(after.iter().zip(&before).map(|(after, before)| after - before).collect())
-        };
-        let names: Vec<String> = self.facts.parameters.iter().map(|info| info.name.clone()).collect();
-        let mut norms = Vec::new();
-        for name in &names {
-            norms.push(norm(&moves(other, name)?));
-        }
-        let whole = norm(&norms);
-        for (name, own) in names.iter().zip(norms) {
-            let held = self.facts.update_dtype(name).unit_roundoff() * norm(&values(start, name)?);
-            let error = 2.0 * (self.gradient_bound(window, name) * whole + roundings_of_update(1) * held);
+        for Moves { name, found, expected, error } in self.first_moves(window, start, (one, other))? {
+            let own = norm(&expected);
             if own > 0.0 {
-                let (found, expected) = (moves(one, name)?, moves(other, name)?);
                 let bound = error / own + self.facts.noise;
                 let what = format!("{what}: what {name} moves by");
-                self.elements(&what, name, bound, &found, &expected, own);
+                self.elements(&what, &name, bound, &found, &expected, own);
             }
         }
         Ok(())
     }
+
+    /// Whether the first updates of two trainings by SGD move a parameter by more apart than rounding can.
+    pub(super) fn moves_apart(
+        &mut self,
+        window: &GlobalBatch,
+        start: &TensorSet,
+        after: (&TensorSet, &TensorSet),
+    ) -> Result<bool, Ended> {
+        let apart = |moves: &Moves| {
+            let pairs = moves.found.iter().zip(&moves.expected);
+            norm(&pairs.map(|(one, other)| one - other).collect::<Vec<_>>()) > moves.error
+        };
+        Ok(self.first_moves(window, start, after)?.iter().any(apart))
+    }
+
+    /// What each parameter moves by in the first updates of two trainings by SGD.
+    fn first_moves(
+        &mut self,
+        window: &GlobalBatch,
+        start: &TensorSet,
+        (one, other): (&TensorSet, &TensorSet),
+    ) -> Result<Vec<Moves>, Ended> {
+        let mut all = Vec::new();
+        for name in self.facts.parameters.iter().map(|info| info.name.clone()) {
+            let before = values(start, &name)?;
+            let moved = |after: &TensorSet| -> Result<Vec<f64>, Ended> {
+                let after = values(after, &name)?;
+                Ok(after.iter().zip(&before).map(|(after, before)| after - before).collect())
+            };
+            let held = self.facts.update_dtype(&name).unit_roundoff() * norm(&before);
+            let error = 2.0 * roundings_of_update(1) * held;
+            all.push(Moves { found: moved(one)?, expected: moved(other)?, error, name });
+        }
+        let whole = norm(&all.iter().map(|moves| norm(&moves.expected)).collect::<Vec<_>>());
+        for moves in &mut all {
+            moves.error += 2.0 * self.gradient_bound(window, &moves.name) * whole;
+        }
+        Ok(all)
+    }
+}
+
+/// What a parameter moves by in one training and in another, and what rounding makes them differ by at most.
+struct Moves {
+    name: String,
+    found: Vec<f64>,
+    expected: Vec<f64>,
+    error: f64,
 }
 
 /// The norm of a gradient over all parameters that are trained.

@@ -1,9 +1,10 @@
 //! Clauses of group 10: what the updates of a training are made of, and what is logged of them.
 
+use super::accepted::adam;
 use super::plan::{DROPOUT, epochs, times_met};
-use super::replay::trained_norm;
-use crate::trial::{CaseOutcome, Computed, Ended, Trial};
-use lossproof_spec::{GlobalBatch, LossSpec, Role, Rule};
+use super::replay::{Replayed, trained_norm};
+use crate::trial::{CaseOutcome, Ended, Trial};
+use lossproof_spec::{Adam, Decayed, Dtype, GlobalBatch, LossSpec, Role, Rule};
 use lossproof_subject::{PlannedSchedule, TensorSet, TrainingPlan, TrainingTrace};
 use rand::RngExt;
 use std::collections::BTreeSet;
@@ -17,17 +18,6 @@ impl Trial<'_> {
         self.facts.turn.among(ENOUGH).is_some()
     }
 
-    /// Runs a plan to its end.
-    pub(super) fn whole_training(
-        &mut self,
-        spec: &LossSpec,
-        plan: &TrainingPlan,
-    ) -> Result<TrainingTrace, Ended> {
-        let trace = self.train(spec, plan, None)?;
-        self.whole_run(plan, &trace);
-        Ok(trace)
-    }
-
     /// The embeddings and the first block, of what is trained.
     fn front(&self) -> BTreeSet<String> {
         let embeds = |role: Role| matches!(role, Role::TokenEmbedding | Role::PositionEmbedding);
@@ -37,22 +27,32 @@ impl Trial<'_> {
         front.map(|info| info.name.clone()).collect()
     }
 
-    /// Holds the number of updates to that of the plan: what is compared update by update is to be all of them.
-    fn whole_run(&mut self, plan: &TrainingPlan, trace: &TrainingTrace) {
+    /// Holds the number of updates to that of the plan. Other laws hold those that there are to their samples: a
+    /// window that is dropped would break them all.
+    fn number_of_updates(&mut self, plan: &TrainingPlan, trace: &TrainingTrace) {
         let (found, expected) = (trace.updates().count(), plan.updates());
         self.fact("number of updates", found == expected, || {
             format!("{found} updates were made, and the plan has {expected}")
         });
-        let skipped = trace.updates().position(|update| update.skipped);
-        self.fact("skipped updates", skipped.is_none(), || {
-            format!("update {} was skipped, and its gradient is finite", skipped.unwrap_or(0))
-        });
+        // In half precision a gradient overflows until its scale is found.
+        if self.facts.coarsest() != Dtype::F16 {
+            let skipped = trace.updates().position(|update| update.skipped);
+            self.fact("skipped updates", skipped.is_none(), || {
+                format!("update {} was skipped, and its gradient is finite", skipped.unwrap_or(0))
+            });
+        }
     }
-}
 
-/// Whether the last update of an epoch has fewer samples than the others.
-fn is_partial(plan: &TrainingPlan) -> bool {
-    !plan.training.len().is_multiple_of(plan.window())
+    /// Whether nothing moves a parameter from one set to another; `other` may have been loaded, and rounded then.
+    pub(super) fn same_values(&self, one: &TensorSet, other: &TensorSet, name: &str) -> bool {
+        let (Some(one), Some(other)) = (one.get(name), other.get(name)) else { return false };
+        let held = self.facts.parameters.iter().find(|info| info.name == name);
+        let rounding = held.map_or(0.0, |info| self.facts.info.held_in(info).unit_roundoff());
+        let same = |one: f64, other: f64| {
+            one.total_cmp(&other).is_eq() || (one - other).abs() <= rounding * other.abs()
+        };
+        one.shape() == other.shape() && (0..one.elements()).all(|at| same(one.get(at), other.get(at)))
+    }
 }
 
 /// Every sample comes once in an epoch, and every update but the last is whole.
@@ -63,7 +63,8 @@ pub(crate) fn samples_once(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.case.spec;
     let plan = trial.plan()?;
     let plan = trial.accepted(&spec, &plan)?;
-    let trace = trial.whole_training(&spec, &plan)?;
+    let trace = trial.train(&spec, &plan, None)?;
+    trial.number_of_updates(&plan, &trace);
     let epochs = epochs(&trace);
     trial.fact("number of epochs", epochs.len() == plan.epochs as usize, || {
         format!("{} epochs, and the plan has {}", epochs.len(), plan.epochs)
@@ -90,7 +91,7 @@ pub(crate) fn samples_once(trial: &mut Trial<'_>) -> CaseOutcome {
         }
     }
     // That these are the samples which the parameters moved for is what 10.2 says.
-    Ok(is_partial(&plan))
+    Ok(trial.shows_the_rest(&plan))
 }
 
 /// Every update is the rule's, on the gradient of its own samples at their weights.
@@ -100,14 +101,17 @@ pub(crate) fn training_update(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let spec = trial.case.spec;
     let mut plan = trial.plan()?;
-    if trial.random.random::<bool>() {
-        plan.rule = Rule::Sgd { momentum: 0.5, weight_decay: 0.125 };
-    }
+    plan.rule = match trial.random.random_range(0..4) {
+        0 => plan.rule,
+        1 | 2 => Rule::Sgd { momentum: 0.5, weight_decay: 0.125 },
+        _ => Rule::AdamW(Adam { decayed: Decayed::Matrices, ..adam(0.125) }),
+    };
     let plan = trial.accepted(&spec, &plan)?;
-    let trace = trial.whole_training(&spec, &plan)?;
+    let trace = trial.train(&spec, &plan, None)?;
+    trial.number_of_updates(&plan, &trace);
     let replayed = trial.replay_training(&spec, &plan, &trace)?;
     trial.rule_of_training(&plan, &replayed, None)?;
-    Ok(is_partial(&plan))
+    Ok(trial.shows_the_rest(&plan))
 }
 
 /// The learning rate advances once per update, whatever the ranks, and ends with the training.
@@ -118,10 +122,10 @@ pub(crate) fn training_schedule(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.case.spec;
     let plan = TrainingPlan { schedule: PlannedSchedule::Linear, ..trial.plan()? };
     let plan = trial.accepted(&spec, &plan)?;
-    let trace = trial.whole_training(&spec, &plan)?;
+    let trace = trial.train(&spec, &plan, None)?;
     let replayed = trial.replay_training(&spec, &plan, &trace)?;
     trial.rule_of_training(&plan, &replayed, None)?;
-    for (k, one) in replayed.iter().enumerate() {
+    for (k, one) in replayed.iter().filter(|one| one.computed.is_some()).enumerate() {
         let expected = plan.learning_rate_of(k);
         if let Some(found) = one.update.learning_rate {
             let unit = if plan.ranks > 1 { "learning rate" } else { "learning rate of one rank" };
@@ -140,7 +144,7 @@ pub(crate) fn training_clipping(trial: &mut Trial<'_>) -> CaseOutcome {
     let plan = trial.plan()?;
     let clip = Some(trial.clip_of(&spec, &plan)?);
     let plan = trial.accepted(&spec, &TrainingPlan { clip, ..plan })?;
-    let trace = trial.whole_training(&spec, &plan)?;
+    let trace = trial.train(&spec, &plan, None)?;
     let replayed = trial.replay_training(&spec, &plan, &trace)?;
     trial.rule_of_training(&plan, &replayed, None)?;
     let mut clipped = false;
@@ -168,7 +172,7 @@ pub(crate) fn training_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.case.spec;
     let plan = trial.plan()?;
     let plan = trial.accepted(&spec, &plan)?;
-    let trace = trial.whole_training(&spec, &plan)?;
+    let trace = trial.train(&spec, &plan, None)?;
     let replayed = trial.replay_training(&spec, &plan, &trace)?;
     let mut tells = false;
     for (k, one) in replayed.iter().enumerate() {
@@ -185,18 +189,22 @@ pub(crate) fn training_loss(trial: &mut Trial<'_>) -> CaseOutcome {
             LossSpec { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss, ..LossSpec::token_mean() };
         !crate::clauses::reductions::differ(&spec, &mean, batch)
     };
-    if replayed.iter().all(|one| means_tokens(&one.window)) {
+    // Where what is logged of an update is of a part of it, nothing says what an epoch's loss is of.
+    let of_the_whole =
+        |one: &Replayed<'_>| one.computed.as_ref().is_none_or(|own| trial.reports_the_whole(own));
+    if replayed.iter().all(|one| means_tokens(&one.window) && of_the_whole(one)) {
         let mut rest = replayed.iter();
         for (epoch, (updates, logged)) in epochs(&trace).iter().enumerate() {
             let (mut sum, mut tokens, mut bound) = (0.0, 0.0, 0.0_f64);
             for one in rest.by_ref().take(updates.len()) {
+                let Some(computed) = &one.computed else { continue };
                 let own = one.window.layout().supervised() as f64;
-                sum += own * one.computed.as_ref().map_or(f64::NAN, Computed::loss);
+                sum += own * computed.loss();
                 tokens += own;
                 bound = bound.max(trial.loss_bound(&one.window));
             }
             let expected = sum / tokens;
-            if let Some(found) = *logged {
+            if let (Some(found), true) = (*logged, tokens > 0.0) {
                 let what = format!("epoch {epoch}: logged loss");
                 trial.number(&what, "epoch loss", bound, (found, expected), expected.abs().max(1.0));
                 tells = true;
@@ -204,7 +212,7 @@ pub(crate) fn training_loss(trial: &mut Trial<'_>) -> CaseOutcome {
         }
     }
     if tells {
-        Ok(is_partial(&plan))
+        Ok(trial.shows_the_rest(&plan))
     } else {
         Err(Ended::Unsupported("logging a loss of training".to_owned()))
     }
@@ -222,38 +230,29 @@ pub(crate) fn frozen(trial: &mut Trial<'_>) -> CaseOutcome {
     let names: Vec<String> = trial.facts.parameters.iter().map(|info| info.name.clone()).collect();
     let odd = usize::from(trial.random.random::<bool>());
     plan.frozen = names.iter().skip(odd).step_by(2).cloned().collect();
-    let plan = match trial.accepted(&spec, &plan) {
-        Err(Ended::Unsupported(what)) => {
-            // There are trainers that freeze whole blocks from the front, and nothing else.
-            let frozen = trial.front();
-            if frozen.is_empty() {
-                return Err(Ended::Unsupported(what));
-            }
-            trial.accepted(&spec, &TrainingPlan { frozen, ..plan })?
-        }
-        plan => plan?,
-    };
+    let mut plans = vec![plan];
+    if trial.random.random::<bool>() {
+        // What is frozen has no part in the norm that clipping is by.
+        let clip = Some(trial.clip_of(&spec, &plans[0])?);
+        plans.insert(0, TrainingPlan { clip, ..plans[0].clone() });
+    }
+    // There are trainers that freeze whole blocks from the front, and nothing else.
+    let front = trial.front();
+    if !front.is_empty() {
+        let others: Vec<_> =
+            plans.iter().map(|plan| TrainingPlan { frozen: front.clone(), ..plan.clone() }).collect();
+        plans.extend(others);
+    }
+    let plan = trial.first_accepted(&spec, &plans)?;
     let start = trial.start_of_training()?;
-    let trace = trial.whole_training(&spec, &plan)?;
+    let trace = trial.train(&spec, &plan, None)?;
     let replayed = trial.replay_training(&spec, &plan, &trace)?;
     trial.rule_of_training(&plan, &replayed, None)?;
     for name in &plan.frozen {
-        let stays = replayed.iter().all(|one| same_values(&one.update.parameters, &start, name));
+        let stays = replayed.iter().all(|one| trial.same_values(&one.update.parameters, &start, name));
         trial.fact(&format!("{name} stays"), stays, || format!("{name} is frozen, and it moves"));
     }
     Ok(plan.frozen.len() < names.len())
-}
-
-/// Whether two sets have the same values of a parameter.
-pub(super) fn same_values(one: &TensorSet, other: &TensorSet, name: &str) -> bool {
-    match (one.get(name), other.get(name)) {
-        (Some(one), Some(other)) => {
-            // Zero may lose its sign where nothing moves.
-            let same = |one: f64, other: f64| one.total_cmp(&other).is_eq() || one.abs() + other.abs() <= 0.0;
-            one.shape() == other.shape() && (0..one.elements()).all(|at| same(one.get(at), other.get(at)))
-        }
-        _ => false,
-    }
 }
 
 /// How the samples of an update are divided changes nothing, with dropout where the masks are the samples'.
@@ -264,28 +263,29 @@ pub(crate) fn training_split(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.global()?;
     let limits = trial.facts.info.limits;
     let mut plan = trial.plan()?;
-    plan.dropout = if trial.random.random::<bool>() { DROPOUT } else { 0.0 };
-    let plan = match trial.accepted(&spec, &plan) {
-        Ok(plan) => plan,
-        Err(_) => trial.accepted(&spec, &TrainingPlan { dropout: 0.0, ..plan })?,
-    };
+    let drops = trial.training()?.masks_of_samples() && trial.random.random::<bool>();
+    plan.dropout = if drops { DROPOUT } else { 0.0 };
+    let without = TrainingPlan { dropout: 0.0, ..plan.clone() };
+    let plan = trial.first_accepted(&spec, &[plan, without])?;
     if !matches!(plan.rule, Rule::Sgd { .. }) {
         // Whatever multiplies a gradient leaves Adam's first update as it is.
         return Err(Ended::Unsupported("SGD in a training".to_owned()));
     }
     let window = plan.window();
     let whole = TrainingPlan { batch: window, accumulate: 1, ranks: 1, ..plan.clone() };
-    if window == plan.batch || !limits.sequences.contains(window) || !limits.micro_batches.contains(1) {
+    let takes_it =
+        limits.sequences.contains(window) && limits.micro_batches.contains(1) && limits.ranks.contains(1);
+    if window == plan.batch || !takes_it {
         return Ok(false);
     }
     trial.training()?.accepts(&whole)?;
-    let divided = trial.whole_training(&spec, &plan)?;
-    let together = trial.whole_training(&spec, &whole)?;
+    let divided = trial.train(&spec, &plan, None)?;
+    let together = trial.train(&spec, &whole, None)?;
     trial.return_to_the_trial()?;
     let samples = |trace: &TrainingTrace| -> Vec<BTreeSet<usize>> {
         trace.updates().map(|update| update.indices().collect()).collect()
     };
-    if samples(&divided) != samples(&together) {
+    if samples(&divided).first() != samples(&together).first() {
         // A sampler may depend on how many ranks there are.
         return Ok(false);
     }

@@ -1,0 +1,152 @@
+//! What a trainer's loop takes of a plan: a law asks for what it is about, and gives way in the rest.
+
+use super::plan::{DROPOUT, rows_of_one_text};
+use crate::trial::{Ended, Trial};
+use lossproof_spec::{Adam, Decayed, EpsilonPlacement, LossSpec, Rule};
+use lossproof_subject::{PlannedSchedule, TrainingPlan};
+
+/// The ε of an Adam whose update depends on how large a gradient is: a gradient with a wrong factor shows.
+const LARGE_EPSILON: f64 = 1.0 / 32.0;
+
+impl Trial<'_> {
+    /// The plan as the trainer takes it: with this rule or another one, and with as many ranks or one. A first
+    /// update by SGD has a norm of at most 1.
+    pub(super) fn accepted(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingPlan, Ended> {
+        let mut plan = self.taken(spec, plan)?;
+        plan.learning_rate = if matches!(plan.rule, Rule::Sgd { .. }) {
+            self.return_to_the_trial()?;
+            let norm = self.first_norm(spec, &plan)?;
+            self.sgd_rate_at(norm)
+        } else {
+            self.adam_rate() / 8.0
+        };
+        Ok(plan)
+    }
+
+    /// The same at some learning rate.
+    pub(super) fn taken(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingPlan, Ended> {
+        self.subject.configure(spec)?;
+        let least_ranks = self.facts.info.limits.ranks.least.max(1);
+        let mut refused = None;
+        for rule in rules(&plan.rule) {
+            for ranks in [plan.ranks, least_ranks] {
+                let plan = TrainingPlan { rule, ranks, learning_rate: 0.125, ..plan.clone() };
+                match self.training()?.accepts(&plan) {
+                    Ok(()) => return Ok(plan),
+                    Err(why) => {
+                        refused.get_or_insert(why);
+                    }
+                }
+            }
+        }
+        Err(refused.map_or(Ended::NotApplicable, Ended::from))
+    }
+
+    /// The first of some plans that the trainer takes, with another rule if need be.
+    ///
+    /// # Errors
+    /// What is wanting for the last of them, where it takes none.
+    pub(super) fn first_accepted(
+        &mut self,
+        spec: &LossSpec,
+        plans: &[TrainingPlan],
+    ) -> Result<TrainingPlan, Ended> {
+        let mut refused = Ended::NotApplicable;
+        for plan in plans {
+            match self.accepted(spec, plan) {
+                Err(end @ Ended::Unsupported(_)) => refused = end,
+                answer => return answer,
+            }
+        }
+        Err(refused)
+    }
+
+    /// The plan over rows of one text, each one token further, where the loop takes no others: there are loaders that
+    /// cut nothing else.
+    pub(super) fn with_samples_of_one_text(&mut self, plan: TrainingPlan) -> Result<TrainingPlan, Ended> {
+        let spec = self.case.spec;
+        let refused = |answer: Result<TrainingPlan, Ended>| match answer {
+            Ok(_) => Ok(false),
+            Err(Ended::Unsupported(_)) => Ok(true),
+            Err(end) => Err(end),
+        };
+        if !refused(self.taken(&spec, &plan))? {
+            return Ok(plan);
+        }
+        let Some(training) = rows_of_one_text(&plan.training) else { return Ok(plan) };
+        let cut = TrainingPlan { training, ..plan.clone() };
+        Ok(if refused(self.taken(&spec, &cut))? { plan } else { cut })
+    }
+
+    /// A plan with validations, as the trainer takes it: after every update, or at the ends of epochs alone.
+    pub(super) fn accepted_with_validations(
+        &mut self,
+        spec: &LossSpec,
+        plan: &TrainingPlan,
+    ) -> Result<TrainingPlan, Ended> {
+        let every = [1, 0].map(|evaluate_every| TrainingPlan { evaluate_every, ..plan.clone() });
+        self.first_accepted(spec, &every)
+    }
+
+    /// A plan with dropout where the trainer has it.
+    pub(super) fn accepted_with_dropout(
+        &mut self,
+        spec: &LossSpec,
+        plan: &TrainingPlan,
+    ) -> Result<TrainingPlan, Ended> {
+        let both = [DROPOUT, 0.0].map(|dropout| TrainingPlan { dropout, ..plan.clone() });
+        self.first_accepted(spec, &both)
+    }
+
+    /// A plan whose learning rate falls, where the trainer has that.
+    pub(super) fn accepted_with_schedule(
+        &mut self,
+        spec: &LossSpec,
+        plan: &TrainingPlan,
+    ) -> Result<TrainingPlan, Ended> {
+        let both = [PlannedSchedule::Linear, PlannedSchedule::Constant]
+            .map(|schedule| TrainingPlan { schedule, ..plan.clone() });
+        self.first_accepted(spec, &both)
+    }
+}
+
+/// Adam as a plan has it, with this decay of every parameter.
+pub(super) fn adam(weight_decay: f64) -> Adam {
+    Adam {
+        beta_1: 0.9,
+        beta_2: 0.95,
+        epsilon: LARGE_EPSILON,
+        epsilon_placement: EpsilonPlacement::AfterCorrection,
+        weight_decay,
+        decayed: Decayed::All,
+    }
+}
+
+/// A rule, and what is asked for instead: the same with other numbers, such as loops have that do not let them be
+/// chosen, then SGD, then Adam.
+fn rules(wanted: &Rule) -> Vec<Rule> {
+    let mut rules = vec![*wanted];
+    let decay = match wanted {
+        Rule::Sgd { weight_decay, .. } => *weight_decay,
+        Rule::Adam(adam) | Rule::AdamW(adam) => adam.weight_decay,
+    };
+    if let Rule::Sgd { .. } = wanted {
+        for weight_decay in [decay, 0.0] {
+            rules.extend([0.5, 0.9, 0.0].map(|momentum| Rule::Sgd { momentum, weight_decay }));
+        }
+    }
+    for weight_decay in [decay, 0.01, 0.0] {
+        for decayed in [Decayed::All, Decayed::Matrices] {
+            let own = numbers_of_adam(Adam { decayed, ..adam(weight_decay) });
+            rules.extend(own.map(Rule::AdamW));
+        }
+    }
+    rules.extend(numbers_of_adam(adam(0.0)).map(Rule::Adam));
+    rules
+}
+
+/// The same with the β₂ and the ε that loops have.
+fn numbers_of_adam(adam: Adam) -> [Adam; 4] {
+    [(0.95, LARGE_EPSILON), (0.999, LARGE_EPSILON), (0.95, 1e-8), (0.999, 1e-8)]
+        .map(|(beta_2, epsilon)| Adam { beta_2, epsilon, ..adam })
+}
