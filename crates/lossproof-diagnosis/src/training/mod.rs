@@ -102,6 +102,8 @@ fn kind(unit: &str) -> String {
         "number of validations",
         "events",
         "update",
+        "update under clipping",
+        "update of what is frozen",
         "validation",
         "end of an epoch",
         "order of events",

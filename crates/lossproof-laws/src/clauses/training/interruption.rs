@@ -67,14 +67,14 @@ impl Trial<'_> {
     }
 
     /// Holds a training that was stopped to one that was not.
-    fn unbroken(&mut self, what: &str, parts: &[TrainingTrace], whole: &TrainingTrace) {
+    fn unbroken(&mut self, what: &str, plan: &TrainingPlan, parts: &[TrainingTrace], whole: &TrainingTrace) {
         let events: Vec<&TrainingEvent> = parts.iter().flat_map(|part| &part.events).collect();
         let (found, expected) = (events.len(), whole.events.len());
         self.fact("events", found == expected, || {
             format!("{what}: {found} events, and {expected} without being stopped")
         });
         for (number, (found, expected)) in events.iter().zip(&whole.events).enumerate() {
-            let differences = differences(found, expected);
+            let differences = differences(plan, found, expected);
             let differs = differences.iter().any(|(_, difference)| difference.is_some());
             for (unit, difference) in differences {
                 self.fact(unit, difference.is_none(), || {
@@ -94,9 +94,9 @@ impl Trial<'_> {
 type Differing = (&'static str, Option<String>);
 
 /// What two events differ in, by the bits of their numbers.
-fn differences(found: &TrainingEvent, expected: &TrainingEvent) -> Vec<Differing> {
+fn differences(plan: &TrainingPlan, found: &TrainingEvent, expected: &TrainingEvent) -> Vec<Differing> {
     match (found, expected) {
-        (TrainingEvent::Update(found), TrainingEvent::Update(expected)) => of_updates(found, expected),
+        (TrainingEvent::Update(found), TrainingEvent::Update(expected)) => of_updates(plan, found, expected),
         (TrainingEvent::Validation(found), TrainingEvent::Validation(expected)) => {
             let same = found.loss.to_bits() == expected.loss.to_bits();
             let difference = format!("it reports {} instead of {}", found.loss, expected.loss);
@@ -111,7 +111,7 @@ fn differences(found: &TrainingEvent, expected: &TrainingEvent) -> Vec<Differing
     }
 }
 
-fn of_updates(found: &TracedUpdate, expected: &TracedUpdate) -> Vec<Differing> {
+fn of_updates(plan: &TrainingPlan, found: &TracedUpdate, expected: &TracedUpdate) -> Vec<Differing> {
     let indices = |update: &TracedUpdate| {
         let indices: Vec<String> = update.indices().map(|index| index.to_string()).collect();
         indices.join(", ")
@@ -128,12 +128,21 @@ fn of_updates(found: &TracedUpdate, expected: &TracedUpdate) -> Vec<Differing> {
         let same = one.map(f64::to_bits) == other.map(f64::to_bits);
         differing.push((unit, (!same).then(|| format!("the {unit} is {one:?} instead of {other:?}"))));
     }
-    let moved = expected.parameters.iter().find(|(name, tensor)| {
-        let own = found.parameters.get(*name);
-        let same = |at: usize| own.is_some_and(|own| own.get(at).to_bits() == tensor.get(at).to_bits());
-        own.is_none_or(|own| own.elements() != tensor.elements()) || !(0..tensor.elements()).all(same)
-    });
-    differing.push(("update", moved.map(|(name, _)| format!("{name} has other values"))));
+    let others = |frozen: bool| {
+        let of_kind =
+            expected.parameters.iter().filter(|(name, _)| plan.frozen.contains(name.as_str()) == frozen);
+        let mut differ = of_kind.filter(|(name, tensor)| {
+            let own = found.parameters.get(*name);
+            let same = |at: usize| own.is_some_and(|own| own.get(at).to_bits() == tensor.get(at).to_bits());
+            own.is_none_or(|own| own.elements() != tensor.elements()) || !(0..tensor.elements()).all(same)
+        });
+        differ.next().map(|(name, _)| format!("{name} has other values"))
+    };
+    let unit = if plan.clip.is_some() { "update under clipping" } else { "update" };
+    differing.push((unit, others(false)));
+    if !plan.frozen.is_empty() {
+        differing.push(("update of what is frozen", others(true)));
+    }
     differing
 }
 
@@ -151,7 +160,7 @@ pub(crate) fn resume(trial: &mut Trial<'_>) -> CaseOutcome {
     for stop in [first.min(updates.max(1)), trial.random.random_range(1..updates.max(2))] {
         let before = trial.train(&spec, &plan, Some(stop))?;
         let after = trial.resumed(&spec, &plan, None)?;
-        trial.unbroken(&format!("stopped after update {stop}"), &[before, after], &whole);
+        trial.unbroken(&format!("stopped after update {stop}"), &plan, &[before, after], &whole);
     }
     trial.return_to_the_trial()?;
     Ok(updates > 2)
@@ -181,7 +190,7 @@ pub(crate) fn resume_again(trial: &mut Trial<'_>) -> CaseOutcome {
         trial.resumed(&spec, &plan, None)?,
     ];
     let what = format!("stopped after update {first} and again {second} later");
-    trial.unbroken(&what, &parts, &whole);
+    trial.unbroken(&what, &plan, &parts, &whole);
     trial.return_to_the_trial()?;
     Ok(true)
 }
