@@ -14,7 +14,7 @@ fn laws() -> impl Iterator<Item = &'static Law> {
     LAWS.iter().filter(|law| law.needs_training())
 }
 
-fn reports(subject: &mut dyn Subject, cases: u32) -> Vec<Report> {
+pub(super) fn reports(subject: &mut dyn Subject, cases: u32) -> Vec<Report> {
     let campaign = Campaign { cases, ..Campaign::default() };
     laws().map(|law| campaign.run(law, subject).expect("no files")).collect()
 }

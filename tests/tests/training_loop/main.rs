@@ -6,4 +6,5 @@ mod agreement;
 mod checkpoints;
 mod laws;
 mod recordings;
+mod strangers;
 mod traces;

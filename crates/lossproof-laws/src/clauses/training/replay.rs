@@ -153,63 +153,28 @@ impl Trial<'_> {
         start: &TensorSet,
         (one, other): (&TensorSet, &TensorSet),
     ) -> Result<(), Ended> {
-        for Moves { name, found, expected, error } in self.first_moves(window, start, (one, other))? {
-            let own = norm(&expected);
+        let moves = |after: &TensorSet, name: &str| -> Result<Vec<f64>, Ended> {
+            let (after, before) = (values(after, name)?, values(start, name)?);
+            Ok(after.iter().zip(&before).map(|(after, before)| after - before).collect())
+        };
+        let names: Vec<String> = self.facts.parameters.iter().map(|info| info.name.clone()).collect();
+        let mut norms = Vec::new();
+        for name in &names {
+            norms.push(norm(&moves(other, name)?));
+        }
+        let whole = norm(&norms);
+        for (name, own) in names.iter().zip(norms) {
+            let held = self.facts.update_dtype(name).unit_roundoff() * norm(&values(start, name)?);
+            let error = 2.0 * (self.gradient_bound(window, name) * whole + roundings_of_update(1) * held);
             if own > 0.0 {
+                let (found, expected) = (moves(one, name)?, moves(other, name)?);
                 let bound = error / own + self.facts.noise;
                 let what = format!("{what}: what {name} moves by");
-                self.elements(&what, &name, bound, &found, &expected, own);
+                self.elements(&what, name, bound, &found, &expected, own);
             }
         }
         Ok(())
     }
-
-    /// Whether the first updates of two trainings by SGD move a parameter by more apart than rounding can.
-    pub(super) fn moves_apart(
-        &mut self,
-        window: &GlobalBatch,
-        start: &TensorSet,
-        after: (&TensorSet, &TensorSet),
-    ) -> Result<bool, Ended> {
-        let apart = |moves: &Moves| {
-            let pairs = moves.found.iter().zip(&moves.expected);
-            norm(&pairs.map(|(one, other)| one - other).collect::<Vec<_>>()) > moves.error
-        };
-        Ok(self.first_moves(window, start, after)?.iter().any(apart))
-    }
-
-    /// What each parameter moves by in the first updates of two trainings by SGD.
-    fn first_moves(
-        &mut self,
-        window: &GlobalBatch,
-        start: &TensorSet,
-        (one, other): (&TensorSet, &TensorSet),
-    ) -> Result<Vec<Moves>, Ended> {
-        let mut all = Vec::new();
-        for name in self.facts.parameters.iter().map(|info| info.name.clone()) {
-            let before = values(start, &name)?;
-            let moved = |after: &TensorSet| -> Result<Vec<f64>, Ended> {
-                let after = values(after, &name)?;
-                Ok(after.iter().zip(&before).map(|(after, before)| after - before).collect())
-            };
-            let held = self.facts.update_dtype(&name).unit_roundoff() * norm(&before);
-            let error = 2.0 * roundings_of_update(1) * held;
-            all.push(Moves { found: moved(one)?, expected: moved(other)?, error, name });
-        }
-        let whole = norm(&all.iter().map(|moves| norm(&moves.expected)).collect::<Vec<_>>());
-        for moves in &mut all {
-            moves.error += 2.0 * self.gradient_bound(window, &moves.name) * whole;
-        }
-        Ok(all)
-    }
-}
-
-/// What a parameter moves by in one training and in another, and what rounding makes them differ by at most.
-struct Moves {
-    name: String,
-    found: Vec<f64>,
-    expected: Vec<f64>,
-    error: f64,
 }
 
 /// The norm of a gradient over all parameters that are trained.
