@@ -47,7 +47,7 @@ impl Stranger {
     /// What it leaves behind, as it does.
     fn trace(&self, mut trace: TrainingTrace) -> Answer<TrainingTrace> {
         if self.habits.ends && trace.updates().any(|update| update.loss.is_some_and(f64::is_nan)) {
-            return Err(SubjectError::failed("stranger", &"the loss is not a number"));
+            return Err(SubjectError::failed("stranger", "the loss is not a number"));
         }
         for event in &mut trace.events {
             match event {
