@@ -19,10 +19,12 @@ pub enum Under {
     Reference,
     /// The one on libtorch.
     Libtorch,
+    /// The same, which computes the activations of a block a second time in its backward pass.
+    Recomputing,
 }
 
 impl Under {
-    /// Both.
+    /// Both implementations.
     pub const BOTH: [Self; 2] = [Self::Reference, Self::Libtorch];
 
     /// A gpt2-pico of this kind at the initial parameters of seed 0.
@@ -40,6 +42,11 @@ impl Under {
             }
             Self::Libtorch => {
                 lossproof_torch::loop_trainer(&Gpt2Config::PICO, dtype, Device::Cpu, Some(&initial))
+                    .expect("libtorch")
+            }
+            Self::Recomputing => {
+                let (config, device) = (&Gpt2Config::PICO, Device::Cpu);
+                lossproof_torch::recomputing_loop_trainer(config, dtype, device, Some(&initial))
                     .expect("libtorch")
             }
         }

@@ -48,6 +48,17 @@ pub(crate) fn theirs_for_a_loop(
     Ok(lossproof_torch::loop_trainer(&named(config), dtype, Device::Cpu, Some(initial)).into_diagnostic()?)
 }
 
+/// The same, which recomputes activations in a backward pass.
+pub(crate) fn theirs_recomputing(
+    config: Config,
+    dtype: lossproof_spec::Dtype,
+    initial: &dyn ParameterSource,
+) -> miette::Result<Box<dyn LoopTrainer>> {
+    let trainer =
+        lossproof_torch::recomputing_loop_trainer(&named(config), dtype, Device::Cpu, Some(initial));
+    Ok(trainer.into_diagnostic()?)
+}
+
 /// A diagnostician for whom the reference is right.
 pub(crate) fn beside_the_reference(
     config: Config,

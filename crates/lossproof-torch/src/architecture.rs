@@ -34,11 +34,38 @@ pub(crate) trait Architecture {
     fn model(&self, tensors: &[Tensor]) -> Box<dyn Model>;
 }
 
-/// A model as a function of the parameters it was made over.
+/// A model as a function of the parameters it was made over: an embedding, blocks that each turn one tensor into the
+/// next, and a head. `n` rows have `l` positions.
 pub(crate) trait Model {
-    /// Logits of every prediction of `n` rows of `l` positions, `[n·(l − 1), V]`: the last position predicts
-    /// nothing. They depend on the tokens and the positions of `batch`, and attend to no key it hides.
-    fn logits(&self, batch: &Padded) -> Result<Tensor, TchError>;
+    /// Number of blocks.
+    fn blocks(&self) -> usize;
+    /// What every block needs to know of a batch, and no parameter is in.
+    fn context(&self, batch: &Padded) -> Result<Context, TchError>;
+    /// What goes into the first block, `[n·l, C]`.
+    fn embedded(&self, batch: &Padded) -> Result<Tensor, TchError>;
+    /// What a block, by its number, makes of `x` `[n·l, C]`. It attends to no key that `batch` hides.
+    fn block(&self, number: usize, x: &Tensor, batch: &Padded, context: &Context)
+    -> Result<Tensor, TchError>;
+    /// Logits of what comes out of the last block, `[n·(l − 1), V]`: the last position predicts nothing.
+    fn head(&self, x: &Tensor, batch: &Padded) -> Result<Tensor, TchError>;
+
+    /// Logits of every prediction, `[n·(l − 1), V]`.
+    fn logits(&self, batch: &Padded) -> Result<Tensor, TchError> {
+        let context = self.context(batch)?;
+        let mut x = self.embedded(batch)?;
+        for number in 0..self.blocks() {
+            x = self.block(number, &x, batch, &context)?;
+        }
+        self.head(&x, batch)
+    }
+}
+
+/// What the blocks of a model need to know of a batch.
+pub(crate) struct Context {
+    /// Which keys a query does not see, `[n, 1, l, l]`.
+    pub(crate) hidden_keys: Tensor,
+    /// Cosines and sines of the angles by which positions turn features, where they do.
+    pub(crate) turns: Option<[Tensor; 2]>,
 }
 
 /// A parameter as its architecture declares it.

@@ -46,6 +46,7 @@ mod mixture;
 mod objective;
 mod padded;
 mod parameters;
+mod recomputation;
 mod started;
 mod steps;
 mod subject;
@@ -135,6 +136,24 @@ pub fn loop_trainer<C: Clone + Into<Config>>(
 ) -> Result<Box<dyn LoopTrainer + Send>, SubjectError> {
     let mixture = Mixture::default();
     Ok(Box::new(subject::Torch::new(config.clone().into(), dtype, device, &mixture, initial)?))
+}
+
+/// [`loop_trainer`] whose backward pass keeps what goes into each block alone, and computes the rest a second time, under
+/// the same masks of dropout. Loss and gradient are those of [`loop_trainer`]; only an embedding that is the head may
+/// differ by rounding where several micro-batches are added up, because its two parts come one after the other.
+///
+/// # Errors
+/// As [`libtorch_at`].
+pub fn recomputing_loop_trainer<C: Clone + Into<Config>>(
+    config: &C,
+    dtype: Dtype,
+    device: Device,
+    initial: Option<&dyn ParameterSource>,
+) -> Result<Box<dyn LoopTrainer + Send>, SubjectError> {
+    let mixture = Mixture::default();
+    let mut trainer = subject::Torch::new(config.clone().into(), dtype, device, &mixture, initial)?;
+    trainer.recomputes = true;
+    Ok(Box::new(trainer))
 }
 
 /// This trainer has no such thing.

@@ -8,6 +8,7 @@ use crate::{
     begun::Begun,
     objective::{self, Count},
     padded::Padded,
+    recomputation::Kept,
     started::norms,
     subject::Torch,
     threads::OneThread,
@@ -95,7 +96,13 @@ impl Torch {
         let padded = Padded::training(batch, dropout);
         let count = Count::of(Group::MicroBatch(0), [&padded], own.empty);
         let leaves = self.begun_leaves()?;
-        let logits = self.model(&leaves)?.logits(&padded)?;
+        let model = self.model(&leaves)?;
+        let kept = if self.recomputes { Some(Kept::of(&*model, &padded)?) } else { None };
+        let head_input = kept.as_ref().map(Kept::into_head).transpose()?;
+        let logits = match &head_input {
+            Some(x) => model.head(x, &padded)?,
+            None => model.logits(&padded)?,
+        };
         let token_losses = {
             let _no_graph = tch::no_grad_guard();
             objective::token_losses(&own, &logits, &padded)?
@@ -104,6 +111,9 @@ impl Torch {
         if let Some(loss) = objective::loss(&own, &logits, &padded, &count, 0)? {
             if count.tokens > 0 {
                 loss.f_mul_scalar(factor)?.f_backward()?;
+                if let (Some(kept), Some(x)) = (kept, &head_input) {
+                    kept.backward(&*model, &padded, x)?;
+                }
             }
             logged = loss.f_double_value(&[])?;
         }

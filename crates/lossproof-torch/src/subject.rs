@@ -27,6 +27,8 @@ pub(crate) struct Torch {
     pub(crate) started: Option<Started>,
     /// What a loop has begun.
     pub(crate) begun: Option<Begun>,
+    /// Whether a loop's backward pass computes the activations of each block a second time instead of keeping them.
+    pub(crate) recomputes: bool,
 }
 
 impl Torch {
@@ -66,6 +68,7 @@ impl Torch {
             parameters,
             started: None,
             begun: None,
+            recomputes: false,
         })
     }
 

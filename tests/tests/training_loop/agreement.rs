@@ -4,9 +4,10 @@ use lossproof_loop::{
     Cut, Event, Length, Objective, Remainder, RowsReversed, Run, Schedule, SeededSampler, Semantics,
     Settings, Update, reductions, semantics::Shards,
 };
-use lossproof_spec::{Dtype, Rule};
-use lossproof_subject::state_of;
+use lossproof_spec::{Dtype, LossSpec, Rule, Sequence};
+use lossproof_subject::{Collect, Dropout, Sample, SamplePlace, TensorSet, TrainingBatch, state_of};
 use lossproof_tests::training_loop::{Under, corpus, run, run_in, settings};
+use std::collections::BTreeSet;
 
 /// Every number of a run that an implementation may round in its own way: losses, norms and what is validated.
 fn numbers(events: &[Event]) -> Vec<f64> {
@@ -289,4 +290,37 @@ fn what_is_clipped_is_what_is_stepped() {
             before = after;
         }
     }
+}
+
+/// The gradient of one micro-batch under dropout.
+fn gradient_under_dropout(under: Under) -> TensorSet {
+    let mut trainer = under.trainer(Dtype::F64);
+    let sample = |index: u32| {
+        let tokens: Vec<u32> = (0..9).map(|at| (7 * at + 3 * index) % 29).collect();
+        let labels = tokens.iter().copied().map(i64::from).collect();
+        let sequence = Sequence::new(tokens, labels).expect("tokens are labels");
+        Sample { sequence, place: SamplePlace { epoch: 1, sample: index }, prefix: 0 }
+    };
+    let batch = TrainingBatch::new([sample(0), sample(1)]).expect("two samples");
+    let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
+    trainer.begin(&rule, &BTreeSet::new(), &BTreeSet::new()).expect("SGD");
+    let dropout = Dropout::everywhere(0.25, 11);
+    trainer.backward(&batch, &LossSpec::token_mean(), 0.5, &dropout).expect("a backward pass");
+    let mut gradient = Collect::default();
+    trainer.read_gradient(&mut gradient).expect("a gradient");
+    gradient.into_tensors()
+}
+
+/// Other masks in the second pass over a block would make another gradient.
+#[test]
+fn recomputation_has_the_masks_of_the_first_pass() {
+    let once = gradient_under_dropout(Under::Libtorch);
+    let twice = gradient_under_dropout(Under::Recomputing);
+    assert!(once == twice, "the gradient of one micro-batch is the same to the bit");
+
+    let settings = Settings { dropout: 0.25, ..settings(Semantics::LAWFUL) };
+    let [once, twice] = [Under::Libtorch, Under::Recomputing]
+        .map(|under| run(under, Dtype::F64, &settings).expect("the run of a test"));
+    let apart = apart(&once, &twice);
+    assert!(apart <= (16.0 * spread(&settings)).min(1e-12), "{apart:e} apart");
 }

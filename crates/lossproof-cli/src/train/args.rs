@@ -84,6 +84,10 @@ pub(crate) struct Args {
     /// Probability of dropout.
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     dropout: f64,
+    /// In a backward pass compute each block's activations a second time instead of keeping them; with `--trainer
+    /// libtorch`.
+    #[arg(long, conflicts_with = "recording")]
+    pub(super) recompute: bool,
     /// Label smoothing while training; a validation is never smoothed.
     #[arg(long, value_name = "EPSILON", default_value_t = 0.0)]
     smoothing: f64,

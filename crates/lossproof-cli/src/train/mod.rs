@@ -111,6 +111,15 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 /// The trainer, at the initial parameters of the seed.
 fn trainer(args: &Args) -> miette::Result<Box<dyn LoopTrainer>> {
     let initial = subjects::initial(args.config, args.seed);
+    if args.recompute {
+        return match args.trainer {
+            TrainerName::Reference => Err(miette::miette!(
+                help = "give --trainer libtorch, or leave --recompute out",
+                "the reference keeps its activations: it does not recompute"
+            )),
+            TrainerName::Libtorch => subjects::theirs_recomputing(args.config, args.dtype.into(), &*initial),
+        };
+    }
     trainer_at(args.trainer, args.config, args.dtype.into(), initial)
 }
 

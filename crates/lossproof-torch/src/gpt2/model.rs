@@ -1,7 +1,7 @@
 //! The forward pass.
 
 use super::{Activation, Gpt2Config};
-use crate::architecture::{InOrder, Model};
+use crate::architecture::{Context, InOrder, Model};
 use crate::layers::{attend, embed, kept, predicting};
 use crate::{dim, padded::Padded};
 use lossproof_subject::DropoutSite;
@@ -77,29 +77,49 @@ impl Gpt2 {
 }
 
 impl Model for Gpt2 {
-    fn logits(&self, batch: &Padded) -> Result<Tensor, TchError> {
+    fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn context(&self, batch: &Padded) -> Result<Context, TchError> {
+        Ok(Context { hidden_keys: batch.hidden_keys(self.token_embedding.device())?, turns: None })
+    }
+
+    fn embedded(&self, batch: &Padded) -> Result<Tensor, TchError> {
         let device = self.token_embedding.device();
-        let hidden_keys = batch.hidden_keys(device)?;
         let tokens = embed(&self.token_embedding, &batch.tokens(device)?)?;
         let x = tokens.f_add(&embed(&self.position_embedding, &batch.positions(device)?)?)?;
         let (_, width) = x.size2()?;
-        let dropped = |site| batch.dropped_channels(site, width, &tokens);
-        let mut x = kept(x, dropped(DropoutSite::Embedding)?.as_ref())?;
-        for (number, block) in self.blocks.iter().enumerate() {
-            let layer = u32::try_from(number).unwrap_or(u32::MAX);
-            let normal = block.attention_norm.layer_norm(&x)?;
-            let of_weights = batch.dropped_attention(layer, self.heads, &tokens)?;
-            let attended = self.attention(block, &normal, &hidden_keys, of_weights.as_ref())?;
-            x = x.f_add(&kept(attended, dropped(DropoutSite::AttentionOutput { layer })?.as_ref())?)?;
-            let fed = block.feed_forward.linear(&block.feed_forward_norm.layer_norm(&x)?)?;
-            let activated = fed.f_gelu(match self.activation {
-                Activation::TanhGelu => "tanh",
-                Activation::ErfGelu => "none",
-            })?;
-            let fed = block.feed_forward_projection.linear(&activated)?;
-            x = x.f_add(&kept(fed, dropped(DropoutSite::FeedForwardOutput { layer })?.as_ref())?)?;
-        }
-        let normal = self.final_norm.layer_norm(&predicting(&x, batch)?)?;
+        let dropped = batch.dropped_channels(DropoutSite::Embedding, width, &x)?;
+        kept(x, dropped.as_ref())
+    }
+
+    fn block(
+        &self,
+        number: usize,
+        x: &Tensor,
+        batch: &Padded,
+        context: &Context,
+    ) -> Result<Tensor, TchError> {
+        let block = &self.blocks[number];
+        let layer = u32::try_from(number).unwrap_or(u32::MAX);
+        let (_, width) = x.size2()?;
+        let dropped = |site| batch.dropped_channels(site, width, x);
+        let normal = block.attention_norm.layer_norm(x)?;
+        let of_weights = batch.dropped_attention(layer, self.heads, x)?;
+        let attended = self.attention(block, &normal, &context.hidden_keys, of_weights.as_ref())?;
+        let x = x.f_add(&kept(attended, dropped(DropoutSite::AttentionOutput { layer })?.as_ref())?)?;
+        let fed = block.feed_forward.linear(&block.feed_forward_norm.layer_norm(&x)?)?;
+        let activated = fed.f_gelu(match self.activation {
+            Activation::TanhGelu => "tanh",
+            Activation::ErfGelu => "none",
+        })?;
+        let fed = block.feed_forward_projection.linear(&activated)?;
+        x.f_add(&kept(fed, dropped(DropoutSite::FeedForwardOutput { layer })?.as_ref())?)
+    }
+
+    fn head(&self, x: &Tensor, batch: &Padded) -> Result<Tensor, TchError> {
+        let normal = self.final_norm.layer_norm(&predicting(x, batch)?)?;
         normal.f_matmul(&self.token_embedding.f_tr()?)
     }
 }

@@ -1,7 +1,7 @@
 //! The forward pass, in basic operations of tensors.
 
 use super::LlamaConfig;
-use crate::architecture::{InOrder, Model};
+use crate::architecture::{Context, InOrder, Model};
 use crate::layers::{attend, embed, predicting};
 use crate::{dim, padded::Padded};
 use tch::{Kind, TchError, Tensor};
@@ -43,12 +43,6 @@ struct Block {
     feed_forward_projection: Tensor,
     attention_norm: Tensor,
     feed_forward_norm: Tensor,
-}
-
-/// Cosines and sines of the angles of each position and pair, `[n, l, 1, d/2]`.
-struct Turns {
-    cosines: Tensor,
-    sines: Tensor,
 }
 
 impl Llama {
@@ -97,26 +91,21 @@ impl Llama {
 
     /// How the positions of `batch` turn each pair (Su et al. 2021, §3.2). The angles hold no parameter and
     /// can be many turns long, so they and their cosines and sines are f64, rounded to the model's dtype
-    /// once.
-    fn turns(&self, batch: &Padded) -> Result<Turns, TchError> {
+    /// once: cosines and sines of each position and pair, `[n, l, 1, d/2]`.
+    fn turns(&self, batch: &Padded) -> Result<[Tensor; 2], TchError> {
         let (device, kind) = (self.embedding.device(), self.embedding.kind());
         let pairs = dim(self.frequencies.len());
         let shape = [dim(batch.rows()), dim(batch.width()), 1, pairs];
         let positions = batch.positions(device)?.f_to_kind(Kind::Double)?.f_view([-1, 1])?;
         let frequencies = Tensor::f_from_slice(&self.frequencies)?.f_to_device(device)?.f_view([1, pairs])?;
         let angles = positions.f_mul(&frequencies)?.f_view(shape)?;
-        Ok(Turns { cosines: angles.f_cos()?.f_to_kind(kind)?, sines: angles.f_sin()?.f_to_kind(kind)? })
+        Ok([angles.f_cos()?.f_to_kind(kind)?, angles.f_sin()?.f_to_kind(kind)?])
     }
 
     /// Attention of a block, by its number, on `x` `[n·l, C]`, where neighbouring heads share a key and a value
     /// (Ainslie et al. 2023).
-    fn attention(
-        &self,
-        number: usize,
-        x: &Tensor,
-        turns: &Turns,
-        hidden_keys: &Tensor,
-    ) -> Result<Tensor, TchError> {
+    fn attention(&self, number: usize, x: &Tensor, context: &Context) -> Result<Tensor, TchError> {
+        let Context { hidden_keys, turns } = context;
         let (n, _, l, _) = hidden_keys.size4()?;
         let block = &self.blocks[number];
         let split = |projected: &Tensor, heads: i64| projected.f_view([n, l, heads, -1]);
@@ -127,8 +116,12 @@ impl Llama {
             query = query.f_add(&of_query.apply(x)?)?;
             value = value.f_add(&of_value.apply(x)?)?;
         }
-        let query = turns.apply(&split(&query, self.heads)?)?;
-        let key = self.repeat(&turns.apply(&split(&linear(&block.key, x)?, self.key_value_heads)?)?)?;
+        let turn = |x: Tensor| match turns {
+            Some(turns) => turned(&x, turns),
+            None => Ok(x),
+        };
+        let query = turn(split(&query, self.heads)?)?;
+        let key = self.repeat(&turn(split(&linear(&block.key, x)?, self.key_value_heads)?)?)?;
         let value = self.repeat(&split(&value, self.key_value_heads)?)?;
         // [n, l, H, d] to [n, H, l, d].
         let [query, key, value] = [query, key, value].map(|part| part.f_transpose(1, 2));
@@ -153,17 +146,30 @@ impl Llama {
 }
 
 impl Model for Llama {
-    fn logits(&self, batch: &Padded) -> Result<Tensor, TchError> {
-        let device = self.embedding.device();
-        let (hidden_keys, turns) = (batch.hidden_keys(device)?, self.turns(batch)?);
-        let mut x = embed(&self.embedding, &batch.tokens(device)?)?.f_mul_scalar(self.embedding_scale)?;
-        for (number, block) in self.blocks.iter().enumerate() {
-            let normal = self.rms_norm(&block.attention_norm, &x)?;
-            x = x.f_add(&self.attention(number, &normal, &turns, &hidden_keys)?)?;
-            let normal = self.rms_norm(&block.feed_forward_norm, &x)?;
-            x = x.f_add(&Self::feed_forward(block, &normal)?)?;
-        }
-        let products = linear(&self.head, &self.rms_norm(&self.final_norm, &predicting(&x, batch)?)?)?;
+    fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn context(&self, batch: &Padded) -> Result<Context, TchError> {
+        let hidden_keys = batch.hidden_keys(self.embedding.device())?;
+        Ok(Context { hidden_keys, turns: Some(self.turns(batch)?) })
+    }
+
+    fn embedded(&self, batch: &Padded) -> Result<Tensor, TchError> {
+        let tokens = batch.tokens(self.embedding.device())?;
+        embed(&self.embedding, &tokens)?.f_mul_scalar(self.embedding_scale)
+    }
+
+    fn block(&self, number: usize, x: &Tensor, _: &Padded, context: &Context) -> Result<Tensor, TchError> {
+        let block = &self.blocks[number];
+        let normal = self.rms_norm(&block.attention_norm, x)?;
+        let x = x.f_add(&self.attention(number, &normal, context)?)?;
+        let normal = self.rms_norm(&block.feed_forward_norm, &x)?;
+        x.f_add(&Self::feed_forward(block, &normal)?)
+    }
+
+    fn head(&self, x: &Tensor, batch: &Padded) -> Result<Tensor, TchError> {
+        let products = linear(&self.head, &self.rms_norm(&self.final_norm, &predicting(x, batch)?)?)?;
         let logits = products.f_mul_scalar(self.logit_scale)?;
         match self.logit_cap {
             Some(cap) => logits.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap),
@@ -179,15 +185,13 @@ impl LowRank {
     }
 }
 
-impl Turns {
-    /// `x` `[n, l, heads, d]` with each pair of features `(i, i + d/2)` turned by its angle.
-    fn apply(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let half = x.size4()?.3 / 2;
-        let (first, second) = (x.f_narrow(-1, 0, half)?, x.f_narrow(-1, half, half)?);
-        let left = first.f_mul(&self.cosines)?.f_sub(&second.f_mul(&self.sines)?)?;
-        let right = second.f_mul(&self.cosines)?.f_add(&first.f_mul(&self.sines)?)?;
-        Tensor::f_cat(&[left, right], -1)
-    }
+/// `x` `[n, l, heads, d]` with each pair of features `(i, i + d/2)` turned by its angle.
+fn turned(x: &Tensor, [cosines, sines]: &[Tensor; 2]) -> Result<Tensor, TchError> {
+    let half = x.size4()?.3 / 2;
+    let (first, second) = (x.f_narrow(-1, 0, half)?, x.f_narrow(-1, half, half)?);
+    let left = first.f_mul(cosines)?.f_sub(&second.f_mul(sines)?)?;
+    let right = second.f_mul(cosines)?.f_add(&first.f_mul(sines)?)?;
+    Tensor::f_cat(&[left, right], -1)
 }
 
 /// `x` `[…, in]` times a weight `[out, in]`.
