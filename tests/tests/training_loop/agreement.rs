@@ -1,12 +1,16 @@
 //! The training loop on both trainers: they agree under either semantics, and what must not matter does not.
 
+use lossproof_gpt2::{Config, gpt2_initial};
 use lossproof_loop::{
     Cut, Event, Length, Objective, Remainder, RowsReversed, Run, Schedule, SeededSampler, Semantics,
     Settings, Update, reductions, semantics::Shards,
 };
 use lossproof_spec::{Dtype, LossSpec, Rule, Sequence};
-use lossproof_subject::{Collect, Dropout, Sample, SamplePlace, TensorSet, TrainingBatch, state_of};
+use lossproof_subject::{
+    Collect, Device, Dropout, LoopTrainer, Sample, SamplePlace, TensorSet, TrainingBatch, state_of,
+};
 use lossproof_tests::training_loop::{Under, corpus, run, run_in, settings};
+use lossproof_torch::{Gpt2Config, loop_trainer, recomputing_loop_trainer};
 use std::collections::BTreeSet;
 
 /// Every number of a run that an implementation may round in its own way: losses, norms and what is validated.
@@ -293,8 +297,7 @@ fn what_is_clipped_is_what_is_stepped() {
 }
 
 /// The gradient of one micro-batch under dropout.
-fn gradient_under_dropout(under: Under) -> TensorSet {
-    let mut trainer = under.trainer(Dtype::F64);
+fn gradient_under_dropout(mut trainer: Box<dyn LoopTrainer + Send>) -> TensorSet {
     let sample = |index: u32| {
         let tokens: Vec<u32> = (0..9).map(|at| (7 * at + 3 * index) % 29).collect();
         let labels = tokens.iter().copied().map(i64::from).collect();
@@ -314,8 +317,11 @@ fn gradient_under_dropout(under: Under) -> TensorSet {
 /// Other masks in the second pass over a block would make another gradient.
 #[test]
 fn recomputation_has_the_masks_of_the_first_pass() {
-    let once = gradient_under_dropout(Under::Libtorch);
-    let twice = gradient_under_dropout(Under::Recomputing);
+    // Several blocks, which could be taken for each other.
+    let (config, initial) = (&Gpt2Config::NANO, gpt2_initial(Config::Nano.shape(), 0));
+    let once = loop_trainer(config, Dtype::F64, Device::Cpu, Some(&initial)).expect("libtorch");
+    let twice = recomputing_loop_trainer(config, Dtype::F64, Device::Cpu, Some(&initial)).expect("libtorch");
+    let (once, twice) = (gradient_under_dropout(once), gradient_under_dropout(twice));
     assert!(once == twice, "the gradient of one micro-batch is the same to the bit");
 
     let settings = Settings { dropout: 0.25, ..settings(Semantics::LAWFUL) };
