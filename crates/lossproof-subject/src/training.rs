@@ -56,7 +56,7 @@ impl TrainingPlan {
     /// Samples of a whole update.
     #[must_use]
     pub fn window(&self) -> usize {
-        self.batch * self.accumulate * self.ranks
+        self.batch.saturating_mul(self.accumulate).saturating_mul(self.ranks)
     }
 
     /// Updates of an epoch.
@@ -68,7 +68,7 @@ impl TrainingPlan {
     /// Updates of the whole training, as long as none is skipped.
     #[must_use]
     pub fn updates(&self) -> usize {
-        self.updates_per_epoch() * self.epochs as usize
+        self.updates_per_epoch().saturating_mul(self.epochs as usize)
     }
 
     /// The learning rate of an update, counted from 0 without those that were skipped.

@@ -2,7 +2,7 @@
 
 use super::plan::{DROPOUT, rows_of_one_text};
 use crate::trial::{Ended, Trial};
-use lossproof_spec::{Adam, Decayed, EpsilonPlacement, LossSpec, Rule};
+use lossproof_spec::{Adam, Clip, Decayed, EpsilonPlacement, LossSpec, Rule};
 use lossproof_subject::{PlannedSchedule, TrainingPlan};
 
 /// The ε of an Adam whose update depends on how large a gradient is: a gradient with a wrong factor shows.
@@ -20,6 +20,8 @@ impl Trial<'_> {
         } else {
             self.adam_rate() / 8.0
         };
+        // At this rate, too.
+        self.training()?.accepts(&plan)?;
         Ok(plan)
     }
 
@@ -52,7 +54,9 @@ impl Trial<'_> {
         plans: &[TrainingPlan],
     ) -> Result<TrainingPlan, Ended> {
         let mut refused = Ended::NotApplicable;
-        for plan in plans {
+        let all = self.facts.parameters.len();
+        // Where nothing is trained there is no training.
+        for plan in plans.iter().filter(|plan| plan.frozen.len() < all) {
             match self.accepted(spec, plan) {
                 Err(end @ Ended::Unsupported(_)) => refused = end,
                 answer => return answer,
@@ -110,6 +114,12 @@ impl Trial<'_> {
     }
 }
 
+/// The plan with clipping to a norm, as loops have it: some add PyTorch's 1e-6 to the norm that they divide by, and some
+/// nothing.
+pub(super) fn clipped(plan: &TrainingPlan, clip: Clip) -> [TrainingPlan; 2] {
+    [clip.epsilon, 0.0].map(|epsilon| TrainingPlan { clip: Some(Clip { epsilon, ..clip }), ..plan.clone() })
+}
+
 /// Adam as a plan has it, with this decay of every parameter.
 pub(super) fn adam(weight_decay: f64) -> Adam {
     Adam {
@@ -142,6 +152,10 @@ fn rules(wanted: &Rule) -> Vec<Rule> {
         }
     }
     rules.extend(numbers_of_adam(adam(0.0)).map(Rule::Adam));
+    if !matches!(wanted, Rule::Sgd { .. }) {
+        // A velocity is a state, too.
+        rules.extend([0.5, 0.9, 0.0].map(|momentum| Rule::Sgd { momentum, weight_decay: 0.0 }));
+    }
     rules
 }
 

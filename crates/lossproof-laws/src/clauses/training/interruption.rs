@@ -1,6 +1,6 @@
 //! Clauses of group 9: a training that is stopped and resumed.
 
-use super::accepted::adam;
+use super::accepted::{adam, clipped};
 use super::plan::{DROPOUT, epochs, times_met};
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_spec::{LossSpec, Rule};
@@ -30,10 +30,8 @@ impl Trial<'_> {
         let mut more = plans.clone();
         match self.random.random_range(0..4) {
             0 => {
-                let clip = Some(self.clip_of(spec, &plan)?);
-                for plan in &mut more {
-                    plan.clip = clip;
-                }
+                let clip = self.clip_of(spec, &plan)?;
+                more = more.iter().flat_map(|plan| clipped(plan, clip)).collect();
             }
             1 => {
                 let frozen: BTreeSet<String> =
@@ -63,6 +61,8 @@ impl Trial<'_> {
         plan: &TrainingPlan,
         stop_after: Option<u64>,
     ) -> Result<TrainingTrace, Ended> {
+        // Optimizer state in memory is no checkpoint.
+        self.subject.reset()?;
         Ok(self.fresh_training(spec)?.resume(plan, stop_after)?)
     }
 
@@ -220,6 +220,7 @@ pub(crate) fn resume_otherwise(trial: &mut Trial<'_>) -> CaseOutcome {
             continue;
         }
         let before = trial.train(&spec, &plan, Some(1))?;
+        trial.subject.reset()?;
         let answer = trial.fresh_training(&spec)?.resume(&other, None);
         let changed = format!(
             "{} samples × {} micro-batches × {} ranks instead of {} × {} × {}",

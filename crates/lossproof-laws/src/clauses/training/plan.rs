@@ -3,10 +3,9 @@
 use crate::clauses::step::norm_of;
 use crate::trial::{Ended, Trial};
 use lossproof_cases::edit::{edit, id};
-use lossproof_spec::{Clip, GlobalBatch, LossSpec, MicroBatch, Rule, Sequence};
+use lossproof_spec::{Clip, Combine, GlobalBatch, LossSpec, MicroBatch, Rule, Sequence};
 use lossproof_subject::{
-    Limits, PlannedSchedule, TensorSet, TracedUpdate, TrainingEvent, TrainingLoop, TrainingPlan,
-    TrainingTrace,
+    PlannedSchedule, TensorSet, TracedUpdate, TrainingEvent, TrainingLoop, TrainingPlan, TrainingTrace,
 };
 use rand::{RngExt, seq::IndexedRandom};
 use std::collections::BTreeSet;
@@ -78,7 +77,7 @@ impl Trial<'_> {
         if plan.window() >= plan.training.len() && limits.micro_batches.least <= 2 {
             plan.accumulate = 2.min(limits.micro_batches.most.max(1));
         }
-        let divisor = divisor_of_samples(&limits, &plan);
+        let divisor = self.divisor_of_samples(&plan);
         plan.training.truncate(plan.training.len() / divisor * divisor);
         if plan.training.len() < FEWEST || plan.window() >= plan.training.len() {
             return Err(Ended::NotApplicable);
@@ -89,12 +88,14 @@ impl Trial<'_> {
     /// Sequences of the case; where no batch of the trainer has as many as two updates need, others made of them.
     fn samples(&self, plan: &TrainingPlan, usable: fn(&Sequence) -> bool) -> Vec<Sequence> {
         let limits = self.facts.info.limits;
-        let divisor = divisor_of_samples(&limits, plan);
-        let least = if divisor == plan.window() { (2 * divisor).max(FEWEST) } else { FEWEST };
+        let divisor = self.divisor_of_samples(plan);
+        // More than one update.
+        let least = if divisor > 1 { plan.window().saturating_add(divisor).max(FEWEST) } else { FEWEST };
         let drawn = self.case.batch.sequences().filter(|drawn| drawn.supervised() > 0 && usable(drawn));
         let mut samples: Vec<Sequence> = drawn.take(SAMPLES.max(least)).cloned().collect();
         let largest = limits.sequences.most.saturating_mul(limits.micro_batches.most);
-        if largest.saturating_mul(limits.ranks.most) < least && least <= TOO_MANY && !samples.is_empty() {
+        let in_no_batch = divisor > 1 || largest.saturating_mul(limits.ranks.most) < least;
+        if in_no_batch && samples.len() < least && least <= TOO_MANY && !samples.is_empty() {
             // A training does not need them in one batch.
             let (vocabulary, drawn) = (self.vocabulary(), samples.clone());
             let more = (1..).flat_map(|by| drawn.iter().map(move |one| of_other_tokens(one, by, vocabulary)));
@@ -103,18 +104,32 @@ impl Trial<'_> {
         samples
     }
 
+    /// What the number of samples has to be a multiple of, so that every micro-batch and every update is one that the
+    /// trainer takes, and that the spec says the weights of.
+    fn divisor_of_samples(&self, plan: &TrainingPlan) -> usize {
+        let limits = self.facts.info.limits;
+        // A rank without samples counts in a mean over ranks, and stands in no batch.
+        let mean_of_ranks = plan.ranks > 1 && self.case.spec.ranks == Combine::Average;
+        if limits.micro_batches.least > 1 || limits.ranks.least > 1 || mean_of_ranks {
+            plan.window()
+        } else if limits.sequences.least > 1 {
+            plan.batch
+        } else {
+            1
+        }
+    }
+
     /// Whether a plan can show what becomes of the rest of an epoch that fills no update; for a trainer that takes
     /// whole updates alone, there is none.
     pub(super) fn shows_the_rest(&self, plan: &TrainingPlan) -> bool {
-        !plan.training.len().is_multiple_of(plan.window())
-            || divisor_of_samples(&self.facts.info.limits, plan) == plan.window()
+        !plan.training.len().is_multiple_of(plan.window()) || self.divisor_of_samples(plan) == plan.window()
     }
 
     /// Whether the trainer can have these micro-batches, windows and ranks over the samples of the plan, also where
     /// so many of them are gone.
     pub(super) fn can_run(&self, plan: &TrainingPlan, gone: usize) -> bool {
         let limits = self.facts.info.limits;
-        let divisor = divisor_of_samples(&limits, plan);
+        let divisor = self.divisor_of_samples(plan);
         limits.micro_batches.contains(plan.accumulate)
             && limits.sequences.contains(plan.batch)
             && limits.ranks.contains(plan.ranks)
@@ -199,18 +214,6 @@ pub(super) fn times_met<'t>(
         }
     }
     times
-}
-
-/// What the number of samples has to be a multiple of, so that every micro-batch and every update is one that the
-/// trainer takes.
-fn divisor_of_samples(limits: &Limits, plan: &TrainingPlan) -> usize {
-    if limits.micro_batches.least > 1 || limits.ranks.least > 1 {
-        plan.window()
-    } else if limits.sequences.least > 1 {
-        plan.batch
-    } else {
-        1
-    }
 }
 
 /// The sequence with every token so many further in the vocabulary.

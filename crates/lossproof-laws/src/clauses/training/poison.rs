@@ -149,7 +149,11 @@ pub(crate) fn not_a_number(trial: &mut Trial<'_>) -> CaseOutcome {
             tells = true;
         }
     }
-    if tells { Ok(true) } else { Err(Ended::Unsupported("logging a loss of training".to_owned())) }
+    if tells || trace.updates().next().is_none() {
+        Ok(tells)
+    } else {
+        Err(Ended::Unsupported("logging a loss of training".to_owned()))
+    }
 }
 
 /// An update that is skipped leaves everything as it was.

@@ -1,6 +1,6 @@
 //! Clauses of group 10: what the updates of a training are made of, and what is logged of them.
 
-use super::accepted::adam;
+use super::accepted::{adam, clipped};
 use super::plan::{DROPOUT, epochs, times_met};
 use super::replay::{Replayed, trained_norm};
 use crate::trial::{CaseOutcome, Ended, Trial};
@@ -34,13 +34,16 @@ impl Trial<'_> {
         self.fact("number of updates", found == expected, || {
             format!("{found} updates were made, and the plan has {expected}")
         });
+        let mut skipped = trace.updates().map(|update| update.skipped);
         // In half precision a gradient overflows until its scale is found.
-        if self.facts.coarsest() != Dtype::F16 {
-            let skipped = trace.updates().position(|update| update.skipped);
-            self.fact("skipped updates", skipped.is_none(), || {
-                format!("update {} was skipped, and its gradient is finite", skipped.unwrap_or(0))
-            });
-        }
+        let too_many = if self.facts.coarsest() == Dtype::F16 {
+            found > 0 && skipped.all(|skipped| skipped)
+        } else {
+            skipped.any(|skipped| skipped)
+        };
+        self.fact("skipped updates", !too_many, || {
+            "updates were skipped, and their gradients are finite".to_owned()
+        });
     }
 
     /// Whether nothing moves a parameter from one set to another; `other` may have been loaded, and rounded then.
@@ -142,8 +145,8 @@ pub(crate) fn training_clipping(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let spec = trial.case.spec;
     let plan = trial.plan()?;
-    let clip = Some(trial.clip_of(&spec, &plan)?);
-    let plan = trial.accepted(&spec, &TrainingPlan { clip, ..plan })?;
+    let clip = trial.clip_of(&spec, &plan)?;
+    let plan = trial.first_accepted(&spec, &clipped(&plan, clip))?;
     let trace = trial.train(&spec, &plan, None)?;
     let replayed = trial.replay_training(&spec, &plan, &trace)?;
     trial.rule_of_training(&plan, &replayed, None)?;
@@ -196,6 +199,8 @@ pub(crate) fn training_loss(trial: &mut Trial<'_>) -> CaseOutcome {
         let mut rest = replayed.iter();
         for (epoch, (updates, logged)) in epochs(&trace).iter().enumerate() {
             let (mut sum, mut tokens, mut bound) = (0.0, 0.0, 0.0_f64);
+            // Those that were skipped may be counted or not.
+            let all = updates.iter().all(|update| !update.skipped);
             for one in rest.by_ref().take(updates.len()) {
                 let Some(computed) = &one.computed else { continue };
                 let own = one.window.layout().supervised() as f64;
@@ -204,7 +209,7 @@ pub(crate) fn training_loss(trial: &mut Trial<'_>) -> CaseOutcome {
                 bound = bound.max(trial.loss_bound(&one.window));
             }
             let expected = sum / tokens;
-            if let (Some(found), true) = (*logged, tokens > 0.0) {
+            if let (Some(found), true) = (*logged, all && tokens > 0.0) {
                 let what = format!("epoch {epoch}: logged loss");
                 trial.number(&what, "epoch loss", bound, (found, expected), expected.abs().max(1.0));
                 tells = true;
@@ -213,6 +218,8 @@ pub(crate) fn training_loss(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     if tells {
         Ok(trial.shows_the_rest(&plan))
+    } else if replayed.is_empty() {
+        Ok(false)
     } else {
         Err(Ended::Unsupported("logging a loss of training".to_owned()))
     }
@@ -233,8 +240,8 @@ pub(crate) fn frozen(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut plans = vec![plan];
     if trial.random.random::<bool>() {
         // What is frozen has no part in the norm that clipping is by.
-        let clip = Some(trial.clip_of(&spec, &plans[0])?);
-        plans.insert(0, TrainingPlan { clip, ..plans[0].clone() });
+        let clip = trial.clip_of(&spec, &plans[0])?;
+        plans.splice(0..0, clipped(&plans[0].clone(), clip));
     }
     // There are trainers that freeze whole blocks from the front, and nothing else.
     let front = trial.front();
@@ -292,6 +299,9 @@ pub(crate) fn training_split(trial: &mut Trial<'_>) -> CaseOutcome {
     // Only the first update starts from the same parameters.
     let start = trial.start_of_training()?;
     if let (Some(one), Some(other)) = (divided.updates().next(), together.updates().next()) {
+        if one.skipped || other.skipped {
+            return Ok(false);
+        }
         let window = one.batch(&plan).ok_or(Ended::NotApplicable)?;
         let after = (&one.parameters, &other.parameters);
         trial.same_move("divided into micro-batches and ranks", &window, &start, after)?;

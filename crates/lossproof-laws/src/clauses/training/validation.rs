@@ -1,6 +1,6 @@
 //! Clauses about validations and dropout in a training.
 
-use super::plan::{DROPOUT, together};
+use super::plan::{DROPOUT, epochs, together};
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_spec::{CompensatedSum, Dtype, LossSpec, Sequence};
 use lossproof_subject::{Evaluated, TensorSet, TracedUpdate, TrainingEvent, TrainingPlan, TrainingTrace};
@@ -27,6 +27,9 @@ impl Trial<'_> {
         }
         let other = TrainingPlan { seed: one.seed + 1, ..one.clone() };
         let (first, second) = (self.train(spec, &one, None)?, self.train(spec, &other, None)?);
+        if !moves(&first) || !moves(&second) {
+            return Ok(());
+        }
         self.fact("masks of another seed", !same_updates(&first, &second), || {
             "the same samples under another seed have the same masks of dropout".to_owned()
         });
@@ -64,6 +67,11 @@ fn same_bits(one: &TensorSet, other: &TensorSet) -> bool {
 fn same_updates(one: &TrainingTrace, other: &TrainingTrace) -> bool {
     let pair = |(one, other): (&TracedUpdate, &TracedUpdate)| same_bits(&one.parameters, &other.parameters);
     one.updates().count() == other.updates().count() && one.updates().zip(other.updates()).all(pair)
+}
+
+/// Whether an update of a training was made.
+fn moves(trace: &TrainingTrace) -> bool {
+    trace.updates().any(|update| !update.skipped)
 }
 
 /// The validations of a training that starts at these parameters, each with the parameters of then.
@@ -115,7 +123,7 @@ pub(crate) fn training_validation(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.load(&start)?;
     let (planned, what) = match plan.evaluate_every {
         0 => (plan.epochs as usize, "epochs"),
-        _ => (trace.updates().count().max(1), "updates"),
+        _ => (trace.updates().filter(|update| !update.skipped).count().max(1), "updates"),
     };
     trial.fact("number of validations", validations >= planned, || {
         format!("{validations} validations, and one after each of {planned} {what} was planned")
@@ -154,6 +162,14 @@ pub(crate) fn training_undisturbed(trial: &mut Trial<'_>) -> CaseOutcome {
     trial.fact("number of updates", own == others, || {
         format!("with validations there are {own} updates, and {others} without")
     });
+    let ends = |trace: &TrainingTrace| -> Vec<u64> {
+        epochs(trace).into_iter().filter_map(|(_, loss)| loss.map(f64::to_bits)).collect()
+    };
+    if !ends(&expected).is_empty() {
+        trial.fact("epoch loss", ends(&found) == ends(&expected), || {
+            "the loss of an epoch is another one where there are validations in it".to_owned()
+        });
+    }
     for (k, (found, expected)) in found.updates().zip(expected.updates()).enumerate() {
         let same = found.samples == expected.samples
             && found.loss.map(f64::to_bits) == expected.loss.map(f64::to_bits)
@@ -183,6 +199,9 @@ pub(crate) fn dropout(trial: &mut Trial<'_>) -> CaseOutcome {
     let kept = trial.train(&spec, &without, None)?;
     let again = trial.train(&spec, &plan, None)?;
     let start = trial.start_of_training()?;
+    if !moves(&dropped) || !moves(&kept) {
+        return Ok(false);
+    }
     trial.fact("dropout in training", !same_updates(&dropped, &kept), || {
         format!("a training with dropout {DROPOUT} is the one without")
     });
