@@ -111,7 +111,10 @@ const PATTERNS: &[Row] = &[
             ("training-update", "parameters"),
         ],
     ),
-    (&["train-mode-not-restored"], &[("training-undisturbed", "update under dropout")]),
+    (
+        &["train-mode-not-restored"],
+        &[("training-undisturbed", "epoch loss"), ("training-undisturbed", "update under dropout")],
+    ),
     (&["validation-with-dropout"], &[("dropout", "loss")]),
     (
         &["validation-smoothed"],
@@ -123,7 +126,11 @@ const PATTERNS: &[Row] = &[
     ),
     (
         &["validation-gradient-kept"],
-        &[("training-undisturbed", "update"), ("training-undisturbed", "update under dropout")],
+        &[
+            ("training-undisturbed", "epoch loss"),
+            ("training-undisturbed", "update"),
+            ("training-undisturbed", "update under dropout"),
+        ],
     ),
     (
         &["masks-not-of-the-sample"],
