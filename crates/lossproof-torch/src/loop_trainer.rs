@@ -98,7 +98,7 @@ impl Torch {
         let leaves = self.begun_leaves()?;
         let model = self.model(&leaves)?;
         let kept = if self.recomputes { Some(Kept::of(&*model, &padded)?) } else { None };
-        let head_input = kept.as_ref().map(Kept::into_head).transpose()?;
+        let head_input = kept.as_ref().map(Kept::head_input);
         let logits = match &head_input {
             Some(x) => model.head(x, &padded)?,
             None => model.logits(&padded)?,

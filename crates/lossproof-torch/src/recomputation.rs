@@ -26,8 +26,8 @@ impl Kept {
 
     /// What the head takes: the loss of it is to be differentiated first, and then the rest by
     /// [`backward`](Self::backward).
-    pub(crate) fn into_head(&self) -> Result<Tensor, TchError> {
-        Ok(leaf(&self.0[self.0.len() - 1]))
+    pub(crate) fn head_input(&self) -> Tensor {
+        leaf(&self.0[self.0.len() - 1])
     }
 
     /// Differentiates the blocks, the last first, and the embedding, where `head_input` has the gradient of the loss.
