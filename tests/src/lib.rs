@@ -35,6 +35,15 @@ use lossproof_spec::{Dtype, GlobalBatch};
 use lossproof_subject::{Device, Subject};
 use lossproof_torch::{Activation, Gpt2Config, libtorch};
 
+/// The nearest number with the eight significant binary digits of bf16, of one that f32 has.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "bf16 has the range of f32")]
+pub fn bf16(value: f64) -> f32 {
+    let bits = (value as f32).to_bits();
+    let nearest_even = bits + 0x7fff + (bits >> 16 & 1);
+    f32::from_bits(nearest_even & 0xffff_0000)
+}
+
 /// The recording of gpt2-pico, as bytes.
 pub const PICO: &[u8] = include_bytes!("../../fixtures/third-forward/gpt2-pico.safetensors");
 /// The recording of gpt2-nano, as bytes.

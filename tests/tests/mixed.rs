@@ -14,6 +14,7 @@ use lossproof_subject::{
     Collect, Count, Device, Discard, ModelInfo, ParameterInfo, Subject, SubjectInfo, Tensor, TensorSet,
     TensorValues, probe_initial_of,
 };
+use lossproof_tests::bf16;
 use lossproof_torch::{Adapters, LlamaConfig, Mixture, libtorch_mixed};
 use rayon::prelude::*;
 use std::fmt::Write;
@@ -112,16 +113,6 @@ fn f32(value: f64) -> f64 {
     f64::from(single)
 }
 
-/// Eight significant digits, as bf16 has.
-fn bf16(value: f64) -> f64 {
-    if value.abs() > 0.0 {
-        let unit = (value.abs().log2().floor() - 7.0).exp2();
-        (value / unit).round_ties_even() * unit
-    } else {
-        value
-    }
-}
-
 fn hooked(situation: Situation, hooks: Hooks<()>) -> Box<dyn Subject> {
     wrap(situation.honest(), (), hooks)
 }
@@ -130,7 +121,7 @@ fn hooked(situation: Situation, hooks: Hooks<()>) -> Box<dyn Subject> {
 fn coarse_gradients() -> Box<dyn Subject> {
     let gradient = |(): &mut (), _: &_, handed: &mut HandedOver| {
         for tensor in handed.tensors.iter_mut().filter(|tensor| tensor.dtype == Dtype::F32) {
-            tensor.values.iter_mut().for_each(|value| *value = bf16(*value));
+            tensor.values.iter_mut().for_each(|value| *value = f64::from(bf16(*value)));
         }
     };
     hooked(SingleGains, Hooks { gradient, ..Hooks::IDENTITY })

@@ -134,8 +134,7 @@ pub fn loop_trainer<C: Clone + Into<Config>>(
     device: Device,
     initial: Option<&dyn ParameterSource>,
 ) -> Result<Box<dyn LoopTrainer + Send>, SubjectError> {
-    let mixture = Mixture::default();
-    Ok(Box::new(subject::Torch::new(config.clone().into(), dtype, device, &mixture, initial)?))
+    Ok(Box::new(for_a_loop(config, dtype, device, initial)?))
 }
 
 /// [`loop_trainer`] whose backward pass keeps what goes into each block alone, and computes the rest a second time, under
@@ -150,10 +149,18 @@ pub fn recomputing_loop_trainer<C: Clone + Into<Config>>(
     device: Device,
     initial: Option<&dyn ParameterSource>,
 ) -> Result<Box<dyn LoopTrainer + Send>, SubjectError> {
-    let mixture = Mixture::default();
-    let mut trainer = subject::Torch::new(config.clone().into(), dtype, device, &mixture, initial)?;
+    let mut trainer = for_a_loop(config, dtype, device, initial)?;
     trainer.recomputes = true;
     Ok(Box::new(trainer))
+}
+
+fn for_a_loop<C: Clone + Into<Config>>(
+    config: &C,
+    dtype: Dtype,
+    device: Device,
+    initial: Option<&dyn ParameterSource>,
+) -> Result<subject::Torch, Failure> {
+    subject::Torch::new(config.clone().into(), dtype, device, &Mixture::default(), initial)
 }
 
 /// This trainer has no such thing.

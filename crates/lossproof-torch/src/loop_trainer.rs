@@ -98,9 +98,8 @@ impl Torch {
         let leaves = self.begun_leaves()?;
         let model = self.model(&leaves)?;
         let kept = if self.recomputes { Some(Kept::of(&*model, &padded)?) } else { None };
-        let head_input = kept.as_ref().map(Kept::head_input);
-        let logits = match &head_input {
-            Some(x) => model.head(x, &padded)?,
+        let logits = match &kept {
+            Some(kept) => model.head(&kept.head_input, &padded)?,
             None => model.logits(&padded)?,
         };
         let token_losses = {
@@ -111,8 +110,8 @@ impl Torch {
         if let Some(loss) = objective::loss(&own, &logits, &padded, &count, 0)? {
             if count.tokens > 0 {
                 loss.f_mul_scalar(factor)?.f_backward()?;
-                if let (Some(kept), Some(x)) = (kept, &head_input) {
-                    kept.backward(&*model, &padded, x)?;
+                if let Some(kept) = kept {
+                    kept.backward(&*model, &padded)?;
                 }
             }
             logged = loss.f_double_value(&[])?;

@@ -4,44 +4,41 @@
 //! depend on what is dropped and on nothing else ([`Dropout`](lossproof_subject::Dropout)), so the second pass has those
 //! of the first (clause 6.8).
 
-use crate::architecture::Model;
+use crate::architecture::{Context, Model};
 use crate::padded::Padded;
 use tch::{TchError, Tensor};
 
-/// What goes into the blocks of a model on a batch, and what comes out of the last: tensors without a graph.
-pub(crate) struct Kept(Vec<Tensor>);
+/// What goes into the blocks of a model on a batch, and what comes out of the last.
+pub(crate) struct Kept {
+    context: Context,
+    /// What goes into each block, without a graph.
+    inputs: Vec<Tensor>,
+    /// What the head takes: the loss of it is to be differentiated first, and then the rest by
+    /// [`backward`](Self::backward).
+    pub(crate) head_input: Tensor,
+}
 
 impl Kept {
     /// The first forward pass.
     pub(crate) fn of(model: &dyn Model, batch: &Padded) -> Result<Self, TchError> {
         let _no_graph = tch::no_grad_guard();
         let context = model.context(batch)?;
-        let mut kept = vec![model.embedded(batch)?];
+        let (mut inputs, mut x) = (Vec::new(), model.embedded(batch)?);
         for number in 0..model.blocks() {
-            let next = model.block(number, &kept[number], batch, &context)?;
-            kept.push(next);
+            let next = model.block(number, &x, batch, &context)?;
+            inputs.push(x);
+            x = next;
         }
-        Ok(Self(kept))
+        Ok(Self { context, inputs, head_input: leaf(&x) })
     }
 
-    /// What the head takes: the loss of it is to be differentiated first, and then the rest by
-    /// [`backward`](Self::backward).
-    pub(crate) fn head_input(&self) -> Tensor {
-        leaf(&self.0[self.0.len() - 1])
-    }
-
-    /// Differentiates the blocks, the last first, and the embedding, where `head_input` has the gradient of the loss.
-    pub(crate) fn backward(
-        self,
-        model: &dyn Model,
-        batch: &Padded,
-        head_input: &Tensor,
-    ) -> Result<(), TchError> {
-        let context = model.context(batch)?;
-        let mut gradient = head_input.f_grad()?;
-        for number in (0..model.blocks()).rev() {
-            let x = leaf(&self.0[number]);
-            pass_back(&model.block(number, &x, batch, &context)?, &gradient)?;
+    /// Differentiates the blocks, the last first, and the embedding, where the head's input has the gradient of the
+    /// loss.
+    pub(crate) fn backward(self, model: &dyn Model, batch: &Padded) -> Result<(), TchError> {
+        let mut gradient = self.head_input.f_grad()?;
+        for (number, input) in self.inputs.iter().enumerate().rev() {
+            let x = leaf(input);
+            pass_back(&model.block(number, &x, batch, &self.context)?, &gradient)?;
             gradient = x.f_grad()?;
         }
         pass_back(&model.embedded(batch)?, &gradient)

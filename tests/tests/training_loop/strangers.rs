@@ -11,7 +11,7 @@ use lossproof_subject::{
     TensorValues, TokenLosses, TrainerState, TrainingBatch, TrainingEvent, TrainingLoop, TrainingPlan,
     TrainingTrace, Unsupported, state_of,
 };
-use lossproof_tests::training_loop::Under;
+use lossproof_tests::{bf16, training_loop::Under};
 use std::collections::BTreeSet;
 
 type Answer<T> = Result<T, SubjectError>;
@@ -144,14 +144,6 @@ fn in_bf16(tensors: &TensorSet) -> TensorSet {
         rounded.insert(name.clone(), values);
     }
     rounded
-}
-
-/// The nearest number with eight significant binary digits.
-#[expect(clippy::cast_possible_truncation, reason = "bf16 has the range of f32")]
-fn bf16(value: f64) -> f32 {
-    let bits = (value as f32).to_bits();
-    let nearest_even = bits + 0x7fff + (bits >> 16 & 1);
-    f32::from_bits(nearest_even & 0xffff_0000)
 }
 
 impl Subject for Rounded {

@@ -10,7 +10,7 @@ use lossproof_loop::{
     LoopParts, Semantics,
     semantics::{Clock, IdleUpdate},
 };
-use lossproof_subject::{TrainerState, TrainingEvent, TrainingPlan, TrainingTrace, state_of};
+use lossproof_subject::{SubjectError, TrainerState, TrainingEvent, TrainingPlan, TrainingTrace, state_of};
 
 pub(super) const FAULTS: &[TrainingFault] = &[
     fault(
@@ -60,7 +60,7 @@ pub(super) const FAULTS: &[TrainingFault] = &[
             around: Some(|inner, settings| {
                 let hooks = TrainerHooks {
                     update: |own, learning_rate, factor| {
-                        let finite = own.inner.gradient_norms()?.iter().all(|norm| norm.is_finite());
+                        let finite = has_finite_gradient(own)?;
                         if finite { own.inner.update(learning_rate, factor) } else { Ok(()) }
                     },
                     ..TrainerHooks::IDENTITY
@@ -82,7 +82,7 @@ pub(super) const FAULTS: &[TrainingFault] = &[
         "skipped-step-decays",
         TrainerHooks {
             zero: |own| {
-                let finite = own.inner.gradient_norms()?.iter().all(|norm| norm.is_finite());
+                let finite = has_finite_gradient(own)?;
                 own.inner.zero_gradient()?;
                 if finite { Ok(()) } else { own.inner.update(own.settings.learning_rate, 1.0) }
             },
@@ -93,7 +93,7 @@ pub(super) const FAULTS: &[TrainingFault] = &[
         "skipped-step-in-adam-count",
         TrainerHooks {
             zero: |own| {
-                let finite = own.inner.gradient_norms()?.iter().all(|norm| norm.is_finite());
+                let finite = has_finite_gradient(own)?;
                 own.inner.zero_gradient()?;
                 if finite {
                     return Ok(());
@@ -105,6 +105,11 @@ pub(super) const FAULTS: &[TrainingFault] = &[
         }
     ),
 ];
+
+/// Whether every parameter's gradient is finite.
+fn has_finite_gradient(own: &mut Between<'_>) -> Result<bool, SubjectError> {
+    Ok(own.inner.gradient_norms()?.iter().all(|norm| norm.is_finite()))
+}
 
 /// The rate that a schedule has which is stepped once for every rank.
 fn per_rank(plan: &TrainingPlan, update: usize) -> f64 {

@@ -2,8 +2,8 @@
 
 use super::Checked;
 use crate::{
-    Breach, Call, Subject, SubjectError, TensorValues, TracedUpdate, TrainingLoop, TrainingPlan,
-    TrainingTrace, Unsupported,
+    Breach, Call, SubjectError, TensorValues, TracedUpdate, TrainingLoop, TrainingPlan, TrainingTrace,
+    Unsupported,
 };
 use lossproof_spec::Dtype;
 
@@ -76,9 +76,9 @@ impl TrainingLoop for Checked<'_> {
     }
 
     fn masks_of_samples(&mut self) -> bool {
-        let of_samples =
-            |subject: &mut dyn Subject| subject.training_loop().map(TrainingLoop::masks_of_samples);
-        matches!(self.call(Call::Accepts, |subject| of_samples(subject)), Ok(Some(true)))
+        let answer =
+            self.call(Call::Accepts, |subject| subject.training_loop().map(TrainingLoop::masks_of_samples));
+        matches!(answer, Ok(Some(true)))
     }
 
     fn train(&mut self, plan: &TrainingPlan, stop_after: Option<u64>) -> Result<TrainingTrace, SubjectError> {

@@ -28,10 +28,11 @@ impl Trial<'_> {
     /// The same at some learning rate.
     pub(super) fn taken(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<TrainingPlan, Ended> {
         self.subject.configure(spec)?;
-        let least_ranks = self.facts.info.limits.ranks.least.max(1);
+        let mut numbers_of_ranks = vec![plan.ranks, self.facts.info.limits.ranks.least.max(1)];
+        numbers_of_ranks.dedup();
         let mut refused = None;
         for rule in rules(&plan.rule) {
-            for ranks in [plan.ranks, least_ranks] {
+            for &ranks in &numbers_of_ranks {
                 let plan = TrainingPlan { rule, ranks, learning_rate: 0.125, ..plan.clone() };
                 match self.training()?.accepts(&plan) {
                     Ok(()) => return Ok(plan),
@@ -135,7 +136,7 @@ pub(super) fn adam(weight_decay: f64) -> Adam {
 /// A rule, and what is asked for instead: the same with other numbers, such as loops have that do not let them be
 /// chosen, then SGD, then Adam.
 fn rules(wanted: &Rule) -> Vec<Rule> {
-    let mut rules = vec![*wanted];
+    let mut rules = Vec::new();
     let decay = match wanted {
         Rule::Sgd { weight_decay, .. } => *weight_decay,
         Rule::Adam(adam) | Rule::AdamW(adam) => adam.weight_decay,
@@ -156,7 +157,13 @@ fn rules(wanted: &Rule) -> Vec<Rule> {
         // A velocity is a state, too.
         rules.extend([0.5, 0.9, 0.0].map(|momentum| Rule::Sgd { momentum, weight_decay: 0.0 }));
     }
-    rules
+    let mut different = vec![*wanted];
+    for rule in rules {
+        if !different.contains(&rule) {
+            different.push(rule);
+        }
+    }
+    different
 }
 
 /// The same with the β₂ and the ε that loops have.

@@ -1,11 +1,11 @@
 //! Clauses of group 9: a training that is stopped and resumed.
 
 use super::accepted::{adam, clipped};
-use super::plan::{DROPOUT, epochs, times_met};
+use super::plan::{DROPOUT, epochs, same_bits, times_met};
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_spec::{LossSpec, Rule};
 use lossproof_subject::{
-    PlannedSchedule, SubjectError, TracedUpdate, TrainingEvent, TrainingPlan, TrainingTrace,
+    PlannedSchedule, SubjectError, TracedUpdate, TrainingEvent, TrainingLoop, TrainingPlan, TrainingTrace,
 };
 use rand::RngExt;
 use std::collections::BTreeSet;
@@ -61,9 +61,13 @@ impl Trial<'_> {
         plan: &TrainingPlan,
         stop_after: Option<u64>,
     ) -> Result<TrainingTrace, Ended> {
-        // Optimizer state in memory is no checkpoint.
+        Ok(self.fresh_process(spec)?.resume(plan, stop_after)?)
+    }
+
+    /// The trainer's loop, as a fresh process has it: optimizer state in memory is no checkpoint.
+    fn fresh_process(&mut self, spec: &LossSpec) -> Result<&mut dyn TrainingLoop, Ended> {
         self.subject.reset()?;
-        Ok(self.fresh_training(spec)?.resume(plan, stop_after)?)
+        self.fresh_training(spec)
     }
 
     /// Holds a training that was stopped to one that was not.
@@ -138,11 +142,8 @@ fn of_updates(plan: &TrainingPlan, found: &TracedUpdate, expected: &TracedUpdate
     let others = |frozen: bool| {
         let of_kind =
             expected.parameters.iter().filter(|(name, _)| plan.frozen.contains(name.as_str()) == frozen);
-        let mut differ = of_kind.filter(|(name, tensor)| {
-            let own = found.parameters.get(*name);
-            let same = |at: usize| own.is_some_and(|own| own.get(at).to_bits() == tensor.get(at).to_bits());
-            own.is_none_or(|own| own.elements() != tensor.elements()) || !(0..tensor.elements()).all(same)
-        });
+        let same = |name: &str, tensor| found.parameters.get(name).is_some_and(|own| same_bits(own, tensor));
+        let mut differ = of_kind.filter(|(name, tensor)| !same(name, tensor));
         differ.next().map(|(name, _)| format!("{name} has other values"))
     };
     let unit = if plan.clip.is_some() { "update under clipping" } else { "update" };
@@ -220,8 +221,7 @@ pub(crate) fn resume_otherwise(trial: &mut Trial<'_>) -> CaseOutcome {
             continue;
         }
         let before = trial.train(&spec, &plan, Some(1))?;
-        trial.subject.reset()?;
-        let answer = trial.fresh_training(&spec)?.resume(&other, None);
+        let answer = trial.fresh_process(&spec)?.resume(&other, None);
         let changed = format!(
             "{} samples × {} micro-batches × {} ranks instead of {} × {} × {}",
             other.batch, other.accumulate, other.ranks, plan.batch, plan.accumulate, plan.ranks

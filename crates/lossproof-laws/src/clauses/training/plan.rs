@@ -5,7 +5,8 @@ use crate::trial::{Ended, Trial};
 use lossproof_cases::edit::{edit, id};
 use lossproof_spec::{Clip, Combine, GlobalBatch, LossSpec, MicroBatch, Rule, Sequence};
 use lossproof_subject::{
-    PlannedSchedule, TensorSet, TracedUpdate, TrainingEvent, TrainingLoop, TrainingPlan, TrainingTrace,
+    PlannedSchedule, Tensor, TensorSet, TracedUpdate, TrainingEvent, TrainingLoop, TrainingPlan,
+    TrainingTrace,
 };
 use rand::{RngExt, seq::IndexedRandom};
 use std::collections::BTreeSet;
@@ -239,6 +240,12 @@ pub(super) fn rows_of_one_text(samples: &[Sequence]) -> Option<Vec<Sequence>> {
     let row =
         |tokens: &[u32]| Sequence::new(tokens.to_vec(), tokens.iter().copied().map(i64::from).collect());
     text.windows(length).map(|tokens| row(tokens).ok()).collect()
+}
+
+/// Whether two tensors have the same elements to the bit.
+pub(super) fn same_bits(one: &Tensor, other: &Tensor) -> bool {
+    let same = |at: usize| one.get(at).to_bits() == other.get(at).to_bits();
+    one.elements() == other.elements() && (0..one.elements()).all(same)
 }
 
 /// An update of which only the samples are known.

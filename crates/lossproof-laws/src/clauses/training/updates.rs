@@ -241,7 +241,7 @@ pub(crate) fn frozen(trial: &mut Trial<'_>) -> CaseOutcome {
     if trial.random.random::<bool>() {
         // What is frozen has no part in the norm that clipping is by.
         let clip = trial.clip_of(&spec, &plans[0])?;
-        plans.splice(0..0, clipped(&plans[0].clone(), clip));
+        plans.splice(0..0, clipped(&plans[0], clip));
     }
     // There are trainers that freeze whole blocks from the front, and nothing else.
     let front = trial.front();

@@ -1,6 +1,6 @@
 //! Clauses about validations and dropout in a training.
 
-use super::plan::{DROPOUT, epochs, together};
+use super::plan::{DROPOUT, epochs, same_bits, together};
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_spec::{CompensatedSum, Dtype, LossSpec, Sequence};
 use lossproof_subject::{Evaluated, TensorSet, TracedUpdate, TrainingEvent, TrainingPlan, TrainingTrace};
@@ -53,19 +53,15 @@ impl Trial<'_> {
 }
 
 /// Whether two sets of parameters are the same to the bit.
-fn same_bits(one: &TensorSet, other: &TensorSet) -> bool {
-    one.len() == other.len()
-        && one.iter().all(|(name, one)| {
-            other.get(name).is_some_and(|other| {
-                let same = |at: usize| one.get(at).to_bits() == other.get(at).to_bits();
-                one.elements() == other.elements() && (0..one.elements()).all(same)
-            })
-        })
+fn same_parameters(one: &TensorSet, other: &TensorSet) -> bool {
+    let same = |name: &String, one| other.get(name).is_some_and(|other| same_bits(one, other));
+    one.len() == other.len() && one.iter().all(|(name, one)| same(name, one))
 }
 
 /// Whether the updates of two trainings leave the same behind, to the bit.
 fn same_updates(one: &TrainingTrace, other: &TrainingTrace) -> bool {
-    let pair = |(one, other): (&TracedUpdate, &TracedUpdate)| same_bits(&one.parameters, &other.parameters);
+    let pair =
+        |(one, other): (&TracedUpdate, &TracedUpdate)| same_parameters(&one.parameters, &other.parameters);
     one.updates().count() == other.updates().count() && one.updates().zip(other.updates()).all(pair)
 }
 
@@ -173,7 +169,7 @@ pub(crate) fn training_undisturbed(trial: &mut Trial<'_>) -> CaseOutcome {
     for (k, (found, expected)) in found.updates().zip(expected.updates()).enumerate() {
         let same = found.samples == expected.samples
             && found.loss.map(f64::to_bits) == expected.loss.map(f64::to_bits)
-            && same_bits(&found.parameters, &expected.parameters);
+            && same_parameters(&found.parameters, &expected.parameters);
         trial.fact(unit, same, || {
             format!("update {k} is another one where there are validations between updates")
         });
