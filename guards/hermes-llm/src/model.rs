@@ -160,3 +160,29 @@ fn role(name: &str) -> Option<Role> {
 pub(crate) fn block(name: &str) -> Option<usize> {
     name.strip_prefix("layers.")?.split_once('.')?.0.parse().ok()
 }
+
+/// What the tests of several modules begin with.
+#[cfg(test)]
+pub(crate) mod probe {
+    use super::{Model, pico};
+    use lossproof::{Collect, TensorSet};
+    use lossproof_subject::probe_initial_of;
+
+    /// A model whose parameters hide nothing.
+    pub(crate) fn model() -> Model {
+        let mut model = Model::new(&pico()).unwrap();
+        for (name, tensor) in probe_initial_of(&model.parameters(), 1) {
+            #[expect(clippy::cast_possible_truncation, reason = "these values are exact in f32")]
+            let values: Vec<f32> = tensor.to_f64().into_iter().map(|value| value as f32).collect();
+            model.set(&name, &values).unwrap();
+        }
+        model
+    }
+
+    /// All parameters of a model.
+    pub(crate) fn parameters(model: &Model) -> TensorSet {
+        let mut all = Collect::default();
+        model.parameters().iter().for_each(|info| model.hand_over(&info.name, &mut all).unwrap());
+        all.into_tensors()
+    }
+}

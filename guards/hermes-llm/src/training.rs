@@ -150,11 +150,14 @@ impl Training<'_> {
 mod tests {
     use super::*;
     use crate::{
-        model::{pico, rows},
+        model::{
+            pico,
+            probe::{model as start, parameters},
+            rows,
+        },
         written_out::{self, Window, WrittenOut},
     };
     use lossproof::{Optimizer, cases::edit::edit};
-    use lossproof_subject::probe_initial_of;
 
     const TEXT: [u32; 10] = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3];
     const ROW: usize = 4;
@@ -183,22 +186,6 @@ mod tests {
             evaluate_every: 0,
             frozen: std::collections::BTreeSet::new(),
         }
-    }
-
-    fn start() -> Model {
-        let mut model = Model::new(&pico()).unwrap();
-        for (name, tensor) in probe_initial_of(&model.parameters(), 1) {
-            #[expect(clippy::cast_possible_truncation, reason = "these values are exact in f32")]
-            let values: Vec<f32> = tensor.to_f64().into_iter().map(|value| value as f32).collect();
-            model.set(&name, &values).unwrap();
-        }
-        model
-    }
-
-    fn parameters(model: &Model) -> TensorSet {
-        let mut all = Collect::default();
-        model.parameters().iter().for_each(|info| model.hand_over(&info.name, &mut all).unwrap());
-        all.into_tensors()
     }
 
     fn settings(plan: &TrainingPlan) -> TrainingConfig {

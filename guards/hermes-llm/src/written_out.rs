@@ -76,30 +76,16 @@ impl WrittenOut {
 mod tests {
     use super::*;
     use crate::{
-        model::{pico, rows},
+        model::{
+            pico,
+            probe::{model, parameters},
+            rows,
+        },
         shipped::Shipped,
     };
-    use lossproof::Collect;
-    use lossproof_subject::{TensorSet, probe_initial_of};
 
     const TEXT: [u32; 17] = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2];
     const ROW: usize = 5;
-
-    fn model() -> Model {
-        let mut model = Model::new(&pico()).unwrap();
-        for (name, tensor) in probe_initial_of(&model.parameters(), 1) {
-            #[expect(clippy::cast_possible_truncation, reason = "these values are exact in f32")]
-            let values: Vec<f32> = tensor.to_f64().into_iter().map(|value| value as f32).collect();
-            model.set(&name, &values).unwrap();
-        }
-        model
-    }
-
-    fn parameters(model: &Model) -> TensorSet {
-        let mut all = Collect::default();
-        model.parameters().iter().for_each(|info| model.hand_over(&info.name, &mut all).unwrap());
-        all.into_tensors()
-    }
 
     /// The micro-batches that the release's loader cuts out of the text.
     fn cut(batch: usize) -> Vec<Rows> {
