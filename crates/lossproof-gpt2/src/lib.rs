@@ -74,6 +74,7 @@ mod loop_trainer;
 mod loss;
 mod model;
 mod named;
+mod objectives;
 mod optimizer;
 mod rows;
 mod started;

@@ -34,6 +34,11 @@ impl Picked {
         picked
     }
 
+    /// The flat indices alone, where it is not a token that they are scored against.
+    pub(crate) fn into_indices(self) -> Vec<usize> {
+        self.indices
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.indices.is_empty()
     }

@@ -14,9 +14,9 @@ use crate::{
 use dfdx::prelude::{ConstShape, Device as DfdxDevice, Tensor};
 use lossproof_spec::{Counting, Dtypes, GlobalBatch, LossSpec};
 use lossproof_subject::{
-    Claims, Device, Evaluation, GradientSink, Limits, LoadParameters, LogPolicy, ModelInfo, Observation,
-    OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo, TensorSet,
-    TokenLosses, Unsupported, UpstreamWeights,
+    Claims, Device, Evaluation, GradientSink, Limits, LoadParameters, LogPolicy, ModelInfo, Objectives,
+    Observation, OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo,
+    TensorSet, TokenLosses, Unsupported, UpstreamWeights,
 };
 use std::sync::Arc;
 
@@ -151,6 +151,10 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Subject for Reference<K, E, D> {
     }
 
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
+        Some(self)
+    }
+
+    fn objectives(&mut self) -> Option<&mut dyn Objectives> {
         Some(self)
     }
 }

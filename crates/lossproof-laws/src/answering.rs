@@ -3,9 +3,10 @@
 use crate::tape::{Answer, Question};
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{
-    Evaluated, Evaluation, GradientSink, GradientView, LoadParameters, Observation, Offered, OptimizerSteps,
-    ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, TrainingLoop,
-    TrainingPlan, TrainingTrace, Unsupported, UpstreamWeights,
+    Evaluated, Evaluation, GradientSink, GradientView, LoadParameters, ObjectiveBatch, ObjectiveKind,
+    Objectives, Observation, Offered, OptimizerSteps, ParameterInfo, StepReport, Subject, SubjectError,
+    SubjectInfo, TensorSet, TokenLosses, TrainingLoop, TrainingPlan, TrainingTrace, Unsupported,
+    UpstreamWeights,
 };
 
 /// Where the answers come from.
@@ -38,6 +39,20 @@ impl<A: Answers> Answering<A> {
             }
         }
         Ok(())
+    }
+
+    fn differentiated(
+        &mut self,
+        question: Question,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        match self.0.answer(question)? {
+            Answer::Gradient(observation, tensors) => {
+                self.hand_over(&tensors, gradients)?;
+                Ok(observation)
+            }
+            _ => Err(self.of_another_kind()),
+        }
     }
 
     fn trained(&mut self, question: Question) -> Result<TrainingTrace, SubjectError> {
@@ -76,13 +91,7 @@ impl<A: Answers> Subject for Answering<A> {
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
         let spec = self.0.spec();
-        match self.0.answer(Question::Accumulate(spec, batch.clone()))? {
-            Answer::Gradient(observation, tensors) => {
-                self.hand_over(&tensors, gradients)?;
-                Ok(observation)
-            }
-            _ => Err(self.of_another_kind()),
-        }
+        self.differentiated(Question::Accumulate(spec, batch.clone()), gradients)
     }
 
     fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters> {
@@ -103,6 +112,10 @@ impl<A: Answers> Subject for Answering<A> {
 
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
         if self.0.offered().evaluation { Some(self) } else { None }
+    }
+
+    fn objectives(&mut self) -> Option<&mut dyn Objectives> {
+        if self.0.offered().learns_otherwise() { Some(self) } else { None }
     }
 
     fn training_loop(&mut self) -> Option<&mut dyn TrainingLoop> {
@@ -165,6 +178,20 @@ impl<A: Answers> OptimizerSteps for Answering<A> {
             Answer::Parameters(tensors) => self.hand_over(&tensors, parameters),
             _ => Err(self.of_another_kind()),
         }
+    }
+}
+
+impl<A: Answers> Objectives for Answering<A> {
+    fn learns(&mut self, kind: ObjectiveKind) -> bool {
+        self.0.offered().learns(kind)
+    }
+
+    fn learn(
+        &mut self,
+        batch: &ObjectiveBatch,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        self.differentiated(Question::Learn(batch.clone()), gradients)
     }
 }
 

@@ -87,7 +87,7 @@ impl Answers for CardOnly<'_> {
     fn answer(&mut self, question: Question) -> Result<Answer, SubjectError> {
         let observation = Observation::new(0.0, None);
         Ok(match question {
-            Question::Accumulate(..) => Answer::Gradient(observation, self.zeros()),
+            Question::Accumulate(..) | Question::Learn(_) => Answer::Gradient(observation, self.zeros()),
             Question::Backward(..) => Answer::Weighted(0.0, self.zeros()),
             Question::Evaluate(batch) => Answer::Losses(vec![0.0; batch.predictions().count()]),
             Question::Step(..) => Answer::Stepped(StepReport {

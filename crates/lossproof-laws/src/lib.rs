@@ -48,13 +48,13 @@ pub use summary::Summary;
 pub use verdict::Verdict;
 
 use clauses::{
-    accumulation, cross_entropy, derivative, embedding, evaluation, lone_tokens, masks, model, ranks,
-    reductions, reported, step, step_slope, training,
+    accumulation, cross_entropy, derivative, embedding, evaluation, lone_tokens, masks, model, objectives,
+    ranks, reductions, reported, step, step_slope, training,
 };
 use lossproof_cases::Case;
 use lossproof_numerics::Comparisons;
 use lossproof_spec::{CLAUSES, Clause, Dtype, Level};
-use lossproof_subject::{Subject, SubjectError};
+use lossproof_subject::{ObjectiveKind, Subject, SubjectError};
 use trial::{CaseOutcome, Ended, Facts, Trial};
 
 /// What a law needs of a subject beyond a forward and backward pass.
@@ -70,6 +70,8 @@ pub enum Need {
     OptimizerSteps,
     /// [`Subject::evaluation`].
     Evaluation,
+    /// [`Subject::objectives`], and this one among them.
+    Objective(ObjectiveKind),
     /// [`Subject::training_loop`].
     TrainingLoop,
     /// Labels that can be ignored.
@@ -102,6 +104,9 @@ impl Need {
             Self::UpstreamWeights => (subject.upstream_weights().is_some(), "weighting token losses"),
             Self::OptimizerSteps => (subject.optimizer_steps().is_some(), "optimizer steps"),
             Self::Evaluation => (subject.evaluation().is_some(), "validation"),
+            Self::Objective(kind) => {
+                (subject.objectives().is_some_and(|objectives| objectives.learns(kind)), kind.name())
+            }
             Self::TrainingLoop => (subject.training_loop().is_some(), "training"),
             Self::IgnoredLabels => (limits.ignore_index, "ignored labels"),
             Self::Segments => (limits.segments && !limits.lengths.is_exact(), "padded and packed sequences"),
@@ -139,10 +144,12 @@ const fn law(id: &'static str, needs: &'static [Need], check: fn(&mut Trial<'_>)
 }
 
 use Need::{
-    DoublePrecision, Evaluation, IgnoredLabels, OneMicroBatch, OneRankAndMore, OptimizerSteps, Parameters,
-    Segments, SeveralMicroBatches, SeveralRanks, ShorterWindows, TiedHead, TokenLosses, TrainingLoop,
-    UpstreamWeights,
+    DoublePrecision, Evaluation, IgnoredLabels, Objective, OneMicroBatch, OneRankAndMore, OptimizerSteps,
+    Parameters, Segments, SeveralMicroBatches, SeveralRanks, ShorterWindows, TiedHead, TokenLosses,
+    TrainingLoop, UpstreamWeights,
 };
+
+use ObjectiveKind::{Masked, Prefix, SoftTargets};
 
 /// All laws, in the order of their clauses.
 pub const LAWS: &[Law] = &[
@@ -156,6 +163,9 @@ pub const LAWS: &[Law] = &[
     law("normalisation", &[], lone_tokens::normalisation),
     law("next-position", &[], lone_tokens::next_position),
     law("mean-zero-score", &[], lone_tokens::mean_zero_score),
+    law("soft-targets", &[Objective(SoftTargets)], objectives::soft_targets),
+    law("masked-tokens", &[Objective(Masked)], objectives::masked_tokens),
+    law("prefix-source", &[Objective(Prefix)], objectives::prefix_source),
     law("sum", &[], reductions::sum),
     law("token-mean", &[], reductions::token_mean),
     law("sequence-mean", &[], reductions::sequence_mean),
@@ -291,7 +301,7 @@ impl Law {
     /// The clauses it executes.
     pub fn clauses(&self) -> impl Iterator<Item = &'static Clause> {
         let id = self.id;
-        CLAUSES.iter().filter(move |clause| clause.law == Some(id))
+        CLAUSES.iter().filter(move |clause| clause.law == id)
     }
 
     /// Whether no trainer may break it: a clause of it is a MUST.
@@ -335,17 +345,15 @@ mod tests {
 
     #[test]
     fn every_clause_has_a_law_and_every_law_a_clause() {
-        let in_spec: BTreeSet<_> = CLAUSES.iter().filter_map(|clause| clause.law).collect();
+        let in_spec: BTreeSet<_> = CLAUSES.iter().map(|clause| clause.law).collect();
         let in_code: BTreeSet<_> = LAWS.iter().map(Law::id).collect();
         assert_eq!(in_spec, in_code);
         assert_eq!(in_code.len(), LAWS.len(), "a law is listed twice");
-        let later: Vec<_> = CLAUSES.iter().filter(|c| c.law.is_none()).map(|c| c.id).collect();
-        assert_eq!(later, ["1.8", "1.9"], "no subject hands over soft targets or masks");
     }
 
     #[test]
     fn laws_are_in_the_order_of_their_clauses() {
-        let place = |law: &Law| CLAUSES.iter().position(|clause| clause.law == Some(law.id()));
+        let place = |law: &Law| CLAUSES.iter().position(|clause| clause.law == law.id());
         assert!(LAWS.is_sorted_by_key(|law| {
             let group = place(law).and_then(|index| CLAUSES[index].id.split('.').next());
             group.and_then(|group| group.parse::<u32>().ok())

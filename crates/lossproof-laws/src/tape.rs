@@ -1,12 +1,12 @@
 //! Everything that a subject answered on one case, written down as it answers.
 
-use crate::blocks;
+use crate::{blocks, clauses::objectives};
 use lossproof_numerics::Block;
 use lossproof_spec::{EmptyGroup, GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{
-    Collect, Evaluated, Evaluation, GradientSink, LoadParameters, Observation, Offered, OptimizerSteps,
-    ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tee, TensorSet, TokenLosses, TrainingLoop,
-    TrainingPlan, TrainingTrace, Unsupported, UpstreamWeights,
+    Collect, Evaluated, Evaluation, GradientSink, LoadParameters, ObjectiveBatch, ObjectiveKind, Objectives,
+    Observation, Offered, OptimizerSteps, ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tee,
+    TensorSet, TokenLosses, TrainingLoop, TrainingPlan, TrainingTrace, Unsupported, UpstreamWeights,
 };
 use std::mem::discriminant;
 
@@ -19,6 +19,7 @@ pub(crate) enum Question {
     Step(LossSpec, GlobalBatch),
     Read,
     Validate(Vec<MicroBatch>),
+    Learn(ObjectiveBatch),
     Train(LossSpec, TrainingPlan, Option<u64>),
     Resume(LossSpec, TrainingPlan, Option<u64>),
 }
@@ -69,11 +70,12 @@ impl Tape {
 
     /// The block of this name among the tensors of an answer.
     pub(crate) fn block(&self, answer: usize, name: &str) -> Option<Block> {
-        let (Question::Accumulate(_, batch) | Question::Backward(_, batch, _)) = &self.answers[answer].0
-        else {
-            return None;
+        let batch = match &self.answers[answer].0 {
+            Question::Accumulate(_, batch) | Question::Backward(_, batch, _) => batch.clone(),
+            Question::Learn(batch) => objectives::influences(batch),
+            _ => return None,
         };
-        let blocks = blocks::Blocks::new(batch, &self.parameters);
+        let blocks = blocks::Blocks::new(&batch, &self.parameters);
         blocks.all().iter().find(|block| blocks::name(block) == name).cloned()
     }
 
@@ -218,6 +220,10 @@ impl Subject for Recorder<'_> {
         if self.tape.offered.evaluation { Some(self) } else { None }
     }
 
+    fn objectives(&mut self) -> Option<&mut dyn Objectives> {
+        if self.tape.offered.learns_otherwise() { Some(self) } else { None }
+    }
+
     fn training_loop(&mut self) -> Option<&mut dyn TrainingLoop> {
         if self.tape.offered.training_loop { Some(self) } else { None }
     }
@@ -302,6 +308,25 @@ impl TrainingLoop for Recorder<'_> {
         let answer = self.subject.training_loop().ok_or_else(gone)?.resume(plan, stop_after);
         let question = Question::Resume(self.spec, plan.clone(), stop_after);
         self.note(question, answer, |trace| Answer::Trained(trace.clone()))
+    }
+}
+
+impl Objectives for Recorder<'_> {
+    fn learns(&mut self, kind: ObjectiveKind) -> bool {
+        self.tape.offered.learns(kind)
+    }
+
+    fn learn(
+        &mut self,
+        batch: &ObjectiveBatch,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        let mut kept = Collect::default();
+        let objectives = self.subject.objectives().ok_or_else(gone)?;
+        let answer = objectives.learn(batch, &mut Tee(gradients, &mut kept));
+        self.note(Question::Learn(batch.clone()), answer, |observation| {
+            Answer::Gradient(observation.clone(), kept.into_tensors())
+        })
     }
 }
 

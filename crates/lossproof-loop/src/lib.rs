@@ -31,7 +31,7 @@ pub use decay::undecayed;
 pub use divergence::{Change, Divergence, Number, divergence};
 pub use error::RunError;
 pub use evaluation::{Reductions, Validation, reductions};
-pub use objective::{Objective, masked};
+pub use objective::Objective;
 pub use plan::Plan;
 pub use run::{Epoch, Event, MicroBatchRecord, Progress, Run, Update};
 pub use sampler::{Cut, EpochSample, GlobalMicroBatch, RowsReversed, Sampler, SeededSampler};

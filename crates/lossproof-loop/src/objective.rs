@@ -1,11 +1,9 @@
 //! What is learnt from a block of tokens: which are labels, which are masked, and what sees what.
 //!
 //! All three objectives are labels and one number on the same model code: positions from the start that every position
-//! sees. A model predicts the token *after* a position, so that a masked language model, which predicts the
-//! token at it, has its labels one position later: a last position is added for that, a document of its own
-//! that nothing sees.
+//! sees.
 
-use lossproof_spec::{BatchError, IGNORE_INDEX, Sequence, SequenceFields};
+use lossproof_spec::{BatchError, IGNORE_INDEX, Sequence};
 use lossproof_subject::{Sample, SamplePlace, philox};
 use serde::{Deserialize, Serialize};
 
@@ -67,27 +65,10 @@ impl Objective {
             }
             Self::Masked => {
                 let (input_ids, learnt) = mask(block, place, vocabulary, seed);
-                masked(input_ids, learnt, place)
+                Sample::masked(input_ids, learnt, place)
             }
         }
     }
-}
-
-/// A sample whose labels stand where they are predicted, as a masked language model has them.
-///
-/// # Errors
-/// When there is no token, or not one label for each.
-pub fn masked(mut input_ids: Vec<u32>, labels: Vec<i64>, place: SamplePlace) -> Result<Sample, BatchError> {
-    let prefix = input_ids.len();
-    let last = input_ids.last().copied().unwrap_or_default();
-    let mut segment_ids = vec![1; prefix];
-    let mut position_ids: Vec<u32> = (0..).take(prefix).collect();
-    input_ids.push(last);
-    segment_ids.push(2);
-    position_ids.push(0);
-    let labels = std::iter::once(IGNORE_INDEX).chain(labels).collect();
-    let fields = SequenceFields { input_ids, labels, segment_ids, position_ids, targets: Vec::new() };
-    Ok(Sample { sequence: Sequence::from_fields(fields)?, place, prefix })
 }
 
 /// The block with tokens masked, and the labels: a token where one is learnt.
@@ -132,15 +113,6 @@ mod tests {
         let sample = Objective::Prefix.sample(&[3, 4, 5, 6], PLACE, 8, 0).unwrap();
         assert_eq!(sample.sequence.labels(), [IGNORE_INDEX, IGNORE_INDEX, 5, 6]);
         assert_eq!((sample.sequence.supervised(), sample.prefix), (2, 2));
-    }
-
-    /// The label of a masked token is scored against the prediction made at its own position.
-    #[test]
-    fn a_masked_sample_is_scored_where_it_is_masked() {
-        let sample = masked(vec![7, 4, 7], vec![3, IGNORE_INDEX, 5], PLACE).unwrap();
-        assert_eq!(sample.sequence.supervised(), 2);
-        assert!(sample.sequence.supervises(0) && sample.sequence.supervises(2));
-        assert_eq!(sample.sequence.segment_ids(), [1, 1, 1, 2]);
     }
 
     /// Bernoulli counts within six standard deviations of 15 %, and of 80, 10 and 10 % of those.

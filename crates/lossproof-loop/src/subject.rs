@@ -6,10 +6,10 @@ use crate::{
 };
 use lossproof_spec::{BatchError, GlobalBatch, LossSpec, Reduction, Scope};
 use lossproof_subject::{
-    Claims, Collect, Evaluated, Evaluation, GradientSink, LoadParameters, LoopTrainer, Observation,
-    OptimizerSteps, ParameterInfo, PlannedSchedule, Sample, SamplePlace, Subject, SubjectError, SubjectInfo,
-    TokenLosses, TracedUpdate, TrainerState, TrainingEvent, TrainingLoop, TrainingPlan, TrainingTrace,
-    Unsupported, UpstreamWeights, state_of,
+    Claims, Collect, Evaluated, Evaluation, GradientSink, LoadParameters, LoopTrainer, Objectives,
+    Observation, OptimizerSteps, ParameterInfo, PlannedSchedule, Sample, SamplePlace, Subject, SubjectError,
+    SubjectInfo, TokenLosses, TracedUpdate, TrainerState, TrainingEvent, TrainingLoop, TrainingPlan,
+    TrainingTrace, Unsupported, UpstreamWeights, state_of,
 };
 use std::collections::BTreeSet;
 
@@ -321,6 +321,10 @@ impl Subject for LoopSubject {
 
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
         self.trainer.evaluation()
+    }
+
+    fn objectives(&mut self) -> Option<&mut dyn Objectives> {
+        self.trainer.objectives()
     }
 
     fn training_loop(&mut self) -> Option<&mut dyn TrainingLoop> {

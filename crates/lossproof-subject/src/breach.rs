@@ -40,6 +40,8 @@ pub enum Call {
     Train,
     /// [`TrainingLoop::resume`](crate::TrainingLoop::resume).
     Resume,
+    /// [`Objectives::learn`](crate::Objectives::learn).
+    Learn,
 }
 
 impl fmt::Display for Call {
@@ -62,6 +64,7 @@ impl fmt::Display for Call {
             Self::Accepts => "accepts",
             Self::Train => "train",
             Self::Resume => "resume",
+            Self::Learn => "learn",
         })
     }
 }

@@ -70,6 +70,7 @@ macro_rules! capabilities {
     (@ UpstreamWeights) => { $crate::capabilities!(@ upstream_weights UpstreamWeights); };
     (@ OptimizerSteps) => { $crate::capabilities!(@ optimizer_steps OptimizerSteps); };
     (@ Evaluation) => { $crate::capabilities!(@ evaluation Evaluation); };
+    (@ Objectives) => { $crate::capabilities!(@ objectives Objectives); };
     (@ TrainingLoop) => { $crate::capabilities!(@ training_loop TrainingLoop); };
     (@ $method:ident $capability:ident) => {
         fn $method(&mut self) -> Option<&mut dyn $crate::$capability> {

@@ -3,7 +3,7 @@
 //! A trainer under test is a [`Subject`]: it says what it is ([`SubjectInfo`]), takes a
 //! [`GlobalBatch`](lossproof_spec::GlobalBatch), and hands the gradient its optimizer would see to a [`GradientSink`].
 //! What it can do beyond that are capabilities: [`LoadParameters`], [`TokenLosses`], [`UpstreamWeights`],
-//! [`OptimizerSteps`], [`Evaluation`], [`TrainingLoop`]. Whoever uses a subject does so through [`Checked`], which
+//! [`OptimizerSteps`], [`Evaluation`], [`TrainingLoop`], [`Objectives`]. Whoever uses a subject does so through [`Checked`], which
 //! validates all that comes out. A trainer that a training loop drives call by call is a [`LoopTrainer`].
 
 mod breach;
@@ -23,6 +23,7 @@ mod limits;
 mod log_policy;
 mod loop_trainer;
 mod model;
+mod objectives;
 mod offered;
 mod panics;
 mod parameter;
@@ -53,6 +54,7 @@ pub use limits::Limits;
 pub use log_policy::LogPolicy;
 pub use loop_trainer::{LoopTrainer, Moment, Sample, TrainerState, TrainingBatch, check_state, state_of};
 pub use model::ModelInfo;
+pub use objectives::{ObjectiveBatch, ObjectiveKind, Objectives};
 pub use offered::Offered;
 pub use panics::caught;
 pub use parameter::ParameterInfo;

@@ -1,6 +1,6 @@
 //! Which capabilities a subject has.
 
-use crate::Subject;
+use crate::{ObjectiveKind, Subject};
 
 /// Which capabilities a subject has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Offered {
     pub evaluation: bool,
     /// [`Subject::training_loop`].
     pub training_loop: bool,
+    /// [`Subject::objectives`], of each [`ObjectiveKind::ALL`].
+    pub objectives: [bool; 3],
 }
 
 impl Offered {
@@ -30,6 +32,20 @@ impl Offered {
             optimizer_steps: subject.optimizer_steps().is_some(),
             evaluation: subject.evaluation().is_some(),
             training_loop: subject.training_loop().is_some(),
+            objectives: ObjectiveKind::ALL
+                .map(|kind| subject.objectives().is_some_and(|objectives| objectives.learns(kind))),
         }
+    }
+
+    /// Whether it learns this.
+    #[must_use]
+    pub fn learns(&self, kind: ObjectiveKind) -> bool {
+        ObjectiveKind::ALL.into_iter().zip(self.objectives).any(|(own, offered)| own == kind && offered)
+    }
+
+    /// Whether it learns anything but the next token.
+    #[must_use]
+    pub fn learns_otherwise(&self) -> bool {
+        self.objectives.contains(&true)
     }
 }

@@ -1,8 +1,9 @@
 //! The trainer under test, as lossproof sees it.
 
 use crate::{
-    Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo, ParameterSource,
-    SubjectError, SubjectInfo, TensorSet, TokenLosses, TrainingLoop, Unsupported, UpstreamWeights,
+    Evaluation, GradientSink, LoadParameters, Objectives, Observation, OptimizerSteps, ParameterInfo,
+    ParameterSource, SubjectError, SubjectInfo, TensorSet, TokenLosses, TrainingLoop, Unsupported,
+    UpstreamWeights,
 };
 use lossproof_spec::{GlobalBatch, LossSpec};
 
@@ -68,6 +69,11 @@ pub trait Subject {
 
     /// The capability to evaluate a corpus as a validation does, when the trainer has it.
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
+        None
+    }
+
+    /// The capability to learn something else than the next token, when the trainer has it.
+    fn objectives(&mut self) -> Option<&mut dyn Objectives> {
         None
     }
 

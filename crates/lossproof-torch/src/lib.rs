@@ -44,6 +44,7 @@ mod llama;
 mod loop_trainer;
 mod mixture;
 mod objective;
+mod objectives;
 mod padded;
 mod parameters;
 mod recomputation;

@@ -80,6 +80,11 @@ pub(crate) fn sum(spec: &LossSpec, logits: &Tensor, batch: &Padded) -> Result<Te
     reduce(spec, logits, &batch.label_tensor(logits.device())?, tch::Reduction::Sum)
 }
 
+/// Their mean.
+pub(crate) fn mean(spec: &LossSpec, logits: &Tensor, batch: &Padded) -> Result<Tensor, TchError> {
+    reduce(spec, logits, &batch.label_tensor(logits.device())?, tch::Reduction::Mean)
+}
+
 /// The token loss of every prediction, `[n·(l − 1)]`, the same losses [`loss`] reduces; meaningless where the label is
 /// ignored.
 pub(crate) fn token_losses(spec: &LossSpec, logits: &Tensor, batch: &Padded) -> Result<Tensor, TchError> {

@@ -7,8 +7,8 @@ use crate::{
 use lossproof_spec::{Counting, Dtype, Dtypes, GlobalBatch, LossSpec, Sequence};
 use lossproof_subject::{
     Claims, Device, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, ModelInfo,
-    Observation, OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo,
-    TensorSet, TokenLosses, Unsupported, UpstreamWeights,
+    Objectives, Observation, OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError,
+    SubjectInfo, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
 };
 use tch::{Kind, TchError, Tensor, kind::Element};
 
@@ -210,6 +210,10 @@ impl Subject for Torch {
     }
 
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
+        Some(self)
+    }
+
+    fn objectives(&mut self) -> Option<&mut dyn Objectives> {
         Some(self)
     }
 }

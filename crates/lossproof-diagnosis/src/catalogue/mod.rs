@@ -194,8 +194,7 @@ mod tests {
         for bug in Bug::all() {
             assert_eq!(bug.clauses.is_empty(), bug.omitted.is_some(), "{}", bug.id);
             for id in bug.clauses {
-                let clause = CLAUSES.iter().find(|clause| clause.id == *id);
-                assert!(clause.is_some_and(|clause| clause.law.is_some()), "{}: {id}", bug.id);
+                assert!(CLAUSES.iter().any(|clause| clause.id == *id), "{}: {id}", bug.id);
             }
         }
         let group = |clause: &&'static str| clause.split('.').next();
@@ -212,8 +211,7 @@ mod tests {
             assert!(ids.insert(bug.id) || omitted, "{}", bug.id);
             assert!(!bug.clauses.is_empty() && bug.family == Family::Training, "{}", bug.id);
             for id in bug.clauses {
-                let clause = CLAUSES.iter().find(|clause| clause.id == *id);
-                assert!(clause.is_some_and(|clause| clause.law.is_some()), "{}: {id}", bug.id);
+                assert!(CLAUSES.iter().any(|clause| clause.id == *id), "{}: {id}", bug.id);
             }
         }
     }

@@ -3,8 +3,8 @@
 use super::HandedOver;
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{
-    Evaluated, LoadParameters, Observation, OptimizerSteps, ParameterInfo, StepReport, Subject, SubjectError,
-    SubjectInfo, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
+    Evaluated, LoadParameters, ObjectiveBatch, Objectives, Observation, OptimizerSteps, ParameterInfo,
+    StepReport, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
 };
 
 /// What a subject can do beyond a forward and backward pass.
@@ -20,6 +20,8 @@ pub enum Capability {
     OptimizerSteps,
     /// [`Subject::evaluation`].
     Evaluation,
+    /// [`Subject::objectives`].
+    Objectives,
 }
 
 type Answer<T> = Result<T, SubjectError>;
@@ -71,6 +73,8 @@ pub struct Hooks<S> {
     pub validate: fn(&mut S, &mut dyn Subject, &[MicroBatch]) -> Answer<Evaluated>,
     /// What it printed.
     pub printed: fn(&mut S, &[MicroBatch], &mut Evaluated),
+    /// [`Objectives::learn`](lossproof_subject::Objectives::learn).
+    pub learn: fn(&mut S, &mut dyn Subject, &ObjectiveBatch, &mut HandedOver) -> Answer<Observation>,
 }
 
 impl<S> Hooks<S> {
@@ -102,6 +106,7 @@ impl<S> Hooks<S> {
             inner.evaluation().ok_or_else(|| lacking(name, "validation"))?.validate(batches)
         },
         printed: |_, _, _| (),
+        learn: |_, inner, batch, handed| objectives(inner)?.learn(batch, handed),
     };
 }
 
@@ -135,6 +140,11 @@ fn evaluator(inner: &mut dyn Subject) -> Answer<&mut dyn TokenLosses> {
 fn upstream(inner: &mut dyn Subject) -> Answer<&mut dyn UpstreamWeights> {
     let name = inner.info().name;
     inner.upstream_weights().ok_or_else(|| lacking(name, "weighting token losses"))
+}
+
+fn objectives(inner: &mut dyn Subject) -> Answer<&mut dyn Objectives> {
+    let name = inner.info().name;
+    inner.objectives().ok_or_else(|| lacking(name, "learning anything but the next token"))
 }
 
 fn steps(inner: &mut dyn Subject) -> Answer<&mut dyn OptimizerSteps> {

@@ -3,8 +3,9 @@
 use super::{Capability, HandedOver, Hooks};
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{
-    Evaluated, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
-    StepReport, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
+    Evaluated, Evaluation, GradientSink, LoadParameters, ObjectiveBatch, ObjectiveKind, Objectives,
+    Observation, OptimizerSteps, ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, TensorSet,
+    TokenLosses, Unsupported, UpstreamWeights,
 };
 
 /// A subject that does what the one inside it does, but for what its hooks change.
@@ -92,6 +93,11 @@ impl<S: 'static> Subject for Wrapped<S> {
         let inside = self.inner.evaluation().is_some();
         self.offers(Capability::Evaluation, inside).then_some(self)
     }
+
+    fn objectives(&mut self) -> Option<&mut dyn Objectives> {
+        let inside = self.inner.objectives().is_some();
+        self.offers(Capability::Objectives, inside).then_some(self)
+    }
 }
 
 impl<S: 'static> LoadParameters for Wrapped<S> {
@@ -159,5 +165,22 @@ impl<S: 'static> Evaluation for Wrapped<S> {
         let mut printed = (self.hooks.validate)(&mut self.state, &mut *self.inner, &seen)?;
         (self.hooks.printed)(&mut self.state, &seen, &mut printed);
         Ok(printed)
+    }
+}
+
+impl<S: 'static> Objectives for Wrapped<S> {
+    fn learns(&mut self, kind: ObjectiveKind) -> bool {
+        self.inner.objectives().is_some_and(|objectives| objectives.learns(kind))
+    }
+
+    fn learn(
+        &mut self,
+        batch: &ObjectiveBatch,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        let mut handed = HandedOver::default();
+        let observation = (self.hooks.learn)(&mut self.state, &mut *self.inner, batch, &mut handed)?;
+        handed.hand_over(gradients)?;
+        Ok(observation)
     }
 }

@@ -61,9 +61,9 @@ impl TrainingFault {
     /// The law of a clause that the bug violates, if one fails.
     #[must_use]
     pub fn killed_by(&self, diagnosis: &TrainingDiagnosis) -> Option<&'static str> {
-        let mut clauses = CLAUSES.iter().filter(|clause| self.bug.clauses.contains(&clause.id));
+        let clauses = CLAUSES.iter().filter(|clause| self.bug.clauses.contains(&clause.id));
         let fails = |id: &&str| diagnosis.pattern.iter().any(|(law, _)| law == id);
-        clauses.find_map(|clause| clause.law.filter(fails))
+        clauses.map(|clause| clause.law).find(fails)
     }
 }
 

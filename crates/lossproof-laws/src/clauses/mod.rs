@@ -8,6 +8,7 @@ pub(crate) mod evaluation;
 pub(crate) mod lone_tokens;
 pub(crate) mod masks;
 pub(crate) mod model;
+pub(crate) mod objectives;
 pub(crate) mod ranks;
 pub(crate) mod reductions;
 pub(crate) mod reported;

@@ -1,9 +1,7 @@
 //! The samples of a recording, in their order.
 
 use super::file::{Masked, MaskedRow, Recording, RecordingError};
-use crate::{
-    Corpus, EpochSample, GlobalMicroBatch, Sampler, TextCorpus, checkpoint::sha256, objective::masked,
-};
+use crate::{Corpus, EpochSample, GlobalMicroBatch, Sampler, TextCorpus, checkpoint::sha256};
 use lossproof_spec::BatchError;
 use lossproof_subject::{Sample, SamplePlace};
 
@@ -94,14 +92,16 @@ impl Corpus for RecordedCorpus<'_> {
         let skipped = self.recording.skipped(place.epoch) * settings.batch * settings.ranks;
         let row = usize::try_from(place.sample).unwrap_or(usize::MAX).saturating_sub(skipped);
         match self.masked.and_then(|rows| self.masked_row(&rows.training, place.epoch, row)) {
-            Some(MaskedRow { input_ids, labels }) => masked(input_ids, labels, place),
+            Some(MaskedRow { input_ids, labels }) => Sample::masked(input_ids, labels, place),
             None => self.blocks.training(index, place),
         }
     }
 
     fn validation(&self, index: usize, epoch: u32) -> Result<Sample, BatchError> {
         match self.masked.and_then(|rows| self.masked_row(&rows.validation, epoch, index)) {
-            Some(MaskedRow { input_ids, labels }) => masked(input_ids, labels, SamplePlace::default()),
+            Some(MaskedRow { input_ids, labels }) => {
+                Sample::masked(input_ids, labels, SamplePlace::default())
+            }
             None => self.blocks.validation(index, epoch),
         }
     }

@@ -1,6 +1,6 @@
 //! The clauses themselves.
 
-use super::{Clause, later, must, should};
+use super::{Clause, must, should};
 
 /// All clauses, in the order of `docs/SPEC.md`.
 pub const CLAUSES: &[Clause] = &[
@@ -35,12 +35,14 @@ pub const CLAUSES: &[Clause] = &[
         "z-loss",
         "With z-loss ζ a token loss MUST grow by ζ times the square of the logarithm of the softmax normaliser.",
     ),
-    later(
+    must(
         "1.8",
+        "soft-targets",
         "The loss of a soft target MUST be the cross-entropy to the given distribution, and its mean over a batch MUST be divided by the number of targets.",
     ),
-    later(
+    must(
         "1.9",
+        "masked-tokens",
         "A masked language model MUST score the masked positions only, each against the token that was there, without a shift.",
     ),
     must(
@@ -57,6 +59,11 @@ pub const CLAUSES: &[Clause] = &[
         "1.12",
         "mean-zero-score",
         "The gradients of the losses of all labels of one token, each times its probability, MUST add up to nothing.",
+    ),
+    must(
+        "1.13",
+        "prefix-source",
+        "A prefix language model MUST see its source whole at every position, score none of it, and be causal behind it.",
     ),
     must("2.1", "sum", "The sum MUST give every supervised token the weight 1."),
     must(

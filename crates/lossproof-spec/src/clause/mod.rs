@@ -22,18 +22,14 @@ pub struct Clause {
     pub level: Level,
     /// The statement, one sentence, as `docs/SPEC.md` has it.
     pub sentence: &'static str,
-    /// Id of the law that executes it; `None` for a clause that has no law yet.
-    pub law: Option<&'static str>,
+    /// Id of the law that executes it.
+    pub law: &'static str,
 }
 
 const fn must(id: &'static str, law: &'static str, sentence: &'static str) -> Clause {
-    Clause { id, level: Level::Must, sentence, law: Some(law) }
+    Clause { id, level: Level::Must, sentence, law }
 }
 
 const fn should(id: &'static str, law: &'static str, sentence: &'static str) -> Clause {
-    Clause { id, level: Level::Should, sentence, law: Some(law) }
-}
-
-const fn later(id: &'static str, sentence: &'static str) -> Clause {
-    Clause { id, level: Level::Must, sentence, law: None }
+    Clause { id, level: Level::Should, sentence, law }
 }

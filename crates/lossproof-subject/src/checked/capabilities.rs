@@ -2,8 +2,9 @@
 
 use super::Checked;
 use crate::{
-    Breach, Call, Evaluated, Evaluation, GradientSink, LoadParameters, OptimizerSteps, StepReport,
-    SubjectError, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
+    Breach, Call, Evaluated, Evaluation, GradientSink, LoadParameters, ObjectiveBatch, ObjectiveKind,
+    Objectives, Observation, OptimizerSteps, StepReport, SubjectError, TensorSet, TokenLosses, Unsupported,
+    UpstreamWeights,
 };
 use lossproof_spec::{GlobalBatch, MicroBatch, Optimizer};
 
@@ -114,6 +115,29 @@ impl OptimizerSteps for Checked<'_> {
         self.tensors(Call::Read, parameters, false, |subject, sink| {
             subject.optimizer_steps().ok_or(lacking)?.read(sink)
         })
+    }
+}
+
+impl Objectives for Checked<'_> {
+    fn learns(&mut self, kind: ObjectiveKind) -> bool {
+        self.offered.learns(kind)
+    }
+
+    fn learn(
+        &mut self,
+        batch: &ObjectiveBatch,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        batch.check(&self.info.limits)?;
+        let lacking = SubjectError::failed(&self.info.name, "the capability objectives is gone");
+        let (call, finite) = (Call::Learn, batch.scored() > 0);
+        let observation = self.tensors(call, gradients, finite, |subject, sink| {
+            subject.objectives().ok_or(lacking)?.learn(batch, sink)
+        })?;
+        if finite && !observation.loss.is_finite() {
+            self.wrong_numbers(Breach::NotFinite { call, what: "a loss".to_owned() })?;
+        }
+        Ok(observation)
     }
 }
 

@@ -10,7 +10,7 @@ mod sink;
 mod training;
 
 use crate::{
-    Breach, Call, Evaluation, GradientSink, LoadParameters, Observation, Offered, OptimizerSteps,
+    Breach, Call, Evaluation, GradientSink, LoadParameters, Objectives, Observation, Offered, OptimizerSteps,
     ParameterInfo, Subject, SubjectError, SubjectInfo, TokenLosses, TrainingLoop, Unsupported,
     UpstreamWeights, Watchdog,
 };
@@ -244,6 +244,10 @@ impl Subject for Checked<'_> {
 
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
         if self.offered.evaluation { Some(self) } else { None }
+    }
+
+    fn objectives(&mut self) -> Option<&mut dyn Objectives> {
+        if self.offered.learns_otherwise() { Some(self) } else { None }
     }
 
     fn training_loop(&mut self) -> Option<&mut dyn TrainingLoop> {
