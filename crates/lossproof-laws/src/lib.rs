@@ -316,6 +316,12 @@ impl Law {
         self.needs.contains(&TrainingLoop)
     }
 
+    /// Whether it is about what is learnt beside the next token ([`Subject::objectives`]).
+    #[must_use]
+    pub fn needs_objective(&self) -> bool {
+        self.needs.iter().any(|need| matches!(need, Objective(_)))
+    }
+
     /// What the subject lacks to be held to this law at all, if it does.
     pub fn lacking(&self, subject: &mut dyn Subject) -> Option<&'static str> {
         self.needs.iter().find_map(|need| need.lacking(subject))

@@ -1,6 +1,6 @@
 //! The laws of groups 8 to 10 on our own loop, which is the first subject with one.
 
-use lossproof_diagnosis::{Pattern, TrainingDiagnosis};
+use lossproof_diagnosis::{Pattern, PatternDiagnosis};
 use lossproof_faults::TrainingFault;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
 use lossproof_loop::LoopSubject;
@@ -43,12 +43,12 @@ fn our_loop_holds_on_libtorch() {
 }
 
 /// Each bug of a training, and what is said of a loop that has it.
-fn diagnoses(under: Under, dtype: Dtype) -> Vec<(&'static TrainingFault, TrainingDiagnosis)> {
+fn diagnoses(under: Under, dtype: Dtype) -> Vec<(&'static TrainingFault, PatternDiagnosis)> {
     let faults: Vec<&TrainingFault> = TrainingFault::all().collect();
     let smoothed = LossSpec { label_smoothing: 0.1, ..LossSpec::token_mean() };
     let diagnosis = |fault: &&'static TrainingFault| {
         let mut subject = fault.inject(under.trainer(dtype), smoothed).expect("the loss is claimed");
-        (*fault, TrainingDiagnosis::of(&mut *subject).expect("it has a loop"))
+        (*fault, PatternDiagnosis::of_training(&mut *subject).expect("it has a loop"))
     };
     faults.par_iter().map(diagnosis).collect()
 }
@@ -94,7 +94,7 @@ fn patterns() {
 
 #[test]
 fn nothing_is_wrong_with_our_loop() {
-    let diagnosis = TrainingDiagnosis::of(&mut under_the_loop(Under::Libtorch, Dtype::F64));
+    let diagnosis = PatternDiagnosis::of_training(&mut under_the_loop(Under::Libtorch, Dtype::F64));
     let diagnosis = diagnosis.expect("it has a loop");
     assert!(diagnosis.is_sound() && diagnosis.unseen.is_empty(), "{diagnosis}");
 }

@@ -5,9 +5,9 @@ mod alarms;
 mod alone;
 mod left_out;
 mod matrix;
+mod patterns;
 mod profiles;
 mod render;
-mod training;
 
 use crate::{exit::Exit, output, subjects};
 use alarms::Alarms;
@@ -88,6 +88,15 @@ pub(crate) struct Args {
         ]
     )]
     training: bool,
+    /// Instead of the bugs of a step, take those of what is learnt beside the next token: distributions, masked tokens,
+    /// the continuation of a source.
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "full", "alarms", "profiles", "json", "summary", "fault", "leave_one_out", "unseen", "profile", "training"
+        ]
+    )]
+    objectives: bool,
     /// Print how many are killed of those that are visible, and no table.
     #[arg(long, requires = "profile")]
     summary: bool,
@@ -127,18 +136,19 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         (Some(_), _) => "alarms",
         (None, true) => "profiles",
         (None, false) if args.training => "training",
+        (None, false) if args.objectives => "objectives",
         (None, false) => "faults",
     };
     let region = args.write.as_deref().map(|path| MarkedRegion::find(path, name)).transpose()?;
     output::check_writable(args.json.as_deref())?;
     output::check_writable(args.classes.as_deref())?;
-    if args.training {
-        let rows = training::results()?;
-        output::print(&training::text(&rows))?;
+    if args.training || args.objectives {
+        let rows = if args.training { patterns::of_training()? } else { patterns::of_objectives()? };
+        output::print(&patterns::text(&rows))?;
         if let Some(region) = region {
-            region.write(&training::markdown(&rows))?;
+            region.write(&patterns::markdown(&rows))?;
         }
-        let all = rows.iter().all(training::Row::is_right);
+        let all = rows.iter().all(patterns::Row::is_right);
         return Ok(if all { Exit::Conforms } else { Exit::Deviates });
     }
     let faults = selected(&args.fault)?;

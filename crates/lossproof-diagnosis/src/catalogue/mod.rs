@@ -11,6 +11,7 @@ mod backward;
 mod cross_entropy;
 mod logging;
 mod masking;
+mod objectives;
 mod optimizer;
 mod training;
 
@@ -57,6 +58,8 @@ pub enum Family {
     Optimizer,
     /// What only a whole training shows.
     Training,
+    /// What is learnt where it is not the next token.
+    Objectives,
 }
 
 impl Family {
@@ -79,6 +82,7 @@ impl fmt::Display for Family {
             Self::Attention => "attention, positions and packing",
             Self::Optimizer => "clipping, optimizer and schedule",
             Self::Training => "the training loop",
+            Self::Objectives => "other objectives",
         })
     }
 }
@@ -106,20 +110,27 @@ impl Bug {
         training::BUGS.iter()
     }
 
+    /// Every bug of what is learnt beside the next token.
+    pub fn of_objectives() -> impl Iterator<Item = &'static Self> {
+        objectives::BUGS.iter()
+    }
+
     /// The bug of a training with this id. In a constant, an id that is not one of theirs does not compile.
     ///
     /// # Panics
     /// When there is none.
     #[must_use]
     pub const fn of_training_named(id: &str) -> &'static Self {
-        let mut index = 0;
-        while index < training::BUGS.len() {
-            if same(training::BUGS[index].id, id) {
-                return &training::BUGS[index];
-            }
-            index += 1;
-        }
-        panic!("no bug of a training has this id")
+        one_of(training::BUGS, id)
+    }
+
+    /// The bug of an objective with this id. In a constant, an id that is not one of theirs does not compile.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub const fn of_objectives_named(id: &str) -> &'static Self {
+        one_of(objectives::BUGS, id)
     }
 
     /// The bug with this id.
@@ -151,6 +162,21 @@ impl Bug {
         assert!(bug.omitted.is_none(), "the bug is omitted");
         bug
     }
+}
+
+/// The bug with this id among these.
+///
+/// # Panics
+/// When there is none.
+const fn one_of(bugs: &'static [Bug], id: &str) -> &'static Bug {
+    let mut index = 0;
+    while index < bugs.len() {
+        if same(bugs[index].id, id) {
+            return &bugs[index];
+        }
+        index += 1;
+    }
+    panic!("no bug of this list has this id")
 }
 
 /// Whether two strings are equal, in constants too.
@@ -203,13 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn bugs_of_a_training_have_ids_of_their_own_and_clauses_with_laws() {
+    fn bugs_of_a_training_and_of_objectives_have_ids_of_their_own_and_clauses() {
         let mut ids: BTreeSet<_> = Bug::all().map(|bug| bug.id).collect();
-        for bug in Bug::of_training() {
+        for bug in Bug::of_training().chain(Bug::of_objectives()) {
             // One that is omitted as a bug of a step, for want of a loop, is one here.
             let omitted = Bug::named(bug.id).is_some_and(|bug| bug.omitted.is_some());
             assert!(ids.insert(bug.id) || omitted, "{}", bug.id);
-            assert!(!bug.clauses.is_empty() && bug.family == Family::Training, "{}", bug.id);
+            assert!(!bug.clauses.is_empty() && bug.family >= Family::Training, "{}", bug.id);
             for id in bug.clauses {
                 assert!(CLAUSES.iter().any(|clause| clause.id == *id), "{}: {id}", bug.id);
             }
@@ -218,7 +244,7 @@ mod tests {
 
     #[test]
     fn texts_are_phrases_that_fit_into_a_line_and_a_table() {
-        for bug in Bug::all().chain(Bug::of_training()) {
+        for bug in Bug::all().chain(Bug::of_training()).chain(Bug::of_objectives()) {
             for text in [bug.what, bug.remedy].into_iter().chain(bug.source).chain(bug.omitted) {
                 assert!(!text.is_empty() && !text.ends_with('.'), "{}: {text}", bug.id);
                 assert!(!text.contains(['\n', '|']) && !text.contains("  "), "{}: {text}", bug.id);

@@ -11,7 +11,7 @@ mod rates;
 mod saved;
 mod updates;
 
-use lossproof_diagnosis::{Bug, TrainingDiagnosis};
+use lossproof_diagnosis::{Bug, PatternDiagnosis};
 use lossproof_loop::{LoopParts, LoopSubject};
 use lossproof_spec::{CLAUSES, LossSpec};
 use lossproof_subject::{LoopTrainer, Subject, Unsupported};
@@ -60,7 +60,7 @@ impl TrainingFault {
 
     /// The law of a clause that the bug violates, if one fails.
     #[must_use]
-    pub fn killed_by(&self, diagnosis: &TrainingDiagnosis) -> Option<&'static str> {
+    pub fn killed_by(&self, diagnosis: &PatternDiagnosis) -> Option<&'static str> {
         let clauses = CLAUSES.iter().filter(|clause| self.bug.clauses.contains(&clause.id));
         let fails = |id: &&str| diagnosis.pattern.iter().any(|(law, _)| law == id);
         clauses.map(|clause| clause.law).find(fails)

@@ -1,32 +1,20 @@
 //! Clause 1.9: a masked language model scores labels where they stand, and sees on both sides of them.
 
-use super::{followed, influences, micro_batch_of, plain};
+use super::{followed, given, influences, micro_batch_of, plain};
 use crate::trial::{CaseOutcome, Computed, Ended, Trial, replace, values};
 use lossproof_cases::edit::id;
-use lossproof_spec::{IGNORE_INDEX, MicroBatch, Role, Sequence};
-use lossproof_subject::ObjectiveBatch;
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Role, Sequence};
+use lossproof_subject::{ObjectiveBatch, SubjectError, Tensor};
 use rand::RngExt;
-
-/// Parts that the labels of a batch are divided into.
-const PARTS: usize = 6;
 
 /// A batch is the mean of its labels, each scored by the prediction made at its own position, which sees the whole
 /// sequence.
 pub(crate) fn masked_tokens(trial: &mut Trial<'_>) -> CaseOutcome {
     let rows = trial.rows_of_tokens();
     let learnt = trial.labels_to_learn(&rows);
-    let labels = learnt.iter().flatten().filter(|&&label| label != IGNORE_INDEX).count();
-    let (whole, of_whole) = trial.learn_masked(&rows, &learnt)?;
-    let influences = influences(&whole);
-    let mut parts = Vec::new();
-    for part in 0..PARTS.min(labels) {
-        let own = one_part(&learnt, part);
-        let scored = own.iter().flatten().filter(|&&label| label != IGNORE_INDEX).count();
-        parts.push((scored as f64 / labels as f64, trial.learn_masked(&rows, &own)?.1));
-    }
-    let parts: Vec<_> = parts.iter().map(|(share, part)| (*share, part)).collect();
-    trial.combination("labels by themselves", &influences, &of_whole, &parts, &[]);
-
+    let labels = given(&learnt);
+    trial.made_of_its_labels(&learnt, |learnt| masked(&rows, learnt))?;
+    trial.nothing_masked(&rows)?;
     let looked = trial.sees_both_sides(&rows)?;
     let lone = trial.lone_tokens_are_causal(&rows)?;
     let without_context = trial.without_context_is_causal(&rows, &learnt)?;
@@ -37,24 +25,30 @@ pub(crate) fn masked_tokens(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(looked && labels > 1)
 }
 
-/// Every `PARTS`th label.
-fn one_part(learnt: &[Vec<i64>], part: usize) -> Vec<Vec<i64>> {
-    let mut own = learnt.to_vec();
-    let given = own.iter_mut().flatten().filter(|label| **label != IGNORE_INDEX);
-    for (number, label) in given.enumerate() {
-        if number % PARTS != part {
-            *label = IGNORE_INDEX;
-        }
-    }
-    own
-}
-
 fn masked(rows: &[Vec<u32>], learnt: &[Vec<i64>]) -> ObjectiveBatch {
     let rows = rows.iter().zip(learnt).map(|(row, labels)| plain(row.clone(), labels.clone()));
     ObjectiveBatch::Masked { micro_batch: micro_batch_of(rows) }
 }
 
 impl Trial<'_> {
+    /// Of nothing there is no mean: a trainer refuses, or says that there is nothing to learn, and its gradient is
+    /// not poisoned.
+    fn nothing_masked(&mut self, rows: &[Vec<u32>]) -> Result<(), Ended> {
+        let nothing: Vec<Vec<i64>> = rows.iter().map(|row| vec![IGNORE_INDEX; row.len()]).collect();
+        match self.learn(&masked(rows, &nothing)) {
+            Ok(computed) => {
+                let finite = |tensor: &Tensor| tensor.to_f64().iter().all(|value| value.is_finite());
+                let sound = computed.gradient.values().all(finite);
+                self.fact("nothing masked", sound, || {
+                    "nothing is masked, and the gradient is not a number".to_owned()
+                });
+                Ok(())
+            }
+            Err(Ended::Failed(SubjectError::Breach(breach))) => Err(Ended::Failed(breach.into())),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Labels for about half of the positions, and for one at least.
     fn labels_to_learn(&mut self, rows: &[Vec<u32>]) -> Vec<Vec<i64>> {
         let vocabulary = self.vocabulary();
@@ -172,12 +166,12 @@ impl Trial<'_> {
             replace(&mut parameters, name, nothing)?;
         }
         self.load(&parameters)?;
-        let micro_batch: MicroBatch = micro_batch_of(causal);
+        let micro_batch = micro_batch_of(causal);
         let (factor, expected) = self.hard(&micro_batch)?;
         let (_, computed) = self.learn_masked(&cut, &labels)?;
         let except: Vec<&str> = names.iter().map(String::as_str).collect();
         let what = "positions without context, beside a causal model";
-        let batch = lossproof_spec::GlobalBatch::of_micro_batch(micro_batch);
+        let batch = GlobalBatch::of_micro_batch(micro_batch);
         self.combination(what, &batch, &computed, &[(factor, &expected)], &except);
         Ok(true)
     }

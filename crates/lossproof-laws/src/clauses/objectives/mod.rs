@@ -50,7 +50,46 @@ fn micro_batch_of(sequences: impl IntoIterator<Item = Sequence>) -> MicroBatch {
     MicroBatch::new(sequences.into_iter().collect()).expect("invariant: a micro-batch has sequences")
 }
 
+/// Parts that the labels of a batch are divided into.
+const PARTS: usize = 6;
+
+/// Every `PARTS`th label.
+fn one_part(labels: &[Vec<i64>], part: usize) -> Vec<Vec<i64>> {
+    let mut own = labels.to_vec();
+    let given = own.iter_mut().flatten().filter(|label| **label != IGNORE_INDEX);
+    for (number, label) in given.enumerate() {
+        if number % PARTS != part {
+            *label = IGNORE_INDEX;
+        }
+    }
+    own
+}
+
+/// Labels that are not ignored.
+fn given(labels: &[Vec<i64>]) -> usize {
+    labels.iter().flatten().filter(|&&label| label != IGNORE_INDEX).count()
+}
+
 impl Trial<'_> {
+    /// Holds a batch to the mean of its labels, in parts of which each has some. All of them are scored.
+    fn made_of_its_labels(
+        &mut self,
+        labels: &[Vec<i64>],
+        batch_of: impl Fn(&[Vec<i64>]) -> ObjectiveBatch,
+    ) -> Result<(), Ended> {
+        let whole = batch_of(labels);
+        let of_whole = self.learn(&whole)?;
+        let all = given(labels);
+        let mut parts = Vec::new();
+        for part in 0..PARTS.min(all) {
+            let own = one_part(labels, part);
+            parts.push((given(&own) as f64 / all as f64, self.learn(&batch_of(&own))?));
+        }
+        let parts: Vec<_> = parts.iter().map(|(share, part)| (*share, part)).collect();
+        self.combination("labels by themselves", &influences(&whole), &of_whole, &parts, &[]);
+        Ok(())
+    }
+
     /// The tokens of the sequences of one micro-batch of the case, each as one document without padding.
     fn rows_of_tokens(&self) -> Vec<Vec<u32>> {
         let micro_batch = self.case.batch.micro_batches().next();

@@ -7,9 +7,6 @@ use lossproof_spec::{IGNORE_INDEX, Role};
 use lossproof_subject::ObjectiveBatch;
 use rand::RngExt;
 
-/// The shortest source with a position that sees more than a causal model's does.
-const SHORTEST: usize = 2;
-
 /// Sequences with their labels and sources.
 #[derive(Clone)]
 struct Rows {
@@ -41,33 +38,38 @@ impl Rows {
     }
 }
 
-/// Without a source it is a causal model; labels of the source say nothing; what stands behind a label is not seen, and
-/// all of the source is.
+/// Without a source it is a causal model, as with one of one position; labels of the source say nothing; what stands behind
+/// a label is not seen, and all of the source is.
 pub(crate) fn prefix_source(trial: &mut Trial<'_>) -> CaseOutcome {
-    let limits = trial.facts.info.limits;
     let tokens = trial.rows_of_tokens();
     if tokens.iter().all(|row| row.len() < 2) {
         return Ok(false);
     }
     let labels = tokens.iter().map(|row| row.iter().map(|&token| i64::from(token)).collect()).collect();
-    let none = Rows { sources: vec![0; tokens.len()], tokens, labels };
-    let (batch, of_none) = trial.learn_rows(&none)?;
+    let all = Rows { sources: vec![0; tokens.len()], tokens, labels };
+    let unseen =
+        Rows { sources: all.tokens.iter().map(|_| trial.random.random_range(0..2)).collect(), ..all.clone() };
+    let (batch, of_unseen) = trial.learn_rows(&unseen)?;
     let (factor, causal) = trial.hard(batch.micro_batch())?;
-    trial.combination("no source", &influences(&batch), &of_none, &[(factor, &causal)], &[]);
+    let what = "sources of at most one position";
+    trial.combination(what, &influences(&batch), &of_unseen, &[(factor, &causal)], &[]);
+    if !trial.facts.info.limits.ignore_index {
+        return Err(Ended::Unsupported("ignored labels".to_owned()));
+    }
 
-    let mut rows = none.clone();
+    let mut rows = all.clone();
     for (row, source) in rows.tokens.iter().zip(&mut rows.sources) {
         *source = trial.random.random_range(0..row.len().max(2));
     }
-    if !limits.ignore_index {
-        return Err(Ended::Unsupported("ignored labels".to_owned()));
-    }
-    let (_, given) = trial.learn_rows(&rows)?;
-    let behind = rows.supervised(|row, position| position >= rows.sources[row]);
+    let behind = rows.supervised(|row, position| position >= rows.sources[row].max(1));
+    let (_, of_rows) = trial.learn_rows(&rows)?;
     let (batch, expected) = trial.learn_rows(&behind)?;
-    trial.combination("labels of the source", &influences(&batch), &given, &[(1.0, &expected)], &[]);
+    trial.combination("labels of the source", &influences(&batch), &of_rows, &[(1.0, &expected)], &[]);
+    trial.made_of_its_labels(&behind.labels, |labels| {
+        Rows { labels: labels.to_vec(), ..behind.clone() }.batch()
+    })?;
     trial.is_causal_behind(&behind)?;
-    trial.sees_its_source(&none)
+    trial.sees_its_source(&all)
 }
 
 impl Trial<'_> {
@@ -105,30 +107,33 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// With a source of two positions the first sees the second, which it does not without. That reaches a label by
-    /// way of two blocks: with one it makes no difference. Tells whether there is a sequence for it.
-    fn sees_its_source(&mut self, none: &Rows) -> CaseOutcome {
-        let without = none.supervised(|_, position| position >= SHORTEST);
-        if without.batch().scored() == 0 {
-            return Ok(false);
-        }
-        let sources =
-            without.tokens.iter().map(|row| if row.len() > SHORTEST { SHORTEST } else { 0 }).collect();
-        let with = Rows { sources, ..without.clone() };
+    /// In a source of two positions the first sees the second, and in one of three both see the third, which they do
+    /// not in a causal model. That reaches a label by way of two blocks: with one it makes no difference. Tells whether
+    /// there is a sequence for it.
+    fn sees_its_source(&mut self, all: &Rows) -> CaseOutcome {
         let mixes = |role: Role| matches!(role, Role::Query | Role::QueryKeyValue);
-        let all = self.facts.parameters.iter().chain(&self.facts.info.model.frozen);
-        let blocks = all.filter(|parameter| mixes(parameter.role)).count();
-        let (_, expected) = self.learn_rows(&without)?;
-        let (_, computed) = self.learn_rows(&with)?;
-        let unit = "what a source sees";
-        if blocks > 1 {
-            self.differs(unit, &computed, &expected, || {
-                "a source that is seen whole has the loss of one that is not".to_owned()
-            });
-        } else if blocks == 0 && computed.loss().to_bits() == expected.loss().to_bits() {
-            // One block, or a source that is not seen: the roles do not tell which.
-            self.comparisons.require(unit);
+        let parameters = self.facts.parameters.iter().chain(&self.facts.info.model.frozen);
+        let blocks = parameters.filter(|parameter| mixes(parameter.role)).count();
+        let mut told = false;
+        for (unit, length) in [("a source of two positions", 2), ("a source of three positions", 3)] {
+            let causal = all.supervised(|_, position| position >= length);
+            if causal.batch().scored() == 0 {
+                continue;
+            }
+            let source = |row: &Vec<u32>| if row.len() > length { length } else { 0 };
+            let seen = Rows { sources: causal.tokens.iter().map(source).collect(), ..causal.clone() };
+            let (_, expected) = self.learn_rows(&causal)?;
+            let (_, computed) = self.learn_rows(&seen)?;
+            if blocks > 1 {
+                self.differs(unit, &computed, &expected, || {
+                    format!("{unit}, all of which is seen, has the loss of one that is not")
+                });
+            } else if blocks == 0 && computed.loss().to_bits() == expected.loss().to_bits() {
+                // One block, or a source that is not seen: the roles do not tell which.
+                self.comparisons.require(unit);
+            }
+            told = true;
         }
-        Ok(true)
+        Ok(told)
     }
 }

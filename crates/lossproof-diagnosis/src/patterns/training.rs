@@ -1,15 +1,10 @@
 //! What each known bug of a training fails in.
 
-use super::Pattern;
-use crate::catalogue::Bug;
-use std::collections::BTreeSet;
-
-/// Bugs, and the laws and kinds of numbers that fail under each of them.
-type Row = (&'static [&'static str], &'static [(&'static str, &'static str)]);
+use super::Row;
 
 /// What bugs fail in, each pattern with all that have it. They are what fails in our loop with the bug, around a trainer
 /// without any; a test holds them to it.
-const PATTERNS: &[Row] = &[
+pub(super) const PATTERNS: &[Row] = &[
     (&["fill-ups-trained-on"], &[("samples-once", "samples met twice")]),
     (
         &["last-batch-dropped", "last-window-dropped"],
@@ -346,29 +341,3 @@ const PATTERNS: &[Row] = &[
     ),
     (&["resume-with-another-window"], &[("resume-otherwise", "samples after a change")]),
 ];
-
-/// How much of two patterns must be the same for one to be near the other.
-const NEAR: f64 = 0.75;
-
-/// The bugs that fail in this and in nothing else, as far as laws were decided; or else those that come nearest,
-/// where more than three quarters of what either fails in is the same. Says whether they are exact.
-pub(super) fn bugs_with(pattern: &Pattern, undecided: &BTreeSet<&str>) -> (bool, Vec<&'static Bug>) {
-    let (mut best, mut found) = (NEAR, Vec::new());
-    if pattern.is_empty() {
-        return (false, found);
-    }
-    for (bugs, forecast) in PATTERNS {
-        let forecast: BTreeSet<(&str, &str)> =
-            forecast.iter().copied().filter(|(law, _)| !undecided.contains(law)).collect();
-        let common = pattern.iter().filter(|(law, kind)| forecast.contains(&(*law, kind.as_str()))).count();
-        let all = forecast.len() + pattern.len() - common;
-        let share = common as f64 / all as f64;
-        if share > best {
-            (best, found) = (share, Vec::new());
-        }
-        if share >= best {
-            found.extend(Bug::of_training().filter(|bug| bugs.contains(&bug.id)));
-        }
-    }
-    (best >= 1.0, found)
-}

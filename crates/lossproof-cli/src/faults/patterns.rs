@@ -1,12 +1,12 @@
-//! The bugs of a training loop: what fails of a whole training, and as what that is taken.
+//! The bugs of a training loop, and of what is learnt beside the next token: what fails of it, and as what that is taken.
 
 use super::render::seen_in;
 use crate::{
     subjects,
     table::{Align, Table},
 };
-use lossproof_diagnosis::TrainingDiagnosis;
-use lossproof_faults::TrainingFault;
+use lossproof_diagnosis::{Bug, PatternDiagnosis};
+use lossproof_faults::{ObjectiveFault, TrainingFault};
 use lossproof_gpt2::Config;
 use lossproof_spec::{Dtype, LossSpec};
 use miette::IntoDiagnostic;
@@ -16,10 +16,12 @@ use std::{collections::BTreeSet, fmt::Write};
 /// Label smoothing of the loss that is claimed, so that a validation which is smoothed shows.
 const SMOOTHING: f64 = 0.1;
 
-/// A bug, and what is said of the reference under a loop that has it.
+/// A bug, and what is said of the reference where it has it.
 pub(super) struct Row {
-    fault: &'static TrainingFault,
-    diagnosis: TrainingDiagnosis,
+    bug: &'static Bug,
+    diagnosis: PatternDiagnosis,
+    /// The law of a clause that the bug violates.
+    killed_by: Option<&'static str>,
 }
 
 impl Row {
@@ -29,17 +31,13 @@ impl Row {
         laws.into_iter().collect()
     }
 
-    fn killed_by(&self) -> Option<&'static str> {
-        self.fault.killed_by(&self.diagnosis)
-    }
-
     /// Whether it is killed, and among the bugs that it is taken for.
     pub(super) fn is_right(&self) -> bool {
-        self.killed_by().is_some() && self.is_named()
+        self.killed_by.is_some() && self.is_named()
     }
 
     fn is_named(&self) -> bool {
-        self.diagnosis.bugs.iter().any(|bug| bug.id == self.fault.bug.id)
+        self.diagnosis.bugs.iter().any(|bug| bug.id == self.bug.id)
     }
 
     fn named(&self) -> String {
@@ -57,16 +55,32 @@ impl Row {
 ///
 /// # Errors
 /// When a trainer cannot be made.
-pub(super) fn results() -> miette::Result<Vec<Row>> {
+pub(super) fn of_training() -> miette::Result<Vec<Row>> {
     let faults: Vec<&'static TrainingFault> = TrainingFault::all().collect();
     let claim = LossSpec { label_smoothing: SMOOTHING, ..LossSpec::token_mean() };
     let one = |fault: &&'static TrainingFault| -> miette::Result<Row> {
         let trainer =
             subjects::ours_for_a_loop(Config::Pico, Dtype::F64, subjects::initial(Config::Pico, 0))?;
         let mut subject = fault.inject(trainer, claim).into_diagnostic()?;
-        let diagnosis = TrainingDiagnosis::of(&mut *subject);
+        let diagnosis = PatternDiagnosis::of_training(&mut *subject);
         let diagnosis = diagnosis.ok_or_else(|| miette::miette!("a loop without a training loop"))?;
-        Ok(Row { fault, diagnosis })
+        Ok(Row { bug: fault.bug, killed_by: fault.killed_by(&diagnosis), diagnosis })
+    };
+    faults.par_iter().map(one).collect()
+}
+
+/// Gives the reference each bug of an objective, and says what fails. Of a prefix a model with one block shows little.
+///
+/// # Errors
+/// When a trainer cannot be made.
+pub(super) fn of_objectives() -> miette::Result<Vec<Row>> {
+    let faults: Vec<&'static ObjectiveFault> = ObjectiveFault::all().collect();
+    let one = |fault: &&'static ObjectiveFault| -> miette::Result<Row> {
+        let trainer =
+            subjects::ours_for_a_loop(Config::Nano, Dtype::F64, subjects::initial(Config::Nano, 0))?;
+        let diagnosis = PatternDiagnosis::of_objectives(&mut *fault.inject(trainer));
+        let diagnosis = diagnosis.ok_or_else(|| miette::miette!("a trainer without objectives"))?;
+        Ok(Row { bug: fault.bug, killed_by: fault.killed_by(&diagnosis), diagnosis })
     };
     faults.par_iter().map(one).collect()
 }
@@ -82,9 +96,9 @@ pub(super) fn text(rows: &[Row]) -> String {
     ]);
     for row in rows {
         table.row([
-            row.fault.bug.id.to_owned(),
-            row.fault.bug.clauses.join(", "),
-            row.killed_by().unwrap_or("SURVIVED").to_owned(),
+            row.bug.id.to_owned(),
+            row.bug.clauses.join(", "),
+            row.killed_by.unwrap_or("SURVIVED").to_owned(),
             row.laws().len().to_string(),
             row.named(),
         ]);
@@ -93,7 +107,7 @@ pub(super) fn text(rows: &[Row]) -> String {
 }
 
 fn summary(rows: &[Row]) -> String {
-    let killed = rows.iter().filter(|row| row.killed_by().is_some()).count();
+    let killed = rows.iter().filter(|row| row.killed_by.is_some()).count();
     let named = rows.iter().filter(|row| row.is_named()).count();
     let alone = rows.iter().filter(|row| row.is_named() && row.diagnosis.bugs.len() == 1).count();
     let all = rows.len();
@@ -109,7 +123,7 @@ pub(super) fn markdown(rows: &[Row]) -> String {
         "\n| bug | what is wrong | seen in | violates | killed by | laws | named |\n|---|---|---|---|---|---:|---|\n",
     );
     for row in rows {
-        let bug = row.fault.bug;
+        let bug = row.bug;
         let _ = writeln!(
             text,
             "| `{}` | {} | {} | {} | `{}` | {} | {} |",
@@ -117,7 +131,7 @@ pub(super) fn markdown(rows: &[Row]) -> String {
             bug.what,
             seen_in(bug),
             bug.clauses.join(", "),
-            row.killed_by().unwrap_or("SURVIVED"),
+            row.killed_by.unwrap_or("SURVIVED"),
             row.laws().len(),
             row.named(),
         );

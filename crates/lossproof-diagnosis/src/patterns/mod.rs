@@ -1,0 +1,265 @@
+//! What is wrong with a training loop, or with what is learnt beside the next token: the laws of it that a trainer
+//! breaks, and in what, held to what each known bug breaks.
+//!
+//! Both show much less than a step: not one of a loop's numbers can be asked for at parameters of our choice, and an
+//! objective has a mean and its gradient. So a bug is known by the pattern of what fails. A pattern that several bugs
+//! have names them all, and one that no bug has names none.
+
+mod objectives;
+mod soft_targets;
+mod training;
+
+use crate::catalogue::Bug;
+use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
+use lossproof_subject::Subject;
+use std::{collections::BTreeSet, fmt};
+
+/// What fails: laws, each with what it fails in.
+pub type Pattern = BTreeSet<(&'static str, String)>;
+
+/// Bugs, and the laws and what they fail in under each of them.
+type Row = (&'static [&'static str], &'static [(&'static str, &'static str)]);
+
+/// Random cases per law.
+const CASES: u32 = 24;
+
+/// How much of two patterns must be the same for one to be near the other.
+const NEAR: f64 = 0.75;
+
+/// What a pattern is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    /// A whole training.
+    Training,
+    /// What is learnt beside the next token.
+    Objectives,
+}
+
+impl Of {
+    fn laws(self) -> impl Iterator<Item = &'static Law> {
+        LAWS.iter().filter(move |law| match self {
+            Self::Training => law.needs_training(),
+            Self::Objectives => law.needs_objective(),
+        })
+    }
+
+    fn rows(self) -> &'static [Row] {
+        match self {
+            Self::Training => training::PATTERNS,
+            Self::Objectives => objectives::PATTERNS,
+        }
+    }
+
+    fn bug(self, id: &str) -> Option<&'static Bug> {
+        match self {
+            Self::Training => Bug::of_training().find(|bug| bug.id == id),
+            Self::Objectives => Bug::of_objectives().find(|bug| bug.id == id),
+        }
+    }
+
+    /// The bugs that fail in this and in nothing else, as far as laws were decided; or else those that come nearest,
+    /// where more than three quarters of what either fails in is the same. Says whether they are exact.
+    fn bugs_with(self, pattern: &Pattern, undecided: &BTreeSet<&str>) -> (bool, Vec<&'static Bug>) {
+        let (mut best, mut found) = (NEAR, Vec::new());
+        if pattern.is_empty() {
+            return (false, found);
+        }
+        for (bugs, forecast) in self.rows() {
+            let forecast: BTreeSet<(&str, &str)> =
+                forecast.iter().copied().filter(|(law, _)| !undecided.contains(law)).collect();
+            let common =
+                pattern.iter().filter(|(law, kind)| forecast.contains(&(*law, kind.as_str()))).count();
+            let all = forecast.len() + pattern.len() - common;
+            let share = common as f64 / all as f64;
+            if share > best {
+                (best, found) = (share, Vec::new());
+            }
+            if share >= best {
+                found.extend(bugs.iter().filter_map(|id| self.bug(id)));
+            }
+        }
+        (best >= 1.0, found)
+    }
+}
+
+/// What is wrong with a training loop or with an objective, as far as can be said.
+#[derive(Clone, Debug)]
+pub struct PatternDiagnosis {
+    of: Of,
+    /// What fails.
+    pub pattern: Pattern,
+    /// The known bugs of which the same fails, and nothing else; or those that come nearest.
+    pub bugs: Vec<&'static Bug>,
+    /// Whether it is the same and nothing else.
+    pub exact: bool,
+    /// What was found, a statement for each law that fails.
+    pub evidence: Vec<String>,
+    /// What could not be decided, and why.
+    pub unseen: Vec<String>,
+}
+
+impl PatternDiagnosis {
+    /// Holds a subject's loop to the laws of a whole training; `None` where it has none.
+    ///
+    /// Calls are watched by the default [`Watchdog`](lossproof_subject::Watchdog).
+    pub fn of_training(subject: &mut dyn Subject) -> Option<Self> {
+        subject.training_loop()?;
+        let found = Found::of_reports(&reports(Of::Training, subject));
+        Some(Self::of_found(Of::Training, found))
+    }
+
+    /// Holds what a subject learns beside the next token to its laws, and a wrong loss of distributions to what is
+    /// often made of it; `None` where it learns nothing else.
+    ///
+    /// Calls are watched by the default [`Watchdog`](lossproof_subject::Watchdog).
+    pub fn of_objectives(subject: &mut dyn Subject) -> Option<Self> {
+        subject.objectives()?;
+        let mut found = Found::of_reports(&reports(Of::Objectives, subject));
+        if found.pattern.iter().any(|(law, _)| *law == soft_targets::LAW)
+            && let Some(reading) = soft_targets::reading(subject)
+        {
+            found.pattern.insert((soft_targets::LAW, reading.to_owned()));
+            found.evidence.push(format!("{}: the loss is {reading}", soft_targets::LAW));
+        }
+        Some(Self::of_found(Of::Objectives, found))
+    }
+
+    fn of_found(of: Of, found: Found) -> Self {
+        let Found { pattern, evidence, unseen, undecided } = found;
+        let (exact, bugs) = of.bugs_with(&pattern, &undecided);
+        Self { of, pattern, bugs, exact, evidence, unseen }
+    }
+
+    /// Whether nothing fails of what could be decided.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.pattern.is_empty()
+    }
+}
+
+/// The laws of this on a subject.
+fn reports(of: Of, subject: &mut dyn Subject) -> Vec<Report> {
+    let campaign =
+        Campaign { cases: CASES, shrink: false, control: false, exhaustive: true, ..Campaign::default() };
+    // Without case files there is nothing that cannot be read.
+    of.laws().filter_map(|law| campaign.run(law, subject).ok()).collect()
+}
+
+/// What reports say.
+#[derive(Default)]
+struct Found {
+    pattern: Pattern,
+    evidence: Vec<String>,
+    unseen: Vec<String>,
+    undecided: BTreeSet<&'static str>,
+}
+
+impl Found {
+    fn of_reports(reports: &[Report]) -> Self {
+        let mut found = Self::default();
+        for report in reports {
+            let id = report.law.id();
+            if report.verdict == Verdict::Unsupported || report.verdict == Verdict::Unchecked {
+                found.undecided.insert(id);
+                let why = report.reason.as_deref().unwrap_or("it was not decided");
+                found.unseen.push(format!("{id}: {why}"));
+            }
+            let Some(failure) = &report.failure else { continue };
+            if let Some(error) = &failure.error {
+                found.pattern.insert((id, "error".to_owned()));
+                found.evidence.push(format!("{id}: {error}"));
+            }
+            for violation in failure.violations.iter().chain(&failure.elsewhere) {
+                let kind = if report.law.needs_training() {
+                    kind(&violation.unit)
+                } else {
+                    objectives::check(violation)
+                };
+                found.pattern.insert((id, kind));
+            }
+            found.evidence.extend(failure.violations.first().map(|worst| format!("{id}: {worst}")));
+        }
+        found
+    }
+}
+
+/// What kind of number a unit is: all parameters are one.
+fn kind(unit: &str) -> String {
+    const KINDS: &[&str] = &[
+        "number of updates",
+        "skipped updates",
+        "number of epochs",
+        "samples met never",
+        "samples met twice",
+        "samples of an update",
+        "learning rate",
+        "learning rate of one rank",
+        "direction of an update",
+        "grad norm",
+        "logged loss",
+        "epoch loss",
+        "validation loss",
+        "perplexity",
+        "number of validations",
+        "events",
+        "update",
+        "update under clipping",
+        "update of what is frozen",
+        "validation",
+        "end of an epoch",
+        "order of events",
+        "resumed at the end",
+        "samples after a change",
+        "update under dropout",
+        "validation tokens",
+        "samples",
+        "dropout in training",
+        "masks of a seed",
+        "masks of another seed",
+        "loss",
+        "loss that is none",
+        "epoch loss that is none",
+        "breach",
+        "empty policy",
+        "token count",
+        "skipped update",
+        "skipped for a reason",
+    ];
+    if KINDS.contains(&unit) {
+        unit.to_owned()
+    } else if unit.ends_with(" stays") {
+        "frozen parameters".to_owned()
+    } else {
+        "parameters".to_owned()
+    }
+}
+
+impl fmt::Display for PatternDiagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_sound() {
+            f.write_str(match self.of {
+                Of::Training => "of what a training shows nothing is wrong",
+                Of::Objectives => "of what is learnt beside the next token nothing is wrong",
+            })?;
+        }
+        for (index, line) in self.evidence.iter().enumerate() {
+            write!(f, "{}{line}", if index == 0 { "seen: " } else { "\n      " })?;
+        }
+        let fails = if self.exact { "fails" } else { "fails nearly, but not wholly," };
+        match self.bugs.as_slice() {
+            [] if self.is_sound() => {}
+            [] => f.write_str("\nno known bug fails in this, and in nothing else")?,
+            [bug] => write!(f, "\n{fails} as {} does: {}\n  remedy: {}", bug.id, bug.what, bug.remedy)?,
+            alike => {
+                write!(f, "\n{fails} as one of {} bugs does, which nothing here tells apart:", alike.len())?;
+                for bug in alike {
+                    write!(f, "\n  {}: {}", bug.id, bug.what)?;
+                }
+            }
+        }
+        for what in &self.unseen {
+            write!(f, "\nnot decided: {what}")?;
+        }
+        Ok(())
+    }
+}
