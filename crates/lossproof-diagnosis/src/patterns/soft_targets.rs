@@ -13,7 +13,7 @@ pub(super) const LAW: &str = "soft-targets";
 const SHARES: [f64; 3] = [0.625, 0.25, 0.125];
 
 /// Readings that take a loss for every token of the vocabulary are not tried above this many.
-const SMALL_VOCABULARY: usize = 256;
+const SMALL_VOCABULARY: usize = 1024;
 
 /// Positions of the sequence that is read.
 const LENGTH: usize = 5;

@@ -13,11 +13,15 @@ pub(crate) fn masked_tokens(trial: &mut Trial<'_>) -> CaseOutcome {
     let rows = trial.rows_of_tokens();
     let learnt = trial.labels_to_learn(&rows);
     let labels = given(&learnt);
-    trial.made_of_its_labels(&learnt, |learnt| masked(&rows, learnt))?;
+    let whole = trial.made_of_its_labels(&learnt, |learnt| masked(&rows, learnt));
+    trial.continued(whole)?;
     trial.nothing_masked(&rows)?;
-    let looked = trial.sees_both_sides(&rows)?;
-    let lone = trial.lone_tokens_are_causal(&rows)?;
-    let without_context = trial.without_context_is_causal(&rows, &learnt)?;
+    let looked = trial.sees_both_sides(&rows);
+    let looked = trial.continued(looked)?.unwrap_or(true);
+    let lone = trial.lone_tokens_are_causal(&rows);
+    let lone = trial.continued(lone)?.unwrap_or(true);
+    let without_context = trial.without_context_is_causal(&rows, &learnt);
+    let without_context = trial.continued(without_context)?.unwrap_or(true);
     if !lone && !without_context {
         let what = "sequences of one token and of two, or the roles of what blocks write";
         return Err(Ended::Unsupported(what.to_owned()));

@@ -12,7 +12,7 @@ pub(crate) use soft_targets::soft_targets;
 use crate::trial::{Computed, Ended, Origin, TOKEN_COUNT, Trial};
 use lossproof_cases::edit::assemble;
 use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Sequence, TokenWeights};
-use lossproof_subject::{Collect, ObjectiveBatch};
+use lossproof_subject::{Collect, ObjectiveBatch, SubjectError};
 use std::rc::Rc;
 
 /// A batch of a causal model whose tokens and positions reach the gradient where those of this batch do.
@@ -117,6 +117,18 @@ impl Trial<'_> {
             loads: usize::MAX,
         };
         Ok(Computed { observation, gradient: Rc::new(sink.into_tensors()), total: 1.0, origin })
+    }
+
+    /// What one of several comparisons found. That a batch inside the limits is refused in it is a violation, and the
+    /// others still say something.
+    fn continued<T>(&mut self, found: Result<T, Ended>) -> Result<Option<T>, Ended> {
+        match found {
+            Err(Ended::Failed(error)) if !matches!(error, SubjectError::Breach(_)) => {
+                self.fact("refused", false, || format!("a batch inside the limits is refused: {error}"));
+                Ok(None)
+            }
+            found => found.map(Some),
+        }
     }
 
     /// Loss and gradient of a micro-batch with hard labels, and the factor that makes a mean over its tokens of them:

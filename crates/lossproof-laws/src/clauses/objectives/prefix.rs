@@ -65,9 +65,10 @@ pub(crate) fn prefix_source(trial: &mut Trial<'_>) -> CaseOutcome {
     let (_, of_rows) = trial.learn_rows(&rows)?;
     let (batch, expected) = trial.learn_rows(&behind)?;
     trial.combination("labels of the source", &influences(&batch), &of_rows, &[(1.0, &expected)], &[]);
-    trial.made_of_its_labels(&behind.labels, |labels| {
+    let whole = trial.made_of_its_labels(&behind.labels, |labels| {
         Rows { labels: labels.to_vec(), ..behind.clone() }.batch()
-    })?;
+    });
+    trial.continued(whole)?;
     trial.is_causal_behind(&behind)?;
     trial.sees_its_source(&all)
 }
