@@ -165,7 +165,7 @@ pub const LAWS: &[Law] = &[
     law("mean-zero-score", &[], lone_tokens::mean_zero_score),
     law("soft-targets", &[Objective(SoftTargets)], objectives::soft_targets),
     law("masked-tokens", &[Objective(Masked)], objectives::masked_tokens),
-    law("prefix-source", &[Objective(Prefix)], objectives::prefix_source),
+    law("prefix-source", &[Objective(Prefix), IgnoredLabels], objectives::prefix_source),
     law("sum", &[], reductions::sum),
     law("token-mean", &[], reductions::token_mean),
     law("sequence-mean", &[], reductions::sequence_mean),

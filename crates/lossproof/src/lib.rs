@@ -94,10 +94,10 @@ pub use lossproof_spec::{
 pub use lossproof_subject as subject;
 pub use lossproof_subject::{
     Claims, Collect, Count, Device, Discard, Evaluated, Evaluation, GradientSink, GradientView, Limits,
-    LoadParameters, LogPolicy, Observation, OptimizerSteps, ParameterInfo, ParameterSource, PlannedSchedule,
-    SinkError, StepReport, Subject, SubjectError, SubjectInfo, Tee, Tensor, TensorError, TensorSet,
-    TensorValues, TokenLosses, TracedUpdate, TrainingEvent, TrainingLoop, TrainingPlan, TrainingTrace,
-    Unsupported, UpstreamWeights, capabilities,
+    LoadParameters, LogPolicy, ObjectiveBatch, ObjectiveKind, Objectives, Observation, OptimizerSteps,
+    ParameterInfo, ParameterSource, PlannedSchedule, SinkError, StepReport, Subject, SubjectError,
+    SubjectInfo, Tee, Tensor, TensorError, TensorSet, TensorValues, TokenLosses, TracedUpdate, TrainingEvent,
+    TrainingLoop, TrainingPlan, TrainingTrace, Unsupported, UpstreamWeights, capabilities,
 };
 pub use lossproof_trace as trace;
 pub use lossproof_verify as verify;

@@ -53,9 +53,6 @@ pub(crate) fn prefix_source(trial: &mut Trial<'_>) -> CaseOutcome {
     let (factor, causal) = trial.hard(batch.micro_batch())?;
     let what = "sources of at most one position";
     trial.combination(what, &influences(&batch), &of_unseen, &[(factor, &causal)], &[]);
-    if !trial.facts.info.limits.ignore_index {
-        return Err(Ended::Unsupported("ignored labels".to_owned()));
-    }
 
     let mut rows = all.clone();
     for (row, source) in rows.tokens.iter().zip(&mut rows.sources) {
