@@ -95,6 +95,7 @@ fn nothing_is_wrong_with_an_honest_trainer() {
 /// What `crates/lossproof-diagnosis/src/patterns/objectives.rs` is to have.
 #[test]
 #[ignore = "prints source: for when laws of objectives change"]
+#[expect(clippy::print_stdout, reason = "it is pasted")]
 fn patterns() {
     let mut rows: Vec<(Vec<&str>, Pattern)> = Vec::new();
     for (fault, diagnosis) in diagnoses(reference, Dtype::F64) {

@@ -17,6 +17,9 @@ pub struct Dropout {
     pub attention: f64,
     /// Probability that an element of what a layer adds to the residual stream is dropped (`resid_pdrop`).
     pub residual: f64,
+    /// Whether what is kept stays as it is. It is divided by 1 − p otherwise, so that a sum has the mean that it has
+    /// in a validation.
+    pub unscaled: bool,
 }
 
 /// Where a mask is applied.
@@ -58,12 +61,13 @@ impl DropoutSite {
 
 impl Dropout {
     /// No dropout.
-    pub const NONE: Self = Self { seed: 0, embedding: 0.0, attention: 0.0, residual: 0.0 };
+    pub const NONE: Self = Self { seed: 0, embedding: 0.0, attention: 0.0, residual: 0.0, unscaled: false };
 
     /// The same probability at every site, as Hugging Face's GPT-2 has it.
     #[must_use]
     pub fn everywhere(probability: f64, seed: u64) -> Self {
-        Self { seed, embedding: probability, attention: probability, residual: probability }
+        let (embedding, attention, residual) = (probability, probability, probability);
+        Self { seed, embedding, attention, residual, unscaled: false }
     }
 
     /// Whether anything is dropped.
@@ -82,11 +86,11 @@ impl Dropout {
         }
     }
 
-    /// Writes the factors of one row of a mask, `0` or `1/(1 − p)`: the elements along the last axis at `position`
+    /// Writes the factors of one row of a mask, `0` or `1/(1 − p)` (`1` where it is unscaled): the elements along the last axis at `position`
     /// of the sample with this place in the epoch. An element is kept where its word is at least `p·2³²`.
     pub fn fill(&self, place: SamplePlace, site: DropoutSite, position: u32, factors: &mut [f64]) {
         let probability = self.probability(site);
-        let keep = 1.0 / (1.0 - probability);
+        let keep = if self.unscaled { 1.0 } else { 1.0 / (1.0 - probability) };
         let threshold = probability * 4_294_967_296.0;
         let key = [low(self.seed), low(self.seed >> 32)];
         let at = [place.sample, place.epoch, site.word()];

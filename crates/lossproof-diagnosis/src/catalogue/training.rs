@@ -134,6 +134,20 @@ pub(super) const BUGS: &[Bug] = &[
         "make the mask a function of seed, epoch and sample, or save the generator's state",
     ),
     bug(
+        "dropout-not-rescaled",
+        "what dropout keeps is not divided by the probability that it is kept with",
+        None,
+        &["10.11"],
+        "divide what is kept by 1 − p in training, or multiply by it in a validation",
+    ),
+    bug(
+        "dropout-of-one-epoch",
+        "masks depend on the sample and not on the epoch: every epoch drops the same",
+        None,
+        &["10.11"],
+        "let the epoch, or the update, into the seed of a mask",
+    ),
+    bug(
         "dropout-of-one-seed",
         "the seed of a training does not reach dropout: every training has the same masks",
         None,
@@ -265,6 +279,13 @@ pub(super) const BUGS: &[Bug] = &[
         Some("transformers' `logging_nan_inf_filter`, by default"),
         &["10.8"],
         "log what it is (`logging_nan_inf_filter=False`)",
+    ),
+    bug(
+        "nan-left-out-of-update-loss",
+        "micro-batches whose loss is not a number are left out of the loss that is logged for their update",
+        None,
+        &["10.8"],
+        "add what is not a number as what it is",
     ),
     bug(
         "nan-left-out-of-epoch-loss",

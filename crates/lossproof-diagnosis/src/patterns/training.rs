@@ -29,6 +29,7 @@ pub(super) const PATTERNS: &[Row] = &[
     (
         &["window-by-configured-micro-batches", "smoother-ignores-count"],
         &[
+            ("frozen", "grad norm"),
             ("frozen", "parameters"),
             ("skipped-update", "parameters"),
             ("training-clipping", "direction of an update"),
@@ -56,6 +57,7 @@ pub(super) const PATTERNS: &[Row] = &[
     (
         &["divided-by-k-twice"],
         &[
+            ("frozen", "grad norm"),
             ("frozen", "parameters"),
             ("skipped-update", "parameters"),
             ("training-clipping", "grad norm"),
@@ -69,6 +71,7 @@ pub(super) const PATTERNS: &[Row] = &[
     (
         &["gradient-sum-loss-mean"],
         &[
+            ("frozen", "grad norm"),
             ("frozen", "parameters"),
             ("skipped-update", "parameters"),
             ("training-clipping", "grad norm"),
@@ -80,6 +83,7 @@ pub(super) const PATTERNS: &[Row] = &[
     (
         &["ranks-added-silently"],
         &[
+            ("frozen", "grad norm"),
             ("frozen", "parameters"),
             ("skipped-update", "parameters"),
             ("training-clipping", "grad norm"),
@@ -92,7 +96,9 @@ pub(super) const PATTERNS: &[Row] = &[
     (
         &["first-row-only"],
         &[
+            ("frozen", "grad norm"),
             ("frozen", "parameters"),
+            ("not-a-number", "loss that is none beside others"),
             ("skipped-update", "breach"),
             ("skipped-update", "error"),
             ("skipped-update", "parameters"),
@@ -141,6 +147,9 @@ pub(super) const PATTERNS: &[Row] = &[
             ("training-split", "parameters"),
         ],
     ),
+    (&["nan-left-out-of-update-loss"], &[("not-a-number", "loss that is none beside others")]),
+    (&["dropout-not-rescaled"], &[("dropout", "scale of what is kept")]),
+    (&["dropout-of-one-epoch"], &[("dropout", "masks of an update")]),
     (&["dropout-of-one-seed"], &[("dropout", "masks of another seed")]),
     (&["clip-discarded"], &[("frozen", "parameters"), ("training-clipping", "parameters")]),
     (
@@ -163,11 +172,17 @@ pub(super) const PATTERNS: &[Row] = &[
     ),
     (
         &["clip-by-one-parameter"],
-        &[("frozen", "parameters"), ("training-clipping", "grad norm"), ("training-clipping", "parameters")],
+        &[
+            ("frozen", "grad norm"),
+            ("frozen", "parameters"),
+            ("training-clipping", "grad norm"),
+            ("training-clipping", "parameters"),
+        ],
     ),
     (
         &["gradient-not-cleared"],
         &[
+            ("frozen", "grad norm"),
             ("frozen", "parameters"),
             ("resume", "grad norm"),
             ("resume", "update"),
@@ -182,7 +197,7 @@ pub(super) const PATTERNS: &[Row] = &[
         ],
     ),
     (&["frozen-moves"], &[("frozen", "frozen parameters")]),
-    (&["frozen-in-clip-norm"], &[("frozen", "parameters")]),
+    (&["frozen-in-clip-norm"], &[("frozen", "grad norm"), ("frozen", "parameters")]),
     (&["decay-groups-ignored"], &[("training-update", "parameters")]),
     (
         &["schedule-of-unsharded-batches"],
@@ -231,10 +246,15 @@ pub(super) const PATTERNS: &[Row] = &[
     (&["epoch-loss-of-first-rank", "epoch-loss-over-micro-batches"], &[("training-loss", "epoch loss")]),
     (&["nan-hidden-in-log"], &[("not-a-number", "loss that is none")]),
     (&["nan-left-out-of-epoch-loss"], &[("not-a-number", "epoch loss that is none")]),
-    (&["norm-logged-after-clipping"], &[("training-clipping", "grad norm")]),
+    (&["norm-logged-after-clipping"], &[("frozen", "grad norm"), ("training-clipping", "grad norm")]),
     (
         &["loss-of-the-window-before"],
-        &[("resume", "logged loss"), ("resume-again", "logged loss"), ("training-loss", "logged loss")],
+        &[
+            ("not-a-number", "loss that is none beside others"),
+            ("resume", "logged loss"),
+            ("resume-again", "logged loss"),
+            ("training-loss", "logged loss"),
+        ],
     ),
     (
         &["resume-skips-configured-windows"],

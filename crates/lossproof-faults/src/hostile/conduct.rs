@@ -78,6 +78,10 @@ pub(super) const SUBJECTS: &[Hostile] = &[
         hooked(honest, Hooks { validate: |(), _, _| panic!("in validate"), ..HONEST })
     })
     .saying("panicked: in validate"),
+    hostile("panics-in-learn", "`learn` panics", Red, |honest| {
+        hooked(honest, Hooks { learn: |(), _, _, _| panic!("in learn"), ..HONEST })
+    })
+    .saying("panicked: in learn"),
     hostile("panics-without-a-word", "`accumulate` panics with something that is no text", Red, |honest| {
         hooked(honest, Hooks { accumulate: |(), _, _, _| panic_any(42_u8), ..HONEST })
     }),

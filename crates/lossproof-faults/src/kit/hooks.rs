@@ -46,7 +46,8 @@ pub struct Hooks<S> {
     pub batch: fn(&mut S, &GlobalBatch) -> GlobalBatch,
     /// [`Subject::accumulate`].
     pub accumulate: fn(&mut S, &mut dyn Subject, &GlobalBatch, &mut HandedOver) -> Answer<Observation>,
-    /// The gradient that came out of [`accumulate`](Self::accumulate) or [`backward`](Self::backward).
+    /// The gradient that came out of [`accumulate`](Self::accumulate), [`backward`](Self::backward) or
+    /// [`learn`](Self::learn).
     pub gradient: fn(&mut S, &GlobalBatch, &mut HandedOver),
     /// What came out beside the gradient of [`accumulate`](Self::accumulate).
     pub observation: fn(&mut S, &GlobalBatch, &mut Observation),

@@ -180,6 +180,8 @@ impl<S: 'static> Objectives for Wrapped<S> {
     ) -> Result<Observation, SubjectError> {
         let mut handed = HandedOver::default();
         let observation = (self.hooks.learn)(&mut self.state, &mut *self.inner, batch, &mut handed)?;
+        let global = GlobalBatch::of_micro_batch(batch.micro_batch().clone());
+        (self.hooks.gradient)(&mut self.state, &global, &mut handed);
         handed.hand_over(gradients)?;
         Ok(observation)
     }

@@ -47,6 +47,8 @@ pub(super) struct Between<'a> {
     pub(super) passes: usize,
     /// The norm of the gradient of the update before.
     pub(super) last_norm: Option<f64>,
+    /// Whether a micro-batch of this update had a finite loss.
+    pub(super) finite: bool,
     /// Whether there was a validation.
     pub(super) validated: bool,
     /// Of the last backward pass.
@@ -69,6 +71,7 @@ impl<'a> Between<'a> {
             updates: 0,
             passes: 0,
             last_norm: None,
+            finite: false,
             validated: false,
             dropout,
             resumed: false,
@@ -131,6 +134,7 @@ impl LoopTrainer for Between<'_> {
     ) -> Answer<Observation> {
         let seen = (self.hooks.backward)(self, batch, loss, factor, dropout);
         self.passes += 1;
+        self.finite |= seen.as_ref().is_ok_and(|seen| seen.loss.is_finite());
         self.dropout = *dropout;
         seen
     }
@@ -147,10 +151,12 @@ impl LoopTrainer for Between<'_> {
         (self.hooks.update)(self, learning_rate, factor)?;
         self.updates += 1;
         self.passes = 0;
+        self.finite = false;
         Ok(())
     }
 
     fn zero_gradient(&mut self) -> Answer<()> {
+        self.finite = false;
         (self.hooks.zero)(self)
     }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use lossproof_loop::LoopParts;
 use lossproof_spec::LossSpec;
-use lossproof_subject::{Dropout, Sample, TrainingBatch};
+use lossproof_subject::{Dropout, Sample, SamplePlace, TrainingBatch};
 
 const IDENTITY: TrainerHooks = TrainerHooks::IDENTITY;
 
@@ -138,6 +138,46 @@ pub(super) const FAULTS: &[TrainingFault] = &[
                 let passes = own.updates << 8 | own.passes as u64;
                 let dropout = Dropout { seed: dropout.seed ^ passes << 20, ..*dropout };
                 own.inner.backward(batch, loss, factor, &dropout)
+            },
+            ..IDENTITY
+        }
+    ),
+    between!(
+        "nan-left-out-of-update-loss",
+        TrainerHooks {
+            backward: |own, batch, loss, factor, dropout| {
+                let mut seen = own.inner.backward(batch, loss, factor, dropout)?;
+                if own.finite && !seen.loss.is_finite() {
+                    seen.loss = 0.0;
+                }
+                Ok(seen)
+            },
+            ..IDENTITY
+        }
+    ),
+    between!(
+        "dropout-not-rescaled",
+        TrainerHooks {
+            backward: |own, batch, loss, factor, dropout| {
+                own.inner.backward(batch, loss, factor, &Dropout { unscaled: true, ..*dropout })
+            },
+            ..IDENTITY
+        }
+    ),
+    between!(
+        "dropout-of-one-epoch",
+        TrainerHooks {
+            backward: |own, batch, loss, factor, dropout| {
+                let rows = batch.micro_batch().sequences().iter().zip(batch.places()).zip(batch.prefixes());
+                let first = rows.map(|((sequence, place), &prefix)| Sample {
+                    sequence: sequence.clone(),
+                    place: SamplePlace { epoch: 0, ..*place },
+                    prefix,
+                });
+                match TrainingBatch::new(first) {
+                    Ok(first) => own.inner.backward(&first, loss, factor, dropout),
+                    Err(_) => own.inner.backward(batch, loss, factor, dropout),
+                }
             },
             ..IDENTITY
         }

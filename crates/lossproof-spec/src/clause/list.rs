@@ -393,6 +393,6 @@ pub const CLAUSES: &[Clause] = &[
     must(
         "10.11",
         "dropout",
-        "Dropout MUST act in training, with other masks under another seed, and MUST NOT act in a validation.",
+        "Dropout MUST act in training, with other masks in another update and under another seed and with what is kept scaled, and MUST NOT act in a validation.",
     ),
 ];

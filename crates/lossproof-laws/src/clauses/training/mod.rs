@@ -6,6 +6,7 @@
 //! accumulates over the samples of the update.
 
 mod accepted;
+mod dropout;
 mod interruption;
 mod plan;
 mod poison;
@@ -13,10 +14,11 @@ mod replay;
 mod updates;
 mod validation;
 
+pub(crate) use dropout::dropout;
 pub(crate) use interruption::{resume, resume_again, resume_otherwise};
 pub(crate) use poison::{not_a_number, skipped_update};
 pub(crate) use updates::{
     frozen, samples_once, training_clipping, training_loss, training_schedule, training_split,
     training_update,
 };
-pub(crate) use validation::{dropout, training_undisturbed, training_validation};
+pub(crate) use validation::{training_undisturbed, training_validation};

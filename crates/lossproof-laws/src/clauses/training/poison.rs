@@ -5,11 +5,13 @@ use super::{accepted::adam, plan::epochs};
 use crate::trial::{CaseOutcome, Ended, Trial, replace, values};
 use lossproof_cases::edit::{cut_off, edit, id, plain};
 use lossproof_spec::{Dtype, LossSpec, Role, Rule};
-use lossproof_subject::{SubjectError, TensorSet, TrainingPlan, TrainingTrace};
+use lossproof_subject::{SubjectError, TensorSet, TracedUpdate, TrainingPlan, TrainingTrace};
 use rand::RngExt;
 
 /// What makes one sample of a plan have no finite loss.
 struct Poison {
+    /// The index of the sample.
+    sample: usize,
     /// The name of the parameter whose values are that large.
     parameter: String,
     parameters: TensorSet,
@@ -64,7 +66,7 @@ impl Trial<'_> {
             *value = largest;
         }
         replace(&mut parameters, &name, rows)?;
-        Ok((plan, Poison { parameter: name, parameters }))
+        Ok((plan, Poison { sample: longest, parameter: name, parameters }))
     }
 
     /// Parameters at which no sample has a finite loss.
@@ -105,10 +107,49 @@ impl Trial<'_> {
             trace => trace,
         }
     }
+
+    /// Holds a loop to log no number for an update with one sample that it logs none for by itself. Tells whether there
+    /// was such an update.
+    fn one_of_several(&mut self, spec: &LossSpec) -> CaseOutcome {
+        let (plan, poison) = match self.poisoned() {
+            Ok(poisoned) => poisoned,
+            Err(Ended::NotApplicable | Ended::Unsupported(_)) => return Ok(false),
+            Err(ended) => return Err(ended),
+        };
+        let taken = match self.taken(spec, &plan) {
+            Ok(plan) => TrainingPlan { learning_rate: plan.learning_rate / 64.0, ..plan },
+            Err(Ended::NotApplicable | Ended::Unsupported(_)) => return Ok(false),
+            Err(ended) => return Err(ended),
+        };
+        let sample = plan.training[poison.sample].clone();
+        let alone = TrainingPlan { training: vec![sample; plan.training.len()], ..taken.clone() };
+        for plan in [&alone, &taken] {
+            if self.training()?.accepts(plan).is_err() {
+                return Ok(false);
+            }
+        }
+        let first = |trace: &TrainingTrace| trace.updates().next().and_then(|update| update.loss);
+        let of_itself = self.train_at(spec, &alone, &poison.parameters)?;
+        if first(&of_itself).is_none_or(f64::is_finite) {
+            return Ok(false);
+        }
+        let trace = self.train_at(spec, &taken, &poison.parameters)?;
+        let meets = |update: &&TracedUpdate| update.indices().any(|index| index == poison.sample);
+        let Some(update) = trace.updates().find(meets) else { return Ok(false) };
+        let window = update.batch(&taken).ok_or(Ended::NotApplicable)?;
+        let (true, Some(found)) = (self.facts.info.log_policy.logged(&window, spec) == [window], update.loss)
+        else {
+            return Ok(false);
+        };
+        self.fact("loss that is none beside others", !found.is_finite(), || {
+            format!("an update has a sample without a finite loss among others, and {found} is logged for it")
+        });
+        Ok(true)
+    }
 }
 
 /// The largest number of an element type.
-fn largest(dtype: Dtype) -> f64 {
+pub(super) fn largest(dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F64 => f64::MAX,
         Dtype::F32 => f64::from(f32::MAX),
@@ -149,6 +190,7 @@ pub(crate) fn not_a_number(trial: &mut Trial<'_>) -> CaseOutcome {
             tells = true;
         }
     }
+    tells |= trial.one_of_several(&spec)?;
     if tells || trace.updates().next().is_none() {
         Ok(tells)
     } else {

@@ -50,9 +50,12 @@ impl Trial<'_> {
     pub(super) fn same_values(&self, one: &TensorSet, other: &TensorSet, name: &str) -> bool {
         let (Some(one), Some(other)) = (one.get(name), other.get(name)) else { return false };
         let held = self.facts.parameters.iter().find(|info| info.name == name);
-        let rounding = held.map_or(0.0, |info| self.facts.info.held_in(info).unit_roundoff());
+        let dtype = held.map_or(Dtype::F64, |info| self.facts.info.held_in(info));
+        let rounding = dtype.unit_roundoff();
+        // Below its normal numbers half precision has steps of 2⁻²⁴.
+        let least = if dtype == Dtype::F16 { (-25.0_f64).exp2() } else { 0.0 };
         let same = |one: f64, other: f64| {
-            one.total_cmp(&other).is_eq() || (one - other).abs() <= rounding * other.abs()
+            one.total_cmp(&other).is_eq() || (one - other).abs() <= rounding * other.abs() + least
         };
         one.shape() == other.shape() && (0..one.elements()).all(|at| same(one.get(at), other.get(at)))
     }
@@ -255,6 +258,14 @@ pub(crate) fn frozen(trial: &mut Trial<'_>) -> CaseOutcome {
     let trace = trial.train(&spec, &plan, None)?;
     let replayed = trial.replay_training(&spec, &plan, &trace)?;
     trial.rule_of_training(&plan, &replayed, None)?;
+    for (k, one) in replayed.iter().enumerate() {
+        if let (Some(found), Some(computed)) = (one.update.grad_norm, &one.computed) {
+            let expected = trained_norm(&plan, &computed.gradient);
+            let bound = trial.whole_gradient_bound(&one.window);
+            let what = format!("update {k}: norm of the gradient of what is trained");
+            trial.number(&what, "grad norm", bound, (found, expected), expected);
+        }
+    }
     for name in &plan.frozen {
         let stays = replayed.iter().all(|one| trial.same_values(&one.update.parameters, &start, name));
         trial.fact(&format!("{name} stays"), stays, || format!("{name} is frozen, and it moves"));

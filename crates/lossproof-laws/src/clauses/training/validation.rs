@@ -1,43 +1,15 @@
-//! Clauses about validations and dropout in a training.
+//! Clauses about validations in a training.
 
-use super::plan::{DROPOUT, epochs, same_bits, together};
+use super::plan::{epochs, same_bits, together};
+use super::poison::largest;
 use crate::trial::{CaseOutcome, Ended, Trial};
-use lossproof_spec::{CompensatedSum, Dtype, LossSpec, Sequence};
+use lossproof_spec::{CompensatedSum, Sequence};
 use lossproof_subject::{Evaluated, TensorSet, TracedUpdate, TrainingEvent, TrainingPlan, TrainingTrace};
 use rand::RngExt;
 
 impl Trial<'_> {
-    /// Holds the masks of two seeds to be others, where all samples are one and in one update: then no order makes a
-    /// difference, and what has the same masks leaves the same bits.
-    fn masks_of_another_seed(&mut self, spec: &LossSpec, plan: &TrainingPlan) -> Result<(), Ended> {
-        let accumulate = plan.training.len().div_ceil(plan.batch);
-        let limits = self.facts.info.limits;
-        let one = TrainingPlan {
-            training: vec![plan.training[0].clone(); plan.training.len()],
-            validation: Vec::new(),
-            evaluate_every: 0,
-            accumulate,
-            ranks: 1,
-            epochs: 1,
-            ..plan.clone()
-        };
-        let takes_it = limits.micro_batches.contains(accumulate) && limits.ranks.contains(1);
-        if !takes_it || self.training()?.accepts(&one).is_err() {
-            return Ok(());
-        }
-        let other = TrainingPlan { seed: one.seed + 1, ..one.clone() };
-        let (first, second) = (self.train(spec, &one, None)?, self.train(spec, &other, None)?);
-        if !moves(&first) || !moves(&second) {
-            return Ok(());
-        }
-        self.fact("masks of another seed", !same_updates(&first, &second), || {
-            "the same samples under another seed have the same masks of dropout".to_owned()
-        });
-        Ok(())
-    }
-
     /// The plain mean over the supervised tokens of some samples, at these parameters.
-    fn plain_mean(&mut self, parameters: &TensorSet, samples: &[Sequence]) -> Result<f64, Ended> {
+    pub(super) fn plain_mean(&mut self, parameters: &TensorSet, samples: &[Sequence]) -> Result<f64, Ended> {
         self.load(parameters)?;
         let (mut losses, mut tokens) = (Vec::new(), 0);
         for sample in samples {
@@ -53,25 +25,23 @@ impl Trial<'_> {
 }
 
 /// Whether two sets of parameters are the same to the bit.
-fn same_parameters(one: &TensorSet, other: &TensorSet) -> bool {
+pub(super) fn same_parameters(one: &TensorSet, other: &TensorSet) -> bool {
     let same = |name: &String, one| other.get(name).is_some_and(|other| same_bits(one, other));
     one.len() == other.len() && one.iter().all(|(name, one)| same(name, one))
 }
 
 /// Whether the updates of two trainings leave the same behind, to the bit.
-fn same_updates(one: &TrainingTrace, other: &TrainingTrace) -> bool {
+pub(super) fn same_updates(one: &TrainingTrace, other: &TrainingTrace) -> bool {
     let pair =
         |(one, other): (&TracedUpdate, &TracedUpdate)| same_parameters(&one.parameters, &other.parameters);
     one.updates().count() == other.updates().count() && one.updates().zip(other.updates()).all(pair)
 }
 
-/// Whether an update of a training was made.
-fn moves(trace: &TrainingTrace) -> bool {
-    trace.updates().any(|update| !update.skipped)
-}
-
 /// The validations of a training that starts at these parameters, each with the parameters of then.
-fn validations<'t>(start: &'t TensorSet, trace: &'t TrainingTrace) -> Vec<(&'t TensorSet, &'t Evaluated)> {
+pub(super) fn validations<'t>(
+    start: &'t TensorSet,
+    trace: &'t TrainingTrace,
+) -> Vec<(&'t TensorSet, &'t Evaluated)> {
     let mut now = start;
     let mut validations = Vec::new();
     for event in &trace.events {
@@ -108,8 +78,7 @@ pub(crate) fn training_validation(trial: &mut Trial<'_>) -> CaseOutcome {
         });
         let (found, expected) = (found.perplexity, expected.exp());
         // Beyond the range of the trainer's numbers it is infinite.
-        let largest = if trial.facts.loss_dtype() == Dtype::F64 { f64::MAX } else { f64::from(f32::MAX) };
-        if expected < largest {
+        if expected < largest(trial.facts.loss_dtype()) {
             let scale = expected * expected.ln().max(1.0);
             let what = format!("validation {number}: perplexity");
             trial.number(&what, "perplexity", bound, (found, expected), scale);
@@ -175,44 +144,4 @@ pub(crate) fn training_undisturbed(trial: &mut Trial<'_>) -> CaseOutcome {
         });
     }
     Ok(made > 1)
-}
-
-/// Dropout acts in training and not in a validation.
-pub(crate) fn dropout(trial: &mut Trial<'_>) -> CaseOutcome {
-    if trial.facts.noise > 0.0 {
-        return Err(Ended::Unsupported("repeatable gradients".to_owned()));
-    }
-    if !trial.trains() {
-        return Ok(false);
-    }
-    let spec = trial.case.spec;
-    let mut plan = TrainingPlan { dropout: DROPOUT, ..trial.plan()? };
-    plan.validation = trial.validation_of(&plan);
-    let plan = trial.accepted_with_validations(&spec, &plan)?;
-    let without = TrainingPlan { dropout: 0.0, ..plan.clone() };
-    trial.training()?.accepts(&without)?;
-    let dropped = trial.train(&spec, &plan, None)?;
-    let kept = trial.train(&spec, &without, None)?;
-    let again = trial.train(&spec, &plan, None)?;
-    let start = trial.start_of_training()?;
-    if !moves(&dropped) || !moves(&kept) {
-        return Ok(false);
-    }
-    trial.fact("dropout in training", !same_updates(&dropped, &kept), || {
-        format!("a training with dropout {DROPOUT} is the one without")
-    });
-    trial.fact("masks of a seed", same_updates(&dropped, &again), || {
-        "the same training twice has other masks of dropout".to_owned()
-    });
-    trial.masks_of_another_seed(&spec, &plan)?;
-    // At the same parameters a validation is the same with dropout and without.
-    let all = together(&plan.validation).ok_or(Ended::NotApplicable)?;
-    let bound = trial.loss_bound(&all);
-    for (parameters, found) in validations(&start, &dropped) {
-        let expected = trial.plain_mean(parameters, &plan.validation)?;
-        let scale = expected.max(1.0);
-        trial.number("validation under dropout", "loss", bound, (found.loss, expected), scale);
-    }
-    trial.load(&start)?;
-    Ok(true)
 }
