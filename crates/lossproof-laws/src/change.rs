@@ -22,6 +22,8 @@ pub(crate) enum Change {
     Nothing,
     /// Parameters after updates are others.
     Parameters,
+    /// Parameters after an update are those after the first, times its number: from zero each moves them alike.
+    Multiples,
     /// All updates of a training have the samples of the first.
     SamplesAgain,
     /// The updates of a training have no samples, and those that were skipped were not.
@@ -72,6 +74,19 @@ impl Change {
             (Self::Nothing, Answer::Trained(trace)) => trace.events.clear(),
             (Self::Parameters, Answer::Trained(trace)) => {
                 parameters_of(trace, tape, |value| 1.5 * value + 1e-3);
+            }
+            (Self::Multiples, Answer::Trained(trace)) => {
+                let first = updates(trace).next().map(|update| update.parameters.clone()).unwrap_or_default();
+                for (update, times) in updates(trace).zip(1_u32..) {
+                    update.parameters.clone_from(&first);
+                    for name in first.keys() {
+                        change(&mut update.parameters, name, |values| {
+                            for value in values {
+                                *value *= f64::from(times);
+                            }
+                        });
+                    }
+                }
             }
             (Self::SamplesAgain, Answer::Trained(trace)) => {
                 let first = updates(trace).next().map(|update| update.samples.clone()).unwrap_or_default();

@@ -39,6 +39,7 @@ pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts
                 fails(answer, Change::Everything)
                     || fails(answer, Change::Nothing)
                     || fails(answer, Change::Parameters)
+                    || fails(answer, Change::Multiples)
                     || fails(answer, Change::Samples)
                     || fails(answer, Change::SamplesAgain)
                     || fails_by_a_number(tape, answer, &fails)
