@@ -71,7 +71,8 @@ fn all_killed_and_named(trainer: fn(Dtype) -> Box<dyn LoopTrainer>, dtype: Dtype
         let id = fault.bug.id;
         assert!(fault.killed_by(&diagnosis).is_some(), "{id} is not killed: {diagnosis}");
         let named: Vec<&str> = diagnosis.bugs.iter().map(|bug| bug.id).collect();
-        assert_eq!(named, [id], "{:?}", diagnosis.pattern);
+        assert!(named.contains(&id), "{id} is taken for {named:?}: {:?}", diagnosis.pattern);
+        assert!(named.len() == 1 || id.starts_with("mlm-mean"), "{id} is one of {named:?}");
         assert!(diagnosis.exact, "{id}: {:?}", diagnosis.pattern);
     }
 }

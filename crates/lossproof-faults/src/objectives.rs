@@ -3,7 +3,9 @@
 
 use crate::kit::HandedOver;
 use lossproof_diagnosis::{Bug, PatternDiagnosis};
-use lossproof_spec::{CLAUSES, GlobalBatch, IGNORE_INDEX, LossSpec, Rule, Sequence, SequenceFields};
+use lossproof_spec::{
+    CLAUSES, EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, Rule, Sequence, SequenceFields,
+};
 use lossproof_subject::{
     Dropout, GradientSink, LoadParameters, LoopTrainer, ObjectiveBatch, ObjectiveKind, Objectives,
     Observation, ParameterInfo, Sample, SamplePlace, Subject, SubjectError, SubjectInfo, TrainingBatch,
@@ -26,6 +28,10 @@ struct Parts {
     target: fn(&[f64]) -> Vec<f64>,
     /// The samples that are learnt.
     samples: fn(&ObjectiveBatch) -> Vec<Sample>,
+    /// The samples whose gradient is handed over, where they are others.
+    backward: Option<fn(&ObjectiveBatch) -> Vec<Sample>>,
+    /// Whether the mean over masked tokens is one of means over those of each sequence.
+    means_of_sequences: bool,
     /// What loss and gradient are multiplied by, with a vocabulary of so many tokens.
     factor: fn(&ObjectiveBatch, usize) -> f64,
     /// What is added to the loss that is reported.
@@ -35,6 +41,8 @@ struct Parts {
 const HONEST: Parts = Parts {
     target: <[f64]>::to_vec,
     samples: |batch| samples(batch, |sequence, prefix| sample(sequence.clone(), prefix)),
+    backward: None,
+    means_of_sequences: false,
     factor: |_, _| 1.0,
     reported: |_| 0.0,
 };
@@ -55,6 +63,10 @@ const FAULTS: &[ObjectiveFault] = &[
     fault("mlm-causal-mask-left-on", Parts { samples: masked_but_causal, ..HONEST }),
     fault("mlm-loss-on-all", Parts { samples: all_learnt, ..HONEST }),
     fault("mlm-mean-over-positions", Parts { factor: masked_over_positions, ..HONEST }),
+    fault("mlm-mean-over-sequences", Parts { factor: masked_over_sequences, ..HONEST }),
+    fault("mlm-mean-of-sequence-means", Parts { means_of_sequences: true, ..HONEST }),
+    fault("mlm-padding-seen", Parts { samples: padding_seen, ..HONEST }),
+    fault("mlm-causal-backward", Parts { backward: Some(masked_but_causal), ..HONEST }),
     fault("mlm-none-masked-nan", Parts { factor: nan_of_nothing, ..HONEST }),
     fault("prefix-causal-mask-left-on", Parts { samples: |batch| seeing(batch, |_, _| 0), ..HONEST }),
     fault(
@@ -190,8 +202,15 @@ impl OtherObjectives {
         let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
         let nothing = BTreeSet::new();
         self.trainer.begin(&rule, &nothing, &nothing).map_err(|refused| failed(&refused))?;
-        let spec = LossSpec::token_mean();
+        let by_sequence = self.parts.means_of_sequences && batch.kind() == ObjectiveKind::Masked;
+        let spec = if by_sequence { LossSpec::sequence_mean() } else { LossSpec::token_mean() };
+        let spec = LossSpec { empty: EmptyPolicy::ZeroSkipped, ..spec };
         let observation = self.trainer.backward(&samples, &spec, 1.0, &Dropout::NONE)?;
+        if let Some(others) = self.parts.backward {
+            self.trainer.zero_gradient()?;
+            let samples = TrainingBatch::new(others(batch)).map_err(|error| failed(&error))?;
+            self.trainer.backward(&samples, &spec, 1.0, &Dropout::NONE)?;
+        }
         self.trainer.read_gradient(gradient)?;
         Ok(observation)
     }
@@ -214,6 +233,11 @@ fn soft_over_positions(batch: &ObjectiveBatch, _: usize) -> f64 {
 fn masked_over_positions(batch: &ObjectiveBatch, _: usize) -> f64 {
     let positions: usize = batch.micro_batch().sequences().iter().map(Sequence::len).sum();
     if batch.kind() == ObjectiveKind::Masked { batch.scored() as f64 / positions as f64 } else { 1.0 }
+}
+
+fn masked_over_sequences(batch: &ObjectiveBatch, _: usize) -> f64 {
+    let sequences = batch.micro_batch().sequences().len();
+    if batch.kind() == ObjectiveKind::Masked { batch.scored() as f64 / sequences as f64 } else { 1.0 }
 }
 
 fn nan_of_nothing(batch: &ObjectiveBatch, _: usize) -> f64 {
@@ -295,6 +319,19 @@ fn all_learnt(batch: &ObjectiveBatch) -> Vec<Sample> {
     samples(batch, |sequence, prefix| {
         sample(if masked { relabelled(sequence, own) } else { sequence.clone() }, prefix)
     })
+}
+
+/// Shorter sequences go on with token 0, up to the length of the longest, in the same document.
+fn padding_seen(batch: &ObjectiveBatch) -> Vec<Sample> {
+    let ObjectiveBatch::Masked { micro_batch } = batch else { return (HONEST.samples)(batch) };
+    let longest = micro_batch.sequences().iter().map(Sequence::len).max().unwrap_or_default();
+    let padded = |sequence: &Sequence| {
+        let (mut tokens, mut labels) = (sequence.input_ids().to_vec(), sequence.labels().to_vec());
+        tokens.resize(longest, 0);
+        labels.resize(longest, IGNORE_INDEX);
+        Sample::masked(tokens, labels, SamplePlace::default()).ok()
+    };
+    micro_batch.sequences().iter().filter_map(padded).collect()
 }
 
 /// Samples of which another part is seen whole: `seen(source, length)`.

@@ -66,14 +66,14 @@ impl Of {
     /// The bugs that fail in this and in nothing else, as far as laws were decided; or else those that come nearest,
     /// where more than three quarters of what either fails in is the same. Says whether they are exact.
     ///
-    /// A trainer that counts no tokens cannot count them wrongly: where nothing else is exact, that is left out.
-    fn bugs_with(self, pattern: &Pattern, undecided: &BTreeSet<&str>) -> (bool, Vec<&'static Bug>) {
-        let every = self.nearest(pattern, |law, _| !undecided.contains(law));
-        if every.0 {
-            return every;
-        }
-        let uncounted = self.nearest(pattern, |law, kind| !undecided.contains(law) && kind != TOKEN_COUNT);
-        if uncounted.0 || every.1.is_empty() { uncounted } else { every }
+    /// A trainer that counts no tokens cannot count them wrongly: then counts are not looked at.
+    fn bugs_with(
+        self,
+        pattern: &Pattern,
+        undecided: &BTreeSet<&str>,
+        counts: bool,
+    ) -> (bool, Vec<&'static Bug>) {
+        self.nearest(pattern, |law, kind| !undecided.contains(law) && (counts || kind != TOKEN_COUNT))
     }
 
     /// The bugs nearest to what is looked at of a pattern, and whether they are exact.
@@ -127,7 +127,7 @@ impl PatternDiagnosis {
     pub fn of_training(subject: &mut dyn Subject) -> Option<Self> {
         subject.training_loop()?;
         let found = Found::of_reports(&reports(Of::Training, subject));
-        Some(Self::of_found(Of::Training, found))
+        Some(Self::of_found(Of::Training, found, true))
     }
 
     /// Holds what a subject learns beside the next token to its laws, and a wrong loss of distributions to what is
@@ -143,12 +143,13 @@ impl PatternDiagnosis {
             found.pattern.insert((soft_targets::LAW, reading.to_owned()));
             found.evidence.push(format!("{}: the loss is {reading}", soft_targets::LAW));
         }
-        Some(Self::of_found(Of::Objectives, found))
+        let counts = objectives::counts_tokens(subject);
+        Some(Self::of_found(Of::Objectives, found, counts))
     }
 
-    fn of_found(of: Of, found: Found) -> Self {
+    fn of_found(of: Of, found: Found, counts: bool) -> Self {
         let Found { pattern, evidence, unseen, undecided } = found;
-        let (exact, bugs) = of.bugs_with(&pattern, &undecided);
+        let (exact, bugs) = of.bugs_with(&pattern, &undecided, counts);
         Self { of, pattern, bugs, exact, evidence, unseen }
     }
 

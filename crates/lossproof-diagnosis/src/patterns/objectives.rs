@@ -2,15 +2,46 @@
 
 use super::{ERROR, Row, TOKEN_COUNT};
 use lossproof_laws::Violation;
+use lossproof_spec::{MicroBatch, Sequence};
+use lossproof_subject::{Checked, Discard, ObjectiveBatch, Subject};
 
 /// Which comparison failed: what a statement says before it comes to a loss or a parameter.
 pub(super) fn check(violation: &Violation) -> String {
     match violation.statement.split_once(": ") {
         // A mean of nothing is refused by one trainer, and handed over as no number by another.
         _ if ["breach", "refused"].contains(&violation.unit.as_str()) => ERROR.to_owned(),
+        _ if ["slope of", "difference of"].iter().any(|what| violation.statement.starts_with(what)) => {
+            "slope of the loss".to_owned()
+        }
         Some((check, _)) if violation.unit != TOKEN_COUNT => check.to_owned(),
         _ => violation.unit.clone(),
     }
+}
+
+/// Whether a subject says how many labels it scores.
+pub(super) fn counts_tokens(subject: &mut dyn Subject) -> bool {
+    let Ok(mut subject) = Checked::new(subject) else { return false };
+    let limits = subject.info().limits;
+    let length = limits.lengths.nearest(2);
+    let Ok(row) = Sequence::new(vec![0; length], vec![0; length]) else { return false };
+    let rows = MicroBatch::new(vec![row; limits.sequences.least.max(1)]);
+    let (Ok(()), Ok(micro_batch)) = (subject.reset(), rows) else { return false };
+    let scored: usize = micro_batch.sequences().iter().map(Sequence::supervised).sum();
+    let prefixes = vec![0; micro_batch.sequences().len()];
+    let mut target = vec![0.0; limits.vocabulary.min(1 << 20)];
+    if let Some(first) = target.first_mut() {
+        *first = 1.0;
+    }
+    let batches = [
+        ObjectiveBatch::Masked { micro_batch: micro_batch.clone() },
+        ObjectiveBatch::Prefix { micro_batch: micro_batch.clone(), prefixes },
+        ObjectiveBatch::SoftTargets { micro_batch, targets: vec![target; scored] },
+    ];
+    let Some(objectives) = subject.objectives() else { return false };
+    batches.iter().any(|batch| {
+        let learns = objectives.learns(batch.kind());
+        learns && objectives.learn(batch, &mut Discard).is_ok_and(|learnt| learnt.supervised_tokens.is_some())
+    })
 }
 
 /// What bugs fail in, each pattern with all that have it. They are what fails in the reference with the bug; a test

@@ -37,6 +37,10 @@ pub(super) fn reading(subject: &mut dyn Subject) -> Option<&'static str> {
     }
     let sequence = Sequence::new(tokens, labels).ok()?;
     subject.configure(&spec).ok()?;
+    let whole = alone(&sequence, &limits);
+    if info.log_policy.logged(&whole, &spec) != [whole] {
+        return None;
+    }
 
     // The mean loss of the same tokens with labels so far behind their own.
     let mut hard = |labels: &dyn Fn(usize) -> usize| -> Option<f64> {

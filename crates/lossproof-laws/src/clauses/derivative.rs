@@ -6,7 +6,8 @@ use crate::{
     trial::{CaseOutcome, Computed, Ended, Trial, Turn, replace, values},
 };
 use lossproof_numerics::{FIRST_STEP, HALVINGS, Slope, integrate, norm, rademacher, sweep};
-use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, LossSpec, TokenWeights};
+use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, LossSpec, Role, TokenWeights};
+use lossproof_subject::ObjectiveBatch;
 
 /// Parameters differentiated in one case: over the cases of a run all of them come up.
 const DIFFERENTIATED: usize = 3;
@@ -210,14 +211,10 @@ pub(crate) fn loss_slope(trial: &mut Trial<'_>) -> CaseOutcome {
     for name in &names.now {
         let (gradient, point) = (values(&computed.gradient, name)?, trial.current(name)?);
         let signs = rademacher(trial.case.seed, 1, &point);
-        // An element moves by as much as by the signs, were all that move to move alike: few do in an
-        // embedding.
-        let sum: f64 = gradient.iter().map(|g| g.abs()).sum();
-        let moving = (sum / norm(&gradient)).powi(2);
-        let length = norm(&signs) * (moving / gradient.len() as f64).sqrt() / norm(&gradient);
-        let along: Vec<f64> = gradient.iter().map(|g| length * g).collect();
+        let along = along(&gradient, &signs);
         for (what, direction) in [("its gradient", along), ("random signs", signs)] {
-            let line = Line { name, what, spec: &spec, batch: &batch, point: &point, direction: &direction };
+            let of = Lost::Batch(&spec);
+            let line = Line { name, what, of, batch: &batch, point: &point, direction: &direction };
             if direction.iter().all(|v| v.is_finite()) {
                 told |= match trial.facts.slope_dtype(name) {
                     Dtype::F64 => trial.slope(&line, &gradient)?,
@@ -229,12 +226,21 @@ pub(crate) fn loss_slope(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(told)
 }
 
+/// The loss along a line.
+#[derive(Clone, Copy)]
+enum Lost<'a> {
+    /// Of the batch under this spec.
+    Batch(&'a LossSpec),
+    /// Of what is learnt beside the next token.
+    Objective(&'a ObjectiveBatch),
+}
+
 /// A line through the values of one parameter.
 struct Line<'a> {
     name: &'a str,
     /// What its direction is.
     what: &'a str,
-    spec: &'a LossSpec,
+    of: Lost<'a>,
     batch: &'a GlobalBatch,
     point: &'a [f64],
     direction: &'a [f64],
@@ -245,7 +251,49 @@ impl Trial<'_> {
     fn at(&mut self, line: &Line<'_>, step: f64) -> Result<Computed, Ended> {
         let moved: Vec<f64> = line.point.iter().zip(line.direction).map(|(x, v)| x + step * v).collect();
         self.set(line.name, &moved)?;
-        self.gradient(line.spec, line.batch)
+        match line.of {
+            Lost::Batch(spec) => self.gradient(spec, line.batch),
+            Lost::Objective(batch) => self.learn(batch),
+        }
+    }
+
+    /// Holds the gradient of an objective to the slope of its loss along itself, in two parameters: one that mixes
+    /// positions, where there is one, and any. Parameters take turns from case to case.
+    pub(super) fn slope_of_objective(
+        &mut self,
+        objective: &ObjectiveBatch,
+        batch: &GlobalBatch,
+        computed: &Computed,
+    ) -> Result<(), Ended> {
+        let Some(turn) = self.facts.turn.among(SLOPES) else { return Ok(()) };
+        if self.subject.parameter_loading().is_none() {
+            return Ok(());
+        }
+        let differentiable = |name: &str| matches!(self.facts.slope_dtype(name), Dtype::F64 | Dtype::F32);
+        let mixes = |role: Role| {
+            matches!(
+                role,
+                Role::Query | Role::Key | Role::QueryKeyValue | Role::QueryKeyValueBias | Role::QueryBias
+            )
+        };
+        let all = self.facts.parameters.iter().filter(|info| differentiable(&info.name));
+        let mixing: Vec<String> =
+            all.clone().filter(|info| mixes(info.role)).map(|info| info.name.clone()).collect();
+        let all: Vec<String> = all.map(|info| info.name.clone()).collect();
+        for names in [mixing, all] {
+            let Some(name) = names.get(turn.case % names.len().max(1)) else { continue };
+            let (gradient, point) = (values(&computed.gradient, name)?, self.current(name)?);
+            let direction = along(&gradient, &rademacher(self.case.seed, 1, &point));
+            if direction.iter().all(|value| value.is_finite()) {
+                let (of, what) = (Lost::Objective(objective), "its gradient");
+                let line = Line { name, what, of, batch, point: &point, direction: &direction };
+                match self.facts.slope_dtype(name) {
+                    Dtype::F64 => self.slope(&line, &gradient)?,
+                    _ => self.difference_of_losses(&line)?,
+                };
+            }
+        }
+        Ok(())
     }
 
     /// Holds a gradient to the slope of the reported loss along a line, by differences of fourth order.
@@ -324,6 +372,15 @@ struct Way {
     lower: f64,
     /// The slope along a random direction as long as this one.
     typical: f64,
+}
+
+/// The gradient as a direction: an element moves by as much as by the signs, were all that move to move alike. Few do
+/// in an embedding.
+fn along(gradient: &[f64], signs: &[f64]) -> Vec<f64> {
+    let sum: f64 = gradient.iter().map(|g| g.abs()).sum();
+    let moving = (sum / norm(gradient)).powi(2);
+    let length = norm(signs) * (moving / gradient.len() as f64).sqrt() / norm(gradient);
+    gradient.iter().map(|g| length * g).collect()
 }
 
 fn product(one: &[f64], other: &[f64]) -> f64 {

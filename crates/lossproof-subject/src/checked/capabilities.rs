@@ -131,9 +131,18 @@ impl Objectives for Checked<'_> {
         batch.check(&self.info.limits)?;
         let lacking = SubjectError::failed(&self.info.name, "the capability objectives is gone");
         let (call, finite) = (Call::Learn, batch.scored() > 0);
+        let before = self.breach.clone();
         let observation = self.tensors(call, gradients, finite, |subject, sink| {
             subject.objectives().ok_or(lacking)?.learn(batch, sink)
-        })?;
+        });
+        let observation = match observation {
+            // Nothing is scored: it may be refused as one pleases.
+            Err(SubjectError::Breach(Breach::Refused { message, .. })) if !finite => {
+                self.breach = before;
+                return Err(SubjectError::failed(&self.info.name, message));
+            }
+            observation => observation?,
+        };
         if finite && !observation.loss.is_finite() {
             self.wrong_numbers(Breach::NotFinite { call, what: "a loss".to_owned() })?;
         }

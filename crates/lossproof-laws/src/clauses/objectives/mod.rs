@@ -11,17 +11,19 @@ pub(crate) use soft_targets::soft_targets;
 
 use crate::trial::{Computed, Ended, Origin, TOKEN_COUNT, Trial};
 use lossproof_cases::edit::assemble;
-use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Sequence, TokenWeights};
-use lossproof_subject::{Collect, ObjectiveBatch, SubjectError};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Sequence, TokenWeights};
+use lossproof_subject::{Collect, ObjectiveBatch, SubjectError, Tensor};
 use std::rc::Rc;
 
 /// A batch of a causal model whose tokens and positions reach the gradient where those of this batch do.
 pub(crate) fn influences(batch: &ObjectiveBatch) -> GlobalBatch {
     let micro_batch = match batch {
-        // Every position is seen, the last one too.
+        // Of a row with a label every position is seen, the last one too; of another none.
         ObjectiveBatch::Masked { micro_batch } => {
             micro_batch_of(micro_batch.sequences().iter().map(|sequence| {
-                let labels: Vec<i64> = sequence.input_ids().iter().map(|&token| i64::from(token)).collect();
+                let learnt = sequence.labels().iter().any(|&label| label != IGNORE_INDEX);
+                let label = |&token: &u32| if learnt { i64::from(token) } else { IGNORE_INDEX };
+                let labels: Vec<i64> = sequence.input_ids().iter().map(label).collect();
                 followed(sequence, &labels)
             }))
         }
@@ -87,7 +89,7 @@ impl Trial<'_> {
         }
         let parts: Vec<_> = parts.iter().map(|(share, part)| (*share, part)).collect();
         self.combination("labels by themselves", &influences(&whole), &of_whole, &parts, &[]);
-        Ok(())
+        self.slope_of_objective(&whole, &influences(&whole), &of_whole)
     }
 
     /// The tokens of the sequences of one micro-batch of the case, each as one document without padding.
@@ -98,7 +100,7 @@ impl Trial<'_> {
     }
 
     /// What the trainer computes of a batch.
-    fn learn(&mut self, batch: &ObjectiveBatch) -> Result<Computed, Ended> {
+    pub(super) fn learn(&mut self, batch: &ObjectiveBatch) -> Result<Computed, Ended> {
         batch.check(&self.facts.info.limits)?;
         let lacking = || Ended::Unsupported(batch.kind().name().to_owned());
         let mut sink = Collect::default();
@@ -160,25 +162,17 @@ impl Trial<'_> {
         claims.into_iter().find(even).ok_or(Ended::NotApplicable)
     }
 
-    /// Holds a loss to be another than that of a batch in which something is changed that must be seen. Where they
-    /// differ by no more than rounding it is not decided.
-    fn differs(
-        &mut self,
-        unit: &str,
-        changed: &Computed,
-        from: &Computed,
-        statement: impl FnOnce() -> String,
-    ) {
-        let (one, other) = (changed.loss(), from.loss());
-        let bound = self.loss_bound(&from.origin.batch) * from.loss_scale();
-        // Two losses with few digits are easily the same.
-        let fine = matches!(self.facts.loss_dtype(), Dtype::F64 | Dtype::F32) && self.facts.noise <= 0.0;
-        if one.to_bits() == other.to_bits() && fine {
-            self.fact(unit, false, statement);
-        } else if (one - other).abs() > bound {
-            self.fact(unit, true, statement);
-        } else {
-            self.comparisons.require(unit);
+    /// Whether what was computed is another than what was computed of a batch in which something is changed that must
+    /// be seen; `None` where calls do not repeat, and the losses differ by no more than rounding.
+    fn differs(&mut self, one: &Computed, other: &Computed) -> Option<bool> {
+        let bits = |computed: &Computed| -> Vec<u64> {
+            let values = computed.gradient.values().flat_map(Tensor::to_f64);
+            std::iter::once(computed.loss()).chain(values).map(f64::to_bits).collect()
+        };
+        if self.facts.noise <= 0.0 {
+            return Some(bits(one) != bits(other));
         }
+        let bound = self.loss_bound(&other.origin.batch) * other.loss_scale();
+        ((one.loss() - other.loss()).abs() > bound).then_some(true)
     }
 }

@@ -7,11 +7,14 @@ use lossproof_spec::{MicroBatch, Sequence};
 use lossproof_subject::ObjectiveBatch;
 use rand::RngExt;
 
-/// What the three labels of a mixture weigh; exact in every element type.
-const SHARES: [f64; 3] = [0.5, 0.375, 0.125];
+/// What the three labels of a mixture weigh, the last a 128th; exact in every element type.
+const SHARES: [f64; 3] = [0.625, 0.367_187_5, 0.007_812_5];
 
 /// Above so many tokens of the vocabulary, distributions over all of it are not made.
 const LARGEST_VOCABULARY: usize = 1 << 18;
+
+/// Above so many probabilities in a batch they are not made either.
+const MOST_PROBABILITIES: usize = 1 << 24;
 
 /// A mixture of labels is the mixture of their losses and gradients, and what lies between two distributions is
 /// between theirs: mass arrives as it is given, and the mean is over targets.
@@ -27,6 +30,9 @@ pub(crate) fn soft_targets(trial: &mut Trial<'_>) -> CaseOutcome {
     let supervised = |micro_batch: &&MicroBatch| tokens_of(micro_batch) > 0;
     let Some(micro_batch) = micro_batches.find(supervised).cloned() else { return Ok(false) };
     let tokens = tokens_of(&micro_batch);
+    if tokens.saturating_mul(vocabulary) > MOST_PROBABILITIES {
+        return Err(Ended::NotApplicable);
+    }
 
     let mut mixture = vec![vec![0.0; vocabulary]; tokens];
     let mut parts: Vec<(f64, Computed)> = Vec::new();
@@ -50,7 +56,13 @@ pub(crate) fn soft_targets(trial: &mut Trial<'_>) -> CaseOutcome {
         one.iter().zip(other).map(|(one, other)| 0.5 * one + 0.5 * other).collect()
     };
     let between = spread.iter().zip(&mixture).map(middle).collect();
+    let entropy = spread.iter().map(|target| entropy(target)).sum::<f64>() / tokens as f64;
     let of_spread = trial.learn(&batch_of(spread))?;
+    // No model is nearer to a distribution than itself, so that no part of it can be left out.
+    let least = entropy - trial.loss_bound(&batch) * of_spread.loss_scale().max(entropy);
+    trial.fact("cross-entropy above entropy", of_spread.loss() >= least, || {
+        format!("a cross-entropy of {} nats to distributions with an entropy of {entropy}", of_spread.loss())
+    });
     let of_middle = trial.learn(&batch_of(between))?;
     let halves = [(0.5, &of_spread), (0.5, &of_mixture)];
     trial.combination("between two distributions", &batch, &of_middle, &halves, &[]);
@@ -70,6 +82,10 @@ fn labelled(micro_batch: &MicroBatch, labels: &[usize]) -> MicroBatch {
             label.and_then(|&label| u32::try_from(label).ok())
         })
     }))
+}
+
+fn entropy(target: &[f64]) -> f64 {
+    -target.iter().filter(|&&p| p > 0.0).map(|p| p * p.ln()).sum::<f64>()
 }
 
 /// A distribution that gives every token something.
