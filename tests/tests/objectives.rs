@@ -22,7 +22,7 @@ fn libtorch(dtype: Dtype) -> Box<dyn LoopTrainer> {
 }
 
 fn reports(subject: &mut dyn Subject) -> Vec<Report> {
-    let campaign = Campaign { cases: 12, ..Campaign::default() };
+    let campaign = Campaign { cases: 8, ..Campaign::default() };
     let laws = LAWS.iter().filter(|law| law.needs_objective());
     laws.map(|law| campaign.run(law, subject).expect("no files")).collect()
 }
@@ -83,6 +83,7 @@ fn every_bug_of_an_objective_is_killed_and_named() {
 }
 
 #[test]
+#[ignore = "half a minute: kept for when laws or bounds of objectives change"]
 fn every_bug_of_an_objective_is_killed_and_named_on_libtorch_in_single_precision() {
     all_killed_and_named(libtorch, Dtype::F32);
 }

@@ -322,6 +322,12 @@ impl Law {
         self.needs.iter().any(|need| matches!(need, Objective(_)))
     }
 
+    /// Whether it is about what a step on the next token, or a validation of it, shows.
+    #[must_use]
+    pub fn is_of_a_step(&self) -> bool {
+        !self.needs_training() && !self.needs_objective()
+    }
+
     /// What the subject lacks to be held to this law at all, if it does.
     pub fn lacking(&self, subject: &mut dyn Subject) -> Option<&'static str> {
         self.needs.iter().find_map(|need| need.lacking(subject))

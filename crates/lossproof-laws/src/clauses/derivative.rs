@@ -177,6 +177,9 @@ struct Turns {
 /// Cases of a campaign in which slopes are taken: each costs dozens of passes.
 pub(crate) const SLOPES: usize = 64;
 
+/// The same of an objective, whose gradient is held to combinations of others besides.
+const SLOPES_OF_OBJECTIVES: usize = 6;
+
 /// Half of the distance in f32 between two points whose losses are compared: a direction has the scale of
 /// what it moves. Large, so that the difference stands out of the rounding of the losses, and smaller where
 /// the curvature in between demands it.
@@ -265,7 +268,7 @@ impl Trial<'_> {
         batch: &GlobalBatch,
         computed: &Computed,
     ) -> Result<(), Ended> {
-        let Some(turn) = self.facts.turn.among(SLOPES) else { return Ok(()) };
+        let Some(turn) = self.facts.turn.among(SLOPES_OF_OBJECTIVES) else { return Ok(()) };
         if self.subject.parameter_loading().is_none() {
             return Ok(());
         }

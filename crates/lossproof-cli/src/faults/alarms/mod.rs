@@ -85,7 +85,7 @@ impl Trainer {
 
 /// What trainers without a loop are held to.
 fn held_to() -> impl Iterator<Item = &'static Law> {
-    LAWS.iter().filter(|law| !law.needs_training())
+    LAWS.iter().filter(|law| law.is_of_a_step())
 }
 
 impl Sound {
