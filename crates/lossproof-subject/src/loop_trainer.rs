@@ -5,77 +5,11 @@
 //! norms and the update rule with its moments.
 
 use crate::{
-    Collect, Dropout, GradientSink, LoadParameters, Observation, SamplePlace, Subject, SubjectError,
-    TensorSet, Unsupported,
+    Collect, Dropout, GradientSink, LoadParameters, Observation, Subject, SubjectError, TensorSet,
+    TrainingBatch, Unsupported,
 };
-use lossproof_spec::{BatchError, GlobalBatch, LossSpec, MicroBatch, Rule, Sequence};
+use lossproof_spec::{LossSpec, Rule};
 use std::collections::BTreeSet;
-
-/// One sequence as a loop hands it to a trainer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Tokens and labels.
-    pub sequence: Sequence,
-    /// Which sample of which epoch this is: what dropout depends on.
-    pub place: SamplePlace,
-    /// Positions from the start that every position of their document sees, later ones too: 0 for a causal
-    /// model, the length of the source for a prefix language model, all for a masked one.
-    pub prefix: usize,
-}
-
-/// The samples of one forward and backward pass. Never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrainingBatch {
-    micro_batch: MicroBatch,
-    places: Vec<SamplePlace>,
-    prefixes: Vec<usize>,
-}
-
-impl TrainingBatch {
-    /// A micro-batch of these samples.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn new(samples: impl IntoIterator<Item = Sample>) -> Result<Self, BatchError> {
-        let (mut sequences, mut places, mut prefixes) = (Vec::new(), Vec::new(), Vec::new());
-        for sample in samples {
-            sequences.push(sample.sequence);
-            places.push(sample.place);
-            prefixes.push(sample.prefix);
-        }
-        Ok(Self { micro_batch: MicroBatch::new(sequences)?, places, prefixes })
-    }
-
-    /// The sequences, one per row.
-    #[must_use]
-    pub fn micro_batch(&self) -> &MicroBatch {
-        &self.micro_batch
-    }
-
-    /// The same as the only micro-batch of a step.
-    #[must_use]
-    pub fn global(&self) -> GlobalBatch {
-        GlobalBatch::of_micro_batch(self.micro_batch.clone())
-    }
-
-    /// Which sample each row is.
-    #[must_use]
-    pub fn places(&self) -> &[SamplePlace] {
-        &self.places
-    }
-
-    /// Of each row, how many positions from the start every position sees.
-    #[must_use]
-    pub fn prefixes(&self) -> &[usize] {
-        &self.prefixes
-    }
-
-    /// Number of supervised tokens.
-    #[must_use]
-    pub fn supervised(&self) -> usize {
-        self.micro_batch.sequences().iter().map(Sequence::supervised).sum()
-    }
-}
 
 /// Everything that the next update depends on.
 #[derive(Clone, Debug, Default, PartialEq)]

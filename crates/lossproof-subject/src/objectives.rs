@@ -5,7 +5,7 @@
 //! mean is; what is scored, and what a position sees, is what trainers get wrong.
 
 use crate::{Count, GradientSink, Limits, Observation, Sample, SamplePlace, SubjectError, TrainingBatch};
-use lossproof_spec::{BatchError, GlobalBatch, IGNORE_INDEX, MicroBatch, Sequence, SequenceFields};
+use lossproof_spec::{BatchError, GlobalBatch, IGNORE_INDEX, MicroBatch, Sequence};
 use std::fmt;
 
 /// What is learnt, where it is not the next token at every position.
@@ -170,28 +170,6 @@ fn behind(sequence: &Sequence, source: usize) -> Sequence {
     sequence.supervise_only(|position| position + 1 >= source)
 }
 
-impl Sample {
-    /// A sample whose labels stand where they are predicted, as a masked language model has them.
-    ///
-    /// A model predicts the token *after* a position. So the labels are one position later, and a last position is
-    /// added for that: a document of its own that nothing sees.
-    ///
-    /// # Errors
-    /// When there is no token, or not one label for each.
-    pub fn masked(mut input_ids: Vec<u32>, labels: Vec<i64>, place: SamplePlace) -> Result<Self, BatchError> {
-        let prefix = input_ids.len();
-        let last = input_ids.last().copied().unwrap_or_default();
-        let mut segment_ids = vec![1; prefix];
-        let mut position_ids: Vec<u32> = (0..).take(prefix).collect();
-        input_ids.push(last);
-        segment_ids.push(2);
-        position_ids.push(0);
-        let labels = std::iter::once(IGNORE_INDEX).chain(labels).collect();
-        let fields = SequenceFields { input_ids, labels, segment_ids, position_ids, targets: Vec::new() };
-        Ok(Self { sequence: Sequence::from_fields(fields)?, place, prefix })
-    }
-}
-
 /// The capability to learn something else than the next token.
 pub trait Objectives {
     /// Whether it learns this.
@@ -232,15 +210,5 @@ mod tests {
             assert_eq!(batch.scored(), scored, "{batch:?}");
             assert_eq!(batch.training_batch().expect("samples").supervised(), scored, "{batch:?}");
         }
-    }
-
-    /// The label of a masked token is scored against the prediction made at its own position.
-    #[test]
-    fn a_masked_sample_is_scored_where_it_is_masked() {
-        let place = SamplePlace { epoch: 1, sample: 3 };
-        let sample = Sample::masked(vec![7, 4, 7], vec![3, IGNORE_INDEX, 5], place).expect("tokens");
-        assert_eq!(sample.sequence.supervised(), 2);
-        assert!(sample.sequence.supervises(0) && sample.sequence.supervises(2));
-        assert_eq!(sample.sequence.segment_ids(), [1, 1, 1, 2]);
     }
 }
