@@ -29,11 +29,13 @@ pub use naive_loops::NaiveLoops;
 pub use text::text_batches;
 
 use lossproof_cases::Recorded;
+use lossproof_diagnosis::Pattern;
 use lossproof_gpt2::{Config, ModelShape, reference};
 use lossproof_numerics::ErrorModel;
 use lossproof_spec::{Dtype, GlobalBatch};
 use lossproof_subject::{Device, Subject};
 use lossproof_torch::{Activation, Gpt2Config, libtorch};
+use std::fmt::Write as _;
 
 /// The nearest number with the eight significant binary digits of bf16, of one that f32 has.
 #[must_use]
@@ -93,4 +95,22 @@ pub fn recorded(bytes: &[u8]) -> Recorded {
 #[must_use]
 pub fn error_model(shape: ModelShape, batch: &GlobalBatch) -> ErrorModel {
     ErrorModel::new(shape.vocabulary, shape.width, shape.heads, shape.layers, batch)
+}
+
+/// Rows of source for `crates/lossproof-diagnosis/src/patterns`: each pattern with the ids of all bugs that have it.
+#[must_use]
+pub fn pattern_rows(patterns: impl IntoIterator<Item = (&'static str, Pattern)>) -> String {
+    let mut rows: Vec<(Vec<&str>, Pattern)> = Vec::new();
+    for (id, pattern) in patterns {
+        match rows.iter_mut().find(|(_, known)| *known == pattern) {
+            Some((ids, _)) => ids.push(id),
+            None => rows.push((vec![id], pattern)),
+        }
+    }
+    let mut source = String::new();
+    for (ids, pattern) in rows {
+        let pairs: Vec<String> = pattern.iter().map(|(law, kind)| format!("({law:?}, {kind:?})")).collect();
+        let _ = writeln!(source, "    (&{ids:?}, &[{}]),", pairs.join(", "));
+    }
+    source
 }

@@ -1,11 +1,12 @@
 //! What is learnt beside the next token: the laws of it on both trainers, the bugs, and one trainer against the other.
 
-use lossproof_diagnosis::{Pattern, PatternDiagnosis};
+use lossproof_diagnosis::PatternDiagnosis;
 use lossproof_faults::{Keyhole, NamedClaim, ObjectiveFault, Profile};
 use lossproof_gpt2::{Config, gpt2_initial};
 use lossproof_laws::{Campaign, LAWS, Report, Verdict};
 use lossproof_spec::{Dtype, IGNORE_INDEX, MicroBatch, Sequence};
 use lossproof_subject::{Collect, Count, Device, LoopTrainer, ObjectiveBatch, Subject, SubjectError};
+use lossproof_tests::pattern_rows;
 use lossproof_torch::Gpt2Config;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -67,7 +68,7 @@ fn diagnoses(
 fn all_killed_and_named(trainer: fn(Dtype) -> Box<dyn LoopTrainer>, dtype: Dtype) {
     for (fault, diagnosis) in diagnoses(trainer, dtype) {
         let id = fault.bug.id;
-        assert!(fault.killed_by(&diagnosis).is_some(), "{id} is not killed: {diagnosis}");
+        assert!(diagnosis.law_against(fault.bug).is_some(), "{id} is not killed: {diagnosis}");
         let named: Vec<&str> = diagnosis.bugs.iter().map(|bug| bug.id).collect();
         assert!(named.contains(&id), "{id} is taken for {named:?}: {:?}", diagnosis.pattern);
         assert!(named.len() == 1 || id.starts_with("mlm-mean"), "{id} is one of {named:?}");
@@ -97,17 +98,8 @@ fn nothing_is_wrong_with_an_honest_trainer() {
 #[ignore = "prints source: for when laws of objectives change"]
 #[expect(clippy::print_stdout, reason = "it is pasted")]
 fn patterns() {
-    let mut rows: Vec<(Vec<&str>, Pattern)> = Vec::new();
-    for (fault, diagnosis) in diagnoses(reference, Dtype::F64) {
-        match rows.iter_mut().find(|(_, pattern)| *pattern == diagnosis.pattern) {
-            Some((ids, _)) => ids.push(fault.bug.id),
-            None => rows.push((vec![fault.bug.id], diagnosis.pattern)),
-        }
-    }
-    for (ids, pattern) in rows {
-        let pairs: Vec<String> = pattern.iter().map(|(law, kind)| format!("({law:?}, {kind:?})")).collect();
-        println!("    (&{ids:?}, &[{}]),", pairs.join(", "));
-    }
+    let diagnoses = diagnoses(reference, Dtype::F64);
+    println!("{}", pattern_rows(diagnoses.into_iter().map(|(fault, found)| (fault.bug.id, found.pattern))));
 }
 
 /// A row as long as the model has positions, and a short one.

@@ -1,11 +1,9 @@
-//! Bugs of what is learnt where it is not the next token: each is an honest trainer that is handed other samples or other
-//! distributions, or whose mean is divided by something else.
+//! Bugs of what is learnt where it is not the next token: each is an honest trainer that is handed other samples or
+//! other distributions, or whose mean is divided by something else.
 
 use crate::kit::HandedOver;
-use lossproof_diagnosis::{Bug, PatternDiagnosis};
-use lossproof_spec::{
-    CLAUSES, EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, Rule, Sequence, SequenceFields,
-};
+use lossproof_diagnosis::Bug;
+use lossproof_spec::{EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, Rule, Sequence, SequenceFields};
 use lossproof_subject::{
     Dropout, GradientSink, LoadParameters, LoopTrainer, ObjectiveBatch, ObjectiveKind, Objectives,
     Observation, ParameterInfo, Sample, SamplePlace, Subject, SubjectError, SubjectInfo, TrainingBatch,
@@ -18,10 +16,11 @@ use std::{collections::BTreeSet, fmt};
 pub struct ObjectiveFault {
     /// The bug.
     pub bug: &'static Bug,
+    kind: ObjectiveKind,
     parts: Parts,
 }
 
-/// What a trainer makes of a batch that is not about the next token.
+/// What a trainer makes of a batch of one kind.
 #[derive(Clone, Copy)]
 struct Parts {
     /// The distribution that is learnt instead of this one.
@@ -30,7 +29,7 @@ struct Parts {
     samples: fn(&ObjectiveBatch) -> Vec<Sample>,
     /// The samples whose gradient is handed over, where they are others.
     backward: Option<fn(&ObjectiveBatch) -> Vec<Sample>>,
-    /// Whether the mean over masked tokens is one of means over those of each sequence.
+    /// Whether the mean over labels is one of means over those of each sequence.
     means_of_sequences: bool,
     /// What loss and gradient are multiplied by, with a vocabulary of so many tokens.
     factor: fn(&ObjectiveBatch, usize) -> f64,
@@ -47,36 +46,59 @@ const HONEST: Parts = Parts {
     reported: |_| 0.0,
 };
 
-const fn fault(id: &str, parts: Parts) -> ObjectiveFault {
-    ObjectiveFault { bug: Bug::of_objectives_named(id), parts }
+const fn fault(kind: ObjectiveKind, id: &str, parts: Parts) -> ObjectiveFault {
+    ObjectiveFault { bug: Bug::of_objectives_named(id), kind, parts }
 }
 
+use ObjectiveKind::{Masked, Prefix, SoftTargets};
+
 const FAULTS: &[ObjectiveFault] = &[
-    fault("soft-targets-mean-over-elements", Parts { factor: over_elements, ..HONEST }),
-    fault("soft-targets-mean-over-sequences", Parts { factor: over_sequences, ..HONEST }),
-    fault("soft-targets-mean-over-positions", Parts { factor: soft_over_positions, ..HONEST }),
-    fault("soft-targets-likeliest-only", Parts { target: |target| largest(target, 1, true), ..HONEST }),
-    fault("soft-targets-truncated", Parts { target: |target| largest(target, 2, false), ..HONEST }),
-    fault("soft-targets-softmaxed-twice", Parts { target: softmaxed, ..HONEST }),
-    fault("soft-targets-divergence-reported", Parts { reported: minus_entropy, ..HONEST }),
-    fault("mlm-labels-shifted", Parts { samples: shifted, ..HONEST }),
-    fault("mlm-causal-mask-left-on", Parts { samples: masked_but_causal, ..HONEST }),
-    fault("mlm-loss-on-all", Parts { samples: all_learnt, ..HONEST }),
-    fault("mlm-mean-over-positions", Parts { factor: masked_over_positions, ..HONEST }),
-    fault("mlm-mean-over-sequences", Parts { factor: masked_over_sequences, ..HONEST }),
-    fault("mlm-mean-of-sequence-means", Parts { means_of_sequences: true, ..HONEST }),
-    fault("mlm-padding-seen", Parts { samples: padding_seen, ..HONEST }),
-    fault("mlm-causal-backward", Parts { backward: Some(masked_but_causal), ..HONEST }),
-    fault("mlm-none-masked-nan", Parts { factor: nan_of_nothing, ..HONEST }),
-    fault("prefix-causal-mask-left-on", Parts { samples: |batch| seeing(batch, |_, _| 0), ..HONEST }),
     fault(
+        SoftTargets,
+        "soft-targets-mean-over-elements",
+        Parts { factor: |_, vocabulary| 1.0 / vocabulary as f64, ..HONEST },
+    ),
+    fault(SoftTargets, "soft-targets-mean-over-sequences", Parts { factor: over_sequences, ..HONEST }),
+    fault(SoftTargets, "soft-targets-mean-over-positions", Parts { factor: over_predictions, ..HONEST }),
+    fault(
+        SoftTargets,
+        "soft-targets-likeliest-only",
+        Parts { target: |target| largest(target, 1, true), ..HONEST },
+    ),
+    fault(
+        SoftTargets,
+        "soft-targets-truncated",
+        Parts { target: |target| largest(target, 2, false), ..HONEST },
+    ),
+    fault(SoftTargets, "soft-targets-softmaxed-twice", Parts { target: softmaxed, ..HONEST }),
+    fault(SoftTargets, "soft-targets-divergence-reported", Parts { reported: minus_entropy, ..HONEST }),
+    fault(Masked, "mlm-labels-shifted", Parts { samples: shifted, ..HONEST }),
+    fault(Masked, "mlm-causal-mask-left-on", Parts { samples: masked_but_causal, ..HONEST }),
+    fault(Masked, "mlm-loss-on-all", Parts { samples: all_learnt, ..HONEST }),
+    fault(Masked, "mlm-mean-over-positions", Parts { factor: over_positions, ..HONEST }),
+    fault(Masked, "mlm-mean-over-sequences", Parts { factor: over_sequences, ..HONEST }),
+    fault(Masked, "mlm-mean-of-sequence-means", Parts { means_of_sequences: true, ..HONEST }),
+    fault(Masked, "mlm-padding-seen", Parts { samples: padding_seen, ..HONEST }),
+    fault(Masked, "mlm-causal-backward", Parts { backward: Some(masked_but_causal), ..HONEST }),
+    fault(Masked, "mlm-none-masked-nan", Parts { factor: nan_of_nothing, ..HONEST }),
+    fault(Prefix, "prefix-causal-mask-left-on", Parts { samples: |batch| seeing(batch, |_, _| 0), ..HONEST }),
+    fault(
+        Prefix,
         "prefix-one-too-short",
         Parts { samples: |batch| seeing(batch, |source, _| source.max(1) - 1), ..HONEST },
     ),
-    fault("prefix-one-too-long", Parts { samples: |batch| seeing(batch, |source, _| source + 1), ..HONEST }),
-    fault("prefix-target-seen", Parts { samples: |batch| seeing(batch, |_, length| length), ..HONEST }),
-    fault("prefix-source-scored", Parts { samples: source_scored, ..HONEST }),
-    fault("prefix-first-target-unscored", Parts { samples: first_target_unscored, ..HONEST }),
+    fault(
+        Prefix,
+        "prefix-one-too-long",
+        Parts { samples: |batch| seeing(batch, |source, _| source + 1), ..HONEST },
+    ),
+    fault(
+        Prefix,
+        "prefix-target-seen",
+        Parts { samples: |batch| seeing(batch, |_, length| length), ..HONEST },
+    ),
+    fault(Prefix, "prefix-source-scored", Parts { samples: source_scored, ..HONEST }),
+    fault(Prefix, "prefix-first-target-unscored", Parts { samples: first_target_unscored, ..HONEST }),
 ];
 
 impl ObjectiveFault {
@@ -94,15 +116,7 @@ impl ObjectiveFault {
     /// This trainer with the fault.
     #[must_use]
     pub fn inject(&self, trainer: Box<dyn LoopTrainer>) -> Box<dyn Subject> {
-        Box::new(OtherObjectives { trainer, parts: self.parts })
-    }
-
-    /// The law of a clause that the bug violates, if one fails.
-    #[must_use]
-    pub fn killed_by(&self, diagnosis: &PatternDiagnosis) -> Option<&'static str> {
-        let clauses = CLAUSES.iter().filter(|clause| self.bug.clauses.contains(&clause.id));
-        let fails = |id: &&str| diagnosis.pattern.iter().any(|(law, _)| law == id);
-        clauses.map(|clause| clause.law).find(fails)
+        Box::new(OtherObjectives { trainer, kind: self.kind, parts: self.parts })
     }
 }
 
@@ -116,6 +130,8 @@ impl fmt::Debug for ObjectiveFault {
 /// say of every sample how much of it is seen whole.
 struct OtherObjectives {
     trainer: Box<dyn LoopTrainer>,
+    /// What it learns wrongly; the rest it learns as it should.
+    kind: ObjectiveKind,
     parts: Parts,
 }
 
@@ -164,22 +180,23 @@ impl Objectives for OtherObjectives {
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
         let info = self.trainer.info();
-        let factor = (self.parts.factor)(batch, info.limits.vocabulary);
+        let parts = if batch.kind() == self.kind { self.parts } else { HONEST };
+        let factor = (parts.factor)(batch, info.limits.vocabulary);
         let mut kept = HandedOver::default();
         let mut observation = match batch {
             ObjectiveBatch::SoftTargets { micro_batch, targets } => {
-                let targets = targets.iter().map(|target| (self.parts.target)(target)).collect();
+                let targets = targets.iter().map(|target| (parts.target)(target)).collect();
                 let batch = ObjectiveBatch::SoftTargets { micro_batch: micro_batch.clone(), targets };
                 let objectives = self.trainer.objectives();
                 let lacking =
                     || SubjectError::failed(&info.name, "the trainer inside learns no distributions");
                 objectives.ok_or_else(lacking)?.learn(&batch, &mut kept)?
             }
-            _ => self.learn_samples(batch, factor.is_nan(), &mut kept)?,
+            _ => self.learn_samples(&parts, batch, factor.is_nan(), &mut kept)?,
         };
         kept.scale(factor);
         kept.hand_over(gradients)?;
-        observation.loss = observation.loss * factor + (self.parts.reported)(batch);
+        observation.loss = observation.loss * factor + (parts.reported)(batch);
         Ok(observation)
     }
 }
@@ -189,24 +206,24 @@ impl OtherObjectives {
     /// where it is to become none.
     fn learn_samples(
         &mut self,
+        parts: &Parts,
         batch: &ObjectiveBatch,
         of_nothing: bool,
         gradient: &mut HandedOver,
     ) -> Result<Observation, SubjectError> {
         let name = self.trainer.info().name;
         let failed = |error: &dyn fmt::Display| SubjectError::failed(&name, error);
-        let samples = TrainingBatch::new((self.parts.samples)(batch)).map_err(|error| failed(&error))?;
+        let samples = TrainingBatch::new((parts.samples)(batch)).map_err(|error| failed(&error))?;
         if samples.supervised() == 0 && !of_nothing {
             return Err(failed(&"nothing is scored"));
         }
         let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
         let nothing = BTreeSet::new();
         self.trainer.begin(&rule, &nothing, &nothing).map_err(|refused| failed(&refused))?;
-        let by_sequence = self.parts.means_of_sequences && batch.kind() == ObjectiveKind::Masked;
-        let spec = if by_sequence { LossSpec::sequence_mean() } else { LossSpec::token_mean() };
+        let spec = if parts.means_of_sequences { LossSpec::sequence_mean() } else { LossSpec::token_mean() };
         let spec = LossSpec { empty: EmptyPolicy::ZeroSkipped, ..spec };
         let observation = self.trainer.backward(&samples, &spec, 1.0, &Dropout::NONE)?;
-        if let Some(others) = self.parts.backward {
+        if let Some(others) = parts.backward {
             self.trainer.zero_gradient()?;
             let samples = TrainingBatch::new(others(batch)).map_err(|error| failed(&error))?;
             self.trainer.backward(&samples, &spec, 1.0, &Dropout::NONE)?;
@@ -216,32 +233,22 @@ impl OtherObjectives {
     }
 }
 
-fn over_elements(batch: &ObjectiveBatch, vocabulary: usize) -> f64 {
-    if batch.kind() == ObjectiveKind::SoftTargets { 1.0 / vocabulary as f64 } else { 1.0 }
-}
-
 fn over_sequences(batch: &ObjectiveBatch, _: usize) -> f64 {
-    let sequences = batch.micro_batch().sequences().len();
-    if batch.kind() == ObjectiveKind::SoftTargets { batch.scored() as f64 / sequences as f64 } else { 1.0 }
+    batch.scored() as f64 / batch.micro_batch().sequences().len() as f64
 }
 
-fn soft_over_positions(batch: &ObjectiveBatch, _: usize) -> f64 {
+fn over_predictions(batch: &ObjectiveBatch, _: usize) -> f64 {
     let predictions: usize = batch.micro_batch().sequences().iter().map(|sequence| sequence.len() - 1).sum();
-    if batch.kind() == ObjectiveKind::SoftTargets { batch.scored() as f64 / predictions as f64 } else { 1.0 }
+    batch.scored() as f64 / predictions as f64
 }
 
-fn masked_over_positions(batch: &ObjectiveBatch, _: usize) -> f64 {
+fn over_positions(batch: &ObjectiveBatch, _: usize) -> f64 {
     let positions: usize = batch.micro_batch().sequences().iter().map(Sequence::len).sum();
-    if batch.kind() == ObjectiveKind::Masked { batch.scored() as f64 / positions as f64 } else { 1.0 }
-}
-
-fn masked_over_sequences(batch: &ObjectiveBatch, _: usize) -> f64 {
-    let sequences = batch.micro_batch().sequences().len();
-    if batch.kind() == ObjectiveKind::Masked { batch.scored() as f64 / sequences as f64 } else { 1.0 }
+    batch.scored() as f64 / positions as f64
 }
 
 fn nan_of_nothing(batch: &ObjectiveBatch, _: usize) -> f64 {
-    if batch.kind() == ObjectiveKind::Masked && batch.scored() == 0 { f64::NAN } else { 1.0 }
+    if batch.scored() == 0 { f64::NAN } else { 1.0 }
 }
 
 /// The so many largest probabilities, made up to one or as they were.
@@ -298,15 +305,11 @@ fn shifted(batch: &ObjectiveBatch) -> Vec<Sample> {
             fields.labels.get(position + 1).copied().unwrap_or(IGNORE_INDEX)
         }
     };
-    let masked = batch.kind() == ObjectiveKind::Masked;
-    samples(batch, |sequence, prefix| {
-        sample(if masked { relabelled(sequence, earlier) } else { sequence.clone() }, prefix)
-    })
+    samples(batch, |sequence, prefix| sample(relabelled(sequence, earlier), prefix))
 }
 
 fn masked_but_causal(batch: &ObjectiveBatch) -> Vec<Sample> {
-    let masked = batch.kind() == ObjectiveKind::Masked;
-    samples(batch, |sequence, prefix| sample(sequence.clone(), if masked { 0 } else { prefix }))
+    samples(batch, |sequence, _| sample(sequence.clone(), 0))
 }
 
 /// Where a label is ignored, the token that stands there is learnt.
@@ -315,15 +318,12 @@ fn all_learnt(batch: &ObjectiveBatch) -> Vec<Sample> {
         IGNORE_INDEX if position > 0 => i64::from(fields.input_ids[position - 1]),
         label => label,
     };
-    let masked = batch.kind() == ObjectiveKind::Masked;
-    samples(batch, |sequence, prefix| {
-        sample(if masked { relabelled(sequence, own) } else { sequence.clone() }, prefix)
-    })
+    samples(batch, |sequence, prefix| sample(relabelled(sequence, own), prefix))
 }
 
 /// Shorter sequences go on with token 0, up to the length of the longest, in the same document.
 fn padding_seen(batch: &ObjectiveBatch) -> Vec<Sample> {
-    let ObjectiveBatch::Masked { micro_batch } = batch else { return (HONEST.samples)(batch) };
+    let micro_batch = batch.micro_batch();
     let longest = micro_batch.sequences().iter().map(Sequence::len).max().unwrap_or_default();
     let padded = |sequence: &Sequence| {
         let (mut tokens, mut labels) = (sequence.input_ids().to_vec(), sequence.labels().to_vec());
@@ -336,10 +336,8 @@ fn padding_seen(batch: &ObjectiveBatch) -> Vec<Sample> {
 
 /// Samples of which another part is seen whole: `seen(source, length)`.
 fn seeing(batch: &ObjectiveBatch, seen: fn(usize, usize) -> usize) -> Vec<Sample> {
-    let prefix_model = batch.kind() == ObjectiveKind::Prefix;
     samples(batch, |sequence, source| {
-        let other = if prefix_model { seen(source, sequence.len()).min(sequence.len()) } else { source };
-        sample(sequence.clone(), other)
+        sample(sequence.clone(), seen(source, sequence.len()).min(sequence.len()))
     })
 }
 
@@ -349,9 +347,8 @@ fn source_scored(batch: &ObjectiveBatch) -> Vec<Sample> {
 }
 
 fn first_target_unscored(batch: &ObjectiveBatch) -> Vec<Sample> {
-    let prefix_model = batch.kind() == ObjectiveKind::Prefix;
     samples(batch, |sequence, source| {
-        let unscored = |position: usize| prefix_model && source > 0 && position + 1 == source;
+        let unscored = |position: usize| source > 0 && position + 1 == source;
         sample(sequence.supervise_only(|position| !unscored(position)), source)
     })
 }

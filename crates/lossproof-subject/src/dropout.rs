@@ -86,8 +86,9 @@ impl Dropout {
         }
     }
 
-    /// Writes the factors of one row of a mask, `0` or `1/(1 − p)` (`1` where it is unscaled): the elements along the last axis at `position`
-    /// of the sample with this place in the epoch. An element is kept where its word is at least `p·2³²`.
+    /// Writes the factors of one row of a mask, `0` or `1/(1 − p)` (`1` where it is unscaled): the elements along the
+    /// last axis at `position` of the sample with this place in the epoch. An element is kept where its word is at
+    /// least `p·2³²`.
     pub fn fill(&self, place: SamplePlace, site: DropoutSite, position: u32, factors: &mut [f64]) {
         let probability = self.probability(site);
         let keep = if self.unscaled { 1.0 } else { 1.0 / (1.0 - probability) };

@@ -3,8 +3,8 @@
 //! A trainer under test is a [`Subject`]: it says what it is ([`SubjectInfo`]), takes a
 //! [`GlobalBatch`](lossproof_spec::GlobalBatch), and hands the gradient its optimizer would see to a [`GradientSink`].
 //! What it can do beyond that are capabilities: [`LoadParameters`], [`TokenLosses`], [`UpstreamWeights`],
-//! [`OptimizerSteps`], [`Evaluation`], [`TrainingLoop`], [`Objectives`]. Whoever uses a subject does so through [`Checked`], which
-//! validates all that comes out. A trainer that a training loop drives call by call is a [`LoopTrainer`].
+//! [`OptimizerSteps`], [`Evaluation`], [`TrainingLoop`], [`Objectives`]. Whoever uses a subject does so through
+//! [`Checked`], which validates all that comes out. A trainer that a training loop drives call by call is a [`LoopTrainer`].
 
 mod breach;
 mod capabilities;

@@ -177,8 +177,8 @@ pub trait Objectives {
 
     /// Forward and backward of one micro-batch: hands the gradient of its mean loss over as
     /// [`Subject::accumulate`](crate::Subject::accumulate) does, and reports that loss. It is the mean over
-    /// [what is scored](ObjectiveBatch::scored) of plain cross-entropies, whatever loss spec is configured, and nothing is
-    /// dropped.
+    /// [what is scored](ObjectiveBatch::scored) of plain cross-entropies, whatever loss spec is configured, and nothing
+    /// is dropped.
     ///
     /// # Errors
     /// When it does not learn this, nothing is scored, the batch is outside the subject's

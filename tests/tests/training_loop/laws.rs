@@ -1,12 +1,12 @@
 //! The laws of groups 8 to 10 on our own loop, which is the first subject with one.
 
-use lossproof_diagnosis::{Pattern, PatternDiagnosis};
+use lossproof_diagnosis::PatternDiagnosis;
 use lossproof_faults::TrainingFault;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
 use lossproof_loop::LoopSubject;
 use lossproof_spec::{Dtype, LossSpec};
 use lossproof_subject::Subject;
-use lossproof_tests::training_loop::Under;
+use lossproof_tests::{pattern_rows, training_loop::Under};
 use rayon::prelude::*;
 
 /// The laws that ask for a loop.
@@ -57,7 +57,7 @@ fn diagnoses(under: Under, dtype: Dtype) -> Vec<(&'static TrainingFault, Pattern
 fn all_killed_and_named(under: Under, dtype: Dtype) {
     for (fault, diagnosis) in diagnoses(under, dtype) {
         let id = fault.bug.id;
-        assert!(fault.killed_by(&diagnosis).is_some(), "{id} is not killed: {diagnosis}");
+        assert!(diagnosis.law_against(fault.bug).is_some(), "{id} is not killed: {diagnosis}");
         let named: Vec<&str> = diagnosis.bugs.iter().map(|bug| bug.id).collect();
         assert!(named.contains(&id), "{id} is taken for {named:?}: {:?}", diagnosis.pattern);
         assert!(named.len() <= 2, "{id} is one of {named:?}");
@@ -79,17 +79,8 @@ fn every_bug_of_a_training_is_killed_and_named_on_libtorch_in_single_precision()
 #[test]
 #[ignore = "prints source: for when laws of a training change"]
 fn patterns() {
-    let mut rows: Vec<(Vec<&str>, Pattern)> = Vec::new();
-    for (fault, diagnosis) in diagnoses(Under::Reference, Dtype::F64) {
-        match rows.iter_mut().find(|(_, pattern)| *pattern == diagnosis.pattern) {
-            Some((ids, _)) => ids.push(fault.bug.id),
-            None => rows.push((vec![fault.bug.id], diagnosis.pattern)),
-        }
-    }
-    for (ids, pattern) in rows {
-        let pairs: Vec<String> = pattern.iter().map(|(law, kind)| format!("({law:?}, {kind:?})")).collect();
-        println!("    (&{ids:?}, &[{}]),", pairs.join(", "));
-    }
+    let diagnoses = diagnoses(Under::Reference, Dtype::F64);
+    println!("{}", pattern_rows(diagnoses.into_iter().map(|(fault, found)| (fault.bug.id, found.pattern))));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The bugs of a training loop, and of what is learnt beside the next token: what fails of it, and as what that is taken.
+//! The bugs of a training loop, and of what is learnt beside the next token: what fails, and as what that is taken.
 
 use super::render::seen_in;
 use crate::{
@@ -64,7 +64,7 @@ pub(super) fn of_training() -> miette::Result<Vec<Row>> {
         let mut subject = fault.inject(trainer, claim).into_diagnostic()?;
         let diagnosis = PatternDiagnosis::of_training(&mut *subject);
         let diagnosis = diagnosis.ok_or_else(|| miette::miette!("a loop without a training loop"))?;
-        Ok(Row { bug: fault.bug, killed_by: fault.killed_by(&diagnosis), diagnosis })
+        Ok(Row { bug: fault.bug, killed_by: diagnosis.law_against(fault.bug), diagnosis })
     };
     faults.par_iter().map(one).collect()
 }
@@ -80,7 +80,7 @@ pub(super) fn of_objectives() -> miette::Result<Vec<Row>> {
             subjects::ours_for_a_loop(Config::Nano, Dtype::F64, subjects::initial(Config::Nano, 0))?;
         let diagnosis = PatternDiagnosis::of_objectives(&mut *fault.inject(trainer));
         let diagnosis = diagnosis.ok_or_else(|| miette::miette!("a trainer without objectives"))?;
-        Ok(Row { bug: fault.bug, killed_by: fault.killed_by(&diagnosis), diagnosis })
+        Ok(Row { bug: fault.bug, killed_by: diagnosis.law_against(fault.bug), diagnosis })
     };
     faults.par_iter().map(one).collect()
 }

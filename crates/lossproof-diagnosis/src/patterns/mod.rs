@@ -11,6 +11,7 @@ mod training;
 
 use crate::catalogue::Bug;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
+use lossproof_spec::CLAUSES;
 use lossproof_subject::Subject;
 use std::{collections::BTreeSet, fmt};
 
@@ -151,6 +152,14 @@ impl PatternDiagnosis {
         let Found { pattern, evidence, unseen, undecided } = found;
         let (exact, bugs) = of.bugs_with(&pattern, &undecided, counts);
         Self { of, pattern, bugs, exact, evidence, unseen }
+    }
+
+    /// The law of a clause that a bug violates, if one fails.
+    #[must_use]
+    pub fn law_against(&self, bug: &Bug) -> Option<&'static str> {
+        let violated = CLAUSES.iter().filter(|clause| bug.clauses.contains(&clause.id));
+        let fails = |id: &&str| self.pattern.iter().any(|(law, _)| law == id);
+        violated.map(|clause| clause.law).find(fails)
     }
 
     /// Whether nothing fails of what could be decided.

@@ -3,7 +3,7 @@
 
 use lossproof_cases::edit::{alone, relabel};
 use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, MicroBatch, Sequence, TokenWeights};
-use lossproof_subject::{Checked, Collect, Discard, ObjectiveBatch, Subject};
+use lossproof_subject::{Checked, Discard, ObjectiveBatch, Subject};
 use num_traits::ToPrimitive;
 
 /// The law of distributions.
@@ -76,7 +76,7 @@ pub(super) fn reading(subject: &mut dyn Subject) -> Option<&'static str> {
     let supervised = targets.len();
     let targets = vec![targets; copies].concat();
     let batch = ObjectiveBatch::SoftTargets { micro_batch, targets };
-    let learnt = subject.objectives()?.learn(&batch, &mut Collect::default()).ok()?.loss;
+    let learnt = subject.objectives()?.learn(&batch, &mut Discard).ok()?.loss;
 
     let lawful: f64 = parts.iter().zip(SHARES).map(|(part, share)| share * part).sum();
     let entropy: f64 = SHARES.iter().map(|share| -share * share.ln()).sum();

@@ -11,9 +11,9 @@ mod rates;
 mod saved;
 mod updates;
 
-use lossproof_diagnosis::{Bug, PatternDiagnosis};
+use lossproof_diagnosis::Bug;
 use lossproof_loop::{LoopParts, LoopSubject};
-use lossproof_spec::{CLAUSES, LossSpec};
+use lossproof_spec::LossSpec;
 use lossproof_subject::{LoopTrainer, Subject, Unsupported};
 use std::fmt;
 
@@ -56,14 +56,6 @@ impl TrainingFault {
         claim: LossSpec,
     ) -> Result<Box<dyn Subject>, Unsupported> {
         Ok(Box::new(LoopSubject::with_parts(trainer, claim, self.parts)?))
-    }
-
-    /// The law of a clause that the bug violates, if one fails.
-    #[must_use]
-    pub fn killed_by(&self, diagnosis: &PatternDiagnosis) -> Option<&'static str> {
-        let clauses = CLAUSES.iter().filter(|clause| self.bug.clauses.contains(&clause.id));
-        let fails = |id: &&str| diagnosis.pattern.iter().any(|(law, _)| law == id);
-        clauses.map(|clause| clause.law).find(fails)
     }
 }
 

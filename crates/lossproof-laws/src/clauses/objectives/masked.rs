@@ -180,8 +180,7 @@ impl Trial<'_> {
         let names: Vec<String> =
             self.facts.parameters.iter().filter(|p| written(p.role)).map(|p| p.name.clone()).collect();
         let frozen = self.facts.info.model.frozen.iter().any(|p| written(p.role));
-        let declared = self.facts.parameters.iter().any(|p| p.role == Role::BlockOutput);
-        if !declared || frozen || self.subject.parameter_loading().is_none() || !limits.free_labels {
+        if frozen || !self.can_be_without_context() {
             return Ok(false);
         }
         // A causal model has no prediction for a label at the end, so that there is none. Under means of sequences one
@@ -193,9 +192,6 @@ impl Trial<'_> {
         *labels.last_mut().ok_or(Ended::NotApplicable)? = IGNORE_INDEX;
         let mut later = vec![IGNORE_INDEX];
         later.extend(&labels[..labels.len() - 1]);
-        if !limits.ignore_index {
-            return Ok(false);
-        }
         let mut parameters = self.parameters()?;
         for name in &names {
             let nothing = vec![0.0; values(&parameters, name)?.len()];

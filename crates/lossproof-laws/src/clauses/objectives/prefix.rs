@@ -39,8 +39,8 @@ impl Rows {
     }
 }
 
-/// Without a source it is a causal model, as with one of one position; labels of the source say nothing; what stands behind
-/// a label is not seen, and all of the source is.
+/// Without a source it is a causal model, as with one of one position; labels of the source say nothing; what stands
+/// behind a label is not seen, and all of the source is.
 pub(crate) fn prefix_source(trial: &mut Trial<'_>) -> CaseOutcome {
     let tokens = trial.rows_of_tokens();
     if tokens.iter().all(|row| row.len() < 2) || trial.vocabulary() < 2 {

@@ -99,8 +99,8 @@ impl Trial<'_> {
             if let Some(wrong) = wrong_scale(&looked_at, (first, expected), error) {
                 self.fact("scale of what is kept", false, || {
                     format!(
-                        "with dropout {DROPOUT} the gradient of {} is {wrong} times what it is without, and must be 0 or \
-                         {} times that",
+                        "with dropout {DROPOUT} the gradient of {} is {wrong} times what it is without, and must \
+                         be 0 or {} times that",
                         info.name,
                         1.0 / (1.0 - DROPOUT)
                     )
@@ -220,8 +220,8 @@ fn moves(trace: &TrainingTrace) -> bool {
     trace.updates().any(|update| !update.skipped)
 }
 
-/// Dropout acts in training, divides what is kept by what it is kept with, has other masks in every update and under another
-/// seed, and does not act in a validation.
+/// Dropout acts in training, divides what is kept by what it is kept with, has other masks in every update and under
+/// another seed, and does not act in a validation.
 pub(crate) fn dropout(trial: &mut Trial<'_>) -> CaseOutcome {
     if trial.facts.noise > 0.0 {
         return Err(Ended::Unsupported("repeatable gradients".to_owned()));

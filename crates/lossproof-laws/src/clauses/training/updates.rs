@@ -46,6 +46,14 @@ impl Trial<'_> {
         });
     }
 
+    /// Holds the norm that is logged of an update, where one is, to that of its gradient.
+    fn logged_norm(&mut self, what: &str, of: &Replayed<'_>, expected: f64) {
+        if let Some(found) = of.update.grad_norm {
+            let bound = self.whole_gradient_bound(&of.window);
+            self.number(what, "grad norm", bound, (found, expected), expected);
+        }
+    }
+
     /// Whether nothing moves a parameter from one set to another; `other` may have been loaded, and rounded then.
     pub(super) fn same_values(&self, one: &TensorSet, other: &TensorSet, name: &str) -> bool {
         let (Some(one), Some(other)) = (one.get(name), other.get(name)) else { return false };
@@ -161,11 +169,7 @@ pub(crate) fn training_clipping(trial: &mut Trial<'_>) -> CaseOutcome {
             trial.along_the_gradient(one, computed)?;
         }
         clipped |= plan.clip.is_some_and(|clip| clip.factor(expected) < 1.0);
-        if let Some(found) = one.update.grad_norm {
-            let bound = trial.whole_gradient_bound(&one.window);
-            let what = format!("update {k}: norm of the gradient before clipping");
-            trial.number(&what, "grad norm", bound, (found, expected), expected);
-        }
+        trial.logged_norm(&format!("update {k}: norm of the gradient before clipping"), one, expected);
     }
     Ok(clipped)
 }
@@ -259,11 +263,9 @@ pub(crate) fn frozen(trial: &mut Trial<'_>) -> CaseOutcome {
     let replayed = trial.replay_training(&spec, &plan, &trace)?;
     trial.rule_of_training(&plan, &replayed, None)?;
     for (k, one) in replayed.iter().enumerate() {
-        if let (Some(found), Some(computed)) = (one.update.grad_norm, &one.computed) {
+        if let Some(computed) = &one.computed {
             let expected = trained_norm(&plan, &computed.gradient);
-            let bound = trial.whole_gradient_bound(&one.window);
-            let what = format!("update {k}: norm of the gradient of what is trained");
-            trial.number(&what, "grad norm", bound, (found, expected), expected);
+            trial.logged_norm(&format!("update {k}: norm of the gradient of what is trained"), one, expected);
         }
     }
     for name in &plan.frozen {
