@@ -13,12 +13,10 @@ pub(crate) enum Exit {
     /// It conforms, or the question was answered.
     Conforms = 0,
     /// It does not conform.
-    #[cfg(all(feature = "reference", feature = "torch"))]
     Deviates = 1,
     /// The arguments or a file make no sense. Clap uses the same code.
     Usage = 2,
     /// Nothing failed, but something was not checked.
-    #[cfg(all(feature = "reference", feature = "torch"))]
     Unchecked = 3,
     /// A defect of this program.
     Internal = 70,

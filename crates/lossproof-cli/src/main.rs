@@ -1,33 +1,38 @@
 //! The `lossproof` command.
 
+mod adapter;
+mod diagnose;
 mod exit;
 mod explain;
-#[cfg(all(feature = "reference", feature = "torch"))]
+#[cfg(feature = "trainers")]
 mod faults;
-#[cfg(all(feature = "reference", feature = "torch"))]
+#[cfg(feature = "trainers")]
 mod hostile;
-#[cfg(all(feature = "reference", feature = "torch"))]
 mod laws;
-#[cfg(all(feature = "reference", feature = "torch"))]
+#[cfg(feature = "trainers")]
 mod looped;
 mod number;
 mod output;
 mod picture;
-#[cfg(all(feature = "reference", feature = "torch"))]
+#[cfg(feature = "trainers")]
+mod serve;
+mod smoke;
+#[cfg(feature = "trainers")]
 mod source_text;
-#[cfg(all(feature = "reference", feature = "torch"))]
+#[cfg(feature = "trainers")]
 mod subjects;
 mod table;
 mod text;
-#[cfg(all(feature = "reference", feature = "torch"))]
 mod tomography;
-#[cfg(all(feature = "reference", feature = "torch"))]
+#[cfg(feature = "trainers")]
 mod train;
-#[cfg(all(feature = "reference", feature = "torch"))]
+mod trainer;
+#[cfg(feature = "trainers")]
 mod verify;
 
 use clap::{Parser, Subcommand};
 use exit::Exit;
+use lossproof_subject::Watchdog;
 use std::process::ExitCode;
 
 /// States what a training loss is, exactly, and verifies that a trainer computes it.
@@ -40,20 +45,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Diagnose(diagnose::Args),
     Explain(explain::Args),
-    #[cfg(all(feature = "reference", feature = "torch"))]
+    #[cfg(feature = "trainers")]
     Faults(faults::Args),
-    #[cfg(all(feature = "reference", feature = "torch"))]
+    #[cfg(feature = "trainers")]
     Hostile(hostile::Args),
-    #[cfg(all(feature = "reference", feature = "torch"))]
     Laws(laws::Args),
-    #[cfg(all(feature = "reference", feature = "torch"))]
+    #[cfg(feature = "trainers")]
     Loop(looped::Args),
-    #[cfg(all(feature = "reference", feature = "torch"))]
+    #[cfg(feature = "trainers")]
+    Serve(serve::Args),
+    Smoke(smoke::Args),
     Tomography(tomography::Args),
-    #[cfg(all(feature = "reference", feature = "torch"))]
+    #[cfg(feature = "trainers")]
     Train(train::Args),
-    #[cfg(all(feature = "reference", feature = "torch"))]
+    #[cfg(feature = "trainers")]
     Verify(verify::Args),
 }
 
@@ -64,23 +71,35 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> miette::Result<Exit> {
-    #[cfg(all(feature = "reference", feature = "torch"))]
-    subjects::check_time_limit()?;
+    check_time_limit()?;
     match command {
+        Command::Diagnose(args) => diagnose::run(&args),
         Command::Explain(args) => explain::run(&args),
-        #[cfg(all(feature = "reference", feature = "torch"))]
+        #[cfg(feature = "trainers")]
         Command::Faults(args) => faults::run(&args),
-        #[cfg(all(feature = "reference", feature = "torch"))]
+        #[cfg(feature = "trainers")]
         Command::Hostile(args) => hostile::run(&args),
-        #[cfg(all(feature = "reference", feature = "torch"))]
         Command::Laws(args) => laws::run(&args),
-        #[cfg(all(feature = "reference", feature = "torch"))]
+        #[cfg(feature = "trainers")]
         Command::Loop(args) => looped::run(&args),
-        #[cfg(all(feature = "reference", feature = "torch"))]
+        #[cfg(feature = "trainers")]
+        Command::Serve(args) => serve::run(&args),
+        Command::Smoke(args) => smoke::run(&args),
         Command::Tomography(args) => tomography::run(&args),
-        #[cfg(all(feature = "reference", feature = "torch"))]
+        #[cfg(feature = "trainers")]
         Command::Train(args) => train::run(&args),
-        #[cfg(all(feature = "reference", feature = "torch"))]
+        #[cfg(feature = "trainers")]
         Command::Verify(args) => verify::run(&args),
+    }
+}
+
+/// Refuses a `LOSSPROOF_TIMEOUT` that sets no time, before a subject is asked anything.
+///
+/// # Errors
+/// When the variable holds no number of seconds above zero.
+fn check_time_limit() -> miette::Result<()> {
+    match Watchdog::time_limit() {
+        Ok(_) => Ok(()),
+        Err(message) => Err(miette::miette!("{message}")),
     }
 }

@@ -43,7 +43,6 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> miette::Result<()> {
 ///
 /// # Errors
 /// When it could not.
-#[cfg(all(feature = "reference", feature = "torch"))]
 pub(crate) fn check_writable(path: Option<&Path>) -> miette::Result<()> {
     let Some(path) = path else { return Ok(()) };
     let check = || -> io::Result<()> {
@@ -59,7 +58,6 @@ pub(crate) fn check_writable(path: Option<&Path>) -> miette::Result<()> {
 ///
 /// # Errors
 /// When the file cannot be written.
-#[cfg(all(feature = "reference", feature = "torch"))]
 pub(crate) fn write_json(path: &Path, report: &impl serde::Serialize) -> miette::Result<()> {
     let mut json = serde_json::to_vec_pretty(report).into_diagnostic()?;
     json.push(b'\n');

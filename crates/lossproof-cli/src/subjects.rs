@@ -2,7 +2,7 @@
 
 use lossproof_diagnosis::Diagnostician;
 use lossproof_gpt2::{Config, gpt2_initial, reference};
-use lossproof_subject::{Device, LoopTrainer, ParameterSource, Subject, SubjectError, Watchdog};
+use lossproof_subject::{Device, LoopTrainer, ParameterSource, Subject, SubjectError};
 use lossproof_torch::{Gpt2Config, libtorch};
 use miette::IntoDiagnostic;
 use std::sync::Arc;
@@ -76,17 +76,6 @@ pub(crate) fn beside_the_reference(
 /// The same configuration on libtorch's side.
 pub(crate) fn named(config: Config) -> Gpt2Config {
     Gpt2Config::named(config.name()).expect("invariant: both sides know every configuration")
-}
-
-/// Refuses a `LOSSPROOF_TIMEOUT` that sets no time, before a subject is asked anything.
-///
-/// # Errors
-/// When the variable holds no number of seconds above zero.
-pub(crate) fn check_time_limit() -> miette::Result<()> {
-    match Watchdog::time_limit() {
-        Ok(_) => Ok(()),
-        Err(message) => Err(miette::miette!("{message}")),
-    }
 }
 
 /// Refuses a device this build cannot use, before anything else is done.

@@ -1,5 +1,5 @@
 //! docs/bugs.md says what the command finds, and trainers without a fault raise no alarm.
-#![cfg(all(feature = "reference", feature = "torch"))]
+#![cfg(feature = "trainers")]
 
 use std::{fs, process::Command};
 

@@ -1,5 +1,5 @@
 //! No hostile trainer comes out green.
-#![cfg(all(feature = "reference", feature = "torch"))]
+#![cfg(feature = "trainers")]
 
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, process::Command};

@@ -1,5 +1,5 @@
 //! `lossproof tomography`: honest trainers agree, and a fault's weights are recovered and named.
-#![cfg(all(feature = "reference", feature = "torch"))]
+#![cfg(feature = "trainers")]
 
 use std::{fs, path::Path, process::Command};
 

@@ -1,6 +1,6 @@
 //! `lossproof train`: killed at any moment and resumed it ends as if it had never stopped, and what it cannot do
 //! it says before it begins.
-#![cfg(all(feature = "reference", feature = "torch"))]
+#![cfg(feature = "trainers")]
 
 use lossproof_loop::checkpoint::{Checkpoint, newest};
 use std::{

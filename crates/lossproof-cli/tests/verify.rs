@@ -1,5 +1,5 @@
 //! `lossproof verify` from the outside: exit codes, the report as JSON, determinism.
-#![cfg(all(feature = "reference", feature = "torch"))]
+#![cfg(feature = "trainers")]
 
 use std::process::{Command, Output};
 

@@ -1,9 +1,11 @@
 //! Floating-point formats and their rounding.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The element type a trainer computes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// IEEE double precision.
     F64,
@@ -35,7 +37,8 @@ impl Dtype {
 }
 
 /// The element types that a number of a trainer passes through: of each kind the coarsest on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Dtypes {
     /// In which parameters are held.
     pub parameters: Dtype,

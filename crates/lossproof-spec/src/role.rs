@@ -1,10 +1,13 @@
 //! What a parameter does in a model: what its initial values, its structural zeros and its scale follow from.
 
+use serde::{Deserialize, Serialize};
+
 /// What a parameter does in a transformer with normalisation in front of its blocks.
 ///
 /// Hugging Face's names of GPT-2 and Llama imply their roles ([`of_name`](Self::of_name)); a trainer with
 /// other names declares them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Role {
     /// One row for each token, which the residual stream begins with.

@@ -199,6 +199,22 @@ pub enum Breach {
         /// The name.
         name: String,
     },
+    /// The process of a trainer that has one to itself was gone.
+    #[error("the trainer's process was gone where `{call}` was to be answered: {how}")]
+    Ended {
+        /// The method.
+        call: Call,
+        /// How it ended, and what it wrote last.
+        how: String,
+    },
+    /// The process of a trainer answered what is no answer.
+    #[error("`{call}` was not answered as the protocol says: {what}")]
+    Protocol {
+        /// The method.
+        call: Call,
+        /// What is wrong with the answer.
+        what: String,
+    },
     /// A method that did not return in time.
     #[error("`{call}` did not return within {seconds} s")]
     Hung {

@@ -64,6 +64,14 @@ pub enum SubjectError {
         /// Index of the sequence in the batch.
         sequence: usize,
     },
+    /// A batch that the subject refuses, in its own words.
+    #[error("{subject} refuses the batch: {message}")]
+    Refused {
+        /// Name of the subject.
+        subject: String,
+        /// What it said.
+        message: String,
+    },
     /// A mean over nothing, under the empty policy `error`.
     #[error(transparent)]
     EmptyGroup(#[from] EmptyGroup),

@@ -1,6 +1,7 @@
 //! Which loss a trainer logs for an optimizer step.
 
 use lossproof_spec::{EmptyGroup, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, TokenWeights, to_f64};
+use serde::{Deserialize, Serialize};
 
 /// What [`Subject::accumulate`](crate::Subject::accumulate) and
 /// [`OptimizerSteps::step`](crate::OptimizerSteps::step) report as
@@ -20,7 +21,8 @@ use lossproof_spec::{EmptyGroup, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch,
 /// a whole may log a number under `Nan`, where `b` has weights; under `Error` it is to be refused.
 ///
 /// On one rank with one micro-batch all policies log the same loss.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LogPolicy {
     /// `L(B)` of the whole batch `B`: the loss whose gradient is taken, as clause 4.7 has it.
     #[default]

@@ -6,10 +6,12 @@
 
 use crate::{Count, GradientSink, Limits, Observation, Sample, SamplePlace, SubjectError, TrainingBatch};
 use lossproof_spec::{BatchError, GlobalBatch, IGNORE_INDEX, MicroBatch, Sequence};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What is learnt, where it is not the next token at every position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ObjectiveKind {
     /// Distributions over the vocabulary instead of labels, as in distillation.
     SoftTargets,

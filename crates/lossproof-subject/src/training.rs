@@ -6,11 +6,13 @@
 
 use crate::{Evaluated, SubjectError, TensorSet, Unsupported};
 use lossproof_spec::{Clip, GlobalBatch, MicroBatch, Rank, Rule, Sequence};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// A training from its beginning to its end, under the loss spec in force: a validation in it is of plain
 /// cross-entropy, whatever that is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TrainingPlan {
     /// The samples of an epoch.
     pub training: Vec<Sequence>,
@@ -43,7 +45,8 @@ pub struct TrainingPlan {
 }
 
 /// How the learning rate of a plan changes from update to update.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PlannedSchedule {
     /// Not at all.
     Constant,

@@ -11,9 +11,10 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 19] = [
+const ARROWS: [(&str, May); 20] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-subject", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
+    ("lossproof-process", May::Only { always: &["lossproof-spec", "lossproof-subject"], in_tests: &[] }),
     ("lossproof-numerics", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
     ("lossproof-cases", May::Only { always: &["lossproof-spec", "lossproof-subject"], in_tests: &[] }),
     (
@@ -127,6 +128,7 @@ const ARROWS: [(&str, May); 19] = [
                 "lossproof-gpt2",
                 "lossproof-torch",
                 "lossproof-femto-gpt",
+                "lossproof-process",
             ],
             in_tests: &[],
         },

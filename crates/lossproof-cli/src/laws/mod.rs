@@ -1,61 +1,33 @@
-//! `lossproof laws`: both implementations held to every clause of docs/SPEC.md on random batches.
+//! `lossproof laws`: trainers held to every clause of docs/SPEC.md on random batches.
 
+#[cfg(feature = "trainers")]
+mod own;
 mod render;
 
-use crate::{exit::Exit, output, subjects, verify::Dtype};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use lossproof_cases::strategies::Size;
+use crate::{adapter::AdapterArgs, exit::Exit, output};
+use indicatif::{ProgressBar, ProgressStyle};
 use lossproof_diagnosis::Diagnostician;
-use lossproof_faults::{Keyhole, NamedClaim, Profile};
-use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
-use lossproof_loop::LoopSubject;
-use lossproof_spec::LossSpec;
-use lossproof_subject::{Count, Device, Subject};
-use lossproof_torch::libtorch;
+use lossproof_subject::Subject;
 use miette::IntoDiagnostic;
-use std::{
-    panic::resume_unwind,
-    path::PathBuf,
-    sync::Arc,
-    thread::{self, ScopedJoinHandle},
-    time::Instant,
-};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
-/// Hold the reference trainer and libtorch to every law of the loss calculus, on random batches.
+/// Hold the reference trainer and libtorch, or the trainer behind --adapter, to every law of the loss calculus, on
+/// random batches.
 ///
 /// Each law is one or more clauses of docs/SPEC.md made executable. Ends with 0 when everything conforms, 1 when something does
 /// not, 3 when something could not be checked.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Model: gpt2-pico, gpt2-nano, gpt2-small, gpt2-medium, gpt2-large or gpt2-xl.
-    #[arg(long, value_name = "NAME", default_value = "gpt2-pico")]
-    config: Config,
-    /// Arithmetic.
-    #[arg(long, default_value = "f64")]
-    dtype: Dtype,
-    /// Where the models run: cpu, cuda or cuda:INDEX.
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    device: Device,
-    /// Only this implementation.
-    #[arg(long)]
-    subject: Option<Implementation>,
-    /// See the implementations through this much of them: bare, parameters, steps or full. They then have
-    /// one claim.
-    #[arg(long, value_name = "NAME", requires = "claim")]
-    profile: Option<Profile>,
-    /// The one loss that they claim, and nothing else: sum, token-mean, sequence-mean, batch-mean or
-    /// naive-accumulated-mean.
-    #[arg(long, value_name = "NAME")]
-    claim: Option<NamedClaim>,
-    /// Put the implementations under the training loop, with the per-token mean as their one claim, and hold them to
-    /// the laws of a whole training.
-    #[arg(long, conflicts_with_all = ["profile", "claim", "device"])]
-    training: bool,
+    #[cfg(feature = "trainers")]
+    #[command(flatten)]
+    own: own::OwnArgs,
+    #[command(flatten)]
+    adapter: AdapterArgs,
     /// Only this law, by its id; can be given more than once.
     #[arg(long, value_name = "ID")]
     law: Vec<String>,
-    /// Random cases per law; by default 256 for pico, 16 for the others.
+    /// Random cases per law; by default 256 for gpt2-pico, 64 behind --adapter, 16 for the others.
     #[arg(long, value_name = "N")]
     cases: Option<u32>,
     /// Fixes every random choice.
@@ -66,135 +38,96 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 }
 
-/// One of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Implementation {
-    /// The reference, on dfdx.
-    Reference,
-    /// The independent implementation, on libtorch.
-    Libtorch,
-}
-
-impl Implementation {
-    /// Both, in the order of the report.
-    const ALL: [Self; 2] = [Self::Reference, Self::Libtorch];
-
-    /// Whoever says what a failing subject looks like takes the other implementation to be right.
-    fn other(self, config: Config, dtype: lossproof_spec::Dtype, device: Device) -> Diagnostician {
-        match self {
-            Self::Reference => {
-                Diagnostician::with_reference(move || Ok(libtorch(&subjects::named(config), dtype, device)?))
-            }
-            Self::Libtorch => subjects::beside_the_reference(config, dtype, device),
-        }
-    }
-}
+/// Cases per law of a trainer in a process of its own, whose size is not known.
+const CASES: u32 = 64;
 
 /// What a subject was found to be.
-struct Found {
-    subject: String,
-    reports: Vec<Report>,
-    seconds: f64,
+pub(crate) struct Found {
+    pub(crate) subject: String,
+    pub(crate) reports: Vec<Report>,
+    pub(crate) seconds: f64,
 }
 
-/// Holds the implementations to the laws and reports it on stdout.
+/// Holds the trainers to the laws and reports it on stdout.
 ///
 /// # Errors
 /// When an argument or a file is unusable.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
-    subjects::check_device(args.device)?;
-    let mut laws = selected(&args.law)?;
-    if args.law.is_empty() {
-        // A trainer by itself has no loop; under one, the other laws are what it is held to without.
-        laws.retain(|law| law.needs_training() == args.training);
-    }
+    let laws = selected(&args.law)?;
     // Before minutes are spent on what could not be written.
     output::check_writable(args.json.as_deref())?;
-    let campaign = Campaign {
-        cases: args.cases.unwrap_or(if args.config == Config::Pico { 256 } else { 16 }),
-        seed: args.seed,
-        size: size(args.config),
-        // It keeps every answer of a case, and tries the law again for every tensor.
-        control: matches!(args.config, Config::Pico | Config::Nano),
-        ..Campaign::default()
-    };
-    let bars = MultiProgress::new();
-    // Side by side: each computes on one core for most of the time.
-    let all: Vec<Found> = thread::scope(|scope| {
-        let chosen =
-            Implementation::ALL.into_iter().filter(|one| args.subject.is_none_or(|only| only == *one));
-        let started: Vec<_> = chosen
-            .map(|one| {
-                let bar = bars.add(ProgressBar::no_length().with_style(ProgressStyle::default_spinner()));
-                let (laws, campaign) = (&laws, &campaign);
-                scope.spawn(move || args.hold(one, laws, campaign, &bar))
-            })
-            .collect();
-        let end = |held: ScopedJoinHandle<'_, _>| held.join().unwrap_or_else(|panic| resume_unwind(panic));
-        started.into_iter().map(end).collect::<miette::Result<_>>()
-    })?;
-    output::print(&render::text(args.config, &campaign, &all))?;
+    let (title, campaign, all) = args.hold(laws)?;
+    output::print(&render::text(&title, &campaign, &all))?;
     if let Some(path) = &args.json {
-        output::write_json(path, &render::json(args.config, &campaign, &all))?;
+        output::write_json(path, &render::json(&title, &campaign, &all))?;
     }
     Ok(exit(&all))
 }
 
 impl Args {
-    /// Holds one implementation to the laws, in turn.
-    fn hold(
-        &self,
-        implementation: Implementation,
-        laws: &[&'static Law],
-        campaign: &Campaign,
-        bar: &ProgressBar,
-    ) -> miette::Result<Found> {
-        let mut subject = self.make(implementation)?;
-        let other = implementation.other(self.config, self.dtype.into(), self.device);
-        let campaign = Campaign { examiner: Some(Arc::new(other)), ..campaign.clone() };
-        let info = subject.info();
-        let started = Instant::now();
-        let mut reports = Vec::new();
-        for law in laws {
-            bar.set_message(format!("{}: {}", info.name, law.id()));
-            bar.tick();
-            reports.push(campaign.run(law, &mut *subject).into_diagnostic()?);
+    /// Holds whoever is named to the laws: what they are called together, and what they were found to be.
+    #[cfg(feature = "trainers")]
+    fn hold(&self, mut laws: Vec<&'static Law>) -> miette::Result<(String, Campaign, Vec<Found>)> {
+        if let Some(adapter) = self.adapter.open()? {
+            return self.hold_adapter(adapter, &laws);
         }
-        bar.finish_and_clear();
-        let subject = format!(
-            "{} {} ({}), {} on {}",
-            info.name, info.version, info.framework, info.dtypes, info.device
-        );
-        Ok(Found { subject, reports, seconds: started.elapsed().as_secs_f64() })
+        if self.law.is_empty() {
+            // A trainer by itself has no loop; under one, the other laws are what it is held to without.
+            laws.retain(|law| law.needs_training() == self.own.training);
+        }
+        let cases = if self.own.config == lossproof_gpt2::Config::Pico { 256 } else { 16 };
+        let campaign =
+            Campaign { size: self.own.size(), control: self.own.control(), ..self.campaign(cases) };
+        let all = self.own.hold(&laws, &campaign)?;
+        Ok((self.own.config.to_string(), campaign, all))
     }
 
-    fn make(&self, implementation: Implementation) -> miette::Result<Box<dyn Subject>> {
-        let dtype = self.dtype.into();
-        if self.training {
-            let initial = subjects::initial(self.config, 0);
-            let trainer = match implementation {
-                Implementation::Reference => subjects::ours_for_a_loop(self.config, dtype, initial)?,
-                Implementation::Libtorch => subjects::theirs_for_a_loop(self.config, dtype, &*initial)?,
-            };
-            return Ok(Box::new(LoopSubject::new(trainer, LossSpec::token_mean()).into_diagnostic()?));
-        }
-        let subject = match implementation {
-            Implementation::Reference => subjects::ours(self.config, dtype, self.device),
-            Implementation::Libtorch => subjects::theirs(self.config, dtype, self.device),
-        }?;
-        let Some(claim) = self.claim else { return Ok(subject) };
-        let profile = self.profile.unwrap_or(Profile::Full);
-        let keyhole = Keyhole { profile, claim: claim.spec, micro_batches: Count::ANY };
-        keyhole.of(subject).into_diagnostic()
+    #[cfg(not(feature = "trainers"))]
+    fn hold(&self, laws: Vec<&'static Law>) -> miette::Result<(String, Campaign, Vec<Found>)> {
+        self.hold_adapter(self.adapter.required()?, &laws)
+    }
+
+    fn hold_adapter(
+        &self,
+        mut adapter: lossproof_process::Adapter,
+        laws: &[&'static Law],
+    ) -> miette::Result<(String, Campaign, Vec<Found>)> {
+        let examiner = Some(Arc::new(Diagnostician::default()) as Arc<dyn lossproof_laws::Examiner>);
+        let campaign = Campaign { examiner, ..self.campaign(CASES) };
+        let bar = ProgressBar::no_length().with_style(ProgressStyle::default_spinner());
+        let name = adapter.info().name;
+        let found = held(&mut adapter, laws, &campaign, &bar)?;
+        adapter.finish().into_diagnostic()?;
+        Ok((name, campaign, vec![found]))
+    }
+
+    fn campaign(&self, cases: u32) -> Campaign {
+        Campaign { cases: self.cases.unwrap_or(cases), seed: self.seed, ..Campaign::default() }
     }
 }
 
-/// Batches as large as a model of this size can be held to them with two cores and 24 GiB.
-fn size(config: Config) -> Size {
-    match config {
-        Config::Pico | Config::Nano => Size::default(),
-        _ => Size { ranks: 1..=2, micro_batches: 1..=2, sequences: 1..=2, positions: 1..=6 },
+/// Holds a subject to the laws, in turn.
+///
+/// # Errors
+/// When a case file cannot be read.
+fn held(
+    subject: &mut dyn Subject,
+    laws: &[&'static Law],
+    campaign: &Campaign,
+    bar: &ProgressBar,
+) -> miette::Result<Found> {
+    let info = subject.info();
+    let started = Instant::now();
+    let mut reports = Vec::new();
+    for law in laws {
+        bar.set_message(format!("{}: {}", info.name, law.id()));
+        bar.tick();
+        reports.push(campaign.run(law, subject).into_diagnostic()?);
     }
+    bar.finish_and_clear();
+    let subject =
+        format!("{} {} ({}), {} on {}", info.name, info.version, info.framework, info.dtypes, info.device);
+    Ok(Found { subject, reports, seconds: started.elapsed().as_secs_f64() })
 }
 
 fn selected(ids: &[String]) -> miette::Result<Vec<&'static Law>> {

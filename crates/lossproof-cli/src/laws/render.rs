@@ -2,7 +2,6 @@
 
 use super::Found;
 use crate::table::{Align, Table};
-use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, Report, Summary, Verdict};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -14,8 +13,8 @@ worst    the error closest to its bound, relative to the scale of what was compa
 power    the smallest relative error of anything compared that some case was certain to catch
 ";
 
-pub(super) fn text(config: Config, campaign: &Campaign, all: &[Found]) -> String {
-    let mut text = format!("{config}, {} random cases per law, seed {}\n", campaign.cases, campaign.seed);
+pub(super) fn text(title: &str, campaign: &Campaign, all: &[Found]) -> String {
+    let mut text = format!("{title}, {} random cases per law, seed {}\n", campaign.cases, campaign.seed);
     for found in all {
         let noise = found.reports.iter().map(|report| report.noise).fold(0.0, f64::max);
         let _ = writeln!(text, "\n{}; noise floor {}\n", found.subject, number(noise));
@@ -92,7 +91,7 @@ fn number(value: f64) -> String {
     if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") }
 }
 
-pub(super) fn json(config: Config, campaign: &Campaign, all: &[Found]) -> Value {
+pub(super) fn json(title: &str, campaign: &Campaign, all: &[Found]) -> Value {
     let report = |report: &Report| {
         json!({
             "law": report.law.id(),
@@ -119,7 +118,7 @@ pub(super) fn json(config: Config, campaign: &Campaign, all: &[Found]) -> Value 
         })
     };
     json!({
-        "config": config.name(),
+        "config": title,
         "cases": campaign.cases,
         "seed": campaign.seed,
         "subjects": all.iter().map(found).collect::<Vec<_>>(),

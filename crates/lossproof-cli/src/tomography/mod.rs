@@ -4,16 +4,22 @@
 mod batch;
 mod drawing;
 mod render;
-mod trainer;
+mod size;
 
-use crate::{exit::Exit, explain::BatchShape, explain::Drawn, output};
-use lossproof_diagnosis::tomography::{Agreement, Scan, ScanSetup, TomographyError};
-use lossproof_faults::{NamedClaim, Profile};
-use lossproof_gpt2::Config;
-use lossproof_subject::Subject;
+use crate::{
+    exit::Exit,
+    explain::{BatchShape, Drawn},
+    output,
+    trainer::{Trainer, TrainerArgs},
+};
+use lossproof_diagnosis::{
+    Bug,
+    tomography::{Agreement, Scan, ScanSetup, TomographyError},
+};
+use lossproof_spec::LossSpec;
+use lossproof_subject::{ParameterInfo, Subject, SubjectInfo};
 use miette::{Diagnostic, IntoDiagnostic};
 use std::path::PathBuf;
-use trainer::Trainer;
 
 /// Recover what each token weighs in a trainer's gradient, in the loss it logs and in its step, and name
 /// the semantics that has these weights.
@@ -28,27 +34,11 @@ use trainer::Trainer;
                         lossproof tomography --claim token-mean --profile bare\n  \
                         lossproof tomography --lengths 5,3,4,3,7 --ranks 2 --svg weights.svg")]
 pub(crate) struct Args {
-    /// The trainer that is looked at.
-    #[arg(long, default_value = "reference")]
-    subject: Trainer,
-    /// Inject this known bug into it, by its id in docs/bugs.md.
-    #[arg(long, value_name = "ID")]
-    fault: Option<String>,
-    /// Model of the reference and of libtorch: gpt2-pico or gpt2-nano.
-    #[arg(long, value_name = "NAME", default_value = "gpt2-pico")]
-    config: Config,
-    /// Arithmetic of the reference and of libtorch.
-    #[arg(long, default_value = "f64")]
-    dtype: crate::verify::Dtype,
-    /// The one loss that the trainer claims, and nothing else: sum, token-mean, sequence-mean, batch-mean
-    /// or naive-accumulated-mean. Without it, it claims what it has.
-    #[arg(long, value_name = "NAME", conflicts_with = "spec")]
-    claim: Option<NamedClaim>,
-    /// See it through this much of it: bare, parameters, steps or full.
-    #[arg(long, value_name = "NAME", requires = "claim")]
-    profile: Option<Profile>,
+    #[command(flatten)]
+    trainer: TrainerArgs,
     /// The semantics that is asked for; by default that of the case, or what the trainer claims first.
     #[arg(long, value_name = "NAME")]
+    #[cfg_attr(feature = "trainers", arg(conflicts_with = "claim"))]
     spec: Option<Drawn>,
     #[command(flatten)]
     shape: BatchShape,
@@ -69,8 +59,11 @@ pub(crate) struct Args {
 
 /// What was asked for, and of whom.
 struct Asked {
-    subject: Box<dyn Subject>,
-    fault: Option<&'static lossproof_faults::Fault>,
+    /// The card.
+    info: SubjectInfo,
+    parameters: Vec<ParameterInfo>,
+    /// The bug that is injected into the trainer.
+    fault: Option<&'static Bug>,
     case: lossproof_cases::Case,
     /// Where the batch is from.
     origin: String,
@@ -79,9 +72,6 @@ struct Asked {
 /// Why a trainer cannot be scanned.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 enum UsageError {
-    #[error("there is no fault `{id}`")]
-    #[diagnostic(help("the faults are {known}"))]
-    Fault { id: String, known: String },
     #[error("{origin} is no batch for {subject}: {refusal}")]
     #[diagnostic(help("give lengths that it takes with --lengths, another --case, or neither"))]
     Batch { origin: String, subject: String, refusal: String },
@@ -105,9 +95,9 @@ enum UsageError {
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     // Before a second is spent on what could not be written.
     output::check_writable(args.svg.as_deref())?;
-    let mut asked = asked(args)?;
-    let mut reference = trainer::reference(args)?;
-    let parameters = asked.case.parameters(&asked.subject.parameters());
+    let Trainer { mut judged, fault, mut reference, claim } = args.trainer.open()?;
+    let asked = asked(args, judged.subject(), fault, claim)?;
+    let parameters = asked.case.parameters(&asked.parameters);
     let setup = ScanSetup {
         batch: &asked.case.batch,
         declared: asked.case.spec,
@@ -117,7 +107,9 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
             None => None,
         },
     };
-    let scan = match Scan::of(&mut *asked.subject, setup) {
+    let scanned = Scan::of(judged.subject(), setup);
+    judged.finish()?;
+    let scan = match scanned {
         Ok(scan) => scan,
         Err(TomographyError::Unsupported(refusal)) => {
             return Err(UsageError::Semantics { problem: refusal.to_string() }.into());
@@ -140,14 +132,17 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     })
 }
 
-/// The trainer and the batch that the arguments describe.
-fn asked(args: &Args) -> miette::Result<Asked> {
-    let fault = args.fault.as_deref().map(trainer::fault).transpose()?;
-    let subject = trainer::made(args, fault)?;
-    let info = subject.info();
+/// What the arguments ask of a trainer.
+fn asked(
+    args: &Args,
+    subject: &dyn Subject,
+    fault: Option<&'static Bug>,
+    claim: Option<LossSpec>,
+) -> miette::Result<Asked> {
+    let (info, parameters) = (subject.info(), subject.parameters());
     let (mut case, origin) = batch::case(args, &info.limits)?;
-    match (args.claim, args.spec) {
-        (Some(claim), _) => case.spec = claim.spec,
+    match (claim, args.spec) {
+        (Some(claim), _) => case.spec = claim,
         (None, Some(spec)) => case.spec = spec.spec(),
         (None, None) if args.case.is_none() => case.spec = info.claims.first(),
         (None, None) => {}
@@ -155,6 +150,6 @@ fn asked(args: &Args) -> miette::Result<Asked> {
     if let Err(refusal) = info.limits.check(&case.batch) {
         return Err(UsageError::Batch { origin, subject: info.name, refusal: refusal.to_string() }.into());
     }
-    trainer::check_size(&*subject, &case.batch)?;
-    Ok(Asked { subject, fault, case, origin })
+    size::check_size(&parameters, &case.batch)?;
+    Ok(Asked { info, parameters, fault, case, origin })
 }

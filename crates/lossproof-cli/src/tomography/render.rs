@@ -49,11 +49,11 @@ pub(super) fn failed(asked: &Asked, error: &TomographyError) -> String {
 
 /// Who was asked for what, on which batch.
 fn head(asked: &Asked) -> String {
-    let info = asked.subject.info();
+    let info = &asked.info;
     let mut text =
         format!("{} {} ({}), {} on {}\n", info.name, info.version, info.framework, info.dtypes, info.device);
     if let Some(fault) = asked.fault {
-        text += &paragraph(&format!("with the fault {}: {}", fault.bug.id, fault.bug.what), 2);
+        text += &paragraph(&format!("with the fault {}: {}", fault.id, fault.what), 2);
     }
     let claims = match &info.claims {
         Claims::Any => "any semantics that counts supervised tokens".to_owned(),

@@ -1,6 +1,6 @@
 //! What README.md and the pages in docs/ show is what the commands print, and every command on them can be
 //! given as it stands there.
-#![cfg(all(feature = "reference", feature = "torch"))]
+#![cfg(feature = "trainers")]
 
 mod commands;
 mod pages;

@@ -104,8 +104,10 @@ impl<'a> Checked<'a> {
     fn accepted<T>(&mut self, call: Call, answer: Result<T, SubjectError>) -> Result<T, SubjectError> {
         match answer {
             Err(
-                error
-                @ (SubjectError::Limit { .. } | SubjectError::Number { .. } | SubjectError::Kind { .. }),
+                error @ (SubjectError::Limit { .. }
+                | SubjectError::Number { .. }
+                | SubjectError::Kind { .. }
+                | SubjectError::Refused { .. }),
             ) => Err(self.breached(Breach::Refused { call, message: error.to_string() }).into()),
             answer => answer,
         }

@@ -1,0 +1,138 @@
+//! Our own two trainers, held to the laws side by side.
+
+use super::{Found, held};
+use crate::{subjects, verify::Dtype};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use lossproof_cases::strategies::Size;
+use lossproof_diagnosis::Diagnostician;
+use lossproof_faults::{Keyhole, NamedClaim, Profile};
+use lossproof_gpt2::Config;
+use lossproof_laws::{Campaign, Law};
+use lossproof_loop::LoopSubject;
+use lossproof_spec::LossSpec;
+use lossproof_subject::{Count, Device, Subject};
+use lossproof_torch::libtorch;
+use miette::IntoDiagnostic;
+use std::{
+    panic::resume_unwind,
+    sync::Arc,
+    thread::{self, ScopedJoinHandle},
+};
+
+/// Which of them, and how.
+#[derive(Debug, clap::Args)]
+#[group(id = "own", multiple = true, conflicts_with_all = ["adapter", "replay"])]
+pub(super) struct OwnArgs {
+    /// Model: gpt2-pico, gpt2-nano, gpt2-small, gpt2-medium, gpt2-large or gpt2-xl.
+    #[arg(long, value_name = "NAME", default_value = "gpt2-pico")]
+    pub(super) config: Config,
+    /// Arithmetic.
+    #[arg(long, default_value = "f64")]
+    dtype: Dtype,
+    /// Where the models run: cpu, cuda or cuda:INDEX.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: Device,
+    /// Only this implementation.
+    #[arg(long)]
+    subject: Option<Implementation>,
+    /// See the implementations through this much of them: bare, parameters, steps or full. They then have
+    /// one claim.
+    #[arg(long, value_name = "NAME", requires = "claim")]
+    profile: Option<Profile>,
+    /// The one loss that they claim, and nothing else: sum, token-mean, sequence-mean, batch-mean or
+    /// naive-accumulated-mean.
+    #[arg(long, value_name = "NAME")]
+    claim: Option<NamedClaim>,
+    /// Put the implementations under the training loop, with the per-token mean as their one claim, and hold them to
+    /// the laws of a whole training.
+    #[arg(long, conflicts_with_all = ["profile", "claim", "device"])]
+    pub(super) training: bool,
+}
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Implementation {
+    /// The reference, on dfdx.
+    Reference,
+    /// The independent implementation, on libtorch.
+    Libtorch,
+}
+
+impl Implementation {
+    /// Both, in the order of the report.
+    const ALL: [Self; 2] = [Self::Reference, Self::Libtorch];
+
+    /// Whoever says what a failing subject looks like takes the other implementation to be right.
+    fn other(self, config: Config, dtype: lossproof_spec::Dtype, device: Device) -> Diagnostician {
+        match self {
+            Self::Reference => {
+                Diagnostician::with_reference(move || Ok(libtorch(&subjects::named(config), dtype, device)?))
+            }
+            Self::Libtorch => subjects::beside_the_reference(config, dtype, device),
+        }
+    }
+}
+
+impl OwnArgs {
+    /// Holds the implementations that are asked for to the laws.
+    ///
+    /// # Errors
+    /// When one cannot be made, or a case file cannot be read.
+    pub(super) fn hold(&self, laws: &[&'static Law], campaign: &Campaign) -> miette::Result<Vec<Found>> {
+        subjects::check_device(self.device)?;
+        let bars = MultiProgress::new();
+        // Side by side: each computes on one core for most of the time.
+        thread::scope(|scope| {
+            let chosen =
+                Implementation::ALL.into_iter().filter(|one| self.subject.is_none_or(|only| only == *one));
+            let started: Vec<_> = chosen
+                .map(|one| {
+                    let bar = bars.add(ProgressBar::no_length().with_style(ProgressStyle::default_spinner()));
+                    scope.spawn(move || {
+                        let mut subject = self.make(one)?;
+                        let other = one.other(self.config, self.dtype.into(), self.device);
+                        let campaign = Campaign { examiner: Some(Arc::new(other)), ..campaign.clone() };
+                        held(&mut *subject, laws, &campaign, &bar)
+                    })
+                })
+                .collect();
+            let end =
+                |held: ScopedJoinHandle<'_, _>| held.join().unwrap_or_else(|panic| resume_unwind(panic));
+            started.into_iter().map(end).collect::<miette::Result<_>>()
+        })
+    }
+
+    /// Batches as large as a model of this size can be held to them with two cores and 24 GiB.
+    pub(super) fn size(&self) -> Size {
+        match self.config {
+            Config::Pico | Config::Nano => Size::default(),
+            _ => Size { ranks: 1..=2, micro_batches: 1..=2, sequences: 1..=2, positions: 1..=6 },
+        }
+    }
+
+    /// Whether the negative control is taken: it keeps every answer of a case, and tries the law again for every
+    /// tensor.
+    pub(super) fn control(&self) -> bool {
+        matches!(self.config, Config::Pico | Config::Nano)
+    }
+
+    fn make(&self, implementation: Implementation) -> miette::Result<Box<dyn Subject>> {
+        let dtype = self.dtype.into();
+        if self.training {
+            let initial = subjects::initial(self.config, 0);
+            let trainer = match implementation {
+                Implementation::Reference => subjects::ours_for_a_loop(self.config, dtype, initial)?,
+                Implementation::Libtorch => subjects::theirs_for_a_loop(self.config, dtype, &*initial)?,
+            };
+            return Ok(Box::new(LoopSubject::new(trainer, LossSpec::token_mean()).into_diagnostic()?));
+        }
+        let subject = match implementation {
+            Implementation::Reference => subjects::ours(self.config, dtype, self.device),
+            Implementation::Libtorch => subjects::theirs(self.config, dtype, self.device),
+        }?;
+        let Some(claim) = self.claim else { return Ok(subject) };
+        let profile = self.profile.unwrap_or(Profile::Full);
+        let keyhole = Keyhole { profile, claim: claim.spec, micro_batches: Count::ANY };
+        keyhole.of(subject).into_diagnostic()
+    }
+}

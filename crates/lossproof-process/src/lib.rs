@@ -1,0 +1,34 @@
+//! A trainer in a process of its own, in any language, as a [`Subject`](lossproof_subject::Subject).
+//!
+//! The judge starts a command, the *adapter*, and asks it over its standard input and output: a line of JSON for each
+//! question and each answer, and behind it, where there are any, tensors in the safetensors format. Every number that is
+//! judged is in a tensor, since JSON has no NaN. `docs/adapters.md` describes the protocol for those who write an adapter.
+//!
+//! [`Adapter`] is the judge's end, which believes nothing: every message has a limit of bytes before it is read, every
+//! call a limit of time, and a process that breaks either is ended with all that it started. [`serve`] is the
+//! trainer's end for trainers in Rust. [`Adapter::recorded`] writes down a conversation, [`Adapter::replayed`] holds it
+//! again without the trainer.
+
+mod adapter;
+mod answers;
+mod capabilities;
+mod card;
+mod child;
+mod command;
+mod conversation;
+mod error;
+mod message;
+mod recording;
+mod requests;
+mod serve;
+mod tail;
+
+pub use adapter::Adapter;
+pub use answers::{Accumulated, Counted, Event, Failure, FailureKind, Nothing, Stepped, Trained, Validated};
+pub use card::{Capability, Card, CardError};
+pub use command::CommandError;
+pub use error::AdapterError;
+pub use message::{Message, MessageError};
+pub use recording::RecordingError;
+pub use requests::{PROTOCOL, Request};
+pub use serve::{ServeError, serve};
