@@ -4,12 +4,14 @@ use serde::{Deserialize, Serialize};
 
 /// Nothing more than that it is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
 /// What a pass says. Its tensors: `loss`, `gradients/NAME` of every parameter, and `token_losses` of the supervised
 /// tokens, where the trainer has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Accumulated {
     /// The trainer's own count of supervised tokens in the batch, where it has one.
@@ -23,6 +25,7 @@ pub type Counted = Accumulated;
 /// What a step says. Its tensors: `loss`, `learning_rate`, `grad_norm`, `clip_factor`, `tensor_norms` in the order of
 /// the card's parameters, and `token_losses`, where the trainer has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Stepped {
     /// The trainer's own count of supervised tokens in the batch, where it has one.
@@ -35,6 +38,7 @@ pub struct Stepped {
 
 /// What a validation says. Its tensors: `loss` and `perplexity`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Validated {
     /// Supervised tokens that were counted.
@@ -43,6 +47,7 @@ pub struct Validated {
 
 /// What a training leaves behind. The tensors of event `i`, counted from 0, are `events/i/…`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Trained {
     /// What happened, in order.
@@ -51,6 +56,7 @@ pub struct Trained {
 
 /// What happens in a training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Event {
     /// An update. Its tensors: `events/i/parameters/NAME` of every parameter, and `events/i/loss`,
@@ -73,6 +79,7 @@ pub enum Event {
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
     /// What kind of reason.
@@ -83,6 +90,7 @@ pub struct Failure {
 
 /// Kinds of reasons for no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
     /// The trainer has no such loss, optimizer, plan or capability.

@@ -15,6 +15,7 @@ const MOST_TOKENS: usize = 1 << 24;
 
 /// What an adapter says of its trainer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Card {
     /// The version of the protocol that the adapter speaks.
@@ -54,6 +55,7 @@ fn cpu() -> String {
 
 /// What a trainer can do beside a forward and backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Capability {
     /// `load` and `set`.
@@ -127,6 +129,7 @@ impl Capability {
 
 /// Element types: one for everything, or one of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum DtypesCard {
     /// One for everything.
@@ -143,6 +146,7 @@ impl Default for DtypesCard {
 
 /// Claimed loss semantics: the word `any`, or one or several specs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum ClaimsCard {
     /// Every semantics of the calculus.
@@ -155,6 +159,7 @@ pub enum ClaimsCard {
 
 /// The word `any`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Any {
     /// Every semantics of the calculus.
@@ -163,6 +168,7 @@ pub enum Any {
 
 /// How many there may be: a number, or the fewest and the most, where `null` is any number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum CountCard {
     /// So many.
@@ -194,6 +200,7 @@ impl From<Count> for CountCard {
 
 /// What batches a trainer takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LimitsCard {
     /// Token ids are below this.
@@ -229,6 +236,7 @@ fn yes() -> bool {
 
 /// What a model is beside its trainable parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ModelCard {
     /// Parameters that are not trained.
@@ -257,6 +265,7 @@ impl Default for ModelCard {
 
 /// A parameter. What is left out is what its name implies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ParameterCard {
     /// Any name; Hugging Face's imply role and block.

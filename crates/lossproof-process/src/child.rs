@@ -156,7 +156,11 @@ impl Conversation for Child {
             Ok(Ok(Some(message))) => Ok(message),
             Ok(Ok(None)) | Err(RecvTimeoutError::Disconnected) => {
                 running.wait(GRACE);
-                let status = self.kill();
+                let goes_on = !running.has_ended();
+                let mut status = self.kill();
+                if goes_on {
+                    "it closed its output and went on".clone_into(&mut status);
+                }
                 Err(AdapterError::Ended { call, status, words: words.shown() })
             }
             Ok(Err(source)) => {

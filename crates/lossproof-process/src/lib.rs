@@ -20,6 +20,8 @@ mod error;
 mod message;
 mod recording;
 mod requests;
+#[cfg(feature = "schema")]
+mod schemas;
 mod serve;
 mod tail;
 
@@ -31,4 +33,6 @@ pub use error::AdapterError;
 pub use message::{Message, MessageError};
 pub use recording::RecordingError;
 pub use requests::{PROTOCOL, Request};
+#[cfg(feature = "schema")]
+pub use schemas::schemas;
 pub use serve::{ServeError, serve};

@@ -10,6 +10,7 @@ pub const PROTOCOL: u32 = 1;
 
 /// A question. What stands in tensors behind it is said of each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "call", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request<'a> {
     /// What are you? Answered by a [`Card`](crate::Card).

@@ -11,6 +11,7 @@ pub const IGNORE_INDEX: i64 = -100;
 /// All five fields have one entry per position. Labels are *unshifted*, as Hugging Face takes them: the prediction made
 /// at position `t` is scored against `labels[t + 1]`, so `l` positions make `l − 1` predictions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "SequenceFields", into = "SequenceFields")]
 pub struct Sequence {
     fields: SequenceFields,
@@ -18,6 +19,7 @@ pub struct Sequence {
 
 /// The fields of a [`Sequence`] before they are checked against each other; also its serialised form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SequenceFields {
     /// Token ids.
@@ -180,11 +182,13 @@ impl From<Sequence> for SequenceFields {
 
 /// The sequences of one forward and backward pass. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<Sequence>", into = "Vec<Sequence>")]
 pub struct MicroBatch(Vec<Sequence>);
 
 /// The micro-batches one rank accumulates before a step. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<MicroBatch>", into = "Vec<MicroBatch>")]
 pub struct Rank(Vec<MicroBatch>);
 
@@ -193,6 +197,7 @@ pub struct Rank(Vec<MicroBatch>);
 /// Sequences are ragged: padding to the width of a micro-batch is the trainer's business and must not be visible in
 /// what it computes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<Rank>", into = "Vec<Rank>")]
 pub struct GlobalBatch(Vec<Rank>);
 

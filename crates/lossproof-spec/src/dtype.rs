@@ -5,6 +5,7 @@ use std::fmt;
 
 /// The element type a trainer computes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// IEEE double precision.
@@ -38,6 +39,7 @@ impl Dtype {
 
 /// The element types that a number of a trainer passes through: of each kind the coarsest on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Dtypes {
     /// In which parameters are held.

@@ -5,6 +5,7 @@ use std::fmt;
 
 /// What the sum of the supervised token losses is divided by, within the scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Reduction {
     /// By nothing. PyTorch's `reduction="sum"`.
@@ -19,6 +20,7 @@ pub enum Reduction {
 
 /// Where the normaliser is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// In each micro-batch by itself.
@@ -31,6 +33,7 @@ pub enum Scope {
 
 /// How the losses (and gradients) of micro-batches, or of ranks, are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Combine {
     /// Added.
@@ -41,6 +44,7 @@ pub enum Combine {
 
 /// What a group (sequence, micro-batch or rank) without a supervised token contributes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EmptyPolicy {
     /// Zero, and it still counts among the sequences, micro-batches and ranks that are averaged over.
@@ -61,6 +65,7 @@ impl EmptyPolicy {
 
 /// What is counted as a token by the token mean and the sequence mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Counting {
     /// Supervised tokens: predictions whose label is not ignored.
@@ -78,6 +83,7 @@ pub enum Counting {
 /// micro-batches on the rank and `R` ranks, a supervised token weighs `a·b/D`, where `D` is 1, `N_S`, `n_S·l_i` or
 /// `n_S` by the reduction, `a` is 1 or `1/K_r`, and `b` is 1 or `1/R`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LossSpec {
     /// What the summed losses are divided by.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How parameters are updated from the gradient of one step: loss scaling, clipping, schedule and rule, in that order.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
     /// The update rule.
@@ -29,6 +30,7 @@ fn one() -> f64 {
 
 /// An update rule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Rule {
     /// PyTorch's `torch.optim.SGD` without dampening and Nesterov: with `d = g + λ·θ`, `v ← μ·v + d` (the first step
@@ -48,6 +50,7 @@ pub enum Rule {
 /// Numbers of Adam. With `m ← β₁·m + (1 − β₁)·g`, `v ← β₂·v + (1 − β₂)·g²` and corrections `c_i = 1 − β_i^k` at step k
 /// (from 1), `θ ← θ − lr·(m/c₁)/(√(v/c₂) + ε)`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Adam {
     /// β₁.
@@ -69,6 +72,7 @@ pub struct Adam {
 
 /// Where Adam's ε stands. Both are in use; which one is a declaration, not a bug.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EpsilonPlacement {
     /// `√(v/c₂) + ε`, as in the algorithm of the paper and PyTorch.
@@ -80,6 +84,7 @@ pub enum EpsilonPlacement {
 
 /// Which parameters decay. Both are in use; which one is a declaration, not a bug.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Decayed {
     /// All of them, as PyTorch does with one parameter group.
@@ -100,6 +105,7 @@ impl Decayed {
 /// Clipping by the global norm: the gradient is multiplied by `min(1, max_norm/(norm + epsilon))`, as PyTorch's
 /// `clip_grad_norm_` does with its `epsilon` of 1e-6.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Clip {
     /// The largest norm that is left alone.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Hugging Face's names of GPT-2 and Llama imply their roles ([`of_name`](Self::of_name)); a trainer with
 /// other names declares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Role {

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// On one rank with one micro-batch all policies log the same loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LogPolicy {
     /// `L(B)` of the whole batch `B`: the loss whose gradient is taken, as clause 4.7 has it.

@@ -11,6 +11,7 @@ use std::fmt;
 
 /// What is learnt, where it is not the next token at every position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectiveKind {
     /// Distributions over the vocabulary instead of labels, as in distillation.

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 /// A training from its beginning to its end, under the loss spec in force: a validation in it is of plain
 /// cross-entropy, whatever that is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TrainingPlan {
     /// The samples of an epoch.
@@ -46,6 +47,7 @@ pub struct TrainingPlan {
 
 /// How the learning rate of a plan changes from update to update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum PlannedSchedule {
     /// Not at all.

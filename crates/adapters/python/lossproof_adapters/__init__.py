@@ -1,0 +1,49 @@
+"""Adapters that hold a trainer in Python to the laws of loss and backprop semantics, behind lossproof's judge.
+
+A plain PyTorch module and loop need a function that does the forward and backward passes of one optimizer step::
+
+    from lossproof_adapters import TorchTrainer, run
+
+    def step(model, batch):
+        loss = 0.0
+        for micro_batch in batch.micro_batches:
+            mean = my_loss(model, micro_batch.padded()) / len(batch.micro_batches)
+            mean.backward()
+            loss += mean.item()
+        return loss
+
+    run(TorchTrainer(my_model, step, claims="token-mean", positions=64))
+
+and are judged by ``lossproof laws --adapter "python my_adapter.py"``.
+"""
+
+from .batch import IGNORE_INDEX, Batch, MicroBatch, Sequence
+from .card import CLAIMS, Limits, claim
+from .protocol import EmptyGroup, OtherTraining, Refused, Unsupported
+from .run import Adapter, run
+
+__all__ = [
+    "Adapter",
+    "Batch",
+    "CLAIMS",
+    "EmptyGroup",
+    "IGNORE_INDEX",
+    "Limits",
+    "MicroBatch",
+    "OtherTraining",
+    "Refused",
+    "Sequence",
+    "TorchTrainer",
+    "Unsupported",
+    "claim",
+    "run",
+]
+
+
+def __getattr__(name):
+    # Without torch all the rest is there.
+    if name == "TorchTrainer":
+        from .torch_trainer import TorchTrainer
+
+        return TorchTrainer
+    raise AttributeError(name)

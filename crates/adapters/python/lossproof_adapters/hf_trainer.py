@@ -1,0 +1,92 @@
+"""transformers' `Trainer` as it was released, behind the judge: ``python -m lossproof_adapters.hf_trainer``.
+
+One batch is one optimizer step of the trainer's own loop: its data loader, its accumulation, its count of tokens and
+its loss. The step is plain SGD at rate 1, so that what it takes off the parameters is the gradient.
+"""
+
+import argparse
+import tempfile
+
+import torch
+import transformers
+from torch.utils.data import Dataset, SequentialSampler
+
+from .card import Limits
+from .models import MODELS, POSITIONS, VOCABULARY, model
+from .run import run
+from .torch_trainer import SteppedTrainer, causal_logits, padded
+
+class MicroBatches(Dataset):
+    """The micro-batches of a batch, in order: a loader with one element in a batch has those of any sizes."""
+
+    def __init__(self, batch):
+        self.micro_batches = batch.micro_batches
+
+    def __len__(self):
+        return len(self.micro_batches)
+
+    def __getitem__(self, index):
+        return self.micro_batches[index]
+
+
+def collate(elements):
+    """The rows of one micro-batch, padded at the right, as `DataCollatorForSeq2Seq` pads them."""
+    return padded(elements[0])
+
+
+class InOrder(transformers.Trainer):
+    """The sequences in the order of the batch. Nothing else of the trainer is changed."""
+
+    def _get_train_sampler(self, *_):
+        return SequentialSampler(self.train_dataset)
+
+
+def train(model, batch):
+    """One optimizer step; the loss that the trainer reports of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=len(batch.micro_batches),
+            max_steps=1,
+            max_grad_norm=0.0,
+            lr_scheduler_type="constant",
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+        )
+        trainer = InOrder(
+            model=model,
+            args=arguments,
+            data_collator=collate,
+            train_dataset=MicroBatches(batch),
+            optimizers=(torch.optim.SGD(model.parameters(), lr=1.0), None),
+        )
+        return trainer.train().training_loss
+
+
+def main():
+    """Answers for the trainer."""
+    parser = argparse.ArgumentParser(prog="python -m lossproof_adapters.hf_trainer", description=__doc__)
+    parser.add_argument("--model", choices=sorted(MODELS), default="gpt2", help="the class of the model")
+    arguments = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    run(
+        SteppedTrainer(
+            model(arguments.model),
+            train,
+            claims="token-mean",
+            limits=Limits(VOCABULARY, POSITIONS),
+            logits=causal_logits,
+            name=f"transformers Trainer, {arguments.model}",
+            version=transformers.__version__,
+            # Its causal loss casts logits to float32.
+            loss_dtype=torch.float32,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

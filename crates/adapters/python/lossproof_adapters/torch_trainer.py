@@ -1,0 +1,150 @@
+"""A plain PyTorch module and a function that trains it."""
+
+
+import numpy
+import torch
+
+from .batch import IGNORE_INDEX
+from .card import Limits, claim
+from .run import Adapter
+
+_DTYPES = {torch.float64: "f64", torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
+
+
+def parameters_of(model):
+    """The trainable parameters and the others, as a card lists them. A tied parameter appears once."""
+    first, trained, frozen = {}, [], []
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        known = first.setdefault(id(parameter), {"name": name, "shape": list(parameter.shape)})
+        if known["name"] != name:
+            known["tied_to"] = name
+            continue
+        (trained if parameter.requires_grad else frozen).append(known)
+    return trained, frozen
+
+
+class TorchTrainer(Adapter):
+    """A module, and `step(model, batch)`: the forward and backward passes of one optimizer step on a
+    :class:`~lossproof_adapters.Batch`, which leave the gradient in the parameters and return the loss that is logged.
+
+    `logits(model, micro_batch)`, where it is given, makes the logits of the rows of a micro-batch, padded at the right,
+    and with them token losses are among the capabilities.
+    """
+
+    def __init__(
+        self,
+        model,
+        step,
+        *,
+        claims="token-mean",
+        limits=None,
+        positions=None,
+        vocabulary=None,
+        logits=None,
+        name=None,
+        version="0",
+        log_policy="window",
+        loss_dtype=None,
+    ):
+        if limits is None:
+            config = getattr(model, "config", None)
+            vocabulary = vocabulary or getattr(config, "vocab_size", None)
+            positions = positions or getattr(config, "max_position_embeddings", None)
+            if vocabulary is None or positions is None:
+                raise ValueError("say how many tokens and positions there are: vocabulary=…, positions=…")
+            limits = Limits(vocabulary, positions)
+        self.model, self.loop, self.logits, self.limits = model, step, logits, limits
+        self.name, self.version = name or type(model).__name__, version
+        self.claims, self.log_policy = claim(claims), log_policy
+        self.trained, self.frozen = parameters_of(model)
+        self.named = dict(model.named_parameters())
+        self.dtype = next(iter(self.named.values())).dtype
+        self.loss_dtype = loss_dtype or self.dtype
+        self.initial = {name: values.detach().clone() for name, values in self.named.items()}
+
+    def card(self):
+        dtype, loss = _DTYPES[self.dtype], _DTYPES[self.loss_dtype]
+        capabilities = ["parameter-loading"] + (["token-losses"] if self.logits else [])
+        return {
+            "name": self.name,
+            "version": self.version,
+            "framework": f"torch {torch.__version__}",
+            "dtypes": {"parameters": dtype, "gradient": dtype, "loss": loss, "accumulation": dtype},
+            "claims": self.claims,
+            "limits": self.limits.card(),
+            "log_policy": self.log_policy,
+            "model": {"frozen": self.frozen},
+            "parameters": self.trained,
+            "capabilities": capabilities,
+        }
+
+    def reset(self):
+        self.model.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, values in self.initial.items():
+                self.named[name].copy_(values)
+
+    def load(self, parameters):
+        with torch.no_grad():
+            for name, values in parameters.items():
+                self.initial[name].copy_(torch.from_numpy(values))
+        self.reset()
+
+    def set(self, name, values):
+        with torch.no_grad():
+            parameter = self.named[name]
+            parameter.copy_(torch.from_numpy(values).reshape(parameter.shape))
+
+    def accumulate(self, batch):
+        self.model.zero_grad(set_to_none=True)
+        loss = float(self.loop(self.model, batch))
+        return loss, {one["name"]: self.gradient(one["name"]) for one in self.trained}
+
+    def gradient(self, name):
+        """The gradient of a parameter: zero where no pass reached it."""
+        parameter = self.named[name]
+        return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+    def evaluate(self, batch):
+        if self.logits is None:
+            return super().evaluate(batch)
+        losses = []
+        with torch.no_grad():
+            for micro_batch in batch.micro_batches:
+                logits = self.logits(self.model, micro_batch)
+                for row, of_row in zip(micro_batch, logits):
+                    targets = torch.tensor(row.targets[1:])
+                    known = of_row[: len(targets)].double()
+                    losses.append(torch.nn.functional.cross_entropy(known, targets, reduction="none").numpy())
+        return numpy.concatenate(losses) if losses else numpy.zeros(0)
+
+
+class SteppedTrainer(TorchTrainer):
+    """A trainer whose gradients cannot be had: `train(model, batch)` makes one whole step of plain SGD at rate 1, and the
+    gradient is what it took off the parameters. Give it a model in float64, where the subtraction loses nothing that
+    matters."""
+
+    def accumulate(self, batch):
+        before = {name: values.detach().clone() for name, values in self.named.items()}
+        loss = float(self.loop(self.model, batch))
+        gradients = {
+            one["name"]: before[one["name"]] - self.named[one["name"]].detach() for one in self.trained
+        }
+        with torch.no_grad():
+            for name, values in before.items():
+                self.named[name].copy_(values)
+        return loss, gradients
+
+
+def padded(micro_batch):
+    """`input_ids`, `labels` and `attention_mask` of a micro-batch as tensors."""
+    return {name: torch.tensor(rows) for name, rows in micro_batch.padded().items()}
+
+
+def causal_logits(model, micro_batch):
+    """The logits of a Hugging Face model."""
+    rows = padded(micro_batch)
+    return model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]).logits
+
+
+__all__ = ["IGNORE_INDEX", "SteppedTrainer", "TorchTrainer", "causal_logits", "padded"]
