@@ -15,6 +15,8 @@ mod number;
 mod output;
 mod picture;
 #[cfg(feature = "trainers")]
+mod schemas;
+#[cfg(feature = "trainers")]
 mod serve;
 mod smoke;
 #[cfg(feature = "trainers")]
@@ -55,6 +57,8 @@ enum Command {
     #[cfg(feature = "trainers")]
     Loop(looped::Args),
     #[cfg(feature = "trainers")]
+    Schemas(schemas::Args),
+    #[cfg(feature = "trainers")]
     Serve(serve::Args),
     Smoke(smoke::Args),
     Tomography(tomography::Args),
@@ -82,6 +86,8 @@ fn run(command: Command) -> miette::Result<Exit> {
         Command::Laws(args) => laws::run(&args),
         #[cfg(feature = "trainers")]
         Command::Loop(args) => looped::run(&args),
+        #[cfg(feature = "trainers")]
+        Command::Schemas(args) => schemas::run(&args),
         #[cfg(feature = "trainers")]
         Command::Serve(args) => serve::run(&args),
         Command::Smoke(args) => smoke::run(&args),

@@ -341,15 +341,16 @@ fn say<A: DeserializeOwned>(
 ) -> Result<Result<(A, TensorSet), Failure>, AdapterError> {
     *asked += 1;
     let call = request.call();
-    let not_a_message = |source| AdapterError::Message { call, source, words: String::new() };
+    let not_a_message = |source| AdapterError::Message { call, source, words: None };
     let said: Said<&Request<'_>, (), ()> = Said::Request(request);
     let message = Message::new(*asked, said, tensors).map_err(not_a_message)?;
     let changes_state = request.changes_state();
     let answer = conversation.exchange(&Question { call, message: &message, changes_state, most_tensors })?;
-    let (found, said) = answer.said::<serde::de::IgnoredAny, A, Failure>().map_err(not_a_message)?;
+    let found = answer.number().map_err(not_a_message)?;
     if found != *asked {
         return Err(AdapterError::WrongNumber { call, expected: *asked, found });
     }
+    let (_, said) = answer.said::<serde::de::IgnoredAny, A, Failure>().map_err(not_a_message)?;
     match said {
         Said::Request(_) => Err(AdapterError::NoAnswer { call }),
         Said::Error(failure) => Ok(Err(failure)),

@@ -165,7 +165,7 @@ impl Conversation for Child {
             }
             Ok(Err(source)) => {
                 self.kill();
-                Err(AdapterError::Message { call, source, words: words.shown() })
+                Err(AdapterError::Message { call, source, words: Some(words.shown()) })
             }
             Err(RecvTimeoutError::Timeout) => {
                 self.kill();

@@ -40,14 +40,14 @@ pub enum AdapterError {
         words: String,
     },
     /// The answer is none.
-    #[error("`{call}` was answered with what is no message; {words}")]
+    #[error("`{call}` was answered with what is no message{}", behind(words.as_deref()))]
     Message {
         /// What was asked.
         call: Call,
         /// What is wrong with it.
         source: MessageError,
-        /// What it wrote last.
-        words: String,
+        /// What it wrote last, where that was looked at.
+        words: Option<String>,
     },
     /// The answer to something else.
     #[error(
@@ -108,6 +108,11 @@ pub enum AdapterError {
     /// What was recorded cannot be used.
     #[error("the recording")]
     Recording(#[from] RecordingError),
+}
+
+/// What is said behind the rest of a sentence, where there is something.
+fn behind(words: Option<&str>) -> String {
+    words.map_or_else(String::new, |words| format!("; {words}"))
 }
 
 impl AdapterError {

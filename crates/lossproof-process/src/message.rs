@@ -129,12 +129,20 @@ impl Message {
         Ok(Some(Self { line, tensors }))
     }
 
+    /// The number of its question.
+    ///
+    /// # Errors
+    /// When it is no message.
+    pub(crate) fn number(&self) -> Result<u64, MessageError> {
+        Ok(any_line(&self.line)?.id)
+    }
+
     /// Gives a recorded answer the number of the question that it is to answer now.
     ///
     /// # Errors
     /// When one of them is no message.
     pub(crate) fn answer_to(&mut self, question: &Self) -> Result<(), MessageError> {
-        let id = any_line(&question.line)?.id;
+        let id = question.number()?;
         let line = AnyLine { id, ..any_line(&self.line)? };
         self.line = serde_json::to_vec(&line).map_err(|source| MessageError::Unwritable { source })?;
         Ok(())
@@ -172,7 +180,12 @@ fn any_line(line: &[u8]) -> Result<AnyLine, MessageError> {
 }
 
 fn not_a_message(line: &[u8], source: serde_json::Error) -> MessageError {
-    MessageError::NotAMessage { shown: shown(line), source }
+    let shown = shown(line);
+    if source.is_data() {
+        MessageError::Form { shown, source }
+    } else {
+        MessageError::NotAMessage { shown, source }
+    }
 }
 
 /// The beginning of a line, as text on one line.
@@ -198,7 +211,15 @@ pub enum MessageError {
         /// What the writer says.
         source: serde_json::Error,
     },
-    /// It is not JSON, or not what a message looks like.
+    /// A message of another form than is due.
+    #[error("a message of another form, `{shown}`")]
+    Form {
+        /// How it begins.
+        shown: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// It is not JSON.
     #[error("a line that is no message, `{shown}`: whatever else is printed belongs on standard error")]
     NotAMessage {
         /// How it begins.

@@ -6,7 +6,7 @@ mod render;
 mod run;
 mod storage;
 
-use crate::exit::Exit;
+use crate::{adapter::AdapterArgs, exit::Exit};
 use lossproof_gpt2::Config;
 use lossproof_subject::Device;
 use std::path::PathBuf;
@@ -41,6 +41,10 @@ pub(crate) struct Args {
     /// Also write the report as JSON to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// A trainer that takes the place of the reference: a GPT-2 of the same configuration in f64, with Hugging Face's
+    /// names, that has every loss semantics.
+    #[command(flatten)]
+    pub(crate) adapter: AdapterArgs,
 }
 
 /// The arithmetic of a run.

@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lossproof_cases::Recorded;
 use lossproof_gpt2::{Config, ModelShape, probe_initial, reference_at};
 use lossproof_numerics::ErrorModel;
+use lossproof_process::Adapter;
 use lossproof_spec::GlobalBatch;
 use lossproof_subject::{Device, ParameterSource, Subject, TensorSet};
 use lossproof_torch::libtorch_at;
@@ -62,7 +63,19 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
         bar.tick();
     };
     let inputs = Inputs { config: args.config, device: args.device, batch: &batch, model, seed: args.seed };
-    let report = if exact { inputs.exact(progress)? } else { inputs.streamed(dtype, progress)? };
+    let report = match args.adapter.open()? {
+        Some(adapter) if exact => inputs.behind_a_process(adapter, progress)?,
+        Some(_) => {
+            return Err(miette::miette!(
+                help = "take --config gpt2-pico or gpt2-nano, and leave --dtype out",
+                "a trainer in a process is verified element by element, which is for small models in f64"
+            ));
+        }
+        None if exact => {
+            inputs.exact(&mut *trainer(args.config, lossproof_spec::Dtype::F64, args.device)?, progress)?
+        }
+        None => inputs.streamed(dtype, progress)?,
+    };
     bar.finish_and_clear();
     let heading = render::Heading { text: &text.name, config: args.config, batch: &batch };
     output::print(&render::report(&heading, &report, started.elapsed(), peak_memory()))?;
@@ -98,16 +111,15 @@ struct Inputs<'a> {
 
 impl Inputs<'_> {
     /// Everything compared element by element, in f64.
-    fn exact(&self, progress: &mut Progress<'_>) -> miette::Result<Report> {
+    fn exact(&self, trainer: &mut dyn Subject, progress: &mut Progress<'_>) -> miette::Result<Report> {
         let parameters = self.parameters();
         let third = Third::new(self.config, self.device)?;
         let (mut third_trainer, mut third_reference) = third.subjects()?;
-        let mut trainer = trainer(self.config, lossproof_spec::Dtype::F64, self.device)?;
         let mut reference = reference(self.config, lossproof_spec::Dtype::F64, self.device)?;
         let directions =
             if self.config == Config::Pico { Directions::EveryCoordinate } else { Directions::PerTensor(2) };
         let verification = Verification {
-            trainer: &mut *trainer,
+            trainer,
             reference: &mut *reference,
             third: Some(third.held_to(&mut *third_trainer, &mut *third_reference)),
             parameters: &parameters,
@@ -117,6 +129,13 @@ impl Inputs<'_> {
             seed: self.seed,
         };
         verify(verification, progress).into_diagnostic()
+    }
+
+    /// The same of a trainer in a process of its own.
+    fn behind_a_process(&self, mut adapter: Adapter, progress: &mut Progress<'_>) -> miette::Result<Report> {
+        let report = self.exact(&mut adapter, progress);
+        adapter.finish().into_diagnostic()?;
+        report
     }
 
     /// Gradients passing by, held to libtorch's in f64.

@@ -114,6 +114,7 @@ fn give(name: &str, answer: Answer) {
             say(&[b'['; 1 << 16]);
         },
         "nested without end" if pass => {
+            say(format!("{{\"id\":{},\"answer\":", before + 1).as_bytes());
             say(&[b'['; 1 << 20]);
             say(b"\n");
         }
@@ -149,7 +150,7 @@ fn give(name: &str, answer: Answer) {
                 sleep(Duration::from_millis(100));
             }
         }
-        "lies about its limits" if pass && question.len() > 250 => {
+        "lies about its limits" if pass => {
             let id = before + 1;
             let refusal = "{\"kind\":\"refused\",\"message\":\"at most 3 positions\"}";
             say(format!("{{\"id\":{id},\"error\":{refusal}}}\n").as_bytes());

@@ -31,7 +31,7 @@ const WRONG: [(&str, &str); 23] = [
     ("announces ten gigabytes", "unknown field `was`"),
     ("announces ten gigabytes rightly", "10000000000 bytes of tensors are announced, where"),
     ("a line without an end", "a line of more than 16777216 bytes"),
-    ("nested without end", "a line that is no message, `[[["),
+    ("nested without end", "recursion limit exceeded"),
     ("NaN in the card", "a line that is no message"),
     ("a model without end", "with `lm_head.bias` the parameters have more than"),
     ("a vocabulary without end", "`limits.vocabulary` is 18446744073709551615"),
@@ -94,7 +94,9 @@ fn asked(mut adapter: Adapter) -> Result<(f64, TensorSet), String> {
         checked.reset()?;
         let info = checked.info();
         let claim = info.claims.first();
-        checked.configure(&claim).map_err(|Unsupported { what, .. }| SubjectError::failed("configure", what))?;
+        checked
+            .configure(&claim)
+            .map_err(|Unsupported { what, .. }| SubjectError::failed("configure", what))?;
         let losses = checked.token_losses().map(|losses| losses.evaluate(&batch())).transpose()?;
         assert_eq!(losses.map_or(3, |losses| losses.len()), 3);
         let observation = checked.accumulate(&batch(), &mut gradients)?;
@@ -157,11 +159,8 @@ fn leaves_a_process_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("number");
     let own = std::env::current_exe().expect("this program is a file");
-    let command = format!(
-        "env '{ACT}=leaves a process behind' '{LEFT_BEHIND}={}' '{}'",
-        file.display(),
-        own.display()
-    );
+    let command =
+        format!("env '{ACT}=leaves a process behind' '{LEFT_BEHIND}={}' '{}'", file.display(), own.display());
     let adapter = Adapter::with_limit(&command, LIMIT).expect("it starts");
     let number = fs::read_to_string(&file).expect("it wrote the number of what it left behind");
     assert!(runs(&number), "{number}");
@@ -173,7 +172,8 @@ fn leaves_a_process_behind() {
 fn runs(number: &str) -> bool {
     for _ in 0..100 {
         let stat = fs::read_to_string(Path::new("/proc").join(number).join("stat"));
-        let ended = stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')));
+        let ended =
+            stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')));
         if ended {
             return false;
         }
@@ -205,7 +205,8 @@ fn begins_anew() {
 fn recording() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("answers");
-    let recorded = asked(Adapter::recorded(&command("honest"), &file).expect("it starts")).expect("it answers");
+    let recorded =
+        asked(Adapter::recorded(&command("honest"), &file).expect("it starts")).expect("it answers");
     let replayed = asked(Adapter::replayed(&file).expect("it is a recording")).expect("it has the answers");
     assert_eq!(recorded.0.to_bits(), replayed.0.to_bits());
     assert_eq!(recorded.1, replayed.1);
