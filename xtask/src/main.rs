@@ -7,6 +7,7 @@ mod libtorch;
 mod plug_in;
 mod product;
 mod provision;
+mod python;
 mod tidy;
 mod weigh;
 
@@ -41,6 +42,8 @@ enum Task {
     },
     /// Hold a released trainer under guards/ to the laws: its folder's name, then arguments for `cargo test`.
     Guard(Forwarded),
+    /// Build the wheel of the adapters in Python, and test it against the judge; skipped where that cannot be.
+    Python,
     /// Check dependency arrows, circles between modules, manifests and sources.
     Tidy,
     /// Count and build what a stranger's package gets with `lossproof-subject`, and with `lossproof`.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Task::Test(_) => libtorch::setup(root).and_then(|()| product::test(root, &forwarded())),
         Task::Cuda { compute_cap } => cuda::cuda(root, compute_cap).map(|()| ExitCode::SUCCESS),
         Task::Guard(_) => guard::guard(root, &forwarded()),
+        Task::Python => libtorch::setup(root).and_then(|()| python::python(root)),
         Task::Tidy => tidy::tidy(root).map(|()| ExitCode::SUCCESS),
         Task::Weigh => weigh::weigh(root).map(|()| ExitCode::SUCCESS),
         Task::PlugIn { write } => plug_in::plug_in(root, write).map(|()| ExitCode::SUCCESS),

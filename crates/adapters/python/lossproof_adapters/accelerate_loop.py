@@ -49,7 +49,10 @@ def main():
             model(arguments.model),
             train,
             claims="token-mean",
-            limits=Limits(VOCABULARY, POSITIONS),
+            # The script's labels are its tokens, and none is ignored.
+            limits=Limits(
+                VOCABULARY, POSITIONS, lengths=(2, POSITIONS), ignore_index=False, free_labels=False
+            ),
             logits=causal_logits,
             name=f"accelerate loop, {arguments.model}",
             version=accelerate.__version__,

@@ -113,7 +113,7 @@ class TorchTrainer(Adapter):
             for micro_batch in batch.micro_batches:
                 logits = self.logits(self.model, micro_batch)
                 for row, of_row in zip(micro_batch, logits):
-                    targets = torch.tensor(row.targets[1:])
+                    targets = torch.tensor(row.targets[1:], dtype=torch.long)
                     known = of_row[: len(targets)].double()
                     losses.append(torch.nn.functional.cross_entropy(known, targets, reduction="none").numpy())
         return numpy.concatenate(losses) if losses else numpy.zeros(0)

@@ -1,0 +1,83 @@
+"""Trainers in Python behind the judge, whose program the environment variable LOSSPROOF names."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+SCHEMAS = HERE.parents[3] / "fixtures" / "schemas"
+
+judge = os.environ.get("LOSSPROOF")
+needs_judge = pytest.mark.skipif(judge is None, reason="LOSSPROOF names no program")
+pytest.importorskip("torch")
+
+
+def lossproof(command, adapter, *more):
+    done = subprocess.run(
+        [judge, command, "--adapter", f"'{sys.executable}' {adapter}", *more], capture_output=True, text=True, timeout=600
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@needs_judge
+def test_a_plain_module_keeps_the_laws():
+    code, printed = lossproof("laws", f"'{HERE / 'plain.py'}'", "--cases", "8")
+    # Some laws are not decided by eight cases, and none fails.
+    assert code in (0, 3) and ", 0 failed, " in printed, printed
+
+
+@needs_judge
+def test_a_mean_of_means_is_named():
+    code, printed = lossproof("diagnose", f"'{HERE / 'plain.py'}' wrong")
+    assert code == 1 and "looks like ga-mean-of-means" in printed, printed
+
+
+@needs_judge
+@pytest.mark.parametrize(
+    ("adapter", "bug"),
+    [
+        ("hf_trainer --model gpt2", "counted-before-shift"),
+        ("accelerate_loop --model gpt2", "ga-mean-of-means"),
+    ],
+)
+def test_a_released_trainer_has_its_bug_named(adapter, bug):
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    code, printed = lossproof("diagnose", f"-m lossproof_adapters.{adapter}")
+    assert code == 1 and f"looks like {bug}" in printed, printed
+
+
+@needs_judge
+def test_a_trainer_that_counts_rightly_is_not_accused():
+    pytest.importorskip("transformers")
+    code, printed = lossproof("diagnose", "-m lossproof_adapters.hf_trainer --model llama")
+    assert code == 0 and "looks like" not in printed, printed
+
+
+def test_what_is_said_has_the_form_of_the_schemas():
+    jsonschema = pytest.importorskip("jsonschema")
+    schemas = {name: json.loads((SCHEMAS / f"{name}.json").read_text()) for name in ("question", "answer")}
+    row = {"input_ids": [1, 2], "labels": [1, 2], "segment_ids": [1, 1], "position_ids": [0, 1], "targets": [1, 2]}
+    asked = [{"call": "hello", "protocol": 1}, {"call": "accumulate", "batch": [[[row]]]}, {"call": "read"}]
+    asked.append({"call": "bye"})
+    questions = [{"id": id, "request": request} for id, request in enumerate(asked)]
+    done = subprocess.run(
+        [sys.executable, HERE / "plain.py"],
+        input="".join(json.dumps(question) + "\n" for question in questions).encode(),
+        capture_output=True,
+        timeout=120,
+    )
+    rest, kinds = done.stdout, []
+    for question in questions:
+        jsonschema.validate(question, schemas["question"])
+        line, _, rest = rest.partition(b"\n")
+        message = json.loads(line)
+        jsonschema.validate(message, schemas["answer"])
+        assert message["id"] == question["id"]
+        kinds.append("error" if "error" in message else "answer")
+        rest = rest[message.get("tensors", 0) :]
+    assert kinds == ["answer", "answer", "error", "answer"] and rest == b""
