@@ -74,6 +74,7 @@ fn a_bug_behind_the_door_is_seen_and_named() {
     let (printed, code) = lossproof(&["tomography", "--adapter", &adapter]);
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("tokens counted before the shift"), "{printed}");
+    assert!(printed.contains("looks like counted-before-shift\n"), "{printed}");
     let (printed, code) = lossproof(&["smoke", "--adapter", &adapter]);
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("FAIL") && printed.contains("can: parameter-loading"), "{printed}");

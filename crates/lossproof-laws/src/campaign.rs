@@ -17,7 +17,7 @@ use lossproof_cases::{
     strategies::{self, Size},
 };
 use lossproof_numerics::Comparisons;
-use lossproof_subject::{Breach, Checked, Subject, SubjectError, Watchdog};
+use lossproof_subject::{Checked, Subject, SubjectError, Watchdog};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
@@ -153,7 +153,8 @@ impl Campaign {
         let failing = Cell::new(None);
         let drawn = Cell::new(0);
         let searched = self.runner(law).run(&strategy, |case| {
-            // What panicked is reported as it was found: to shrink it would panic thousands of times.
+            // What panicked is reported as it was found: to shrink it would panic thousands of times, and a process
+            // that has ended fails on everything.
             if crashed.get() {
                 return Ok(());
             }
@@ -170,7 +171,9 @@ impl Campaign {
                 failing.set(Some(turn));
                 clearly.set(excess(&tried).min(CLEAR));
                 *shown.borrow_mut() = Some(failure(case.clone(), &tried, None));
-                crashed.set(matches!(tried.error(), Some(SubjectError::Breach(Breach::Panicked { .. }))));
+                crashed.set(
+                    matches!(tried.error(), Some(SubjectError::Breach(breach)) if breach.ends_a_search()),
+                );
                 return Err(TestCaseError::fail(law.id()));
             }
             tally.borrow_mut().add(tried, tape.map(|tape| Taped { case, tape, turn }));

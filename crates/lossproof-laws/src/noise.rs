@@ -91,6 +91,10 @@ pub(crate) fn undecidable(
             let reason = format!("not deterministic: two identical calls differ by {noise:.1e} ({cause})");
             Some(Report::undecided(law, Verdict::Errored, reason, noise))
         }
+        // A process that ended may be a fresh one by the next case, which does not meet the same.
+        Err(SubjectError::Breach(breach)) if breach.is_of_a_process() => {
+            Some(Report::undecided(law, Verdict::Errored, breach.to_string(), 0.0))
+        }
         // The cases meet the same, and say so with a case that shows it.
         Err(SubjectError::Breach(_)) => None,
         Err(error) => Some(Report::undecided(law, Verdict::Errored, error.to_string(), 0.0)),

@@ -1,17 +1,17 @@
 //! The judge's end: an adapter as a subject.
 
 use crate::{
-    Accumulated, AdapterError, Capability, Card, Failure, FailureKind, Message, Nothing, PROTOCOL, Request,
-    child::Child,
-    conversation::{Conversation, Question},
-    message::Said,
+    Accumulated, AdapterError, Capability, Card, Failure, FailureKind, Nothing, Request,
+    asking::{Tensors, hello, printable, receive, say},
+    child::{Child, time_limit},
+    conversation::Conversation,
     recording::{Recorded, Recorder},
 };
 use lossproof_spec::{EmptyGroup, GlobalBatch, Group, LossSpec};
 use lossproof_subject::{
-    Breach, Call, Evaluation, GradientSink, GradientView, LoadParameters, Objectives, Observation,
-    OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues,
-    TokenLosses, TrainingLoop, Unsupported, UpstreamWeights, Watchdog, safetensors,
+    Breach, Call, Evaluation, GradientSink, LoadParameters, Objectives, Observation, OptimizerSteps,
+    ParameterInfo, Subject, SubjectError, SubjectInfo, TokenLosses, TrainingLoop, Unsupported,
+    UpstreamWeights,
 };
 use serde::de::DeserializeOwned;
 use std::{borrow::Cow, path::Path, time::Duration};
@@ -38,6 +38,8 @@ pub struct Adapter {
     pub(crate) loaded: Option<Vec<u8>>,
     /// What broke the conversation, until it begins anew.
     broken: Option<Breach>,
+    /// Everything that broke it, which must not be lost where a caller goes on.
+    breaches: Vec<Breach>,
     /// Whether nobody was told of it: a call that can answer no more than that something is unsupported.
     untold: bool,
 }
@@ -89,6 +91,7 @@ impl Adapter {
             spec: None,
             loaded: None,
             broken: None,
+            breaches: Vec::new(),
             untold: false,
         })
     }
@@ -104,16 +107,27 @@ impl Adapter {
     /// # Errors
     /// When more came than was asked for, or a recording cannot be written.
     pub fn finish(mut self) -> Result<(), AdapterError> {
-        self.end()
+        self.end(true)
     }
 
-    fn end(&mut self) -> Result<(), AdapterError> {
+    /// Everything that broke the conversation, in order: the process ended, hung, or answered what is no answer.
+    #[must_use]
+    pub fn breaches(&self) -> &[Breach] {
+        &self.breaches
+    }
+
+    fn end(&mut self, keeps: bool) -> Result<(), AdapterError> {
+        self.conversation.begin();
+        let mut left = Ok(());
         if self.broken.is_none() {
-            // How a process takes its leave is nothing that is judged.
-            let _ =
-                say::<Nothing>(&mut *self.conversation, &mut self.asked, &Request::Bye, Vec::new(), FRAME);
+            let conversation = &mut *self.conversation;
+            match say::<Nothing>(conversation, &mut self.asked, &Request::Bye, Vec::new(), FRAME) {
+                // That a process does not take its leave is nothing that is judged.
+                Ok(_) | Err(AdapterError::Ended { .. } | AdapterError::Hung { .. }) => {}
+                Err(error) => left = Err(error),
+            }
         }
-        self.conversation.end()
+        self.conversation.end(keeps).and(left)
     }
 
     /// Whether the trainer can do this.
@@ -142,6 +156,17 @@ impl Adapter {
             self.untold = false;
             return Err(breach.clone().into());
         }
+        self.conversation.begin();
+        self.go_on(request, tensors, most)
+    }
+
+    /// The same within a call that has begun.
+    fn go_on<A: DeserializeOwned>(
+        &mut self,
+        request: &Request<'_>,
+        tensors: Vec<u8>,
+        most: u64,
+    ) -> Result<(A, Tensors), SubjectError> {
         let call = request.call();
         match say(&mut *self.conversation, &mut self.asked, request, tensors, most.saturating_add(FRAME)) {
             Ok(Ok((answer, tensors))) => Ok((answer, Tensors { call, tensors })),
@@ -165,6 +190,7 @@ impl Adapter {
 
     /// Keeps what broke the conversation.
     fn breaks(&mut self, breach: Breach) -> Breach {
+        self.breaches.push(breach.clone());
         self.broken.get_or_insert(breach).clone()
     }
 
@@ -177,6 +203,7 @@ impl Adapter {
     /// What the trainer itself says that it cannot.
     fn failure(&self, Failure { kind, message }: Failure) -> SubjectError {
         let subject = self.info.name.clone();
+        let message = printable(&message);
         match kind {
             FailureKind::EmptyGroup => EmptyGroup { group: Group::Batch, nan: false }.into(),
             FailureKind::OtherTraining => SubjectError::OtherTraining { difference: message },
@@ -188,7 +215,7 @@ impl Adapter {
     /// Hands tensors over in the order of the parameters, and behind them those that are no parameter's, so that
     /// whoever receives them sees what is there.
     pub(crate) fn hand_over(
-        &self,
+        &mut self,
         prefix: &str,
         tensors: &mut Tensors,
         sink: &mut dyn GradientSink,
@@ -198,8 +225,13 @@ impl Adapter {
                 receive(sink, &parameter.name, &tensor)?;
             }
         }
+        let prefix = format!("{prefix}/");
         while let Some((name, tensor)) = tensors.tensors.pop_first() {
-            receive(sink, name.strip_prefix(&format!("{prefix}/")).unwrap_or(&name), &tensor)?;
+            let Some(name) = name.strip_prefix(&prefix) else {
+                let problem = format!("has a tensor `{name}`, which no such answer has");
+                return Err(self.malformed(tensors.call, problem));
+            };
+            receive(sink, name, &tensor)?;
         }
         Ok(())
     }
@@ -259,15 +291,16 @@ impl Adapter {
             Err(error) => return Err(error.breach(Call::Reset).into()),
         }
         let card = hello(&mut *self.conversation, &mut self.asked);
-        let card = card.map_err(|error| SubjectError::from(error.breach(Call::Info)))?;
-        self.broken = None;
+        let card = card.map_err(|error| SubjectError::from(self.breaks(error.breach(Call::Info))))?;
         self.renew(card)?;
         if let Some(spec) = self.spec {
-            self.ask::<Nothing>(&Request::Configure { spec }, Vec::new(), 0)?;
+            self.go_on::<Nothing>(&Request::Configure { spec }, Vec::new(), 0)?;
         }
         if let Some(loaded) = self.loaded.clone() {
-            self.ask::<Nothing>(&Request::Load, loaded, 0)?;
+            self.go_on::<Nothing>(&Request::Load, loaded, 0)?;
         }
+        // Only now: what was not restored must not count as whole.
+        self.broken = None;
         Ok(())
     }
 
@@ -285,80 +318,7 @@ impl Adapter {
 
 impl Drop for Adapter {
     fn drop(&mut self) {
-        let _ = self.end();
-    }
-}
-
-/// The tensors of an answer, and what was asked.
-pub(crate) struct Tensors {
-    pub(crate) call: Call,
-    pub(crate) tensors: TensorSet,
-}
-
-impl Tensors {
-    /// The numbers in a tensor that may be there.
-    pub(crate) fn numbers(&mut self, name: &str) -> Option<Vec<f64>> {
-        self.tensors.remove(name).map(|tensor| tensor.to_f64())
-    }
-}
-
-fn receive(sink: &mut dyn GradientSink, name: &str, tensor: &Tensor) -> Result<(), SubjectError> {
-    let view = match tensor.values() {
-        TensorValues::F32(values) => GradientView::F32(values),
-        TensorValues::F64(values) => GradientView::F64(values),
-    };
-    Ok(sink.receive(name, tensor.shape(), view)?)
-}
-
-/// The time for one answer: a little less than the watchdog of every call has, which ends this process.
-fn time_limit() -> Duration {
-    Watchdog::time_limit().unwrap_or(Duration::from_mins(10)).mul_f64(0.95)
-}
-
-/// Asks a process what its trainer is.
-fn hello(conversation: &mut dyn Conversation, asked: &mut u64) -> Result<Card, AdapterError> {
-    let request = Request::Hello { protocol: PROTOCOL };
-    let said = say::<serde_json::Value>(conversation, asked, &request, Vec::new(), 0)?;
-    let (card, _) = said.map_err(|Failure { message, .. }| AdapterError::Refused { message })?;
-    // Another version may have another card.
-    let version = card.get("protocol").and_then(serde_json::Value::as_u64);
-    if let Some(found) =
-        version.and_then(|found| u32::try_from(found).ok()).filter(|&found| found != PROTOCOL)
-    {
-        return Err(AdapterError::Protocol { found, expected: PROTOCOL });
-    }
-    serde_json::from_value(card)
-        .map_err(|error| AdapterError::Content { call: Call::Info, problem: format!("is no card: {error}") })
-}
-
-/// Asks one question: what is answered, with its tensors, or why the trainer has no answer.
-fn say<A: DeserializeOwned>(
-    conversation: &mut dyn Conversation,
-    asked: &mut u64,
-    request: &Request<'_>,
-    tensors: Vec<u8>,
-    most_tensors: u64,
-) -> Result<Result<(A, TensorSet), Failure>, AdapterError> {
-    *asked += 1;
-    let call = request.call();
-    let not_a_message = |source| AdapterError::Message { call, source, words: None };
-    let said: Said<&Request<'_>, (), ()> = Said::Request(request);
-    let message = Message::new(*asked, said, tensors).map_err(not_a_message)?;
-    let changes_state = request.changes_state();
-    let answer = conversation.exchange(&Question { call, message: &message, changes_state, most_tensors })?;
-    let found = answer.number().map_err(not_a_message)?;
-    if found != *asked {
-        return Err(AdapterError::WrongNumber { call, expected: *asked, found });
-    }
-    let (_, said) = answer.said::<serde::de::IgnoredAny, A, Failure>().map_err(not_a_message)?;
-    match said {
-        Said::Request(_) => Err(AdapterError::NoAnswer { call }),
-        Said::Error(failure) => Ok(Err(failure)),
-        Said::Answer(said) if answer.tensors.is_empty() => Ok(Ok((said, TensorSet::new()))),
-        Said::Answer(said) => {
-            let tensors = safetensors::decode(&answer.tensors);
-            Ok(Ok((said, tensors.map_err(|source| AdapterError::Tensors { call, source })?)))
-        }
+        let _ = self.end(false);
     }
 }
 
@@ -377,9 +337,11 @@ impl Subject for Adapter {
             if std::mem::take(&mut self.untold) {
                 return Err(breach.into());
             }
+            self.conversation.begin();
             return self.begin_anew(breach);
         }
-        let (_, tensors) = self.ask::<Nothing>(&Request::Reset, Vec::new(), 0)?;
+        self.conversation.begin();
+        let (_, tensors) = self.go_on::<Nothing>(&Request::Reset, Vec::new(), 0)?;
         self.nothing_more(&tensors)?;
         match hello(&mut *self.conversation, &mut self.asked) {
             Ok(card) => self.renew(card),

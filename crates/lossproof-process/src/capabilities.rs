@@ -1,7 +1,7 @@
 //! What the trainer behind an adapter can do beside a forward and backward pass.
 
 use crate::{
-    Accumulated, Adapter, Capability, Event, Nothing, Request, Stepped, Trained, Validated, adapter::Tensors,
+    Accumulated, Adapter, Capability, Event, Nothing, Request, Stepped, Trained, Validated, asking::Tensors,
 };
 use lossproof_spec::{GlobalBatch, MicroBatch, Optimizer};
 use lossproof_subject::{
@@ -30,6 +30,12 @@ impl Adapter {
         let of_update = self.bytes_of_parameters().saturating_add(4 * EVENT);
         let most = updates.saturating_mul(of_update);
         let (Trained { events }, mut tensors) = self.ask(request, Vec::new(), most)?;
+        // Of each update there may be a validation, and the end of an epoch.
+        if events.len() as u64 > updates.saturating_mul(3).saturating_add(16) {
+            return Err(
+                self.malformed(request.call(), format!("has {} events, more than can happen", events.len()))
+            );
+        }
         let mut trace = TrainingTrace::default();
         for (index, event) in events.into_iter().enumerate() {
             trace.events.push(self.event(index, event, &mut tensors)?);
@@ -67,11 +73,11 @@ impl Adapter {
 impl Tensors {
     /// Takes those whose names begin so, under the rest of their names.
     fn below(&mut self, prefix: &str) -> TensorSet {
-        let names: Vec<String> =
-            self.tensors.range(prefix.to_owned()..).map(|(name, _)| name.clone()).collect();
+        let behind = self.tensors.range(prefix.to_owned()..).map(|(name, _)| name);
+        let names: Vec<String> = behind.take_while(|name| name.starts_with(prefix)).cloned().collect();
         let mut taken = TensorSet::new();
-        for name in names.iter().take_while(|name| name.starts_with(prefix)) {
-            if let Some(tensor) = self.tensors.remove(name) {
+        for name in names {
+            if let Some(tensor) = self.tensors.remove(&name) {
                 taken.insert(name[prefix.len()..].to_owned(), tensor);
             }
         }

@@ -9,12 +9,16 @@ use crate::{
     conversation::{Conversation, Question},
     tail::Tail,
 };
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use lossproof_subject::Watchdog;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use std::{
     io::{self, BufReader, Read as _},
     os::unix::process::CommandExt as _,
     process::{ChildStdin, ChildStdout, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -28,11 +32,21 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Fresh processes that take the place of one that ended, in one judgement.
 const FRESH: u8 = 8;
 
+/// The time for a call: less than the watchdog of every call has, which ends this process, by a twentieth and by what it
+/// takes to end a process.
+pub(crate) fn time_limit() -> Duration {
+    let all = Watchdog::time_limit().unwrap_or(Duration::from_mins(10));
+    let spare = all.mul_f64(0.05).max(Duration::from_secs(5));
+    all.checked_sub(spare).unwrap_or_default().max(all / 2)
+}
+
 /// A command whose process answers.
 pub(crate) struct Child {
     command: String,
-    /// Time for one answer.
+    /// Time for all answers that one call of a subject needs.
     limit: Duration,
+    /// When that of this call is over.
+    deadline: Instant,
     process: Option<Running>,
     /// Fresh processes that may still be started.
     fresh: u8,
@@ -49,7 +63,7 @@ struct Running {
 
 /// What the thread is to write, and how much it may read for it.
 struct Sent {
-    message: Message,
+    message: Arc<Message>,
     most_tensors: u64,
 }
 
@@ -57,7 +71,8 @@ impl Child {
     /// Starts the command.
     pub(crate) fn start(command: &str, limit: Duration) -> Result<Self, AdapterError> {
         let process = Some(Running::start(command)?);
-        Ok(Self { command: command.to_owned(), limit, process, fresh: FRESH })
+        let deadline = Instant::now() + limit;
+        Ok(Self { command: command.to_owned(), limit, deadline, process, fresh: FRESH })
     }
 
     /// Ends the process at once and says how it ended.
@@ -70,6 +85,8 @@ impl Running {
     fn start(line: &str) -> Result<Self, AdapterError> {
         let mut command = command(line)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        // So that the other end can put everything else that prints out of the way before it does.
+        command.env("LOSSPROOF_ADAPTER", "1");
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |source| AdapterError::Start { program: program.clone(), source };
         let mut process = command.spawn().map_err(failed)?;
@@ -107,8 +124,12 @@ impl Running {
         drop(self.questions.take());
         // Before the process is waited for: until then its number is nobody else's.
         let _ = kill_process_group(self.pid(), Signal::KILL);
-        match self.process.wait() {
-            Ok(status) => status.to_string(),
+        // It may have moved into another group.
+        let _ = kill_process(self.pid(), Signal::KILL);
+        self.wait(GRACE);
+        match self.process.try_wait() {
+            Ok(Some(status)) => status.to_string(),
+            Ok(None) => "it cannot be killed".to_owned(),
             Err(error) => error.to_string(),
         }
     }
@@ -138,6 +159,10 @@ fn converse(
 }
 
 impl Conversation for Child {
+    fn begin(&mut self) {
+        self.deadline = Instant::now() + self.limit;
+    }
+
     fn exchange(&mut self, question: &Question<'_>) -> Result<Message, AdapterError> {
         let call = question.call;
         let gone = || AdapterError::Ended {
@@ -146,9 +171,10 @@ impl Conversation for Child {
             words: "it is not asked again".to_owned(),
         };
         let running = self.process.as_mut().ok_or_else(gone)?;
-        let sent = Sent { message: question.message.clone(), most_tensors: question.most_tensors };
+        let sent = Sent { message: Arc::clone(question.message), most_tensors: question.most_tensors };
+        let left = self.deadline.saturating_duration_since(Instant::now());
         let answer = match &running.questions {
-            Some(questions) if questions.send(sent).is_ok() => running.answers.recv_timeout(self.limit),
+            Some(questions) if questions.send(sent).is_ok() => running.answers.recv_timeout(left),
             _ => Err(RecvTimeoutError::Disconnected),
         };
         let words = running.words.clone();
@@ -184,11 +210,13 @@ impl Conversation for Child {
         Ok(true)
     }
 
-    fn end(&mut self) -> Result<(), AdapterError> {
+    fn end(&mut self, _: bool) -> Result<(), AdapterError> {
         let Some(mut running) = self.process.take() else { return Ok(()) };
         drop(running.questions.take());
         running.wait(GRACE);
-        let more = running.answers.try_recv();
+        // Ended, its output ends, and the thread has looked behind the last answer.
+        let _ = kill_process_group(running.pid(), Signal::KILL);
+        let more = running.answers.recv_timeout(GRACE);
         running.kill();
         match more {
             Ok(Ok(Some(_))) => Err(AdapterError::More),
@@ -199,6 +227,6 @@ impl Conversation for Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let _ = self.end();
+        let _ = self.end(false);
     }
 }

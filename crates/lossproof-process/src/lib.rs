@@ -11,6 +11,7 @@
 
 mod adapter;
 mod answers;
+mod asking;
 mod capabilities;
 mod card;
 mod child;
@@ -19,6 +20,7 @@ mod conversation;
 mod error;
 mod message;
 mod recording;
+mod recording_error;
 mod requests;
 #[cfg(feature = "schema")]
 mod schemas;
@@ -27,11 +29,13 @@ mod tail;
 
 pub use adapter::Adapter;
 pub use answers::{Accumulated, Counted, Event, Failure, FailureKind, Nothing, Stepped, Trained, Validated};
-pub use card::{Capability, Card, CardError};
+pub use card::{
+    Any, Capability, Card, CardError, ClaimsCard, CountCard, DtypesCard, LimitsCard, ModelCard, ParameterCard,
+};
 pub use command::CommandError;
 pub use error::AdapterError;
 pub use message::{Message, MessageError};
-pub use recording::RecordingError;
+pub use recording_error::RecordingError;
 pub use requests::{PROTOCOL, Request};
 #[cfg(feature = "schema")]
 pub use schemas::schemas;

@@ -5,7 +5,7 @@
 //! of it, whatever else is in the recording. It is foreign bytes like any answer.
 
 use crate::{
-    AdapterError, Message, MessageError, PROTOCOL,
+    AdapterError, Message, MessageError, PROTOCOL, RecordingError,
     conversation::{Conversation, Question},
     message::{announced, read_line, shown},
 };
@@ -157,6 +157,10 @@ fn write_line(into: &mut impl io::Write, content: &impl Serialize) -> io::Result
 }
 
 impl<C: Conversation> Conversation for Recorder<C> {
+    fn begin(&mut self) {
+        self.inner.begin();
+    }
+
     fn exchange(&mut self, question: &Question<'_>) -> Result<Message, AdapterError> {
         let key = self.told.key(question);
         let answer = self.inner.exchange(question)?;
@@ -170,8 +174,11 @@ impl<C: Conversation> Conversation for Recorder<C> {
         self.inner.begin_anew()
     }
 
-    fn end(&mut self) -> Result<(), AdapterError> {
-        let ended = self.inner.end();
+    fn end(&mut self, keeps: bool) -> Result<(), AdapterError> {
+        let ended = self.inner.end(keeps);
+        if !keeps {
+            return ended;
+        }
         self.keep().map_err(|source| RecordingError::Unwritable { path: self.path.clone(), source })?;
         ended
     }
@@ -213,7 +220,7 @@ impl Recorded {
             let bytes = announced(&line).map_err(|source| wrong(place, source))?;
             let behind = file.stream_position().map_err(unreadable)?;
             let end = behind.checked_add(bytes).filter(|&end| end <= size);
-            let truncated = MessageError::Truncated { announced: bytes, found: size - behind };
+            let truncated = MessageError::Truncated { announced: bytes, found: size.saturating_sub(behind) };
             let end = end.ok_or_else(|| wrong(place, truncated))?;
             file.seek(SeekFrom::Start(end)).map_err(unreadable)?;
             places.entry(heading.key).or_default().insert(heading.occurrence, place);
@@ -223,6 +230,8 @@ impl Recorded {
 }
 
 impl Conversation for Recorded {
+    fn begin(&mut self) {}
+
     fn exchange(&mut self, question: &Question<'_>) -> Result<Message, AdapterError> {
         let key = self.told.key(question);
         let times = self.asked.entry(key).or_default();
@@ -244,66 +253,7 @@ impl Conversation for Recorded {
         Ok(false)
     }
 
-    fn end(&mut self) -> Result<(), AdapterError> {
+    fn end(&mut self, _: bool) -> Result<(), AdapterError> {
         Ok(())
     }
-}
-
-/// Why a recording cannot be made or used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecordingError {
-    /// It cannot be written.
-    #[error("{path} could not be written", path = path.display())]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// It cannot be read.
-    #[error("{path} could not be read", path = path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// It is none.
-    #[error("{path} is no recording of an adapter: it begins with `{shown}`", path = path.display())]
-    None {
-        /// The file.
-        path: PathBuf,
-        /// How it begins.
-        shown: String,
-    },
-    /// It is of another version of the protocol.
-    #[error("{path} is of version {found} of the protocol, this is {PROTOCOL}: record it again", path = path.display())]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
-    /// Something in it is no answer.
-    #[error("{path} has no answer at byte {place}", path = path.display())]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// Where.
-        place: u64,
-        /// What is wrong there.
-        source: MessageError,
-    },
-    /// It does not have the answer to a question.
-    #[error(
-        "{path} has no answer to this question (`{call}`): replay it with the arguments it was recorded with",
-        path = path.display()
-    )]
-    Missing {
-        /// The file.
-        path: PathBuf,
-        /// What was asked.
-        call: Call,
-    },
 }

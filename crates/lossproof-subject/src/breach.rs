@@ -224,3 +224,18 @@ pub enum Breach {
         seconds: u64,
     },
 }
+
+impl Breach {
+    /// Whether it came from how the trainer ended rather than from what it answered, so that a simpler case, which may
+    /// fail for no reason but that, says nothing.
+    #[must_use]
+    pub fn ends_a_search(&self) -> bool {
+        self.is_of_a_process() || matches!(self, Self::Panicked { .. })
+    }
+
+    /// Whether it lies in the process of a trainer and not in what was asked of it.
+    #[must_use]
+    pub fn is_of_a_process(&self) -> bool {
+        matches!(self, Self::Hung { .. } | Self::Ended { .. } | Self::Protocol { .. })
+    }
+}

@@ -12,10 +12,18 @@ A plain PyTorch module and loop need a function that does the forward and backwa
             loss += mean.item()
         return loss
 
-    run(TorchTrainer(my_model, step, claims="token-mean", positions=64))
+    run(TorchTrainer(my_model, step, claims="naive-accumulated-mean", vocabulary=61, positions=64))
 
 and are judged by ``lossproof laws --adapter "python my_adapter.py"``.
 """
+
+import os
+
+from . import protocol
+
+if os.environ.get("LOSSPROOF_ADAPTER"):
+    # Before anything that is imported later prints.
+    protocol.channels()
 
 from .batch import IGNORE_INDEX, Batch, MicroBatch, Sequence
 from .card import CLAIMS, Limits, claim

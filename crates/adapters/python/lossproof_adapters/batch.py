@@ -12,11 +12,23 @@ class Sequence:
 
     input_ids: list
     labels: list
-    #: 0 for padding, otherwise the number of the packed document.
-    segment_ids: list
-    position_ids: list
-    #: The token at every position even where the label is ignored.
-    targets: list
+    #: 0 for padding, otherwise the number of the packed document. By default one document.
+    segment_ids: list = None
+    #: By default 0, 1, 2, ….
+    position_ids: list = None
+    #: The token at every position even where the label is ignored. By default the label, or else the token.
+    targets: list = None
+
+    def __post_init__(self):
+        known = [token if label == IGNORE_INDEX else label for token, label in zip(self.input_ids, self.labels)]
+        defaults = {
+            "segment_ids": [1] * len(self.input_ids),
+            "position_ids": list(range(len(self.input_ids))),
+            "targets": known,
+        }
+        for name, values in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, values)
 
     @property
     def supervised(self):

@@ -41,15 +41,28 @@ class OtherTraining(Exception):
     kind = "other-training"
 
 
-def channels():
-    """The two ends of the protocol, taken away from everything else that prints.
+_channels = None
 
-    Libraries print to standard output; from now on that is standard error.
+
+#: What a trainer may raise to say what kind of failure it is.
+NAMED = (Unsupported, Refused, EmptyGroup, OtherTraining)
+
+
+def channels():
+    """The two ends of the protocol, taken away from everything else that prints and reads.
+
+    Libraries print to standard output; from the first call on that is standard error, and standard input is empty. The
+    package calls it when it is imported by an adapter that the judge has started.
     """
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    return sys.stdin.buffer, answers
+    global _channels
+    if _channels is None:
+        _channels = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+    return _channels
 
 
 def read(questions):
@@ -67,22 +80,32 @@ def read(questions):
 
 def write(answers, id, answer, tensors=None):
     """Gives an answer. Tensors are anything that numpy makes arrays of; those of other types become float32."""
+    send(answers, *packed(id, answer, tensors))
+
+
+def packed(id, answer, tensors=None):
+    """An answer before it is sent: its line, and its tensors as bytes."""
     arrays = {name: array(values) for name, values in (tensors or {}).items()}
     data = save(arrays) if arrays else b""
-    send(answers, {"id": id, "tensors": len(data), "answer": answer}, data)
+    return line({"id": id, "tensors": len(data), "answer": answer}), data
 
 
 def fail(answers, id, error):
     """Says why there is no answer."""
-    kind = getattr(error, "kind", "failed")
+    kind = error.kind if isinstance(error, NAMED) else "failed"
     message = str(error) or type(error).__name__
     if kind == "failed":
         message = f"{type(error).__name__}: {message}"
-    send(answers, {"id": id, "error": {"kind": kind, "message": message}}, b"")
+    send(answers, line({"id": id, "error": {"kind": kind, "message": message}}), b"")
 
 
-def send(answers, message, data):
-    answers.write(json.dumps(message).encode() + b"\n" + data)
+def line(message):
+    """A message as its line; counts may be those of numpy or torch."""
+    return json.dumps(message, default=lambda number: number.item()).encode() + b"\n"
+
+
+def send(answers, line, data):
+    answers.write(line + data)
     answers.flush()
 
 

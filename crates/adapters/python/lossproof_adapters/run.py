@@ -117,15 +117,15 @@ def run(adapter):
     while (message := protocol.read(questions)) is not None:
         id, request, tensors = message
         try:
-            words, numbers = answer(adapter, request, tensors)
+            said = protocol.packed(id, *answer(adapter, request, tensors))
         except Exception as error:
             # What a trainer raises is an answer; where it was raised is for whoever reads standard error.
-            if not hasattr(error, "kind"):
+            if not isinstance(error, protocol.NAMED):
                 import traceback
 
                 traceback.print_exc(file=sys.stderr)
             protocol.fail(answers, id, error)
         else:
-            protocol.write(answers, id, words, numbers)
+            protocol.send(answers, *said)
         if request["call"] == "bye":
             break

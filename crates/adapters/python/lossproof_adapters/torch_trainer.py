@@ -11,6 +11,13 @@ from .run import Adapter
 _DTYPES = {torch.float64: "f64", torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
 
 
+def name_of(dtype):
+    """The name of an element type in a card."""
+    if dtype not in _DTYPES:
+        raise ValueError(f"{dtype} is none of {', '.join(map(str, _DTYPES))}: convert the model")
+    return _DTYPES[dtype]
+
+
 def parameters_of(model):
     """The trainable parameters and the others, as a card lists them. A tied parameter appears once."""
     first, trained, frozen = {}, [], []
@@ -20,6 +27,7 @@ def parameters_of(model):
             known["tied_to"] = name
             continue
         (trained if parameter.requires_grad else frozen).append(known)
+        known["dtype"] = name_of(parameter.dtype)
     return trained, frozen
 
 
@@ -61,9 +69,10 @@ class TorchTrainer(Adapter):
         self.dtype = next(iter(self.named.values())).dtype
         self.loss_dtype = loss_dtype or self.dtype
         self.initial = {name: values.detach().clone() for name, values in self.named.items()}
+        self.buffers = {name: values.detach().clone() for name, values in model.named_buffers()}
 
     def card(self):
-        dtype, loss = _DTYPES[self.dtype], _DTYPES[self.loss_dtype]
+        dtype, loss = name_of(self.dtype), name_of(self.loss_dtype)
         capabilities = ["parameter-loading"] + (["token-losses"] if self.logits else [])
         return {
             "name": self.name,
@@ -83,6 +92,8 @@ class TorchTrainer(Adapter):
         with torch.no_grad():
             for name, values in self.initial.items():
                 self.named[name].copy_(values)
+            for name, values in self.model.named_buffers():
+                values.copy_(self.buffers[name])
 
     def load(self, parameters):
         with torch.no_grad():
@@ -108,7 +119,8 @@ class TorchTrainer(Adapter):
     def evaluate(self, batch):
         if self.logits is None:
             return super().evaluate(batch)
-        losses = []
+        losses, training = [], self.model.training
+        self.model.eval()
         with torch.no_grad():
             for micro_batch in batch.micro_batches:
                 logits = self.logits(self.model, micro_batch)
@@ -116,6 +128,7 @@ class TorchTrainer(Adapter):
                     targets = torch.tensor(row.targets[1:], dtype=torch.long)
                     known = of_row[: len(targets)].double()
                     losses.append(torch.nn.functional.cross_entropy(known, targets, reduction="none").numpy())
+        self.model.train(training)
         return numpy.concatenate(losses) if losses else numpy.zeros(0)
 
 

@@ -46,6 +46,8 @@ pub(crate) struct Found {
     pub(crate) subject: String,
     pub(crate) reports: Vec<Report>,
     pub(crate) seconds: f64,
+    /// How its process broke, where it has one, whatever became of the laws.
+    pub(crate) breaches: Vec<String>,
 }
 
 /// Holds the trainers to the laws and reports it on stdout.
@@ -56,7 +58,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let laws = selected(&args.law)?;
     // Before minutes are spent on what could not be written.
     output::check_writable(args.json.as_deref())?;
-    let (title, campaign, all) = args.hold(laws)?;
+    let (title, campaign, all) = args.hold(&laws)?;
     output::print(&render::text(&title, &campaign, &all))?;
     if let Some(path) = &args.json {
         output::write_json(path, &render::json(&title, &campaign, &all))?;
@@ -67,10 +69,11 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 impl Args {
     /// Holds whoever is named to the laws: what they are called together, and what they were found to be.
     #[cfg(feature = "trainers")]
-    fn hold(&self, mut laws: Vec<&'static Law>) -> miette::Result<(String, Campaign, Vec<Found>)> {
+    fn hold(&self, laws: &[&'static Law]) -> miette::Result<(String, Campaign, Vec<Found>)> {
         if let Some(adapter) = self.adapter.open()? {
-            return self.hold_adapter(adapter, &laws);
+            return self.hold_adapter(adapter, laws);
         }
+        let mut laws = laws.to_vec();
         if self.law.is_empty() {
             // A trainer by itself has no loop; under one, the other laws are what it is held to without.
             laws.retain(|law| law.needs_training() == self.own.training);
@@ -83,8 +86,8 @@ impl Args {
     }
 
     #[cfg(not(feature = "trainers"))]
-    fn hold(&self, laws: Vec<&'static Law>) -> miette::Result<(String, Campaign, Vec<Found>)> {
-        self.hold_adapter(self.adapter.required()?, &laws)
+    fn hold(&self, laws: &[&'static Law]) -> miette::Result<(String, Campaign, Vec<Found>)> {
+        self.hold_adapter(self.adapter.required()?, laws)
     }
 
     fn hold_adapter(
@@ -96,7 +99,8 @@ impl Args {
         let campaign = Campaign { examiner, ..self.campaign(CASES) };
         let bar = ProgressBar::no_length().with_style(ProgressStyle::default_spinner());
         let name = adapter.info().name;
-        let found = held(&mut adapter, laws, &campaign, &bar)?;
+        let mut found = held(&mut adapter, laws, &campaign, &bar)?;
+        found.breaches = adapter.breaches().iter().map(ToString::to_string).collect();
         adapter.finish().into_diagnostic()?;
         Ok((name, campaign, vec![found]))
     }
@@ -127,7 +131,7 @@ fn held(
     bar.finish_and_clear();
     let subject =
         format!("{} {} ({}), {} on {}", info.name, info.version, info.framework, info.dtypes, info.device);
-    Ok(Found { subject, reports, seconds: started.elapsed().as_secs_f64() })
+    Ok(Found { subject, reports, seconds: started.elapsed().as_secs_f64(), breaches: Vec::new() })
 }
 
 fn selected(ids: &[String]) -> miette::Result<Vec<&'static Law>> {
@@ -150,6 +154,9 @@ fn exit(all: &[Found]) -> Exit {
         let has =
             |verdicts: &[Verdict]| found.reports.iter().any(|report| verdicts.contains(&report.verdict));
         if has(&[Verdict::Fail, Verdict::Errored, Verdict::ExpectedFailure, Verdict::UnexpectedPass]) {
+            return Exit::Deviates;
+        }
+        if !found.breaches.is_empty() {
             return Exit::Deviates;
         }
         if has(&[Verdict::Unchecked]) || !has(&[Verdict::Pass]) {

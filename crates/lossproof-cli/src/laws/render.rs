@@ -39,6 +39,9 @@ pub(super) fn text(title: &str, campaign: &Campaign, all: &[Found]) -> String {
             found.seconds,
             cases as f64 / found.seconds,
         );
+        for breach in &found.breaches {
+            let _ = writeln!(text, "its process broke: {breach}");
+        }
         if summary.passed() > 0 {
             let _ = writeln!(text, "certified: {}", summary.certifies());
         }

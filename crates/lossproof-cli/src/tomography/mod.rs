@@ -17,7 +17,7 @@ use lossproof_diagnosis::{
     tomography::{Agreement, Scan, ScanSetup, TomographyError},
 };
 use lossproof_spec::LossSpec;
-use lossproof_subject::{ParameterInfo, Subject, SubjectInfo};
+use lossproof_subject::{ParameterInfo, Subject, SubjectInfo, Watchdog};
 use miette::{Diagnostic, IntoDiagnostic};
 use std::path::PathBuf;
 
@@ -108,6 +108,13 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         },
     };
     let scanned = Scan::of(judged.subject(), setup);
+    let deviates = scanned.as_ref().is_ok_and(|scan| scan.agreement() == Agreement::Disagrees);
+    // A bug of ours has a name already.
+    let alike = if deviates && judged.is_foreign() {
+        args.trainer.diagnostician().diagnose(judged.subject(), &Watchdog::default()).first()
+    } else {
+        Vec::new()
+    };
     judged.finish()?;
     let scan = match scanned {
         Ok(scan) => scan,
@@ -124,7 +131,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     if let Some(path) = &args.svg {
         output::write(path, drawing::drawing(&asked, &scan)?.as_bytes())?;
     }
-    output::print(&render::report(&asked, &scan))?;
+    output::print(&(render::report(&asked, &scan) + &render::alike(&alike)))?;
     Ok(match scan.agreement() {
         Agreement::Agrees => Exit::Conforms,
         Agreement::Disagrees => Exit::Deviates,

@@ -7,6 +7,7 @@ use crate::{
     text::paragraph,
 };
 use lossproof_diagnosis::{
+    Bug,
     inference::Measurement,
     tomography::{Agreement, GradientReading, LogReading, Scan, Tomogram, TomographyError, Unexplained},
 };
@@ -45,6 +46,21 @@ pub(super) fn report(asked: &Asked, scan: &Scan) -> String {
 pub(super) fn failed(asked: &Asked, error: &TomographyError) -> String {
     let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
     format!("{}\ndisagrees: {error}{cause}\n", head(asked))
+}
+
+/// The known bugs that look like what a diagnosis of the trainer saw.
+pub(super) fn alike(bugs: &[&Bug]) -> String {
+    let mut text = String::new();
+    for (index, bug) in bugs.iter().enumerate() {
+        let or = if index == 0 { "looks like" } else { "or, alike in everything that was looked at," };
+        let _ = writeln!(text, "{or} {}", bug.id);
+        text += &paragraph(bug.what, 2);
+        if let Some(source) = bug.source {
+            text += &paragraph(&format!("seen in {source}"), 2);
+        }
+        text += &paragraph(&format!("remedy: {}", bug.remedy), 2);
+    }
+    text
 }
 
 /// Who was asked for what, on which batch.

@@ -57,6 +57,10 @@ impl TrainerArgs {
     }
 
     /// Whoever diagnoses it.
+    #[cfg_attr(
+        not(feature = "trainers"),
+        expect(clippy::unused_self, reason = "one of ours has a reference")
+    )]
     pub(crate) fn diagnostician(&self) -> Diagnostician {
         #[cfg(feature = "trainers")]
         if !self.adapter.is_given() {
@@ -67,6 +71,11 @@ impl TrainerArgs {
 }
 
 impl Judged {
+    /// Whether it is none of ours.
+    pub(crate) fn is_foreign(&self) -> bool {
+        matches!(self, Self::Process(_))
+    }
+
     /// The trainer.
     pub(crate) fn subject(&mut self) -> &mut dyn Subject {
         match self {

@@ -27,6 +27,10 @@ pub(crate) fn act(name: &str) {
     if name == "ends at once" {
         return;
     }
+    if name == "moves into another group" {
+        let judge = rustix::process::getpgid(rustix::process::getppid()).expect("the judge has a group");
+        rustix::process::setpgid(None, Some(judge)).expect("it may move");
+    }
     if name == "leaves a process behind" {
         leave_behind();
     }
@@ -47,12 +51,13 @@ pub(crate) fn act(name: &str) {
         say(b"{\"id\":0,\"answer\":{}}\n");
     }
     if name == "does not end" {
-        sleep(Duration::from_secs(60));
+        sleep(Duration::from_mins(1));
     }
 }
 
 /// Starts a process that outlives this one and keeps its output open.
 fn leave_behind() {
+    #[expect(clippy::zombie_processes, reason = "that nobody waits for it is what is tried")]
     let child = Command::new("sleep").arg("600").spawn().expect("there is a command that sleeps");
     if let Some(file) = std::env::var_os(LEFT_BEHIND) {
         fs::write(file, child.id().to_string()).expect("the file can be written");
@@ -92,7 +97,7 @@ fn give(name: &str, answer: Answer) {
         }
         "half a line and waits" if pass => {
             say(&bytes[..20]);
-            sleep(Duration::from_secs(60));
+            sleep(Duration::from_mins(1));
         }
         "half its tensors" if pass => {
             say(&bytes[..bytes.len() - 8]);
@@ -101,39 +106,24 @@ fn give(name: &str, answer: Answer) {
         "announces ten gigabytes" if pass => {
             say(&text(&bytes, |line| line.replace("\"tensors\":", "\"tensors\":10000000000, \"was\":")));
             loop {
-                say(&[0; 1 << 16]);
+                say(&vec![0; 1 << 16]);
             }
         }
         "announces ten gigabytes rightly" if pass => {
             say(format!("{{\"id\":{},\"tensors\":10000000000,\"answer\":{{}}}}\n", before + 1).as_bytes());
             loop {
-                say(&[0; 1 << 16]);
+                say(&vec![0; 1 << 16]);
             }
         }
         "a line without an end" if pass => loop {
-            say(&[b'['; 1 << 16]);
+            say(&vec![b'['; 1 << 16]);
         },
         "nested without end" if pass => {
             say(format!("{{\"id\":{},\"answer\":", before + 1).as_bytes());
-            say(&[b'['; 1 << 20]);
+            say(&vec![b'['; 1 << 20]);
             say(b"\n");
         }
-        "NaN in the card" if hello => {
-            say(&text(&bytes, |line| line.replace("\"embedding_scale\":1.0", "\"embedding_scale\":NaN")));
-        }
-        "a model without end" if hello => {
-            say(&text(&bytes, |line| line.replace("\"shape\":[5]", "\"shape\":[9223372036854775807,5]")));
-        }
-        "a vocabulary without end" if hello => {
-            let huge = "\"vocabulary\":18446744073709551615";
-            say(&text(&bytes, |line| line.replace("\"vocabulary\":5", huge)));
-        }
-        "another version" if hello => {
-            say(&text(&bytes, |line| line.replace("\"protocol\":1", "\"protocol\":2")));
-        }
-        "changes its card" if hello && before > 0 => {
-            say(&text(&bytes, |line| line.replace("\"positions\":64", "\"positions\":32")));
-        }
+        "a gradient by another name" if pass => say(&replaced(&bytes, "\"gradients/", "\"")),
         "another shape" if pass => say(&reshaped(&bytes)),
         "not a number" if pass => say(&with_nan(&bytes)),
         "answers with a question" if pass => {
@@ -143,7 +133,7 @@ fn give(name: &str, answer: Answer) {
             say(&bytes);
             say(&bytes);
         }
-        "never answers" if pass => sleep(Duration::from_secs(60)),
+        "never answers" | "moves into another group" if pass => sleep(Duration::from_mins(1)),
         "answers byte by byte" if pass => {
             for byte in bytes {
                 say(&[byte]);
@@ -156,7 +146,7 @@ fn give(name: &str, answer: Answer) {
             say(format!("{{\"id\":{id},\"error\":{refusal}}}\n").as_bytes());
         }
         "floods standard error" => {
-            let words = [b'x'; 1 << 16];
+            let words = vec![b'x'; 1 << 16];
             for _ in 0..400 {
                 let _ = io::stderr().write_all(&words);
             }
@@ -170,8 +160,24 @@ fn give(name: &str, answer: Answer) {
             eprintln!("RuntimeError: CUDA out of memory");
             exit(3);
         }
+        _ if hello => say(&text(&bytes, |line| card(name, before, &line))),
         _ => say(&bytes),
     }
+}
+
+/// The card as the adapter of this name gives it.
+fn card(name: &str, before: usize, honest: &str) -> String {
+    let (what, by) = match name {
+        "NaN in the card" => ("\"embedding_scale\":1.0", "\"embedding_scale\":NaN"),
+        "a model without end" => ("\"shape\":[5]", "\"shape\":[9223372036854775807,5]"),
+        "a vocabulary without end" => ("\"vocabulary\":5", "\"vocabulary\":18446744073709551615"),
+        "needs a batch without end" => ("\"sequences\":[1,null]", "\"sequences\":[1000000000,null]"),
+        "a name that hides" => ("\"unigram\"", "\"uni\\u001b[2Jgram\""),
+        "another version" => ("\"protocol\":1", "\"protocol\":2"),
+        "changes its card" if before > 0 => ("\"positions\":64", "\"positions\":32"),
+        _ => return honest.to_owned(),
+    };
+    honest.replace(what, by)
 }
 
 /// The answer with its gradient in another shape of as many values.

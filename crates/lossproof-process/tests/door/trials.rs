@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(12);
 type Run = Box<dyn FnOnce() + Send + 'static>;
 
 /// What is done by an adapter, and a part of what is said of it.
-const WRONG: [(&str, &str); 23] = [
+const WRONG: [(&str, &str); 27] = [
     ("ends at once", "process ended (exit status: 0) where `info` was to be answered"),
     ("prints progress", "a line that is no message, `Loading checkpoint shards: 100%`"),
     ("prints in front of an answer", "a line that is no message, `loss 3.2 {"),
@@ -31,10 +31,14 @@ const WRONG: [(&str, &str); 23] = [
     ("announces ten gigabytes", "unknown field `was`"),
     ("announces ten gigabytes rightly", "10000000000 bytes of tensors are announced, where"),
     ("a line without an end", "a line of more than 16777216 bytes"),
-    ("nested without end", "recursion limit exceeded"),
+    ("nested without end", "EOF while parsing a list"),
     ("NaN in the card", "a line that is no message"),
     ("a model without end", "with `lm_head.bias` the parameters have more than"),
     ("a vocabulary without end", "`limits.vocabulary` is 18446744073709551615"),
+    ("needs a batch without end", "the smallest batch has more than 65536 positions"),
+    ("a name that hides", "`uni[2Jgram…` is no name"),
+    ("a gradient by another name", "has a tensor `lm_head.bias`, which no such answer has"),
+    ("moves into another group", "`accumulate` did not return within 3 s"),
     ("another version", "speaks version 2 of the protocol, and this judge version 1"),
     ("changes its card", "`info` no longer answers what it answered at first"),
     ("another shape", "with shape [5, 1], the parameter has [5]"),
