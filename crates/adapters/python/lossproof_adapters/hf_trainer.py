@@ -67,6 +67,10 @@ def train(model, batch):
         return trainer.train().training_loss
 
 
+#: Whether it counts the tokens of a step at all, as it does since 4.46.
+COUNTS = tuple(int(part) for part in transformers.__version__.split(".")[:2]) >= (4, 46)
+
+
 def main():
     """Answers for the trainer."""
     parser = argparse.ArgumentParser(prog="python -m lossproof_adapters.hf_trainer", description=__doc__)
@@ -78,7 +82,11 @@ def main():
             model(arguments.model),
             train,
             claims="token-mean",
-            limits=Limits(VOCABULARY, POSITIONS),
+            # Where it does not count, a micro-batch without a label has a loss of NaN: it is given none.
+            limits=Limits(VOCABULARY, POSITIONS)
+            if COUNTS
+            else Limits(VOCABULARY, POSITIONS, lengths=(2, POSITIONS), ignore_index=False, free_labels=False),
+            log_policy="window" if COUNTS else "mean-of-micro-batches",
             logits=causal_logits,
             name=f"transformers Trainer, {arguments.model}",
             version=transformers.__version__,

@@ -1,0 +1,107 @@
+"""TRL's `SFTTrainer` as it was released, behind the judge: ``python -m lossproof_adapters.sft_trainer``.
+
+The micro-batches come as they are, past its preparation of data: what is judged is its loss and its accumulation. The
+step is plain SGD at rate 1, so that what it takes off the parameters is the gradient.
+"""
+
+import argparse
+import tempfile
+
+import datasets
+import torch
+import transformers
+import trl
+from torch.utils.data import SequentialSampler
+
+from .batch import MicroBatch, Sequence
+from .card import Limits
+from .models import MODELS, POSITIONS, VOCABULARY, model
+from .run import run
+from .torch_trainer import SteppedTrainer, causal_logits, padded
+
+
+def dataset(batch):
+    """The micro-batches of a batch, one in each row."""
+    rows = []
+    for micro_batch in batch.micro_batches:
+        rows.append({name: [getattr(row, name) for row in micro_batch] for name in ("input_ids", "labels")})
+    return datasets.Dataset.from_list(rows)
+
+
+def collate(elements):
+    """The rows of one micro-batch, padded at the right."""
+    element = elements[0]
+    return padded(MicroBatch(map(Sequence, element["input_ids"], element["labels"])))
+
+
+class InOrder(trl.SFTTrainer):
+    """The micro-batches in the order of the batch, prepared already. Nothing else of the trainer is changed."""
+
+    def _get_train_sampler(self, *_):
+        return SequentialSampler(self.train_dataset)
+
+    def _prepare_dataset(self, dataset, *_, **__):
+        return dataset
+
+
+def train(model, batch):
+    """One optimizer step; the loss that the trainer reports of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = trl.SFTConfig(
+            output_dir=folder,
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=len(batch.micro_batches),
+            gradient_checkpointing=False,
+            max_steps=1,
+            max_grad_norm=0.0,
+            lr_scheduler_type="constant",
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+        )
+        trainer = InOrder(
+            model=model,
+            args=arguments,
+            data_collator=collate,
+            train_dataset=dataset(batch),
+            processing_class=tokenizer(),
+            optimizers=(torch.optim.SGD(model.parameters(), lr=1.0), None),
+        )
+        return trainer.train().training_loss
+
+
+def tokenizer():
+    """A tokenizer that nobody asks anything."""
+    from tokenizers import Tokenizer, models
+
+    words = {f"<{token}>": token for token in range(VOCABULARY)}
+    made = Tokenizer(models.WordLevel(words, unk_token="<0>"))
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<0>", eos_token="<0>")
+
+
+def main():
+    """Answers for the trainer."""
+    parser = argparse.ArgumentParser(prog="python -m lossproof_adapters.sft_trainer", description=__doc__)
+    parser.add_argument("--model", choices=sorted(MODELS), default="gpt2", help="the class of the model")
+    arguments = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    run(
+        SteppedTrainer(
+            model(arguments.model),
+            train,
+            claims="token-mean",
+            limits=Limits(VOCABULARY, POSITIONS),
+            logits=causal_logits,
+            name=f"TRL SFTTrainer, {arguments.model}",
+            version=f"{trl.__version__} on transformers {transformers.__version__}",
+            # The models' causal loss casts logits to float32.
+            loss_dtype=torch.float32,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
