@@ -4,17 +4,12 @@ In words of our own: `accelerator.accumulate`, the model's own loss, `accelerato
 plain SGD at rate 1, so that what it takes off the parameters is the gradient.
 """
 
-import argparse
-
 import accelerate
 import torch
 from torch.utils.data import DataLoader
 
-from .card import Limits
 from .hf_trainer import MicroBatches, collate
-from .models import MODELS, POSITIONS, VOCABULARY, model
-from .run import run
-from .torch_trainer import SteppedTrainer, causal_logits
+from .ready import UNMASKED, ready
 
 
 def train(model, batch):
@@ -41,25 +36,15 @@ def train(model, batch):
 
 def main():
     """Answers for the loop."""
-    parser = argparse.ArgumentParser(prog="python -m lossproof_adapters.accelerate_loop", description=__doc__)
-    parser.add_argument("--model", choices=sorted(MODELS), default="gpt2", help="the class of the model")
-    arguments = parser.parse_args()
-    run(
-        SteppedTrainer(
-            model(arguments.model),
-            train,
-            claims="token-mean",
-            # The script's labels are its tokens, and none is ignored.
-            limits=Limits(
-                VOCABULARY, POSITIONS, lengths=(2, POSITIONS), ignore_index=False, free_labels=False
-            ),
-            logits=causal_logits,
-            name=f"accelerate loop, {arguments.model}",
-            version=accelerate.__version__,
-            log_policy="mean-of-micro-batches",
-            # The models' causal loss casts logits to float32.
-            loss_dtype=torch.float32,
-        )
+    ready(
+        "lossproof_adapters.accelerate_loop",
+        __doc__,
+        train,
+        title="accelerate loop",
+        version=accelerate.__version__,
+        # The script's labels are its tokens.
+        limits=UNMASKED,
+        log_policy="mean-of-micro-batches",
     )
 
 

@@ -4,17 +4,14 @@ One batch is one optimizer step of the trainer's own loop: its data loader, its 
 its loss. The step is plain SGD at rate 1, so that what it takes off the parameters is the gradient.
 """
 
-import argparse
 import tempfile
 
 import torch
 import transformers
 from torch.utils.data import Dataset, SequentialSampler
 
-from .card import Limits
-from .models import MODELS, POSITIONS, VOCABULARY, model
-from .run import run
-from .torch_trainer import SteppedTrainer, causal_logits, padded
+from .ready import UNMASKED, ready
+from .torch_trainer import padded
 
 class MicroBatches(Dataset):
     """The micro-batches of a batch, in order: a loader with one element in a batch has those of any sizes."""
@@ -73,27 +70,11 @@ COUNTS = tuple(int(part) for part in transformers.__version__.split(".")[:2]) >=
 
 def main():
     """Answers for the trainer."""
-    parser = argparse.ArgumentParser(prog="python -m lossproof_adapters.hf_trainer", description=__doc__)
-    parser.add_argument("--model", choices=sorted(MODELS), default="gpt2", help="the class of the model")
-    arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    run(
-        SteppedTrainer(
-            model(arguments.model),
-            train,
-            claims="token-mean",
-            # Where it does not count, a micro-batch without a label has a loss of NaN: it is given none.
-            limits=Limits(VOCABULARY, POSITIONS)
-            if COUNTS
-            else Limits(VOCABULARY, POSITIONS, lengths=(2, POSITIONS), ignore_index=False, free_labels=False),
-            log_policy="window" if COUNTS else "mean-of-micro-batches",
-            logits=causal_logits,
-            name=f"transformers Trainer, {arguments.model}",
-            version=transformers.__version__,
-            # Its causal loss casts logits to float32.
-            loss_dtype=torch.float32,
-        )
-    )
+    # Where it does not count, a micro-batch without a label has a loss of NaN: it is given none.
+    card = {} if COUNTS else {"limits": UNMASKED, "log_policy": "mean-of-micro-batches"}
+    title, version = "transformers Trainer", transformers.__version__
+    ready("lossproof_adapters.hf_trainer", __doc__, train, title=title, version=version, **card)
 
 
 if __name__ == "__main__":

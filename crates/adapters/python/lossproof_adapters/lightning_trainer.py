@@ -4,7 +4,6 @@ A module returns the model's own loss, and the trainer accumulates it over the m
 plain SGD at rate 1, so that what it takes off the parameters is the gradient.
 """
 
-import argparse
 import logging
 import warnings
 
@@ -12,11 +11,8 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from .card import Limits
 from .hf_trainer import MicroBatches, collate
-from .models import MODELS, POSITIONS, VOCABULARY, model
-from .run import run
-from .torch_trainer import SteppedTrainer, causal_logits
+from .ready import UNMASKED, ready
 
 
 class Module(lightning.LightningModule):
@@ -55,27 +51,17 @@ def train(model, batch):
 
 def main():
     """Answers for the trainer."""
-    parser = argparse.ArgumentParser(prog="python -m lossproof_adapters.lightning_trainer", description=__doc__)
-    parser.add_argument("--model", choices=sorted(MODELS), default="gpt2", help="the class of the model")
-    arguments = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    run(
-        SteppedTrainer(
-            model(arguments.model),
-            train,
-            claims="token-mean",
-            # A loss over no label is NaN in PyTorch, whatever the trainer makes of it.
-            limits=Limits(
-                VOCABULARY, POSITIONS, lengths=(2, POSITIONS), ignore_index=False, free_labels=False
-            ),
-            logits=causal_logits,
-            name=f"Lightning Trainer, {arguments.model}",
-            version=lightning.__version__,
-            log_policy="mean-of-micro-batches",
-            # The models' causal loss casts logits to float32.
-            loss_dtype=torch.float32,
-        )
+    ready(
+        "lossproof_adapters.lightning_trainer",
+        __doc__,
+        train,
+        title="Lightning Trainer",
+        version=lightning.__version__,
+        # A loss over no label is NaN in PyTorch, whatever the trainer makes of it.
+        limits=UNMASKED,
+        log_policy="mean-of-micro-batches",
     )
 
 

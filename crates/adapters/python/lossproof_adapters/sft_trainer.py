@@ -4,7 +4,6 @@ The micro-batches come as they are, past its preparation of data: what is judged
 step is plain SGD at rate 1, so that what it takes off the parameters is the gradient.
 """
 
-import argparse
 import tempfile
 
 import datasets
@@ -14,10 +13,9 @@ import trl
 from torch.utils.data import SequentialSampler
 
 from .batch import MicroBatch, Sequence
-from .card import Limits
-from .models import MODELS, POSITIONS, VOCABULARY, model
-from .run import run
-from .torch_trainer import SteppedTrainer, causal_logits, padded
+from .models import VOCABULARY
+from .ready import ready
+from .torch_trainer import padded
 
 
 def dataset(batch):
@@ -84,23 +82,9 @@ def tokenizer():
 
 def main():
     """Answers for the trainer."""
-    parser = argparse.ArgumentParser(prog="python -m lossproof_adapters.sft_trainer", description=__doc__)
-    parser.add_argument("--model", choices=sorted(MODELS), default="gpt2", help="the class of the model")
-    arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    run(
-        SteppedTrainer(
-            model(arguments.model),
-            train,
-            claims="token-mean",
-            limits=Limits(VOCABULARY, POSITIONS),
-            logits=causal_logits,
-            name=f"TRL SFTTrainer, {arguments.model}",
-            version=f"{trl.__version__} on transformers {transformers.__version__}",
-            # The models' causal loss casts logits to float32.
-            loss_dtype=torch.float32,
-        )
-    )
+    version = f"{trl.__version__} on transformers {transformers.__version__}"
+    ready("lossproof_adapters.sft_trainer", __doc__, train, title="TRL SFTTrainer", version=version)
 
 
 if __name__ == "__main__":
