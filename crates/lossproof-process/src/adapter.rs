@@ -122,8 +122,10 @@ impl Adapter {
         if self.broken.is_none() {
             let conversation = &mut *self.conversation;
             match say::<Nothing>(conversation, &mut self.asked, &Request::Bye, Vec::new(), FRAME) {
-                // That a process does not take its leave is nothing that is judged.
-                Ok(_) | Err(AdapterError::Ended { .. } | AdapterError::Hung { .. }) => {}
+                // That a process does not take its leave is nothing that is judged, and a part of a recording has none.
+                Ok(_)
+                | Err(AdapterError::Ended { .. } | AdapterError::Hung { .. } | AdapterError::Recording(_)) => {
+                }
                 Err(error) => left = Err(error),
             }
         }
