@@ -3,6 +3,7 @@
 use crate::{
     exit::Exit,
     output,
+    text::headline,
     trainer::{Trainer, TrainerArgs},
 };
 use lossproof_subject::Watchdog;
@@ -29,8 +30,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let info = judged.subject().info();
     let diagnosis = args.trainer.diagnostician().diagnose(judged.subject(), &Watchdog::default());
     judged.finish()?;
-    let mut text =
-        format!("{} {} ({}), {} on {}\n", info.name, info.version, info.framework, info.dtypes, info.device);
+    let mut text = headline(&info) + "\n";
     if let Some(fault) = fault {
         let _ = writeln!(text, "with the fault {}: {}", fault.id, fault.what);
     }

@@ -6,13 +6,13 @@ use crate::{
     number::grouped,
     output,
     table::{Align, Table},
-    text::paragraph,
+    text::{claims, headline, paragraph},
 };
 use lossproof_cases::{Case, Scale};
 use lossproof_laws::{Campaign, LAWS, Report, Verdict};
 use lossproof_process::{Adapter, Capability};
 use lossproof_spec::{GlobalBatch, Optimizer, Role, Sequence};
-use lossproof_subject::{Checked, Claims, Discard, Limits, Subject, SubjectError, SubjectInfo, Unsupported};
+use lossproof_subject::{Checked, Discard, Limits, Subject, SubjectError, Unsupported};
 use miette::IntoDiagnostic;
 use std::{
     collections::BTreeSet,
@@ -22,8 +22,8 @@ use std::{
 
 /// Say in some seconds what an adapter claims, what it lacks and what it gets wrong.
 ///
-/// Its card is read, every call but those of objectives and of a loop is made once, and the laws are tried on a few cases each for as long as --seconds
-/// go. It judges nothing for good: `lossproof laws` does. Ends with 0 when nothing is wrong, with 1 when something is, with
+/// Its card is read, every call but those of objectives and of a loop is made once, and the laws are tried on a few
+/// cases each for as long as --seconds go. It judges nothing for good: `lossproof laws` does. Ends with 0 when nothing is wrong, with 1 when something is, with
 /// 3 when no law was decided.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lossproof smoke --adapter \"python -m my_adapter\"")]
@@ -71,17 +71,12 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 /// What it says of itself.
 fn card(adapter: &Adapter) -> String {
     let (info, parameters) = (adapter.info(), adapter.parameters());
-    let SubjectInfo { name, version, framework, dtypes, device, claims, limits, log_policy, .. } = &info;
-    let mut text = format!("{name} {version} ({framework}), {dtypes} on {device}\n");
-    let claims = match claims {
-        Claims::Any => "any semantics that counts supervised tokens".to_owned(),
-        claims => claims.listed().iter().map(ToString::to_string).collect::<Vec<_>>().join("; or "),
-    };
+    let mut text = headline(&info) + "\n";
     let values: usize = parameters.iter().map(|parameter| parameter.shape.iter().product::<usize>()).sum();
     let lines = [
-        ("claims", claims),
-        ("logs", format!("{log_policy:?}").to_lowercase()),
-        ("takes", takes(limits)),
+        ("claims", claims(&info.claims)),
+        ("logs", format!("{:?}", info.log_policy).to_lowercase()),
+        ("takes", takes(&info.limits)),
         ("has", format!("{} parameters with {} values", parameters.len(), grouped(values as u64))),
         ("can", names(adapter.card().capabilities.iter())),
         ("cannot", names(Capability::ALL.iter().filter(|one| !adapter.card().capabilities.contains(one)))),

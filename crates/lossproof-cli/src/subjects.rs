@@ -73,6 +73,11 @@ pub(crate) fn beside_the_reference(
     })
 }
 
+/// A diagnostician for whom the implementation on libtorch is right.
+pub(crate) fn beside_libtorch(config: Config, dtype: lossproof_spec::Dtype, device: Device) -> Diagnostician {
+    Diagnostician::with_reference(move || Ok(libtorch(&named(config), dtype, device)?))
+}
+
 /// The same configuration on libtorch's side.
 pub(crate) fn named(config: Config) -> Gpt2Config {
     Gpt2Config::named(config.name()).expect("invariant: both sides know every configuration")

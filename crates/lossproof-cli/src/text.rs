@@ -1,6 +1,7 @@
 //! Running text in lines of a terminal.
 
 use crate::number::NO_BREAK;
+use lossproof_subject::{Claims, SubjectInfo};
 
 /// Columns of a line of running text. Tables may need more.
 pub(crate) const WIDTH: usize = 80;
@@ -26,6 +27,20 @@ pub(crate) fn paragraph(text: &str, hanging: usize) -> String {
     lines += &line;
     lines.push('\n');
     lines.replace(NO_BREAK, " ")
+}
+
+/// Who a trainer is, on one line.
+pub(crate) fn headline(info: &SubjectInfo) -> String {
+    let SubjectInfo { name, version, framework, dtypes, device, .. } = info;
+    format!("{name} {version} ({framework}), {dtypes} on {device}")
+}
+
+/// Which semantics a trainer says it has.
+pub(crate) fn claims(claims: &Claims) -> String {
+    match claims {
+        Claims::Any => "any semantics that counts supervised tokens".to_owned(),
+        claims => claims.listed().iter().map(ToString::to_string).collect::<Vec<_>>().join("; or "),
+    }
 }
 
 #[cfg(test)]

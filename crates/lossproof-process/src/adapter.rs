@@ -23,8 +23,8 @@ const FRAME: u64 = 1 << 12;
 ///
 /// What is asked of it is asked over the protocol, and what comes back has its form checked here; its numbers are
 /// checked by [`Checked`](lossproof_subject::Checked), as every subject's are. Where the process ends or breaks the
-/// protocol, the call at which it did so fails; the next [`reset`](Subject::reset) begins with a fresh one, in which the
-/// loss and the parameters in force are restored.
+/// protocol, the call at which it did so fails; the next [`reset`](Subject::reset) begins with a fresh one, in
+/// which the loss and the parameters in force are restored.
 pub struct Adapter {
     conversation: Box<dyn Conversation>,
     /// Number of the last question.
@@ -227,15 +227,10 @@ impl Adapter {
                 receive(sink, &parameter.name, &tensor)?;
             }
         }
-        let prefix = format!("{prefix}/");
-        while let Some((name, tensor)) = tensors.tensors.pop_first() {
-            let Some(name) = name.strip_prefix(&prefix) else {
-                let problem = format!("has a tensor `{name}`, which no such answer has");
-                return Err(self.malformed(tensors.call, problem));
-            };
-            receive(sink, name, &tensor)?;
+        for (name, tensor) in tensors.below(&format!("{prefix}/")) {
+            receive(sink, &name, &tensor)?;
         }
-        Ok(())
+        self.nothing_more(tensors)
     }
 
     /// What a pass reports, its gradient handed over.

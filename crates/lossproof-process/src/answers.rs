@@ -19,9 +19,6 @@ pub struct Accumulated {
     pub supervised_tokens: Option<usize>,
 }
 
-/// How many tokens were counted.
-pub type Counted = Accumulated;
-
 /// What a step says. Its tensors: `loss`, `learning_rate`, `grad_norm`, `clip_factor`, `tensor_norms` in the order of
 /// the card's parameters, and `token_losses`, where the trainer has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,19 @@ pub(crate) struct Tensors {
 }
 
 impl Tensors {
+    /// Takes those whose names begin so, under the rest of their names.
+    pub(crate) fn below(&mut self, prefix: &str) -> TensorSet {
+        let behind = self.tensors.range(prefix.to_owned()..).map(|(name, _)| name);
+        let names: Vec<String> = behind.take_while(|name| name.starts_with(prefix)).cloned().collect();
+        let mut taken = TensorSet::new();
+        for name in names {
+            if let Some(tensor) = self.tensors.remove(&name) {
+                taken.insert(name[prefix.len()..].to_owned(), tensor);
+            }
+        }
+        taken
+    }
+
     /// The numbers in a tensor that may be there.
     pub(crate) fn numbers(&mut self, name: &str) -> Option<Vec<f64>> {
         self.tensors.remove(name).map(|tensor| tensor.to_f64())

@@ -70,21 +70,6 @@ impl Adapter {
     }
 }
 
-impl Tensors {
-    /// Takes those whose names begin so, under the rest of their names.
-    fn below(&mut self, prefix: &str) -> TensorSet {
-        let behind = self.tensors.range(prefix.to_owned()..).map(|(name, _)| name);
-        let names: Vec<String> = behind.take_while(|name| name.starts_with(prefix)).cloned().collect();
-        let mut taken = TensorSet::new();
-        for name in names {
-            if let Some(tensor) = self.tensors.remove(&name) {
-                taken.insert(name[prefix.len()..].to_owned(), tensor);
-            }
-        }
-        taken
-    }
-}
-
 impl LoadParameters for Adapter {
     fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
         let named = parameters.iter().map(|(name, tensor)| (format!("parameters/{name}"), tensor));

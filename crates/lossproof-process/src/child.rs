@@ -32,8 +32,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Fresh processes that take the place of one that ended, in one judgement.
 const FRESH: u8 = 8;
 
-/// The time for a call: less than the watchdog of every call has, which ends this process, by a twentieth and by what it
-/// takes to end a process.
+/// The time for a call: less than the watchdog of every call has, which ends this process, by a twentieth and by
+/// what it takes to end a process.
 pub(crate) fn time_limit() -> Duration {
     let all = Watchdog::time_limit().unwrap_or(Duration::from_mins(10));
     let spare = all.mul_f64(0.05).max(Duration::from_secs(5));

@@ -28,7 +28,7 @@ mod serve;
 mod tail;
 
 pub use adapter::Adapter;
-pub use answers::{Accumulated, Counted, Event, Failure, FailureKind, Nothing, Stepped, Trained, Validated};
+pub use answers::{Accumulated, Event, Failure, FailureKind, Nothing, Stepped, Trained, Validated};
 pub use card::{
     Any, Capability, Card, CardError, ClaimsCard, CountCard, DtypesCard, LimitsCard, ModelCard, ParameterCard,
 };

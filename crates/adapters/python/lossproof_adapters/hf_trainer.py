@@ -38,22 +38,27 @@ class InOrder(transformers.Trainer):
         return SequentialSampler(self.train_dataset)
 
 
+def settings(folder, batch):
+    """The arguments of a trainer that makes one step of a batch and nothing else."""
+    return {
+        "output_dir": folder,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": len(batch.micro_batches),
+        "max_steps": 1,
+        "max_grad_norm": 0.0,
+        "lr_scheduler_type": "constant",
+        "use_cpu": True,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }
+
+
 def train(model, batch):
     """One optimizer step; the loss that the trainer reports of it."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = transformers.TrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=1,
-            gradient_accumulation_steps=len(batch.micro_batches),
-            max_steps=1,
-            max_grad_norm=0.0,
-            lr_scheduler_type="constant",
-            use_cpu=True,
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-        )
+        arguments = transformers.TrainingArguments(**settings(folder, batch))
         trainer = InOrder(
             model=model,
             args=arguments,

@@ -78,13 +78,9 @@ def read(questions):
     return message["id"], message["request"], load(data) if announced else {}
 
 
-def write(answers, id, answer, tensors=None):
-    """Gives an answer. Tensors are anything that numpy makes arrays of; those of other types become float32."""
-    send(answers, *packed(id, answer, tensors))
-
-
 def packed(id, answer, tensors=None):
-    """An answer before it is sent: its line, and its tensors as bytes."""
+    """An answer before it is sent: its line, and its tensors as bytes. Tensors are anything that numpy makes arrays of;
+    those of other types become float32."""
     arrays = {name: array(values) for name, values in (tensors or {}).items()}
     data = save(arrays) if arrays else b""
     return line({"id": id, "tensors": len(data), "answer": answer}), data

@@ -13,6 +13,7 @@ import trl
 from torch.utils.data import SequentialSampler
 
 from .batch import MicroBatch, Sequence
+from .hf_trainer import settings
 from .models import VOCABULARY
 from .ready import ready
 from .torch_trainer import padded
@@ -45,21 +46,7 @@ class InOrder(trl.SFTTrainer):
 def train(model, batch):
     """One optimizer step; the loss that the trainer reports of it."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = trl.SFTConfig(
-            output_dir=folder,
-            per_device_train_batch_size=1,
-            gradient_accumulation_steps=len(batch.micro_batches),
-            gradient_checkpointing=False,
-            max_steps=1,
-            max_grad_norm=0.0,
-            lr_scheduler_type="constant",
-            use_cpu=True,
-            bf16=False,
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-        )
+        arguments = trl.SFTConfig(**settings(folder, batch), gradient_checkpointing=False, bf16=False)
         trainer = InOrder(
             model=model,
             args=arguments,

@@ -73,7 +73,7 @@ def test_a_question_is_read_with_its_tensors():
 )
 def test_every_number_becomes_a_tensor(values, dtype):
     stream = io.BytesIO()
-    protocol.write(stream, 7, {}, {"x": values})
+    protocol.send(stream, *protocol.packed(7, {}, {"x": values}))
     message, data = said(stream)
     assert message == {"id": 7, "tensors": len(data), "answer": {}}
     found = load(data)["x"]

@@ -4,7 +4,7 @@
 mod own;
 mod render;
 
-use crate::{adapter::AdapterArgs, exit::Exit, output};
+use crate::{adapter::AdapterArgs, exit::Exit, output, text::headline};
 use indicatif::{ProgressBar, ProgressStyle};
 use lossproof_diagnosis::Diagnostician;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
@@ -129,9 +129,12 @@ fn held(
         reports.push(campaign.run(law, subject).into_diagnostic()?);
     }
     bar.finish_and_clear();
-    let subject =
-        format!("{} {} ({}), {} on {}", info.name, info.version, info.framework, info.dtypes, info.device);
-    Ok(Found { subject, reports, seconds: started.elapsed().as_secs_f64(), breaches: Vec::new() })
+    Ok(Found {
+        subject: headline(&info),
+        reports,
+        seconds: started.elapsed().as_secs_f64(),
+        breaches: Vec::new(),
+    })
 }
 
 fn selected(ids: &[String]) -> miette::Result<Vec<&'static Law>> {
@@ -153,10 +156,9 @@ fn exit(all: &[Found]) -> Exit {
     for found in all {
         let has =
             |verdicts: &[Verdict]| found.reports.iter().any(|report| verdicts.contains(&report.verdict));
-        if has(&[Verdict::Fail, Verdict::Errored, Verdict::ExpectedFailure, Verdict::UnexpectedPass]) {
-            return Exit::Deviates;
-        }
-        if !found.breaches.is_empty() {
+        let failed =
+            has(&[Verdict::Fail, Verdict::Errored, Verdict::ExpectedFailure, Verdict::UnexpectedPass]);
+        if failed || !found.breaches.is_empty() {
             return Exit::Deviates;
         }
         if has(&[Verdict::Unchecked]) || !has(&[Verdict::Pass]) {

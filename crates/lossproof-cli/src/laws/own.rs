@@ -11,7 +11,6 @@ use lossproof_laws::{Campaign, Law};
 use lossproof_loop::LoopSubject;
 use lossproof_spec::LossSpec;
 use lossproof_subject::{Count, Device, Subject};
-use lossproof_torch::libtorch;
 use miette::IntoDiagnostic;
 use std::{
     panic::resume_unwind,
@@ -65,9 +64,7 @@ impl Implementation {
     /// Whoever says what a failing subject looks like takes the other implementation to be right.
     fn other(self, config: Config, dtype: lossproof_spec::Dtype, device: Device) -> Diagnostician {
         match self {
-            Self::Reference => {
-                Diagnostician::with_reference(move || Ok(libtorch(&subjects::named(config), dtype, device)?))
-            }
+            Self::Reference => subjects::beside_libtorch(config, dtype, device),
             Self::Libtorch => subjects::beside_the_reference(config, dtype, device),
         }
     }

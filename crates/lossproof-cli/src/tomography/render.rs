@@ -4,7 +4,7 @@ use super::Asked;
 use crate::{
     number::{fraction, grouped},
     table::{Align, Table},
-    text::paragraph,
+    text::{claims, headline, paragraph},
 };
 use lossproof_diagnosis::{
     Bug,
@@ -12,7 +12,7 @@ use lossproof_diagnosis::{
     tomography::{Agreement, GradientReading, LogReading, Scan, Tomogram, TomographyError, Unexplained},
 };
 use lossproof_spec::{GlobalBatch, TokenWeights, to_f64};
-use lossproof_subject::{Claims, LogPolicy};
+use lossproof_subject::LogPolicy;
 use std::fmt::Write;
 
 /// Statements of one kind that are made at most.
@@ -66,16 +66,11 @@ pub(super) fn alike(bugs: &[&Bug]) -> String {
 /// Who was asked for what, on which batch.
 fn head(asked: &Asked) -> String {
     let info = &asked.info;
-    let mut text =
-        format!("{} {} ({}), {} on {}\n", info.name, info.version, info.framework, info.dtypes, info.device);
+    let mut text = headline(info) + "\n";
     if let Some(fault) = asked.fault {
         text += &paragraph(&format!("with the fault {}: {}", fault.id, fault.what), 2);
     }
-    let claims = match &info.claims {
-        Claims::Any => "any semantics that counts supervised tokens".to_owned(),
-        claims => claims.listed().iter().map(ToString::to_string).collect::<Vec<_>>().join("; or "),
-    };
-    text += &paragraph(&format!("claims: {claims}"), 2);
+    text += &paragraph(&format!("claims: {}", claims(&info.claims)), 2);
     text += &paragraph(&format!("asked for: {}", asked.case.spec), 2);
     let batch = &asked.case.batch;
     let micro_batches: Vec<String> =

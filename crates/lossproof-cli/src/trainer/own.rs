@@ -6,8 +6,7 @@ use lossproof_diagnosis::Diagnostician;
 use lossproof_faults::{Fault, Keyhole, NamedClaim, Profile};
 use lossproof_gpt2::Config;
 use lossproof_spec::Dtype;
-use lossproof_subject::{Count, Device, Subject, SubjectError};
-use lossproof_torch::libtorch;
+use lossproof_subject::{Count, Device, Subject};
 use miette::{Diagnostic, IntoDiagnostic};
 
 /// Which of them, and how it is seen.
@@ -105,11 +104,7 @@ impl OwnArgs {
     pub(super) fn diagnostician(&self) -> Diagnostician {
         let config = self.config;
         match self.subject {
-            Own::Reference => Diagnostician::with_reference(move || {
-                libtorch(&subjects::named(config), Dtype::F64, Device::Cpu)
-                    .map(|subject| subject as Box<dyn Subject>)
-                    .map_err(|error| SubjectError::failed("libtorch", error))
-            }),
+            Own::Reference => subjects::beside_libtorch(config, Dtype::F64, Device::Cpu),
             Own::Libtorch => subjects::beside_the_reference(config, Dtype::F64, Device::Cpu),
             #[cfg(feature = "femto-gpt")]
             Own::FemtoGpt => Diagnostician::default(),

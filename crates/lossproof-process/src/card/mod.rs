@@ -1,4 +1,5 @@
-//! What an adapter says of its trainer: the card, the parameters and the capabilities, in the form that they have in JSON.
+//! What an adapter says of its trainer: the card, the parameters and the capabilities, in the form that they have
+//! in JSON.
 
 mod capability;
 mod parts;
