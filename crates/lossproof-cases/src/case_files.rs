@@ -9,7 +9,7 @@
 
 mod text;
 
-pub use text::{LARGEST, ReadError, read_text};
+pub use text::{LARGEST, ReadError, read_bytes, read_text};
 
 use crate::{Case, InvalidCase};
 use lossproof_subject::{Limits, SubjectError};

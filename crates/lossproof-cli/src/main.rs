@@ -2,6 +2,7 @@
 
 mod adapter;
 mod diagnose;
+mod dumps;
 mod exit;
 mod explain;
 #[cfg(feature = "trainers")]
@@ -26,6 +27,7 @@ mod subjects;
 mod table;
 mod text;
 mod tomography;
+mod trace;
 #[cfg(feature = "trainers")]
 mod train;
 mod trainer;
@@ -47,10 +49,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(dumps::check::Args),
     Diagnose(diagnose::Args),
     Explain(explain::Args),
     #[cfg(feature = "trainers")]
+    Export(dumps::export::Args),
+    #[cfg(feature = "trainers")]
     Faults(faults::Args),
+    Grads(dumps::grads::Args),
     #[cfg(feature = "trainers")]
     Hostile(hostile::Args),
     Laws(laws::Args),
@@ -62,6 +68,7 @@ enum Command {
     Serve(serve::Args),
     Smoke(smoke::Args),
     Tomography(tomography::Args),
+    Trace(trace::Args),
     #[cfg(feature = "trainers")]
     Train(train::Args),
     #[cfg(feature = "trainers")]
@@ -77,10 +84,14 @@ fn main() -> ExitCode {
 fn run(command: Command) -> miette::Result<Exit> {
     check_time_limit()?;
     match command {
+        Command::Check(args) => dumps::check::run(&args),
         Command::Diagnose(args) => diagnose::run(&args),
         Command::Explain(args) => explain::run(&args),
         #[cfg(feature = "trainers")]
+        Command::Export(args) => dumps::export::run(&args),
+        #[cfg(feature = "trainers")]
         Command::Faults(args) => faults::run(&args),
+        Command::Grads(args) => dumps::grads::run(&args),
         #[cfg(feature = "trainers")]
         Command::Hostile(args) => hostile::run(&args),
         Command::Laws(args) => laws::run(&args),
@@ -92,6 +103,7 @@ fn run(command: Command) -> miette::Result<Exit> {
         Command::Serve(args) => serve::run(&args),
         Command::Smoke(args) => smoke::run(&args),
         Command::Tomography(args) => tomography::run(&args),
+        Command::Trace(args) => trace::run(&args),
         #[cfg(feature = "trainers")]
         Command::Train(args) => train::run(&args),
         #[cfg(feature = "trainers")]

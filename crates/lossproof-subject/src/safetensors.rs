@@ -1,8 +1,9 @@
-//! Named tensors as safetensors, in F32 and F64.
+//! Named tensors as safetensors, in F32 and F64; half precision is read, and never written.
 
 use crate::{Tensor, TensorError, TensorSet, TensorValues};
+use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View, tensor::TensorView};
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// The bytes of a safetensors file of these tensors, under their names.
 ///
@@ -40,6 +41,36 @@ pub fn decode_where(bytes: &[u8], asked: impl Fn(&str) -> bool) -> Result<Tensor
     let mut tensors = TensorSet::new();
     for (name, view) in file.iter().filter(|(name, _)| asked(name)) {
         tensors.insert(name.to_owned(), tensor(name, &view)?);
+    }
+    Ok(tensors)
+}
+
+/// The tensors of a safetensors file, those of half precision widened to F32, each with the element type it had.
+///
+/// # Errors
+/// When it is not whole, or a tensor has an element type that is none of a [`Dtype`](lossproof_spec::Dtype).
+pub fn decode_widened(bytes: &[u8]) -> Result<BTreeMap<String, (Tensor, lossproof_spec::Dtype)>, CodecError> {
+    use lossproof_spec::Dtype as Kept;
+    let file = SafeTensors::deserialize(bytes).map_err(CodecError::Format)?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let chunks = view.data().as_chunks().0.iter();
+        let (widened, dtype) = match view.dtype() {
+            Dtype::BF16 => {
+                (Some(chunks.map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect()), Kept::Bf16)
+            }
+            Dtype::F16 => {
+                (Some(chunks.map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect()), Kept::F16)
+            }
+            Dtype::F32 => (None, Kept::F32),
+            _ => (None, Kept::F64),
+        };
+        let tensor = match widened {
+            Some(values) => Tensor::new(view.shape().to_vec(), TensorValues::F32(values))
+                .map_err(|problem| CodecError::Shape { name: name.to_owned(), problem })?,
+            None => tensor(name, &view)?,
+        };
+        tensors.insert(name.to_owned(), (tensor, dtype));
     }
     Ok(tensors)
 }

@@ -137,7 +137,8 @@ impl fmt::Display for Numbers {
         writeln!(f, "  in all    {steps} of {} steps differ", before.len())?;
         writeln!(f)?;
         writeln!(f, "  {quantity} by step: · expected, × actual, ∗ both")?;
-        write!(f, "{}", Plot { expected: before, actual: after })
+        let places: Vec<u64> = (1..).take(before.len()).collect();
+        write!(f, "{}", Plot { axis: "step", places: &places, expected: before, actual: after })
     }
 }
 

@@ -19,6 +19,7 @@ pub use compare::{Agreement, compare};
 pub use difference::{Difference, Numbers, Quantity};
 pub use file::TraceError;
 pub use lossproof_numerics::{Closest, ErrorModel};
+pub use plot::Plot;
 pub use record::{RecordError, record};
 pub use tolerance::Tolerance;
 #[cfg(feature = "insta")]

@@ -10,22 +10,28 @@ const COLUMNS: usize = 60;
 /// Where positive values span more than this factor, equal heights are equal factors.
 const LOGARITHMIC: f64 = 1e3;
 
-/// The curves of two runs by step, from step 1: `·` what was expected, `×` what came, `∗` both in one place. What is not
-/// finite is left out.
-pub(super) struct Plot<'a> {
-    pub(super) expected: &'a [f64],
-    pub(super) actual: &'a [f64],
+/// Two curves: `·` what was expected, `×` what came, `∗` both in one place. What is not finite is left out.
+#[derive(Clone, Copy, Debug)]
+pub struct Plot<'a> {
+    /// What the points are by: `step`.
+    pub axis: &'a str,
+    /// Where the points are, in order.
+    pub places: &'a [u64],
+    /// What was expected at each place.
+    pub expected: &'a [f64],
+    /// What came there; empty where there is one curve alone.
+    pub actual: &'a [f64],
 }
 
 impl Plot<'_> {
-    /// The step shown in a column, counted from 0.
-    fn step(&self, column: usize) -> usize {
-        let steps = self.expected.len();
-        if steps <= COLUMNS { column } else { column * (steps - 1) / (COLUMNS - 1) }
+    /// The point shown in a column, counted from 0.
+    fn point(&self, column: usize) -> usize {
+        let points = self.places.len();
+        if points <= COLUMNS { column } else { column * (points - 1) / (COLUMNS - 1) }
     }
 
     fn columns(&self) -> usize {
-        self.expected.len().min(COLUMNS)
+        self.places.len().min(COLUMNS)
     }
 }
 
@@ -52,7 +58,7 @@ impl fmt::Display for Plot<'_> {
             for column in 0..self.columns() {
                 let is_here = |values: &[f64]| {
                     values
-                        .get(self.step(column))
+                        .get(self.point(column))
                         .is_some_and(|&value| value.is_finite() && row(value) == line)
                 };
                 curve.push(match (is_here(self.expected), is_here(self.actual)) {
@@ -64,10 +70,15 @@ impl fmt::Display for Plot<'_> {
             }
             writeln!(f, "  {label:>11} │{}", curve.trim_end())?;
         }
-        let mut axis = String::new();
-        write!(axis, "{:<1$}", 1, self.columns().saturating_sub(self.expected.len().to_string().len()))?;
         writeln!(f, "  {:>11} └{}", "", "─".repeat(self.columns()))?;
-        write!(f, "  {:>11}  {}{}", "step", axis, self.expected.len())
+        let [first, last] =
+            [self.places.first(), self.places.last()].map(|place| place.copied().unwrap_or(0));
+        let last = last.to_string();
+        // One space at least between the first place and the last.
+        let width = self.columns().saturating_sub(last.len()).max(first.to_string().len() + 1);
+        let mut axis = String::new();
+        write!(axis, "{first:<width$}")?;
+        write!(f, "  {:>11}  {axis}{last}", self.axis)
     }
 }
 
@@ -76,7 +87,8 @@ mod tests {
     use super::*;
 
     fn plot(expected: &[f64], actual: &[f64]) -> String {
-        Plot { expected, actual }.to_string()
+        let places: Vec<u64> = (1..).take(expected.len()).collect();
+        Plot { axis: "step", places: &places, expected, actual }.to_string()
     }
 
     #[test]

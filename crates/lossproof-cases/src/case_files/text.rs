@@ -22,11 +22,13 @@ pub enum ReadError {
         /// What it is, in words.
         kind: &'static str,
     },
-    /// A file of more than [`LARGEST`] bytes.
-    #[error("{} holds more than {} MiB: make it smaller, or remove it", path.display(), LARGEST >> 20)]
+    /// A file of more bytes than are read of it.
+    #[error("{} holds more than {} MiB: make it smaller, or remove it", path.display(), largest >> 20)]
     TooLarge {
         /// The file.
         path: PathBuf,
+        /// The most that are read.
+        largest: u64,
     },
     /// The system does not let it be read, or it is no UTF-8.
     #[error("could not read {}: make it readable, or remove it", path.display())]
@@ -46,27 +48,38 @@ impl ReadError {
     }
 }
 
-/// Reads a regular file of at most [`LARGEST`] bytes, or one that a link leads to.
+/// Reads a regular file of text of at most [`LARGEST`] bytes, or one that a link leads to.
 ///
 /// # Errors
 /// What it is instead, or what the system said.
 pub fn read_text(path: &Path) -> Result<String, ReadError> {
+    String::from_utf8(read_bytes(path, LARGEST)?).map_err(|error| ReadError::System {
+        path: path.to_owned(),
+        source: io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()),
+    })
+}
+
+/// Reads a regular file of at most so many bytes, or one that a link leads to.
+///
+/// # Errors
+/// What it is instead, or what the system said.
+pub fn read_bytes(path: &Path, largest: u64) -> Result<Vec<u8>, ReadError> {
     let system = |source| ReadError::System { path: path.to_owned(), source };
     // Asked before it is opened: to open a pipe is to wait for whoever writes to it.
     let found = fs::metadata(path).map_err(system)?;
     if !found.is_file() {
         return Err(ReadError::Irregular { path: path.to_owned(), kind: kind(found.file_type()) });
     }
-    let too_large = || ReadError::TooLarge { path: path.to_owned() };
-    if found.len() > LARGEST {
+    let too_large = || ReadError::TooLarge { path: path.to_owned(), largest };
+    if found.len() > largest {
         return Err(too_large());
     }
     // What is said to be small may grow, and what the system makes up as it is read is said to be empty.
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(largest + 1).read_to_end(&mut bytes));
     match read {
-        _ if text.len() as u64 > LARGEST => Err(too_large()),
-        Ok(_) => Ok(text),
+        _ if bytes.len() as u64 > largest => Err(too_large()),
+        Ok(_) => Ok(bytes),
         Err(source) => Err(system(source)),
     }
 }

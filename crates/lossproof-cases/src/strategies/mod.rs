@@ -15,8 +15,8 @@ use crate::Case;
 use bounds::Bounds;
 use lossproof_subject::{Claims, Limits};
 use proptest::{
-    strategy::{NewTree, Strategy},
-    test_runner::TestRunner,
+    strategy::{NewTree, Strategy, ValueTree},
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 use std::ops::RangeInclusive;
 use tree::CaseTree;
@@ -57,6 +57,27 @@ impl Default for Size {
 /// Where `limits` or `size` admit no batch at all, the runner aborts with the reason.
 pub fn case(limits: &Limits, claims: &Claims, size: Size) -> impl Strategy<Value = Case> + use<> {
     Cases { limits: *limits, claims: claims.clone(), size }
+}
+
+/// So many [`case`]s, the same ones for the same seed.
+///
+/// # Errors
+/// The reason, where `limits` or `size` admit no batch at all.
+pub fn draw_cases(
+    limits: &Limits,
+    claims: &Claims,
+    size: &Size,
+    seed: u64,
+    count: usize,
+) -> Result<Vec<Case>, String> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), random);
+    let cases = case(limits, claims, size.clone());
+    let draw =
+        |_| cases.new_tree(&mut runner).map(|tree| tree.current()).map_err(|reason| reason.to_string());
+    (0..count).map(draw).collect()
 }
 
 #[derive(Debug)]

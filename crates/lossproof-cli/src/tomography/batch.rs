@@ -2,22 +2,9 @@
 
 use super::{Args, UsageError};
 use crate::explain::{Batch, BatchShape};
-use lossproof_cases::{Case, CaseFile, Scale, edit::assemble};
-use lossproof_spec::{IGNORE_INDEX, Layout, LossSpec, Sequence};
+use lossproof_cases::{Case, CaseFile, Scale, batch_of_layout, designed_batch};
+use lossproof_spec::LossSpec;
 use lossproof_subject::Limits;
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
-
-/// Tokens of a sequence, and the positions whose labels are ignored.
-type Designed = (usize, &'static [usize]);
-
-/// Ranks × micro-batches × sequences, in which no two numbers that a normaliser may be coincide: 31
-/// supervised tokens (8, 10, 7, 4 and 2 by micro-batch), 36 predictions, 35 labels before the shift, 42
-/// positions padded by micro-batch and 56 padded at all, 7 sequences, 2 ranks of 2 and 3 micro-batches.
-const DESIGNED: [&[&[Designed]]; 2] = [
-    &[&[(9, &[0, 1, 2, 3]), (4, &[])], &[(7, &[0]), (6, &[3])]],
-    &[&[(8, &[])], &[(6, &[0, 1])], &[(3, &[])]],
-];
 
 /// The case that the arguments ask for, under the per-token mean where they name no file, and where it is
 /// from.
@@ -29,64 +16,13 @@ pub(super) fn case(args: &Args, limits: &Limits) -> miette::Result<(Case, String
         let file = CaseFile::read(path).map_err(UsageError::from)?;
         return Ok((file.case, format!("the case in {}", path.display())));
     }
-    let random = &mut ChaCha8Rng::seed_from_u64(args.seed);
     let unsplit = BatchShape { ranks: 1, micro_batches: 1, ..BatchShape::default() };
-    let (ranks, origin) = if args.shape == unsplit {
-        (designed(limits, random), "the designed batch")
+    let (batch, origin) = if args.shape == unsplit {
+        (designed_batch(limits, args.seed), "the designed batch")
     } else {
-        (of_layout(&Batch::new(&args.shape)?.layout, limits, random), "the batch of these lengths")
+        (batch_of_layout(&Batch::new(&args.shape)?.layout, limits, args.seed), "the batch of these lengths")
     };
     let (spec, upstream) = (LossSpec::token_mean(), vec![1.0]);
-    let case = Case { batch: assemble(ranks), spec, scale: Scale::Probe, upstream, seed: args.seed };
+    let case = Case { batch, spec, scale: Scale::Probe, upstream, seed: args.seed };
     Ok((case, origin.to_owned()))
-}
-
-/// Ranks × micro-batches × sequences.
-type Ranks = Vec<Vec<Vec<Sequence>>>;
-
-/// The designed batch, with as many groups and tokens as the limits allow.
-fn designed(limits: &Limits, random: &mut ChaCha8Rng) -> Ranks {
-    let mut ranks = Vec::new();
-    for rank in 0..limits.ranks.nearest(DESIGNED.len()) {
-        let of_rank = DESIGNED[rank % DESIGNED.len()];
-        let mut micro_batches = Vec::new();
-        for micro_batch in 0..limits.micro_batches.nearest(of_rank.len()) {
-            let of_micro_batch = of_rank[micro_batch % of_rank.len()];
-            let mut sequences = Vec::new();
-            for sequence in 0..limits.sequences.nearest(of_micro_batch.len()) {
-                let (length, ignored) = of_micro_batch[sequence % of_micro_batch.len()];
-                let ignored = if limits.ignore_index { ignored } else { &[] };
-                sequences.push(drawn(limits.lengths.nearest(length), ignored, limits, random));
-            }
-            micro_batches.push(sequences);
-        }
-        ranks.push(micro_batches);
-    }
-    ranks
-}
-
-fn of_layout(layout: &Layout, limits: &Limits, random: &mut ChaCha8Rng) -> Ranks {
-    let mut ranks = Vec::new();
-    for rank in layout.ranks() {
-        let mut micro_batches = Vec::new();
-        for shapes in rank {
-            micro_batches
-                .push(shapes.iter().map(|shape| drawn(shape.positions, &[], limits, random)).collect());
-        }
-        ranks.push(micro_batches);
-    }
-    ranks
-}
-
-/// A sequence of random tokens.
-fn drawn(length: usize, ignored: &[usize], limits: &Limits, random: &mut ChaCha8Rng) -> Sequence {
-    let vocabulary = u32::try_from(limits.vocabulary).unwrap_or(u32::MAX);
-    let tokens: Vec<u32> = (0..length).map(|_| random.random_range(0..vocabulary)).collect();
-    let mut labels: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-    for &position in ignored {
-        if let Some(label) = labels.get_mut(position) {
-            *label = IGNORE_INDEX;
-        }
-    }
-    Sequence::new(tokens, labels).expect("invariant: a label for each token, and a token at least")
 }

@@ -3,7 +3,7 @@
 
 mod batch;
 mod drawing;
-mod render;
+pub(crate) mod render;
 mod size;
 
 use crate::{

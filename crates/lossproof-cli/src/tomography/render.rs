@@ -11,7 +11,7 @@ use lossproof_diagnosis::{
     inference::Measurement,
     tomography::{Agreement, GradientReading, LogReading, Scan, Tomogram, TomographyError, Unexplained},
 };
-use lossproof_spec::{GlobalBatch, TokenWeights, to_f64};
+use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights, to_f64};
 use lossproof_subject::LogPolicy;
 use std::fmt::Write;
 
@@ -26,7 +26,7 @@ const ONE_STEP: &str = "what depends on the step, and what comes after the gradi
 pub(super) fn report(asked: &Asked, scan: &Scan) -> String {
     let mut text = head(asked);
     text += "\nWhat every prediction weighs\n";
-    text += &table(asked, scan);
+    text += &table(&asked.case.batch, &asked.case.spec, scan);
     text += &gradient(scan);
     text += &log(scan);
     text += "\nIn a plain SGD step of its own\n";
@@ -106,9 +106,8 @@ fn absent(asked: &Asked) -> Option<String> {
 }
 
 /// Every prediction: what it should weigh, and what it does.
-fn table(asked: &Asked, scan: &Scan) -> String {
-    let batch = &asked.case.batch;
-    let declared = TokenWeights::new(&asked.case.spec, &batch.layout()).ok();
+pub(crate) fn table(batch: &GlobalBatch, spec: &LossSpec, scan: &Scan) -> String {
+    let declared = TokenWeights::new(spec, &batch.layout()).ok();
     let log = scan.log.as_ref().ok();
     let of_policy = log.filter(|log| {
         log.tomogram.policy.as_ref().is_some_and(|policy| policy.comparison.declared != LogPolicy::Window)
@@ -190,7 +189,8 @@ fn decimal(value: f64) -> String {
     if text == "-0.000000" { "0.000000".to_owned() } else { text }
 }
 
-fn gradient(scan: &Scan) -> String {
+/// What the gradient's weights are, in words.
+pub(crate) fn gradient(scan: &Scan) -> String {
     let mut text = "\nIn the gradient\n".to_owned();
     match (&scan.instrument, &scan.gradient) {
         (Ok(instrument), _) => text += &paragraph(&format!("By {instrument}."), 0),

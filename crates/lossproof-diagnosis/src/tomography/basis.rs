@@ -118,18 +118,27 @@ impl Basis {
         spec: &LossSpec,
         batch: &GlobalBatch,
     ) -> Result<Self, TomographyError> {
-        let mut reference = checked(reference)?;
-        let token_loss =
-            LossSpec { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss, ..LossSpec::sum() };
-        reference.configure(&token_loss)?;
-        let precision = Precision::of(&reference, batch, 0.0);
+        let gradients = token_gradients(reference, spec, batch)?;
+        let precision = Precision::of(reference, batch, 0.0);
+        Self::of_token_gradients(batch, gradients, precision.gradient)
+    }
+
+    /// The token losses of a batch from the gradients of all its predictions in order, as [`token_gradients`] computes
+    /// them; `error` bounds the error of each, relative to its norm.
+    ///
+    /// # Errors
+    /// When there is another number of them than of predictions, or they have not the same tensors.
+    pub fn of_token_gradients(
+        batch: &GlobalBatch,
+        gradients: Vec<TensorSet>,
+        error: f64,
+    ) -> Result<Self, TomographyError> {
         let (singles, padding) = singles(batch);
-        let mut gradients = Vec::new();
-        for Single { name, prediction, sequence, .. } in singles {
-            gradients.push((name, one_token(&mut reference, prediction, sequence)?));
+        if singles.len() != gradients.len() {
+            return Err(TomographyError::TokenGradients { found: gradients.len(), expected: singles.len() });
         }
-        let basis = Self::new(gradients, precision.gradient)?;
-        Ok(basis.leaving_open(padding))
+        let named = singles.into_iter().zip(gradients).map(|(single, gradient)| (single.name, gradient));
+        Ok(Self::new(named, error)?.leaving_open(padding))
     }
 
     /// Says in words what this basis cannot tell.
@@ -241,6 +250,27 @@ pub(super) fn supervising(sequence: &Sequence, position: usize, label: u32) -> O
     fields.labels[position + 1] = i64::from(label);
     fields.targets[position + 1] = label;
     Sequence::from_fields(fields).ok()
+}
+
+/// `∇ℓ_t` of every prediction of a batch that can be supervised alone, in order, as a reference computes them at its
+/// parameters. The label smoothing and z-loss of `spec` are part of the token loss.
+///
+/// # Errors
+/// When the reference fails.
+pub fn token_gradients(
+    reference: &mut dyn Subject,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+) -> Result<Vec<TensorSet>, TomographyError> {
+    let mut reference = checked(reference)?;
+    let token_loss =
+        LossSpec { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss, ..LossSpec::sum() };
+    reference.configure(&token_loss)?;
+    let mut gradients = Vec::new();
+    for Single { prediction, sequence, .. } in singles(batch).0 {
+        gradients.push(one_token(&mut reference, prediction, sequence)?);
+    }
+    Ok(gradients)
 }
 
 /// `∇ℓ_t` of the one supervised prediction of a sequence, under the sum that is in force.

@@ -40,7 +40,7 @@ mod tomogram;
 mod toy;
 mod words;
 
-pub use basis::Basis;
+pub use basis::{Basis, token_gradients};
 pub use disagreement::{Differing, Disagreement, disagreement};
 pub use precision::{Observed, Precision};
 pub use reading::{Agreement, DeviatingRegion, GradientReading, Instrument, LogReading};
@@ -101,6 +101,14 @@ pub enum TomographyError {
         what: &'static str,
         /// What to do.
         remedy: &'static str,
+    },
+    /// Not one gradient for each prediction.
+    #[error("{found} token gradients for {expected} predictions: there must be one for each, in order")]
+    TokenGradients {
+        /// Gradients given.
+        found: usize,
+        /// Predictions of the batch that have one.
+        expected: usize,
     },
     /// A factor that could not be calibrated.
     #[error("{subject}: {problem}")]

@@ -1,7 +1,7 @@
 //! Everything that tomography says of one trainer on one batch, by the instruments that its card allows.
 
 use super::{
-    Basis, Observed, ReportedLosses, Tomogram, TomographyError,
+    Basis, Observed, Precision, ReportedLosses, Tomogram, TomographyError,
     basis::singles,
     disagreement, label_swaps,
     reading::{Agreement, DeviatingRegion, GradientReading, Instrument, LogReading},
@@ -95,6 +95,36 @@ impl Scan {
         };
         subject.reset()?;
         Ok(scan)
+    }
+
+    /// Reads a gradient that a trainer left behind, over the token gradients of a `reference` at the same
+    /// parameters: `basis` is of every prediction of the batch, in order. A loss and a step are not looked at.
+    ///
+    /// # Errors
+    /// When gradient and basis have not the same tensors, or the gradient is not finite.
+    pub fn of_dump(
+        batch: &GlobalBatch,
+        declared: &LossSpec,
+        basis: &Basis,
+        gradient: &TensorSet,
+        precision: &Precision,
+        reference: String,
+    ) -> Result<Self, TomographyError> {
+        let tomogram = recover(basis, gradient, precision)?;
+        let regions = if tomogram.is_explained() {
+            Vec::new()
+        } else {
+            deviating_regions(batch, declared, basis, gradient, precision)?
+        };
+        let reading = GradientReading::of_weights(batch, &places(batch), tomogram, declared)?;
+        let alone = || "a gradient alone was left behind".to_owned();
+        Ok(Self {
+            instrument: Ok(Instrument::Reference { name: reference }),
+            gradient: Ok(reading),
+            regions,
+            log: Err(alone()),
+            step: Err(alone()),
+        })
     }
 
     fn of_empty_mean(batch: &GlobalBatch, empty_mean: EmptyMean, declared: &LossSpec) -> Self {
@@ -199,9 +229,8 @@ impl Scanner<'_> {
         ReportedLosses::of(subject, reference, self.batch, &self.declared, precision, SEED)?.recover()
     }
 
-    /// What each unknown of the basis is the weight of.
     fn places(&self) -> Vec<usize> {
-        singles(self.batch).0.iter().map(|single| single.place).collect()
+        places(self.batch)
     }
 
     fn scan(
@@ -227,7 +256,7 @@ impl Scanner<'_> {
                 let regions = if tomogram.is_explained() {
                     Vec::new()
                 } else {
-                    self.regions(basis, observed, &places)?
+                    deviating_regions(batch, declared, basis, &observed.gradient, &observed.precision)?
                 };
                 let reading = GradientReading::of_weights(batch, &places, tomogram, declared)?;
                 let step = self.step(subject, basis, observed, &places).map_err(|error| said(&error));
@@ -240,26 +269,6 @@ impl Scanner<'_> {
             Ok(logged) => Ok(self.logged(logged, &places, optimised)?),
         };
         Ok(Scan { instrument: Ok(instrument), gradient: Ok(gradient), regions, log, step })
-    }
-
-    fn regions(
-        &self,
-        basis: &Basis,
-        observed: &Observed,
-        places: &[usize],
-    ) -> Result<Vec<DeviatingRegion>, TomographyError> {
-        let mut deviating = Vec::new();
-        for region in recover_by_region(basis, &observed.gradient, &observed.precision)? {
-            if !region.tomogram.is_explained() {
-                continue;
-            }
-            let measured = measurements(self.batch, places, &region.tomogram.weights);
-            let comparison = infer(self.batch, &measured)?.against(&self.declared);
-            if !comparison.agrees {
-                deviating.push(DeviatingRegion { region, comparison });
-            }
-        }
-        Ok(deviating)
     }
 
     fn step(
@@ -297,6 +306,34 @@ impl Scanner<'_> {
         let disagreement = comparable.and_then(|optimised| disagreement(optimised, &tomogram));
         Ok(LogReading { tomogram, measured, due, inference, disagreement })
     }
+}
+
+/// What each unknown of a batch's basis is the weight of.
+fn places(batch: &GlobalBatch) -> Vec<usize> {
+    singles(batch).0.iter().map(|single| single.place).collect()
+}
+
+/// The regions of a gradient that have weights of their own, where these are not those that are declared.
+fn deviating_regions(
+    batch: &GlobalBatch,
+    declared: &LossSpec,
+    basis: &Basis,
+    gradient: &TensorSet,
+    precision: &Precision,
+) -> Result<Vec<DeviatingRegion>, TomographyError> {
+    let places = places(batch);
+    let mut deviating = Vec::new();
+    for region in recover_by_region(basis, gradient, precision)? {
+        if !region.tomogram.is_explained() {
+            continue;
+        }
+        let measured = measurements(batch, &places, &region.tomogram.weights);
+        let comparison = infer(batch, &measured)?.against(declared);
+        if !comparison.agrees {
+            deviating.push(DeviatingRegion { region, comparison });
+        }
+    }
+    Ok(deviating)
 }
 
 /// A reference for one use.

@@ -1,0 +1,220 @@
+//! `lossproof check`: what a trainer made of an export, held to what it must be.
+
+use crate::{
+    exit::Exit,
+    output,
+    table::{Align, Table},
+    text::paragraph,
+    tomography::render as scans,
+};
+use lossproof_diagnosis::tomography::Agreement;
+use lossproof_dumps::{Answer, CheckedCase, CheckedLoss, Folder, Manifest, Outcome, check};
+use lossproof_spec::Dtype;
+use miette::IntoDiagnostic;
+use serde_json::json;
+use std::{fmt::Write, path::PathBuf};
+
+/// Hold the losses and gradients that a trainer left in an exported folder to what they must be.
+///
+/// Where a gradient is another one, what each token weighs in it is recovered, and which semantics has these weights is
+/// said. Ends with 0 when all answers agree, with 1 when one does not, with 3 when one is missing or undecided.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  lossproof check cases\n  lossproof check cases --dtype bf16 --json report.json"
+)]
+pub(crate) struct Args {
+    /// A folder that `lossproof export` has written.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// What the trainer computed in, where that is coarser than what it wrote.
+    #[arg(long, value_name = "DTYPE", value_parser = dtype)]
+    dtype: Option<Dtype>,
+    /// Also write the report as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// An element type by its name.
+fn dtype(name: &str) -> Result<Dtype, String> {
+    let named = serde_json::from_value(json!(name));
+    named.map_err(|_| format!("there is no dtype {name}: it is one of f64, f32, bf16, f16"))
+}
+
+/// Checks the answers and reports them on stdout.
+///
+/// # Errors
+/// When the export or its place cannot be read, or the report not be written.
+pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
+    output::check_writable(args.json.as_deref())?;
+    let (manifest, cases) = check(&Folder::new(&args.folder), args.dtype).into_diagnostic()?;
+    output::print(&text(&manifest, &cases))?;
+    if let Some(path) = &args.json {
+        output::write_json(path, &report(&manifest, &cases))?;
+    }
+    Ok(exit(&cases))
+}
+
+fn exit(cases: &[CheckedCase]) -> Exit {
+    let has = |agreement| cases.iter().any(|case| case.agreement() == agreement);
+    if has(Agreement::Disagrees) {
+        Exit::Deviates
+    } else if cases.is_empty() || has(Agreement::Undecided) {
+        Exit::Unchecked
+    } else {
+        Exit::Conforms
+    }
+}
+
+fn text(manifest: &Manifest, cases: &[CheckedCase]) -> String {
+    let mut text = paragraph(&format!("{} under the {}", manifest.model.name, manifest.claim), 0);
+    let mut table = Table::new([
+        ("case", Align::Left),
+        ("loss", Align::Right),
+        ("expected", Align::Right),
+        ("furthest gradient", Align::Left),
+        ("off by", Align::Right),
+        ("", Align::Left),
+    ]);
+    for case in cases {
+        table.row(row(case));
+    }
+    text += &table.render();
+    for case in cases {
+        text += &remarks(case);
+    }
+    if let Some((case, scan)) = first_other(cases) {
+        let _ = writeln!(text, "\nWhat every prediction of case {} weighs", case.name);
+        text += &scans::table(&case.batch, &manifest.claim, scan);
+        text += &scans::gradient(scan);
+    }
+    let _ = writeln!(text, "\n{}", verdict(cases));
+    text
+}
+
+/// The first case whose gradient is another one than it must be, and what it shows.
+fn first_other(cases: &[CheckedCase]) -> Option<(&CheckedCase, &lossproof_diagnosis::tomography::Scan)> {
+    cases.iter().find_map(|case| match &case.outcome {
+        Outcome::Checked { scan, .. } => {
+            let scan = scan.as_ref().as_ref().ok()?;
+            (scan.agreement() == Agreement::Disagrees).then_some((case, scan))
+        }
+        _ => None,
+    })
+}
+
+fn row(case: &CheckedCase) -> Vec<String> {
+    let verdict = said(case.agreement());
+    match &case.outcome {
+        Outcome::Missing => vec![case.name.clone(), String::new(), String::new(), "no answer".to_owned()],
+        Outcome::Unreadable(error) => {
+            vec![case.name.clone(), String::new(), String::new(), error.to_string()]
+        }
+        Outcome::Checked { loss, worst, .. } => {
+            let (found, expected) = match loss {
+                Some(CheckedLoss { found, expected, .. }) => {
+                    (format!("{found:.6}"), format!("{expected:.6}"))
+                }
+                None => ("none".to_owned(), String::new()),
+            };
+            let (name, error) = match worst {
+                Some((name, error)) => (name.clone(), format!("{error:.1e}")),
+                None => (String::new(), String::new()),
+            };
+            vec![case.name.clone(), found, expected, name, error, verdict.to_owned()]
+        }
+    }
+}
+
+fn said(agreement: Agreement) -> &'static str {
+    match agreement {
+        Agreement::Agrees => "agrees",
+        Agreement::Disagrees => "disagrees",
+        Agreement::Undecided => "undecided",
+    }
+}
+
+/// What is to be said of a case besides its numbers.
+fn remarks(case: &CheckedCase) -> String {
+    let mut text = String::new();
+    let mut say = |what: String| text += &paragraph(&format!("case {}: {what}", case.name), 2);
+    match &case.outcome {
+        Outcome::Missing => {}
+        Outcome::Unreadable(error) => {
+            let mut cause = std::error::Error::source(error);
+            while let Some(source) = cause {
+                say(source.to_string());
+                cause = source.source();
+            }
+        }
+        Outcome::Checked { answer, loss, scan, .. } => {
+            let Answer { missing, surplus, misshapen, transposed, .. } = &**answer;
+            if !missing.is_empty() {
+                say(format!("no gradient of {}", missing.join(", ")));
+            }
+            for (name, found, expected) in misshapen {
+                say(format!("the gradient of {name} has the shape {found:?}, its parameter {expected:?}"));
+            }
+            if *transposed {
+                say("projections are taken as PyTorch's Linear has them, transposed".to_owned());
+            }
+            if !surplus.is_empty() {
+                say(format!("left aside, because no parameter is called so: {}", surplus.join(", ")));
+            }
+            if let Some(loss) = loss.as_ref().filter(|loss| !loss.agrees()) {
+                match &loss.explained {
+                    Some(ratio) => say(format!("the loss is the expected one times {ratio}")),
+                    None => say(format!("the loss is off by more than {:.1e}", loss.bound)),
+                }
+            }
+            if let Err(why) = &**scan {
+                say(why.clone());
+            }
+        }
+    }
+    text
+}
+
+fn verdict(cases: &[CheckedCase]) -> String {
+    let count = |agreement| cases.iter().filter(|case| case.agreement() == agreement).count();
+    let missing = cases.iter().filter(|case| matches!(case.outcome, Outcome::Missing)).count();
+    format!(
+        "{} of {} cases agree, {} disagree, {} undecided, {missing} without an answer",
+        count(Agreement::Agrees),
+        cases.len(),
+        count(Agreement::Disagrees),
+        count(Agreement::Undecided) - missing,
+    )
+}
+
+fn report(manifest: &Manifest, cases: &[CheckedCase]) -> serde_json::Value {
+    let case = |case: &CheckedCase| {
+        let mut value = json!({ "case": case.name, "verdict": said(case.agreement()) });
+        match &case.outcome {
+            Outcome::Missing => value["answer"] = json!("none"),
+            Outcome::Unreadable(error) => value["answer"] = json!(error.to_string()),
+            Outcome::Checked { answer, loss, worst, scan } => {
+                value["missing"] = json!(answer.missing);
+                value["loss"] = json!(loss.as_ref().map(|loss| json!({
+                    "found": loss.found,
+                    "expected": loss.expected,
+                    "bound": loss.bound,
+                    "equals": loss.explained,
+                })));
+                value["furthest"] =
+                    json!(worst.as_ref().map(|(name, error)| json!({ "parameter": name, "error": error })));
+                value["found"] = match &**scan {
+                    Ok(scan) => json!(scan.gradient.as_ref().ok().and_then(|reading| {
+                        reading.comparison.as_ref().and_then(|comparison| comparison.found.clone())
+                    })),
+                    Err(why) => json!(why),
+                };
+            }
+        }
+        value
+    };
+    json!({
+        "model": manifest.model.name,
+        "claim": manifest.claim.to_string(),
+        "cases": cases.iter().map(case).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,208 @@
+//! `lossproof grads`: what is wrong with a dump of gradients, by itself.
+
+use crate::{
+    exit::Exit,
+    number::grouped,
+    output,
+    table::{Align, Table},
+    text::paragraph,
+};
+use lossproof_cases::read_bytes;
+use lossproof_dumps::{Finding, Gradients, Inspection, MissingBecause, Sizes, State, inspect};
+use lossproof_subject::safetensors::decode_widened;
+use miette::{IntoDiagnostic, WrapErr};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+/// Say which parameters got no gradient, a zero one, NaN, or one out of line, from one dump.
+///
+/// Nothing is claimed and nothing else is needed: blocks of a model are alike, so each gradient is held to those of the
+/// other blocks. Reads safetensors, and the debug state of llm.c. Ends with 0 when nothing is wrong, with 1 when
+/// something is.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  lossproof grads grads.safetensors --parameters model.safetensors\n  \
+                        lossproof grads gpt2_124M_debug_state.bin")]
+pub(crate) struct Args {
+    /// The dump.
+    #[arg(value_name = "FILE")]
+    dump: PathBuf,
+    /// The parameters that should have a gradient, as safetensors.
+    #[arg(long, value_name = "FILE")]
+    parameters: Option<PathBuf>,
+    /// The model of llm.c that a debug state is of, where it is no GPT-2 of OpenAI's.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Also write the report as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// The most bytes of a file of parameters that are read.
+const LARGEST: u64 = 8 << 30;
+
+/// Looks at a dump and says on stdout what is wrong with it.
+///
+/// # Errors
+/// When a file cannot be read or holds something else.
+pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
+    output::check_writable(args.json.as_deref())?;
+    let sizes = args.model.as_deref().map(sizes).transpose()?;
+    let gradients = Gradients::read(&args.dump, sizes.as_ref()).into_diagnostic()?;
+    let parameters = args.parameters.as_deref().map(names).transpose()?;
+    let inspection = inspect(&gradients, parameters.as_ref());
+    output::print(&text(args, &gradients, &inspection))?;
+    if let Some(path) = &args.json {
+        output::write_json(path, &report(&inspection))?;
+    }
+    Ok(if inspection.states.is_empty() {
+        Exit::Unchecked
+    } else if inspection.findings.is_empty() {
+        Exit::Conforms
+    } else {
+        Exit::Deviates
+    })
+}
+
+fn sizes(path: &Path) -> miette::Result<Sizes> {
+    let bytes = read_bytes(path, LARGEST).into_diagnostic()?;
+    Sizes::of_model(&bytes).map_err(|problem| miette::miette!("{}: {problem}", path.display()))
+}
+
+fn names(path: &Path) -> miette::Result<BTreeSet<String>> {
+    let bytes = read_bytes(path, LARGEST).into_diagnostic()?;
+    let tensors = decode_widened(&bytes).into_diagnostic();
+    let tensors = tensors.wrap_err_with(|| format!("{} holds no parameters", path.display()))?;
+    Ok(tensors.into_keys().collect())
+}
+
+fn text(args: &Args, gradients: &Gradients, inspection: &Inspection) -> String {
+    let elements: usize = inspection.states.values().map(|state| state.elements).sum();
+    let mut text = format!(
+        "{}: {} gradients, {} values, norm {:.4e}\n",
+        args.dump.display(),
+        inspection.states.len(),
+        grouped(elements),
+        inspection.norm,
+    );
+    if let Some(loss) = gradients.loss {
+        let _ = writeln!(text, "loss: {loss:?}");
+    }
+    text += &table(inspection);
+    for finding in &inspection.findings {
+        text += &paragraph(&said(finding), 2);
+    }
+    let apart = inspection.states.len() - inspection.with_siblings;
+    if apart > 0 {
+        let few = format!(
+            "{apart} of {} gradients have too few siblings to be out of line with",
+            inspection.states.len()
+        );
+        text += &paragraph(&few, 2);
+    }
+    if inspection.findings.is_empty() && !inspection.states.is_empty() {
+        text += &paragraph("nothing is wrong with them by themselves", 2);
+    }
+    text
+}
+
+/// Every gradient that something is wrong with, or all of them where they are few.
+fn table(inspection: &Inspection) -> String {
+    const FEW: usize = 40;
+    let mut table = Table::new([
+        ("gradient", Align::Left),
+        ("values", Align::Right),
+        ("norm", Align::Right),
+        ("root mean square", Align::Right),
+        ("zero", Align::Right),
+        ("no number", Align::Right),
+    ]);
+    let blamed: BTreeSet<&str> = inspection.findings.iter().flat_map(named).collect();
+    for (name, state) in &inspection.states {
+        if inspection.states.len() > FEW && !blamed.contains(name.as_str()) {
+            continue;
+        }
+        table.row([
+            name.clone(),
+            grouped(state.elements),
+            format!("{:.3e}", state.norm),
+            format!("{:.3e}", state.root_mean_square()),
+            grouped(state.zeros),
+            grouped(state.nans + state.infinities),
+        ]);
+    }
+    table.render()
+}
+
+/// The parameters that a finding is about.
+fn named(finding: &Finding) -> Vec<&str> {
+    match finding {
+        Finding::NotFinite { name, .. } | Finding::Missing { name, .. } | Finding::OutOfLine { name, .. } => {
+            vec![name]
+        }
+        Finding::Zero { names, .. } | Finding::Equal { names } => names.iter().map(String::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn said(finding: &Finding) -> String {
+    match finding {
+        Finding::NotFinite { name, state: State { nans, infinities, first_not_finite, elements, .. } } => {
+            let first = first_not_finite.unwrap_or(0);
+            format!(
+                "no number: {name} has {} NaN and {} infinite among its {} values, the first at index {first}",
+                grouped(nans),
+                grouped(infinities),
+                grouped(elements),
+            )
+        }
+        Finding::Missing { name, because: MissingBecause::IsAParameter } => {
+            format!("no gradient: {name} is a parameter")
+        }
+        Finding::Missing { name, because: MissingBecause::OthersHaveOne } => {
+            format!("no gradient: {name}, and most other blocks have one")
+        }
+        Finding::Zero { names, of: 1 } => format!("zero: {}", names.join(", ")),
+        Finding::Zero { names, of } => format!("zero: {} of {of} alike: {}", names.len(), names.join(", ")),
+        Finding::OutOfLine { name, factor, spread, siblings } => format!(
+            "out of line: {name} is {factor:.3} times the median of its {siblings} siblings, which are within a factor of \
+             {spread:.2} of it"
+        ),
+        Finding::Equal { names } => {
+            format!("the same to the bit: {}: one parameter under several names?", names.join(", "))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn report(inspection: &Inspection) -> Value {
+    let state = |(name, state): (&String, &State)| {
+        json!({
+            "parameter": name,
+            "elements": state.elements,
+            "norm": state.norm,
+            "zeros": state.zeros,
+            "nans": state.nans,
+            "infinities": state.infinities,
+        })
+    };
+    let finding = |finding: &Finding| {
+        let kind = match finding {
+            Finding::NotFinite { .. } => "not-finite",
+            Finding::Missing { .. } => "missing",
+            Finding::Zero { .. } => "zero",
+            Finding::OutOfLine { .. } => "out-of-line",
+            Finding::Equal { .. } => "equal",
+            _ => "other",
+        };
+        json!({ "kind": kind, "parameters": named(finding), "said": said(finding) })
+    };
+    json!({
+        "norm": inspection.norm,
+        "findings": inspection.findings.iter().map(finding).collect::<Vec<_>>(),
+        "gradients": inspection.states.iter().map(state).collect::<Vec<_>>(),
+    })
+}
