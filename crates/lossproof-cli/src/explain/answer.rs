@@ -1,7 +1,9 @@
 //! The explanation in words and tables. Every number in it is counted, or computed by the loss calculus.
 
 use super::{
+    asked,
     batch::{Batch, Extent},
+    modes::Mode,
     semantics::{Semantics, Why, why},
 };
 use crate::{
@@ -9,17 +11,17 @@ use crate::{
     table::{Align, Table},
     text::paragraph,
 };
-use lossproof_spec::{Counting, LossSpec, TokenWeights, WeightRatio};
+use lossproof_spec::{Counting, Fraction, LossSpec, TokenWeights, WeightRatio};
 use num_traits::One;
 
 /// Semantics that weigh every token of a batch alike, in the order of their letters; never empty.
-struct Class {
-    members: Vec<Semantics>,
-    weights: TokenWeights,
+pub(super) struct Class {
+    pub(super) members: Vec<Semantics>,
+    pub(super) weights: TokenWeights,
 }
 
-/// What there is to say about `batch`.
-pub(super) fn answer(batch: &Batch) -> String {
+/// What there is to say about `batch`, and what `modes` make of it.
+pub(super) fn answer(batch: &Batch, modes: &[&Mode]) -> String {
     let mut text = counts(batch);
     if batch.supervised == 0 {
         text += &paragraph(
@@ -35,6 +37,10 @@ pub(super) fn answer(batch: &Batch) -> String {
     text += &ratios(&classes);
     text += &miscounts(batch);
     text += &consequences();
+    if !modes.is_empty() {
+        text += &heading("What do the modes asked for compute?");
+        text += &asked::asked(modes, batch, &classes);
+    }
     text
 }
 
@@ -50,7 +56,7 @@ fn classes(batch: &Batch) -> Vec<Class> {
     classes
 }
 
-fn weigh(spec: &LossSpec, batch: &Batch) -> TokenWeights {
+pub(super) fn weigh(spec: &LossSpec, batch: &Batch) -> TokenWeights {
     TokenWeights::new(spec, &batch.layout).expect("invariant: these semantics count an empty group as zero")
 }
 
@@ -148,13 +154,20 @@ fn weights(batch: &Batch, classes: &[Class]) -> String {
     text
 }
 
-/// The weight of a supervised token, or the least and the most of them.
 fn weight(weights: &TokenWeights) -> String {
-    let of_tokens = || weights.sequences().filter(|(_, tokens)| *tokens > 0).map(|(weight, _)| weight);
-    match (of_tokens().min(), of_tokens().max()) {
-        (Some(least), Some(most)) if least != most => format!("{}…{}", fraction(least), fraction(most)),
-        (Some(weight), _) => fraction(weight),
-        (None, _) => String::new(),
+    span(weights.sequences().filter(|(_, tokens)| *tokens > 0).map(|(weight, _)| weight))
+}
+
+/// The weight of a supervised token, or the least and the most of them.
+pub(super) fn span<'a>(weights: impl Iterator<Item = &'a Fraction>) -> String {
+    let extremes = weights.fold(None, |extremes, weight| match extremes {
+        None => Some((weight, weight)),
+        Some((least, most)) => Some((weight.min(least), weight.max(most))),
+    });
+    match extremes {
+        Some((least, most)) if least != most => format!("{}…{}", fraction(least), fraction(most)),
+        Some((weight, _)) => fraction(weight),
+        None => String::new(),
     }
 }
 
@@ -301,7 +314,7 @@ fn between(extent: Extent, one: &str, many: &str) -> String {
     }
 }
 
-fn letters(semantics: &[Semantics], separator: &str) -> String {
+pub(super) fn letters(semantics: &[Semantics], separator: &str) -> String {
     let letters: Vec<_> = semantics.iter().map(|s| s.letter().to_string()).collect();
     letters.join(separator)
 }

@@ -1,13 +1,18 @@
 //! `lossproof explain`: what the losses of a batch become under every reduction, without running a model.
 
 mod answer;
+mod asked;
 mod batch;
 mod drawn;
+mod listing;
+mod modes;
 mod semantics;
 
 use crate::{exit::Exit, output};
 pub(crate) use batch::Batch;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 pub(crate) use drawn::Drawn;
+use modes::Mode;
 use std::path::PathBuf;
 
 /// Explain how many losses a batch has, and what the gradient is the gradient of.
@@ -20,7 +25,9 @@ use std::path::PathBuf;
     arg_required_else_help = true,
     after_help = "Examples:\n  lossproof explain --sequences 8192 --length 64\n  \
                   lossproof explain --lengths 12,7,7,3 --ranks 2 --micro-batches 2\n  \
-                  lossproof explain --lengths 12,7,7,3 --ranks 2 --svg weights.svg --draw sum,batch-mean"
+                  lossproof explain --lengths 12,7,7,3 --ranks 2 --svg weights.svg --draw sum,batch-mean\n  \
+                  lossproof explain --lengths 12,7,7,3 --micro-batches 2 --mode trl:bnpo --mode verl:token-mean\n  \
+                  lossproof explain --modes"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -37,6 +44,20 @@ pub(crate) struct Args {
         default_value = "token-mean,naive-accumulated-mean,counted-before-shift,averaging-not-undone"
     )]
     draw: Vec<Drawn>,
+    /// Say what a mode of a known trainer makes of the batch, too; --modes lists them. Can be given several times.
+    #[arg(long = "mode", value_name = "MODE", value_parser = mode_parser(), hide_possible_values = true)]
+    modes: Vec<&'static Mode>,
+    /// List the modes of known trainers, what a loss is divided by in each, which semantics that is, and where it
+    /// stands in the source.
+    #[arg(long = "modes", exclusive = true)]
+    list: bool,
+}
+
+/// Takes the names of the modes, and suggests the nearest when there is none of that name.
+fn mode_parser() -> impl TypedValueParser<Value = &'static Mode> {
+    let names = modes::releases().flat_map(|release| release.modes).map(|mode| mode.name);
+    PossibleValuesParser::new(names)
+        .map(|name| modes::find(&name).expect("invariant: the possible values are the names of the modes"))
 }
 
 /// How many tokens a batch has, and how it is cut up.
@@ -64,11 +85,15 @@ pub(crate) struct BatchShape {
 /// # Errors
 /// When the arguments describe no batch, or the picture cannot be drawn or written.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
+    if args.list {
+        output::print(&listing::listing())?;
+        return Ok(Exit::Conforms);
+    }
     let batch = Batch::new(&args.shape)?;
     if let Some(path) = &args.svg {
         output::write(path, drawn::picture(&batch, &args.draw)?.as_bytes())?;
     }
-    output::print(&answer::answer(&batch))?;
+    output::print(&answer::answer(&batch, &args.modes))?;
     Ok(Exit::Conforms)
 }
 
@@ -78,7 +103,7 @@ mod tests {
     use batch::UsageError;
 
     fn explain(args: &BatchShape) -> Result<String, UsageError> {
-        Ok(answer::answer(&Batch::new(args)?))
+        Ok(answer::answer(&Batch::new(args)?, &[]))
     }
 
     fn args(sequences: usize, length: usize) -> BatchShape {
@@ -147,6 +172,62 @@ mod tests {
     fn lengths_without_a_pattern_tell_the_semantics_apart() {
         let text = explain(&lengths(&[12, 7, 10, 3, 5, 30], 2, 3)).unwrap();
         assert!(!text.contains("happen to agree"), "{text}");
+    }
+
+    #[derive(Debug, clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn asked(arguments: &[&str]) -> String {
+        let arguments = ["explain"].iter().chain(arguments);
+        let Command { args } = clap::Parser::try_parse_from(arguments).unwrap();
+        answer::answer(&Batch::new(&args.shape).unwrap(), &args.modes)
+    }
+
+    #[test]
+    fn all_modes_are_listed() {
+        insta::assert_snapshot!(listing::listing());
+    }
+
+    #[test]
+    fn modes_that_are_asked_for_are_compared_with_the_letters_and_with_what_is_said_of_them() {
+        let text = asked(&[
+            "--lengths=12,7,7,3,5",
+            "--ranks=2",
+            "--micro-batches=2",
+            "--mode=verl:token-mean",
+            "--mode=verl-0.6.1:token-mean",
+            "--mode=verl:seq-mean-token-sum-norm",
+            "--mode=trl:grpo",
+            "--mode=transformers:trainer:unshifted",
+        ]);
+        insta::assert_snapshot!(text.split_once("\nWhat do the modes").unwrap().1);
+    }
+
+    #[test]
+    fn a_mode_that_coincides_with_a_letter_says_why() {
+        let text = asked(&["--lengths=4,7,3,5", "--ranks=2", "--micro-batches=2", "--mode=trl:grpo"]);
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = "It is C here because all micro-batches hold equally many sequences; elsewhere they part.";
+        assert!(text.contains(said), "{text}");
+    }
+
+    #[test]
+    fn a_mean_over_nothing_is_told_where_the_trainer_takes_it() {
+        let nan = asked(&["--lengths=1,4", "--micro-batches=2", "--mode=lightning:accumulate_grad_batches"]);
+        assert!(nan.contains("NaN") && nan.contains("micro-batch 0 has no supervised token"), "{nan}");
+        let zero = asked(&["--lengths=1,4", "--micro-batches=2", "--mode=megatron:default"]);
+        assert!(!zero.contains("NaN"), "{zero}");
+    }
+
+    #[test]
+    fn an_unknown_mode_is_refused_and_the_nearest_is_named() {
+        let arguments = ["explain", "--lengths=3", "--mode=verl:tokenmean"];
+        let error = <Command as clap::Parser>::try_parse_from(arguments).unwrap_err().to_string();
+        assert!(error.contains("invalid value 'verl:tokenmean'"), "{error}");
+        assert!(error.contains("'verl:token-mean'"), "{error}");
     }
 
     #[test]

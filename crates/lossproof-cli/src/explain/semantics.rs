@@ -19,20 +19,22 @@ pub(super) enum Semantics {
 }
 
 impl Semantics {
+    /// All of them, in the order of their letters.
+    pub(super) const ALL: [Self; 9] = [
+        Self::Sum,
+        Self::TokenMean,
+        Self::SequenceMean,
+        Self::BatchMean,
+        Self::NaiveAccumulation,
+        Self::TokenMeanAccumulated,
+        Self::ForgottenDivision,
+        Self::NaiveDataParallel,
+        Self::AveragingNotUndone,
+    ];
+
     /// Those that are of interest for a batch: errors of splitting only when it is split.
     pub(super) fn all(batch: &Batch) -> &'static [Self] {
-        const ALL: [Semantics; 9] = [
-            Semantics::Sum,
-            Semantics::TokenMean,
-            Semantics::SequenceMean,
-            Semantics::BatchMean,
-            Semantics::NaiveAccumulation,
-            Semantics::TokenMeanAccumulated,
-            Semantics::ForgottenDivision,
-            Semantics::NaiveDataParallel,
-            Semantics::AveragingNotUndone,
-        ];
-        if batch.groups() > 1 { &ALL } else { &ALL[..6] }
+        if batch.groups() > 1 { &Self::ALL } else { &Self::ALL[..6] }
     }
 
     pub(super) fn spec(self) -> LossSpec {
