@@ -14,7 +14,8 @@ use crate::{
 use lossproof_spec::{Fraction, WeightRatio};
 use num_traits::Zero;
 
-/// A table of what `modes` weigh on `batch`, and a paragraph on each; `classes` are the lettered semantics there.
+/// A table of what `modes` weigh on `batch`, and a paragraph on each; `classes` are the lettered semantics
+/// there.
 pub(super) fn asked(modes: &[&Mode], batch: &Batch, classes: &[Class]) -> String {
     let mut table = Table::new([
         ("mode", Align::Left),
@@ -117,7 +118,12 @@ fn times(weights: &[Fraction], others: &[Fraction]) -> String {
 /// The least and the most that a weight is of another, over the sequences that have one.
 fn ratio(weights: &[Fraction], others: &[Fraction]) -> WeightRatio {
     let mut extremes: Option<(Fraction, Fraction)> = None;
+    let mut previous = None;
     for (weight, other) in weights.iter().zip(others).filter(|(_, other)| !other.is_zero()) {
+        // Neighbours mostly weigh alike, and quotients of big integers are dear.
+        if previous.replace((weight, other)) == Some((weight, other)) {
+            continue;
+        }
         let ratio = weight / other;
         extremes = Some(match extremes {
             None => (ratio.clone(), ratio),

@@ -7,20 +7,21 @@ use crate::{
 };
 
 /// What the letters of the divisors are.
-const LETTERS: &str = "A loss is divided by N, all losses; N_r, those on its rank; N_k, those in its micro-batch; l_i, \
-                       those in its sequence; n, n_r and n_k, as many sequences; K, the micro-batches of a rank; R, the \
-                       ranks; m, the sequences whose first label is given; L_k, the losses of the longest sequence in \
-                       the micro-batch; L, a constant, for which those of the longest sequence in the batch stand in \
-                       examples.";
+const LETTERS: &str = "A loss is divided by N, all losses; N_r, those on its rank; N_k, those in its \
+                       micro-batch; l_i, those in its sequence; n, n_r and n_k, as many sequences; K, the \
+                       micro-batches of a rank; R, the ranks; m, the sequences whose first label is given; \
+                       L_k, the losses of the longest sequence in the micro-batch; L, a constant such as a \
+                       maximal length, for which --mode takes the losses of the longest sequence in the \
+                       batch.";
 
 /// Every mode with its release, divisor, semantics and source.
 pub(super) fn listing() -> String {
     let mut text = "Which modes of trainers are known?\n".to_owned();
     text += &paragraph(
-        "Below are settings that decide how token losses become one gradient, each read in the source of the release \
-         that it stands under. A capital letter is that of `lossproof explain`; a mode without one is told by the \
-         letter of what it does with each part of the batch. A mode that no loss spec can say is marked; its weights are \
-         computed from the divisor.",
+        "Below are settings that decide how token losses become one gradient, each read in the source of the \
+         release that it stands under. A capital letter is that of `lossproof explain`; a mode without one \
+         is told by the letter of what it does with each part of the batch. A mode that no loss spec can say \
+         is marked; its weights are computed from the divisor.",
         0,
     );
     text += &paragraph(LETTERS, 0);

@@ -44,11 +44,12 @@ pub(crate) struct Args {
         default_value = "token-mean,naive-accumulated-mean,counted-before-shift,averaging-not-undone"
     )]
     draw: Vec<Drawn>,
-    /// Say what a mode of a known trainer makes of the batch, too; --modes lists them. Can be given several times.
+    /// Say what a mode of a known trainer makes of the batch, too; --modes lists them. Can be given several
+    /// times.
     #[arg(long = "mode", value_name = "MODE", value_parser = mode_parser(), hide_possible_values = true)]
     modes: Vec<&'static Mode>,
-    /// List the modes of known trainers, what a loss is divided by in each, which semantics that is, and where it
-    /// stands in the source.
+    /// List the modes of known trainers: what a loss is divided by in each, which semantics it is, and where
+    /// it stands in the source.
     #[arg(long = "modes", exclusive = true)]
     list: bool,
 }

@@ -1,4 +1,4 @@
-//! Modes of general training loops in Python: transformers, accelerate and Lightning.
+//! Modes of general training loops in Python: transformers and what is built on it, accelerate and Lightning.
 
 use super::{Mode, Promise, Release, Weighing, nan_where_empty, plain};
 use lossproof_spec::{Counting, LossSpec};
@@ -13,6 +13,12 @@ pub(super) const RELEASES: &[Release] = &[
         modes: &ACCELERATE,
     },
     Release {
+        name: "LLaMA-Factory 0.9.5",
+        place: "hiyouga/LLaMA-Factory at 7af909522a95",
+        modes: &LLAMA_FACTORY,
+    },
+    Release { name: "axolotl 0.18.0", place: "axolotl-ai-cloud/axolotl at 067b021c8b87", modes: &AXOLOTL },
+    Release {
         name: "Lightning 2.6.5",
         place: "Lightning-AI/pytorch-lightning at be98784a1a03",
         modes: &LIGHTNING,
@@ -25,12 +31,18 @@ const BEFORE_SHIFT: LossSpec = LossSpec { counting: Counting::BeforeShift, ..Los
 
 const TRANSFORMERS: [Mode; 4] = [
     Mode {
-        note: "Trainer with a model whose class names a loss that shifts the labels, as LlamaForCausalLM does.",
+        note: "Trainer with a model whose class names a loss that shifts the labels, as LlamaForCausalLM \
+               does.",
         ..plain(
             "transformers:trainer",
             "N",
             LossSpec::token_mean(),
-            &["transformers/trainer.py:2338", "transformers/trainer.py:2350", "transformers/trainer.py:2215"],
+            &[
+                "transformers/trainer.py:2338",
+                "transformers/trainer.py:2350",
+                "transformers/trainer.py:2215",
+                "transformers/loss/loss_utils.py:47",
+            ],
         )
     },
     Mode {
@@ -39,8 +51,8 @@ const TRANSFORMERS: [Mode; 4] = [
         weighing: Weighing::spec(BEFORE_SHIFT),
         source: &["transformers/trainer.py:2340", "transformers/trainer.py:543"],
         nearest: None,
-        note: "Trainer with a model whose class names no such loss, as GPT2LMHeadModel: the loss shifts the labels \
-               all the same, the count does not.",
+        note: "Trainer with a model whose class names no such loss, as GPT2LMHeadModel: the loss shifts the \
+               labels all the same, the count does not.",
         promise: PRECISE,
     },
     Mode {
@@ -53,8 +65,8 @@ const TRANSFORMERS: [Mode; 4] = [
         )
     },
     Mode {
-        note: "Trainer with a model that takes no num_items_in_batch. K is the number of micro-batches that there \
-               are, in the last window of an epoch, too.",
+        note: "Trainer with a model that takes no num_items_in_batch. K is the number of micro-batches that \
+               there are, in the last window of an epoch, too.",
         ..plain("transformers:trainer:no-count", "R·K·N_k", NAIVE, &["transformers/trainer.py:2119"])
     },
 ];
@@ -81,9 +93,50 @@ const PRECISE_LOSS: Promise = Promise {
 };
 
 const ACCELERATE: [Mode; 1] = [Mode {
-    note: "Accelerator.backward with the mean that a model returns. Its page on gradient accumulation says itself that \
-           this is another loss where samples are of unequal size.",
+    note: "Accelerator.backward with the mean that a model returns. Its page on gradient accumulation says \
+           itself that this is another loss where samples are of unequal size.",
     ..plain("accelerate:backward", "R·K·N_k", NAIVE, &["src/accelerate/accelerator.py:2840"])
+}];
+
+const LLAMA_FACTORY: [Mode; 2] = [
+    Mode {
+        name: "llamafactory:sft",
+        divided_by: "N + m",
+        weighing: Weighing::spec(BEFORE_SHIFT),
+        source: &["pyproject.toml:43"],
+        nearest: None,
+        note: "Of text models: it takes transformers up to 5.6.0, whose Trainer counts labels before the \
+               shift.",
+        promise: None,
+    },
+    Mode {
+        name: "llamafactory:sft:multimodal",
+        divided_by: "R·K·N_k",
+        weighing: Weighing::spec(NAIVE),
+        source: &["src/llamafactory/train/sft/trainer.py:71"],
+        nearest: None,
+        note: "Of models with a processor.",
+        promise: Some(Promise {
+            says: "avoiding a wrong loss under gradient accumulation",
+            source: "src/llamafactory/train/sft/trainer.py:69",
+            weighing: Weighing::spec(LossSpec::token_mean()),
+        }),
+    },
+];
+
+const AXOLOTL: [Mode; 1] = [Mode {
+    name: "axolotl:sft",
+    divided_by: "R·K·N_k",
+    weighing: Weighing::spec(NAIVE),
+    source: &["src/axolotl/core/trainers/base.py:130"],
+    nearest: None,
+    note: "Of models whose inner forward, without the head, names no num_items_in_batch, as LlamaModel: \
+           transformers 5.14.1 then counts nothing and divides the mean of a micro-batch by K.",
+    promise: Some(Promise {
+        says: "a gradient that is correct either way",
+        source: "src/axolotl/core/trainers/base.py:116",
+        weighing: Weighing::spec(LossSpec::token_mean()),
+    }),
 }];
 
 const LIGHTNING: [Mode; 1] = [Mode {

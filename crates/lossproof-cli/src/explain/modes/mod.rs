@@ -11,8 +11,7 @@ mod tests;
 
 use super::{batch::Batch, semantics::Semantics};
 use lossproof_spec::{
-    Combine, Counting, EmptyGroup, EmptyPolicy, Fraction, LossSpec, Reduction, Scope, SequenceShape,
-    TokenWeights,
+    Combine, Counting, EmptyGroup, EmptyPolicy, Fraction, LossSpec, Reduction, Scope, TokenWeights,
 };
 use num_traits::One;
 
@@ -158,10 +157,9 @@ impl Weighing {
     /// When a mean is taken over a group without a supervised token and that is no number.
     pub(super) fn weights(self, batch: &Batch) -> Result<Vec<Fraction>, EmptyGroup> {
         let weights = TokenWeights::new(&self.spec, &batch.layout)?;
-        let weights = weights.sequences().map(|(weight, _)| weight);
+        let mut weights = weights.sequences().map(|(weight, _)| weight);
         let longest = batch.sequence_losses.most.max(1);
-        let mut scaled = Vec::with_capacity(batch.sequences);
-        let mut factors = Vec::with_capacity(batch.sequences);
+        let mut scaled: Vec<Fraction> = Vec::with_capacity(batch.sequences);
         for rank in batch.layout.ranks() {
             let on_rank: usize = rank.iter().map(Vec::len).sum();
             for micro_batch in rank {
@@ -170,11 +168,17 @@ impl Weighing {
                     Factor::PerLength => ratio(1, longest),
                     Factor::BySequences => ratio(micro_batch.len() * rank.len(), on_rank),
                 };
-                factors.extend(micro_batch.iter().map(|_: &SequenceShape| factor.clone()));
+                // Neighbours mostly weigh alike, and products of big integers are dear.
+                let mut previous = None;
+                for weight in weights.by_ref().take(micro_batch.len()) {
+                    let product = match (previous, scaled.last()) {
+                        (Some(same), Some(product)) if same == weight => product.clone(),
+                        _ => weight * &factor,
+                    };
+                    scaled.push(product);
+                    previous = Some(weight);
+                }
             }
-        }
-        for (weight, factor) in weights.zip(factors) {
-            scaled.push(weight * factor);
         }
         Ok(scaled)
     }

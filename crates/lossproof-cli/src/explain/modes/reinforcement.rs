@@ -32,7 +32,7 @@ const VERL: [Mode; 5] = [
         "verl:seq-mean-token-mean",
         "n·l_i",
         LossSpec::sequence_mean(),
-        &["verl/trainer/ppo/core_algos.py:1197", "verl/trainer/ppo/core_algos.py:1202"],
+        &["verl/trainer/ppo/core_algos.py:1196", "verl/trainer/ppo/core_algos.py:1202"],
     ),
     Mode {
         name: "verl:seq-mean-token-sum-norm",
@@ -40,7 +40,8 @@ const VERL: [Mode; 5] = [
         weighing: Weighing::per_length(LossSpec::batch_mean()),
         source: &["verl/trainer/ppo/core_algos.py:1188", "verl/trainer/ppo/core_algos.py:1193"],
         nearest: Some(Nearest { semantics: Semantics::BatchMean, when: "L is 1" }),
-        note: "L is loss_scale_factor, or the width of the responses where that is not set.",
+        note: "L is loss_scale_factor, or the width of the responses where that is not set; where it is the \
+               losses of the longest sequence, this is B, padding counted, which a spec can say.",
         promise: Some(Promise {
             says: "turning the average over sequences off",
             source: "docs/algo/grpo.md:59",
@@ -49,11 +50,11 @@ const VERL: [Mode; 5] = [
     },
 ];
 
-const SKIPPED: &str = "A sequence without a loss is not counted, but a micro-batch without one is (the spec leaves \
-                       both out).";
+const SKIPPED: &str = "A sequence without a loss is not counted, but a micro-batch without one is (the spec \
+                       leaves both out).";
 const DYNAMIC: &str = "With use_dynamic_bsz.";
 
-/// Every micro-batch counts for itself; its loss is then divided by K, or weighed by its share of the sequences.
+/// Every micro-batch counts for itself; its loss is then divided by K, or weighed by its share of sequences.
 const VERL_0_6: [Mode; 7] = [
     Mode {
         name: "verl-0.6.1:token-mean",
@@ -77,7 +78,11 @@ const VERL_0_6: [Mode; 7] = [
         name: "verl-0.6.1:seq-mean-token-mean",
         divided_by: "R·K·n_k·l_i",
         weighing: Weighing::spec(skipping(averaged(Reduction::SequenceMean))),
-        source: &["verl/trainer/ppo/core_algos.py:797", "verl/workers/actor/dp_actor.py:436"],
+        source: &[
+            "verl/trainer/ppo/core_algos.py:795",
+            "verl/trainer/ppo/core_algos.py:797",
+            "verl/workers/actor/dp_actor.py:436",
+        ],
         nearest: Some(Nearest { semantics: Semantics::SequenceMean, when: EQUAL_MICRO_BATCHES }),
         note: SKIPPED,
         promise: None,
@@ -88,8 +93,8 @@ const VERL_0_6: [Mode; 7] = [
         weighing: Weighing::per_length(averaged(Reduction::Sum)),
         source: &["verl/trainer/ppo/core_algos.py:800", "verl/workers/actor/dp_actor.py:436"],
         nearest: Some(Nearest { semantics: Semantics::Sum, when: "K, R and L are 1" }),
-        note: "L is the width of the responses, padding included. No number of sequences divides, whatever the name \
-               says.",
+        note: "L is the width of the responses, padding included. No number of sequences divides, whatever \
+               the name says.",
         promise: None,
     },
     Mode {
@@ -113,19 +118,25 @@ const VERL_0_6: [Mode; 7] = [
             semantics: Semantics::BatchMean,
             when: "all ranks hold equally many sequences and each has a loss",
         }),
-        note: "With use_dynamic_bsz. A sequence without a loss makes the others of its micro-batch weigh more.",
+        note: "With use_dynamic_bsz. Where every sequence has a loss, it is D of each rank, ranks averaged, \
+               which a spec can say.",
         promise: None,
     },
     Mode {
         name: "verl-0.6.1:seq-mean-token-mean:dynamic",
         divided_by: "R·n_r·l_i",
         weighing: Weighing::by_sequences(skipping(averaged(Reduction::SequenceMean))),
-        source: &["verl/trainer/ppo/core_algos.py:797", "verl/workers/actor/dp_actor.py:434"],
+        source: &[
+            "verl/trainer/ppo/core_algos.py:795",
+            "verl/trainer/ppo/core_algos.py:797",
+            "verl/workers/actor/dp_actor.py:434",
+        ],
         nearest: Some(Nearest {
             semantics: Semantics::SequenceMean,
             when: "all ranks hold equally many sequences and each has a loss",
         }),
-        note: "With use_dynamic_bsz. A sequence without a loss makes the others of its micro-batch weigh more.",
+        note: "With use_dynamic_bsz. Where every sequence has a loss, it is C of each rank, ranks averaged, \
+               which a spec can say.",
         promise: None,
     },
 ];
@@ -143,12 +154,16 @@ const fn skipping(spec: LossSpec) -> LossSpec {
 }
 
 const TRL: [Mode; 5] = [
-    plain(
-        "trl:sft",
-        "N",
-        LossSpec::token_mean(),
-        &["trl/trainer/sft_trainer.py:1741", "trl/trainer/sft_trainer.py:233"],
-    ),
+    Mode {
+        note: "It takes the count of transformers' Trainer, so of a GPT2LMHeadModel it is \
+               transformers:trainer:unshifted.",
+        ..plain(
+            "trl:sft",
+            "N",
+            LossSpec::token_mean(),
+            &["trl/trainer/sft_trainer.py:1741", "trl/trainer/sft_trainer.py:233"],
+        )
+    },
     Mode {
         name: "trl:grpo",
         divided_by: "R·K·n_k·l_i",
@@ -159,7 +174,8 @@ const TRL: [Mode; 5] = [
         promise: None,
     },
     Mode {
-        note: "loss_type=\"bnpo\". Its documentation says itself that the result depends on the micro-batch size.",
+        note: "loss_type=\"bnpo\". Its documentation says itself that the result depends on the micro-batch \
+               size.",
         ..plain(
             "trl:bnpo",
             "R·K·N_k",
@@ -180,9 +196,9 @@ const TRL: [Mode; 5] = [
         promise: None,
     },
     Mode {
-        note: "loss_type=\"dapo\", and \"cispo\" and \"vespo\", which differ in the token losses. N is counted \
-               when responses are generated: it is that of the step where steps_per_generation is K, as by default; \
-               otherwise all weights are divided by another number.",
+        note: "loss_type=\"dapo\", and \"cispo\" and \"vespo\", which differ in the token losses. N is \
+               counted when responses are generated: it is that of the step where steps_per_generation is K, \
+               as by default; otherwise all weights are divided by another number.",
         ..plain(
             "trl:dapo",
             "N",

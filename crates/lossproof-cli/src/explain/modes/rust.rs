@@ -1,6 +1,7 @@
 //! Modes of Rust libraries: burn, candle and tch.
 //!
-//! They reduce one micro-batch and add the gradients of several calls; dividing by their number is the caller's.
+//! They reduce one micro-batch and add the gradients of several calls; to divide by their number is the
+//! caller's.
 
 use super::{Mode, Nearest, Promise, Release, Semantics, Weighing, nan_where_empty, padding_counted, plain};
 use lossproof_spec::LossSpec;
@@ -23,7 +24,12 @@ const NEAREST: Option<Nearest> = Some(Nearest {
 
 const BURN: [Mode; 1] = [Mode {
     note: "CrossEntropyLoss with pad_tokens, and GradientsAccumulator.",
-    ..plain("burn:cross-entropy", "N_k", ADDED, &["crates/burn-nn/src/loss/cross_entropy.rs:240"])
+    ..plain(
+        "burn:cross-entropy",
+        "N_k",
+        ADDED,
+        &["crates/burn-nn/src/loss/cross_entropy.rs:240", "crates/burn-optim/src/optim/grad_accum.rs:62"],
+    )
 }];
 
 const BURN_0_21: [Mode; 1] = [Mode {
@@ -46,8 +52,8 @@ const CANDLE: [Mode; 1] = [Mode {
     weighing: Weighing::spec(ALL_ROWS),
     source: &["candle-nn/src/loss.rs:29", "candle-core/src/backprop.rs:784"],
     nearest: NEAREST,
-    note: "There is no ignored label: padding counts unless its rows are left out before, and what its own loss weighs \
-           is not shown here. Gradients of several calls are added by GradStore::extend.",
+    note: "There is no ignored label: padding counts unless its rows are left out before, and what its own \
+           loss weighs is not shown here. Gradients of several calls are added by GradStore::extend.",
     promise: None,
 }];
 

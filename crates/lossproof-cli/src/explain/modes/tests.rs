@@ -1,7 +1,7 @@
 //! Each mode is held to its trainer's arithmetic, written out over rows of token losses without the calculus.
 //!
-//! Loss and gradient are linear in the token losses, so the weight of a token is what the step's loss is when that
-//! token's loss is 1 and all others are 0.
+//! Loss and gradient are linear in the token losses, so the weight of a token is what the step's loss is when
+//! that token's loss is 1 and all others are 0.
 
 use super::super::{BatchShape, batch::Batch};
 use super::{find, releases};
@@ -151,7 +151,7 @@ impl Step {
             "trl:sft" | "transformers:trainer" => {
                 self.data_parallel(|_, rows| total(rows) / &all_tokens * &world)
             }
-            "transformers:trainer:unshifted" | "transformers-4.57.1:trainer" => {
+            "transformers:trainer:unshifted" | "transformers-4.57.1:trainer" | "llamafactory:sft" => {
                 let labels = &all_tokens + &all_sequences;
                 self.data_parallel(|_, rows| total(rows) / &labels * &world)
             }
@@ -160,6 +160,8 @@ impl Step {
             "transformers:trainer:no-count"
             | "transformers-4.44.2:trainer"
             | "accelerate:backward"
+            | "axolotl:sft"
+            | "llamafactory:sft:multimodal"
             | "lightning:accumulate_grad_batches"
             | "torchtitan-0.2.1:any"
             | "nanogpt:any" => self.data_parallel(|rank, rows| cross_entropy(rows) / accumulated(rank)),
@@ -223,7 +225,8 @@ fn every_mode_weighs_what_its_trainer_computes() {
     }
 }
 
-/// The circumstance named is one: modes are their nearest letter on batches that have it, and not on the ragged one.
+/// The circumstance named is one: modes are their nearest letter on batches that have it, and not on the
+/// ragged one.
 #[test]
 fn a_mode_is_its_nearest_letter_where_it_says_so() {
     let ragged = batch(&LENGTHS, 2, 2);
