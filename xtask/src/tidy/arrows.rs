@@ -11,7 +11,7 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 20] = [
+const ARROWS: [(&str, May); 22] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-subject", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
     ("lossproof-process", May::Only { always: &["lossproof-spec", "lossproof-subject"], in_tests: &[] }),
@@ -57,6 +57,26 @@ const ARROWS: [(&str, May); 20] = [
     (
         "lossproof-trace",
         May::Only { always: &["lossproof-spec", "lossproof-subject", "lossproof-numerics"], in_tests: &[] },
+    ),
+    (
+        "lossproof-logs",
+        May::Only {
+            always: &["lossproof-spec", "lossproof-cases", "lossproof-trace"],
+            in_tests: &["lossproof-subject"],
+        },
+    ),
+    (
+        "lossproof-dumps",
+        May::Only {
+            always: &[
+                "lossproof-spec",
+                "lossproof-subject",
+                "lossproof-numerics",
+                "lossproof-cases",
+                "lossproof-diagnosis",
+            ],
+            in_tests: &[],
+        },
     ),
     (
         "lossproof",
@@ -129,6 +149,8 @@ const ARROWS: [(&str, May); 20] = [
                 "lossproof-torch",
                 "lossproof-femto-gpt",
                 "lossproof-process",
+                "lossproof-logs",
+                "lossproof-dumps",
             ],
             in_tests: &[],
         },
