@@ -1,9 +1,9 @@
 //! What trainers leave in files: answers to an export, dumps of gradients, and logs.
 #![cfg(feature = "trainers")]
 
-use lossproof_spec::{Counting, Dtype, GlobalBatch, LossSpec};
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
 use lossproof_subject::{
-    Collect, Device, Subject, Tensor, TensorSet, TensorValues,
+    Collect, Device, Tensor, TensorSet, TensorValues,
     safetensors::{decode, encode},
 };
 use lossproof_torch::{Gpt2Config, libtorch};
@@ -44,8 +44,11 @@ fn answered(folder: &Path, case: &str, spec: &LossSpec) -> TensorSet {
     trainer.configure(spec).expect("it has the loss");
     let mut sink = Collect::default();
     let observation = trainer.accumulate(&batch(folder, case), &mut sink).expect("a gradient");
-    let mut answer: TensorSet =
-        sink.into_tensors().into_iter().map(|(name, tensor)| (format!("transformer.{name}"), tensor)).collect();
+    let mut answer: TensorSet = sink
+        .into_tensors()
+        .into_iter()
+        .map(|(name, tensor)| (format!("transformer.{name}"), tensor))
+        .collect();
     let loss = Tensor::new(Vec::new(), TensorValues::F64(vec![observation.loss])).expect("a number");
     answer.insert("loss".to_owned(), loss);
     answer
@@ -54,6 +57,12 @@ fn answered(folder: &Path, case: &str, spec: &LossSpec) -> TensorSet {
 fn answer(folder: &Path, case: &str, answer: &TensorSet) {
     fs::write(folder.join(format!("answers/{case}.safetensors")), encode(answer).expect("tensors"))
         .expect("an answer");
+}
+
+fn scaled(tensor: &Tensor, factor: f64) -> Tensor {
+    #[expect(clippy::cast_possible_truncation, reason = "gradients are in single precision")]
+    let values = tensor.to_f64().into_iter().map(|value| (factor * value) as f32).collect();
+    Tensor::new(tensor.shape().to_vec(), TensorValues::F32(values)).expect("the same shape")
 }
 
 #[test]
@@ -73,17 +82,29 @@ fn a_trainer_that_writes_files_is_told_what_its_tokens_weigh() {
     let (said, code) = lossproof(&["check", text(&folder)]);
     assert_eq!(code, Some(0), "{said}");
 
-    let before_shift = LossSpec { counting: Counting::BeforeShift, ..claim };
-    answer(&folder, "001", &answered(&folder, "001", &before_shift));
+    // The designed batch has 31 supervised tokens and 35 labels before the shift.
+    let counted_before = answered(&folder, "001", &claim);
+    let counted_before: TensorSet =
+        counted_before.into_iter().map(|(name, tensor)| (name, scaled(&tensor, 31.0 / 35.0))).collect();
+    answer(&folder, "001", &counted_before);
     let json = directory.path().join("report.json");
     let (said, code) = lossproof(&["check", text(&folder), "--json", text(&json)]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("case 001: the loss is the expected one times 0.8857 = 31/35"), "{said}");
     assert!(said.contains("supervised / labels before the shift (31 / 35)"), "{said}");
     assert!(said.contains("What every prediction of case 001 weighs"), "{said}");
+    assert!(said.contains("case 001: the gradient is the gradient of this loss"), "{said}");
     let report: Value = serde_json::from_slice(&fs::read(&json).expect("a report")).expect("JSON");
     assert_eq!(report["cases"][0]["verdict"], "disagrees");
     assert_eq!(report["cases"][1]["verdict"], "agrees");
+
+    // Right in the gradient, and counted before the shift in what is logged.
+    let mut logged_wrong = answered(&folder, "001", &claim);
+    logged_wrong.insert("loss".to_owned(), counted_before["loss"].clone());
+    answer(&folder, "001", &logged_wrong);
+    let (said, code) = lossproof(&["check", text(&folder)]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("case 001: the gradient is the gradient of another loss than this one"), "{said}");
 
     answer(&folder, "001", &answered(&folder, "001", &LossSpec::naive_accumulated_mean()));
     let (said, _) = lossproof(&["check", text(&folder)]);
@@ -127,7 +148,9 @@ fn the_same_command_exports_the_same_bytes() {
     for folder in &folders {
         exported(folder, "2");
     }
-    for file in ["export.json", "model.safetensors", "cases/002.safetensors", "tokens/002.safetensors", "README.md"] {
+    for file in
+        ["export.json", "model.safetensors", "cases/002.safetensors", "tokens/002.safetensors", "README.md"]
+    {
         let [one, other] = [0, 1].map(|index| fs::read(folders[index].join(file)).expect("a file"));
         assert_eq!(one, other, "{file}");
     }
@@ -179,8 +202,16 @@ fn two_logs_part_where_they_do_and_the_factor_has_a_name() {
         "s:0 tel:4.2000\ns:0 trl:4.1000 lr:0.001000 norm:10.00\ns:1 trl:4.0500 lr:0.001000 norm:9.00\n",
     );
     let json = directory.path().join("diff.json");
-    let (said, code) =
-        lossproof(&["trace", "diff", text(&state), text(&log), "--micro-batches", "8", "--json", text(&json)]);
+    let (said, code) = lossproof(&[
+        "trace",
+        "diff",
+        text(&state),
+        text(&log),
+        "--micro-batches",
+        "8",
+        "--json",
+        text(&json),
+    ]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("\ngrad norm: 8.00"), "{said}");
     assert!(said.contains("= micro-batches (8)"), "{said}");

@@ -93,7 +93,16 @@ impl Answer {
     }
 }
 
-/// A name without what wrappers put before it.
+/// A name without anything that wrappers may have put before it.
+pub(crate) fn unwrapped(name: &str) -> &str {
+    let mut rest = name;
+    while let Some(shorter) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
+        rest = shorter;
+    }
+    rest
+}
+
+/// The name of a parameter, without what wrappers put before it.
 fn plain(name: &str, expected: &TensorSet) -> String {
     let mut rest = name;
     while !expected.contains_key(rest) {

@@ -21,6 +21,9 @@ pub struct CheckedLoss {
     pub bound: f64,
     /// What their quotient is on this layout, in words, where it has a name.
     pub explained: Option<String>,
+    /// Whether it is the loss that the gradient is the gradient of: the token losses with the weights that were
+    /// recovered. `None` where these are not known.
+    pub of_the_gradient: Option<bool>,
 }
 
 impl CheckedLoss {
@@ -162,7 +165,6 @@ impl<'a> Case<'a> {
             if given.unit_roundoff() > answer.dtype.unit_roundoff() { given } else { answer.dtype }
         };
         let precision = Precision::new(&self.model, dtype.map_or(answer.dtype, coarser), 0.0);
-        let loss = answer.loss.map(|found| self.loss(found, &precision));
         let scan = Scan::of_dump(
             self.batch,
             &self.claim,
@@ -171,13 +173,14 @@ impl<'a> Case<'a> {
             &precision,
             self.reference.clone(),
         );
+        let loss = answer.loss.map(|found| self.loss(found, &precision, scan.as_ref().ok()));
         let scan = Box::new(scan.map_err(|error| error.to_string()));
         let worst = self.worst(&answer);
         Outcome::Checked { answer: Box::new(answer), loss, worst, scan }
     }
 
     /// The loss, held to the expected one within what rounding makes of `Σ_t |w_t|·max(ℓ_t, 1)`.
-    fn loss(&self, found: f64, precision: &Precision) -> CheckedLoss {
+    fn loss(&self, found: f64, precision: &Precision, scan: Option<&Scan>) -> CheckedLoss {
         let weights = TokenWeights::new(&self.claim, &self.batch.layout());
         let mut scale = self.loss.abs();
         if let Ok(weights) = weights {
@@ -194,7 +197,26 @@ impl<'a> Case<'a> {
         let explained = (ratio.is_finite() && error.is_finite())
             .then(|| explain_ratio(&self.batch.layout(), BeyondLayout::default(), ratio, error))
             .flatten();
-        CheckedLoss { expected: self.loss, found, bound, explained }
+        let of_the_gradient = scan
+            .and_then(|scan| self.loss_of(scan))
+            .map(|(loss, error)| (found - loss).abs() <= error + bound + precision.loss * loss.abs());
+        CheckedLoss { expected: self.loss, found, bound, explained, of_the_gradient }
+    }
+
+    /// The loss that has the weights of a gradient, and how far the truth may be from it. Smoothing and a z-loss are
+    /// not in the token losses, and then it is not known.
+    fn loss_of(&self, scan: &Scan) -> Option<(f64, f64)> {
+        let reading = scan.gradient.as_ref().ok()?;
+        reading.inference.as_ref()?;
+        if self.claim.label_smoothing != 0.0 || self.claim.z_loss != 0.0 {
+            return None;
+        }
+        let (mut loss, mut error) = (0.0, 0.0);
+        for (weight, token_loss) in reading.measured.iter().zip(&self.token_losses) {
+            loss += weight.value * token_loss;
+            error += weight.error * token_loss.abs();
+        }
+        error.is_finite().then_some((loss, error))
     }
 
     /// The gradient that is furthest from the expected one, relative to its norm.

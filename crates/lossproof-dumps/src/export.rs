@@ -67,7 +67,7 @@ pub fn export(
         let case = format!("{number:03}");
         let failed = |source| FolderError::Reference { case: case.clone(), source: Box::new(source) };
         let (expected, tokens) = expected(reference, parameters, claim, batch).map_err(failed)?;
-        write(&folder.batch_file(&case), &json_text(&CaseText { batch: batch.clone() }))?;
+        write(&folder.batch_file(&case), &json_line(&CaseText { batch: batch.clone() }))?;
         write(&folder.expected_file(&case), &tensors(&folder.expected_file(&case), &expected)?)?;
         write(&folder.tokens_file(&case), &tensors(&folder.tokens_file(&case), &tokens)?)?;
         names.push(case);
@@ -151,6 +151,10 @@ fn values(shape: Vec<usize>, values: Vec<f64>) -> Result<Tensor, TomographyError
 fn tensors(path: &Path, named: &[(String, Tensor)]) -> Result<Vec<u8>, FolderError> {
     encode_named(named.iter().map(|(name, tensor)| (name.clone(), tensor)))
         .map_err(|source| FolderError::Tensors { path: path.to_owned(), source })
+}
+
+fn json_line(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("invariant: an export has string keys only")
 }
 
 fn json_text(value: &impl serde::Serialize) -> Vec<u8> {

@@ -3,7 +3,7 @@
 //! The blocks of a model are alike, so their gradients are siblings: tensors whose names differ in one number. What a
 //! sibling has and another lacks is missing; one that is many times as large as its siblings is out of line.
 
-use crate::{Gradients, State};
+use crate::{Gradients, State, answer::unwrapped};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that is wrong with gradients, or was meant to be.
@@ -165,7 +165,9 @@ fn missing(states: &BTreeMap<String, State>, parameters: Option<&BTreeSet<String
             }
         }
     }
-    for name in parameters.into_iter().flatten().filter(|name| !states.contains_key(*name)) {
+    // A model and its gradients may be wrapped differently.
+    let there: BTreeSet<&str> = states.keys().map(|name| unwrapped(name)).collect();
+    for name in parameters.into_iter().flatten().filter(|name| !there.contains(unwrapped(name))) {
         missing.insert(name.clone(), MissingBecause::IsAParameter);
     }
     missing.into_iter().map(|(name, because)| Finding::Missing { name, because }).collect()

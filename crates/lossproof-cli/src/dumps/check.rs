@@ -166,6 +166,16 @@ fn remarks(case: &CheckedCase) -> String {
                     None => say(format!("the loss is off by more than {:.1e}", loss.bound)),
                 }
             }
+            if let Some(of_it) = loss.as_ref().and_then(|loss| loss.of_the_gradient) {
+                let agrees = case.agreement() == Agreement::Agrees;
+                match (of_it, agrees) {
+                    (false, _) => {
+                        say("the gradient is the gradient of another loss than this one".to_owned());
+                    }
+                    (true, false) => say("the gradient is the gradient of this loss".to_owned()),
+                    (true, true) => {}
+                }
+            }
             if let Err(why) = &**scan {
                 say(why.clone());
             }

@@ -4,7 +4,7 @@ use crate::{exit::Exit, explain::Drawn, number::grouped, output, subjects, text:
 use lossproof_dumps::{Batches, Folder, Model, batches, export};
 use lossproof_gpt2::Config;
 use lossproof_spec::Dtype;
-use lossproof_subject::{Device, Subject, probe_initial_of};
+use lossproof_subject::{Device, probe_initial_of};
 use miette::IntoDiagnostic;
 use std::path::PathBuf;
 

@@ -77,7 +77,7 @@ fn zero_gradients_are_told_by_kind_and_missing_ones_by_the_other_blocks() {
         Finding::Missing { name: "h.3.ln.weight".to_owned(), because: MissingBecause::OthersHaveOne };
     let names = vec!["h.0.mlp.weight".to_owned(), "h.2.mlp.weight".to_owned()];
     assert_eq!(found, [missing, Finding::Zero { names, of: 4 }]);
-    let parameters: BTreeSet<String> = ["wte.weight", "lm_head.weight"].map(str::to_owned).into();
+    let parameters: BTreeSet<String> = ["module.wte.weight", "lm_head.weight"].map(str::to_owned).into();
     let told = inspect(&gradients, Some(&parameters)).findings;
     let of_head =
         Finding::Missing { name: "lm_head.weight".to_owned(), because: MissingBecause::IsAParameter };
