@@ -11,8 +11,9 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 22] = [
+const ARROWS: [(&str, May); 23] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
+    ("lossproof-report", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-subject", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
     ("lossproof-process", May::Only { always: &["lossproof-spec", "lossproof-subject"], in_tests: &[] }),
     ("lossproof-numerics", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
@@ -151,6 +152,7 @@ const ARROWS: [(&str, May); 22] = [
                 "lossproof-process",
                 "lossproof-logs",
                 "lossproof-dumps",
+                "lossproof-report",
             ],
             in_tests: &[],
         },
