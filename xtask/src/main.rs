@@ -8,6 +8,7 @@ mod plug_in;
 mod product;
 mod provision;
 mod python;
+mod screenshots;
 mod tidy;
 mod weigh;
 
@@ -44,6 +45,12 @@ enum Task {
     Guard(Forwarded),
     /// Build the wheel of the adapters in Python, and test it against the judge; skipped where that cannot be.
     Python,
+    /// Show HTML files in Chromium and keep what it looks like under target/screenshots/; skipped without Chromium.
+    Screenshots {
+        /// The HTML files.
+        #[arg(required = true, value_name = "FILE")]
+        pages: Vec<PathBuf>,
+    },
     /// Check dependency arrows, circles between modules, manifests and sources.
     Tidy,
     /// Count and build what a stranger's package gets with `lossproof-subject`, and with `lossproof`.
@@ -79,6 +86,7 @@ fn main() -> ExitCode {
         Task::Cuda { compute_cap } => cuda::cuda(root, compute_cap).map(|()| ExitCode::SUCCESS),
         Task::Guard(_) => guard::guard(root, &forwarded()),
         Task::Python => libtorch::setup(root).and_then(|()| python::python(root)),
+        Task::Screenshots { pages } => screenshots::screenshots(root, &pages).map(|()| ExitCode::SUCCESS),
         Task::Tidy => tidy::tidy(root).map(|()| ExitCode::SUCCESS),
         Task::Weigh => weigh::weigh(root).map(|()| ExitCode::SUCCESS),
         Task::PlugIn { write } => plug_in::plug_in(root, write).map(|()| ExitCode::SUCCESS),
