@@ -3,9 +3,12 @@
 use crate::{
     exit::Exit,
     output,
+    report_files::{ReportFiles, command_line, outcome},
     text::headline,
     trainer::{Trainer, TrainerArgs},
 };
+use lossproof_diagnosis::Diagnosis;
+use lossproof_report::{Check, CheckOutcome, Checks, Coverage, Part, Report, Section};
 use lossproof_subject::Watchdog;
 use std::fmt::Write as _;
 
@@ -19,6 +22,8 @@ use std::fmt::Write as _;
 pub(crate) struct Args {
     #[command(flatten)]
     trainer: TrainerArgs,
+    #[command(flatten)]
+    files: ReportFiles,
 }
 
 /// Diagnoses a trainer and reports it on stdout.
@@ -26,6 +31,7 @@ pub(crate) struct Args {
 /// # Errors
 /// When an argument makes no sense, or the trainer does not start.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
+    args.files.check_writable()?;
     let Trainer { mut judged, fault, .. } = args.trainer.open()?;
     let info = judged.subject().info();
     let diagnosis = args.trainer.diagnostician().diagnose(judged.subject(), &Watchdog::default());
@@ -35,9 +41,49 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         let _ = writeln!(text, "with the fault {}: {}", fault.id, fault.what);
     }
     output::print(&format!("{text}\n{diagnosis}\n"))?;
-    Ok(match diagnosis {
+    let exit = match diagnosis {
         _ if diagnosis.sound && diagnosis.examined > 0 => Exit::Conforms,
         _ if diagnosis.evidence.is_empty() => Exit::Unchecked,
         _ => Exit::Deviates,
-    })
+    };
+    args.files.write(|| report(headline(&info), &diagnosis, exit))?;
+    Ok(exit)
+}
+
+/// The diagnosis as a report.
+fn report(subject: String, diagnosis: &Diagnosis, exit: Exit) -> Report {
+    let named: Vec<&str> = diagnosis.first().into_iter().map(|bug| bug.id).collect();
+    let summary = match (exit, named.as_slice()) {
+        (Exit::Conforms, _) => "Everything that was looked at is as it should be.".to_owned(),
+        (Exit::Deviates, []) => {
+            "Something is not as it should be, and no known bug would show it.".to_owned()
+        }
+        (Exit::Deviates, named) => format!("It looks like {}.", named.join(" or ")),
+        _ => "Nothing could be looked at.".to_owned(),
+    };
+    let found = match exit {
+        Exit::Conforms => CheckOutcome::Passed,
+        Exit::Deviates => CheckOutcome::Failed(summary.clone()),
+        _ => CheckOutcome::Unchecked(summary.clone()),
+    };
+    let check = Check::new("diagnosis", "nothing is seen that should not be", found)
+        .measured("examined", diagnosis.examined as f64)
+        .with_details(diagnosis.evidence.join("\n"));
+    Report {
+        title: "A diagnosis".to_owned(),
+        command: command_line(),
+        subject: vec![subject],
+        outcome: outcome(exit),
+        summary,
+        sections: vec![
+            Section::new("What is seen", vec![Part::Preformatted(diagnosis.to_string())]),
+            Section::new(
+                "What it was held to",
+                vec![
+                    Part::Checks(Checks { name: "diagnosis".to_owned(), checks: vec![check] }),
+                    Part::Coverage(Coverage { certified: Vec::new(), not_covered: diagnosis.unseen.clone() }),
+                ],
+            ),
+        ],
+    }
 }

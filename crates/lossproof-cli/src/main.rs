@@ -15,6 +15,7 @@ mod looped;
 mod number;
 mod output;
 mod picture;
+mod report_files;
 #[cfg(feature = "trainers")]
 mod schemas;
 #[cfg(feature = "trainers")]

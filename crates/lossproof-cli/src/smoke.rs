@@ -3,14 +3,17 @@
 use crate::{
     adapter::AdapterArgs,
     exit::Exit,
+    laws::page::checks as law_checks,
     number::grouped,
     output,
+    report_files::{ReportFiles, command_line, outcome},
     table::{Align, Table},
     text::{claims, headline, paragraph},
 };
 use lossproof_cases::{Case, Scale};
 use lossproof_laws::{Campaign, LAWS, Report, Verdict};
 use lossproof_process::{Adapter, Capability};
+use lossproof_report::{Check, CheckOutcome, Checks, Part, Report as Page, Section};
 use lossproof_spec::{GlobalBatch, Optimizer, Role, Sequence};
 use lossproof_subject::{Checked, Discard, Limits, Subject, SubjectError, Unsupported};
 use miette::IntoDiagnostic;
@@ -36,6 +39,8 @@ pub(crate) struct Args {
     /// Random cases per law.
     #[arg(long, value_name = "N", default_value_t = 4)]
     cases: u32,
+    #[command(flatten)]
+    files: ReportFiles,
 }
 
 /// Looks at an adapter and says on stdout what is seen.
@@ -43,8 +48,11 @@ pub(crate) struct Args {
 /// # Errors
 /// When it does not start, or cannot say what it is.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
+    args.files.check_writable()?;
     let mut adapter = args.adapter.required()?;
-    let mut text = card(&adapter);
+    let card = card(&adapter);
+    let subject = headline(&adapter.info());
+    let mut text = card.clone();
     let calls = calls(&mut adapter);
     text += "\nEach call once, on a small batch\n";
     text += &table(&calls);
@@ -59,13 +67,44 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     adapter.finish().into_diagnostic()?;
     output::print(&text)?;
     let failed = |report: &Report| matches!(report.verdict, Verdict::Fail | Verdict::Errored);
-    Ok(if broken || reports.iter().any(failed) {
+    let exit = if broken || reports.iter().any(failed) {
         Exit::Deviates
     } else if reports.iter().any(|report| report.verdict == Verdict::Pass) {
         Exit::Conforms
     } else {
         Exit::Unchecked
-    })
+    };
+    args.files.write(|| page(subject, card, &calls, &reports, exit))?;
+    Ok(exit)
+}
+
+/// What was seen, as a report.
+fn page(subject: String, card: String, calls: &[Called], reports: &[Report], exit: Exit) -> Page {
+    let mut checks = Vec::new();
+    for (Called { call, took, problem }, number) in calls.iter().zip(1..) {
+        let outcome = match problem {
+            None => CheckOutcome::Passed,
+            Some(problem) => CheckOutcome::Errored(problem.clone()),
+        };
+        // A call that is made twice is two checks.
+        let check = Check::new(format!("{number} {call}"), format!("`{call}` answers"), outcome);
+        checks.push(check.with_seconds(took.as_secs_f64()));
+    }
+    let mut sections = vec![
+        Section::new("The card", vec![Part::Preformatted(card)]),
+        Section::new("Each call once", vec![Part::Checks(Checks { name: "calls".to_owned(), checks })]),
+    ];
+    if !reports.is_empty() {
+        sections.push(Section::new("The laws", vec![Part::Checks(law_checks(&subject, reports))]));
+    }
+    Page {
+        title: "A first look at an adapter".to_owned(),
+        command: command_line(),
+        subject: vec![subject],
+        outcome: outcome(exit),
+        summary: "It judges nothing for good: `lossproof laws` does.".to_owned(),
+        sections,
+    }
 }
 
 /// What it says of itself.

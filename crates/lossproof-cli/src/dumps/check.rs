@@ -1,8 +1,10 @@
 //! `lossproof check`: what a trainer made of an export, held to what it must be.
 
+use super::page;
 use crate::{
     exit::Exit,
     output,
+    report_files::ReportFiles,
     table::{Align, Table},
     text::paragraph,
     tomography::render as scans,
@@ -32,6 +34,8 @@ pub(crate) struct Args {
     /// Also write the report as JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    files: ReportFiles,
 }
 
 /// An element type by its name.
@@ -46,12 +50,15 @@ fn dtype(name: &str) -> Result<Dtype, String> {
 /// When the export or its place cannot be read, or the report not be written.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     output::check_writable(args.json.as_deref())?;
+    args.files.check_writable()?;
     let (manifest, cases) = check(&Folder::new(&args.folder), args.dtype).into_diagnostic()?;
     output::print(&text(&manifest, &cases))?;
     if let Some(path) = &args.json {
         output::write_json(path, &report(&manifest, &cases))?;
     }
-    Ok(exit(&cases))
+    let exit = exit(&cases);
+    args.files.write(|| page::of_answers(&manifest, &cases, exit))?;
+    Ok(exit)
 }
 
 fn exit(cases: &[CheckedCase]) -> Exit {
@@ -92,7 +99,9 @@ fn text(manifest: &Manifest, cases: &[CheckedCase]) -> String {
 }
 
 /// The first case whose gradient is another one than it must be, and what it shows.
-fn first_other(cases: &[CheckedCase]) -> Option<(&CheckedCase, &lossproof_diagnosis::tomography::Scan)> {
+pub(super) fn first_other(
+    cases: &[CheckedCase],
+) -> Option<(&CheckedCase, &lossproof_diagnosis::tomography::Scan)> {
     cases.iter().find_map(|case| match &case.outcome {
         Outcome::Checked { scan, .. } => {
             let scan = scan.as_ref().as_ref().ok()?;
@@ -134,7 +143,7 @@ fn said(agreement: Agreement) -> &'static str {
 }
 
 /// What is to be said of a case besides its numbers.
-fn remarks(case: &CheckedCase) -> String {
+pub(super) fn remarks(case: &CheckedCase) -> String {
     let mut text = String::new();
     let mut say = |what: String| text += &paragraph(&format!("case {}: {what}", case.name), 2);
     match &case.outcome {
@@ -184,7 +193,7 @@ fn remarks(case: &CheckedCase) -> String {
     text
 }
 
-fn verdict(cases: &[CheckedCase]) -> String {
+pub(super) fn verdict(cases: &[CheckedCase]) -> String {
     let count = |agreement| cases.iter().filter(|case| case.agreement() == agreement).count();
     let missing = cases.iter().filter(|case| matches!(case.outcome, Outcome::Missing)).count();
     format!(

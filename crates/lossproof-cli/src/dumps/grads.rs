@@ -1,9 +1,11 @@
 //! `lossproof grads`: what is wrong with a dump of gradients, by itself.
 
+use super::page;
 use crate::{
     exit::Exit,
     number::grouped,
     output,
+    report_files::ReportFiles,
     table::{Align, Table},
     text::paragraph,
 };
@@ -39,6 +41,8 @@ pub(crate) struct Args {
     /// Also write the report as JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    files: ReportFiles,
 }
 
 /// The most bytes of a file of parameters that are read.
@@ -50,6 +54,7 @@ const LARGEST: u64 = 8 << 30;
 /// When a file cannot be read or holds something else.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     output::check_writable(args.json.as_deref())?;
+    args.files.check_writable()?;
     let sizes = args.model.as_deref().map(sizes).transpose()?;
     let gradients = Gradients::read(&args.dump, sizes.as_ref()).into_diagnostic()?;
     let parameters = args.parameters.as_deref().map(names).transpose()?;
@@ -58,13 +63,15 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     if let Some(path) = &args.json {
         output::write_json(path, &report(&inspection))?;
     }
-    Ok(if inspection.states.is_empty() {
+    let exit = if inspection.states.is_empty() {
         Exit::Unchecked
     } else if inspection.findings.is_empty() {
         Exit::Conforms
     } else {
         Exit::Deviates
-    })
+    };
+    args.files.write(|| page::of_gradients(&args.dump, &inspection, exit))?;
+    Ok(exit)
 }
 
 fn sizes(path: &Path) -> miette::Result<Sizes> {
@@ -148,7 +155,7 @@ fn named(finding: &Finding) -> Vec<&str> {
     }
 }
 
-fn said(finding: &Finding) -> String {
+pub(super) fn said(finding: &Finding) -> String {
     match finding {
         Finding::NotFinite { name, state: State { nans, infinities, first_not_finite, elements, .. } } => {
             let first = first_not_finite.unwrap_or(0);

@@ -4,3 +4,4 @@ pub(crate) mod check;
 #[cfg(feature = "trainers")]
 pub(crate) mod export;
 pub(crate) mod grads;
+mod page;

@@ -5,11 +5,12 @@ mod alarms;
 mod alone;
 mod left_out;
 mod matrix;
+mod page;
 mod patterns;
 mod profiles;
 mod render;
 
-use crate::{exit::Exit, output, subjects};
+use crate::{exit::Exit, output, report_files::ReportFiles, subjects};
 use alarms::Alarms;
 use left_out::Sight;
 use lossproof_cases::strategies::Size;
@@ -106,6 +107,8 @@ pub(crate) struct Args {
     /// Also write the table into this Markdown file, between its marks.
     #[arg(long, value_name = "FILE", conflicts_with = "fault")]
     write: Option<PathBuf>,
+    #[command(flatten)]
+    files: ReportFiles,
 }
 
 /// The trainer that faults are injected into, and what is compared with it.
@@ -142,6 +145,15 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let region = args.write.as_deref().map(|path| MarkedRegion::find(path, name)).transpose()?;
     output::check_writable(args.json.as_deref())?;
     output::check_writable(args.classes.as_deref())?;
+    args.files.check_writable()?;
+    let without =
+        args.profiles || args.leave_one_out || args.unseen || args.profile.is_some() || args.alarms.is_some();
+    if without && args.files.any() {
+        return Err(miette::miette!(
+            help = "leave --html, --junit and --json-lines out, or ask for the bugs themselves",
+            "these files tell which law fails under which bug, and something else is asked for"
+        ));
+    }
     if args.training || args.objectives {
         let rows = if args.training { patterns::of_training()? } else { patterns::of_objectives()? };
         output::print(&patterns::text(&rows))?;
@@ -149,7 +161,9 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
             region.write(&patterns::markdown(&rows))?;
         }
         let all = rows.iter().all(patterns::Row::is_right);
-        return Ok(if all { Exit::Conforms } else { Exit::Deviates });
+        let exit = if all { Exit::Conforms } else { Exit::Deviates };
+        args.files.write(|| page::of_patterns(&rows, exit))?;
+        return Ok(exit);
     }
     let faults = selected(&args.fault)?;
     if args.profiles {
@@ -190,7 +204,9 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     }
     let first = rows.iter().filter(|row| row.place() == Some(0)).count();
     let all = rows.iter().all(|row| row.is_killed() && row.place().is_some_and(|place| place < 3));
-    Ok(if all && 10 * first >= 9 * rows.len() { Exit::Conforms } else { Exit::Deviates })
+    let exit = if all && 10 * first >= 9 * rows.len() { Exit::Conforms } else { Exit::Deviates };
+    args.files.write(|| page::report(&rows, args.full, exit))?;
+    Ok(exit)
 }
 
 /// Bugs that nobody thinks of.

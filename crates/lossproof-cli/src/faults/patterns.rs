@@ -18,15 +18,15 @@ const SMOOTHING: f64 = 0.1;
 
 /// A bug, and what is said of the reference where it has it.
 pub(super) struct Row {
-    bug: &'static Bug,
+    pub(super) bug: &'static Bug,
     diagnosis: PatternDiagnosis,
     /// The law of a clause that the bug violates.
-    killed_by: Option<&'static str>,
+    pub(super) killed_by: Option<&'static str>,
 }
 
 impl Row {
     /// The laws that fail.
-    fn laws(&self) -> Vec<&'static str> {
+    pub(super) fn laws(&self) -> Vec<&'static str> {
         let laws: BTreeSet<&'static str> = self.diagnosis.pattern.iter().map(|(law, _)| *law).collect();
         laws.into_iter().collect()
     }
@@ -36,11 +36,11 @@ impl Row {
         self.killed_by.is_some() && self.is_named()
     }
 
-    fn is_named(&self) -> bool {
+    pub(super) fn is_named(&self) -> bool {
         self.diagnosis.bugs.iter().any(|bug| bug.id == self.bug.id)
     }
 
-    fn named(&self) -> String {
+    pub(super) fn named(&self) -> String {
         let bugs: Vec<&str> = self.diagnosis.bugs.iter().map(|bug| bug.id).collect();
         match (self.is_named(), bugs.as_slice()) {
             (true, [_]) => "itself".to_owned(),

@@ -18,7 +18,7 @@ trace      a loss of twenty steps of AdamW differs in its first four decimals
 ";
 
 /// Why the numbers of bugs that are named say nothing of bugs that nobody has listed.
-const IN_SAMPLE: &str = "bugs and hypotheses come from one list";
+pub(super) const IN_SAMPLE: &str = "bugs and hypotheses come from one list";
 
 const SEEN: &str = "x";
 
@@ -27,7 +27,7 @@ fn mark(seen: bool) -> &'static str {
 }
 
 /// What the diagnosis names first, and where the fault stands where that is another one.
-fn named(row: &FaultResult) -> String {
+pub(super) fn named(row: &FaultResult) -> String {
     let alike: Vec<_> = row.diagnosis.first().into_iter().map(|bug| bug.id).collect();
     match row.place() {
         Some(0) if alike.len() == 1 => "itself".to_owned(),

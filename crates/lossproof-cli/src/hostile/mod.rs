@@ -3,7 +3,7 @@
 mod render;
 mod trial;
 
-use crate::{exit::Exit, output};
+use crate::{exit::Exit, output, report_files::ReportFiles};
 use lossproof_cases::strategies::Size;
 use lossproof_faults::hostile::Hostile;
 use lossproof_laws::Campaign;
@@ -28,6 +28,8 @@ pub(crate) struct Args {
     /// Also write what came of each as JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    files: ReportFiles,
 }
 
 /// How long a call of a hostile trainer may take. An honest one needs milliseconds.
@@ -40,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let selected = selected(&args.hostile)?;
     output::check_writable(args.json.as_deref())?;
+    args.files.check_writable()?;
     let size = Size { ranks: 1..=3, micro_batches: 1..=3, sequences: 1..=3, positions: 1..=12 };
     let campaign =
         Campaign { cases: args.cases, seed: args.seed, size, shrink: false, ..Campaign::default() };
@@ -52,7 +55,10 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     if let Some(path) = &args.json {
         output::write_json(path, &render::json(&trials, &campaign))?;
     }
-    Ok(if trials.iter().all(|trial| trial.deviation().is_none()) { Exit::Conforms } else { Exit::Deviates })
+    let right = trials.iter().all(|trial| trial.deviation().is_none());
+    let exit = if right { Exit::Conforms } else { Exit::Deviates };
+    args.files.write(|| render::report(&trials, exit))?;
+    Ok(exit)
 }
 
 /// Tries every hostile trainer, as many at a time as there are processors. The threads are not those of a

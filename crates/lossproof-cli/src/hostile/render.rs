@@ -1,8 +1,13 @@
 //! What came of the hostile trainers, as a person reads it, and as JSON.
 
 use super::trial::{End, Trial};
-use crate::table::{Align, Table};
+use crate::{
+    exit::Exit,
+    report_files::{command_line, outcome},
+    table::{Align, Table},
+};
 use lossproof_laws::Campaign;
+use lossproof_report::{Check, CheckOutcome, Checks, Part, Report, Section};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -45,6 +50,26 @@ fn first_line(said: &str) -> String {
     match line.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
+    }
+}
+
+/// What came of each, as a report.
+pub(super) fn report(trials: &[Trial], exit: Exit) -> Report {
+    let check = |trial: &Trial| {
+        let outcome =
+            trial.deviation().map_or(CheckOutcome::Passed, |why| CheckOutcome::Failed(why.to_string()));
+        Check::new(trial.hostile.id, trial.hostile.what, outcome)
+            .with_details(format!("{} by {}\n{}", trial.end, trial.by, trial.said))
+    };
+    let green = trials.iter().filter(|trial| trial.end == End::Green).count();
+    let checks = Checks { name: "hostile trainers".to_owned(), checks: trials.iter().map(check).collect() };
+    Report {
+        title: "Hostile trainers".to_owned(),
+        command: command_line(),
+        subject: vec!["trainers that try to come out green".to_owned()],
+        outcome: outcome(exit),
+        summary: format!("{green} of {} came out green.", trials.len()),
+        sections: vec![Section::new("What came of each", vec![Part::Checks(checks)])],
     }
 }
 

@@ -2,9 +2,10 @@
 
 #[cfg(feature = "trainers")]
 mod own;
+pub(crate) mod page;
 mod render;
 
-use crate::{adapter::AdapterArgs, exit::Exit, output, text::headline};
+use crate::{adapter::AdapterArgs, exit::Exit, output, report_files::ReportFiles, text::headline};
 use indicatif::{ProgressBar, ProgressStyle};
 use lossproof_diagnosis::Diagnostician;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
@@ -36,6 +37,8 @@ pub(crate) struct Args {
     /// Also write the reports as JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    files: ReportFiles,
 }
 
 /// Cases per law of a trainer in a process of its own, whose size is not known.
@@ -58,11 +61,13 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let laws = selected(&args.law)?;
     // Before minutes are spent on what could not be written.
     output::check_writable(args.json.as_deref())?;
+    args.files.check_writable()?;
     let (title, campaign, all) = args.hold(&laws)?;
     output::print(&render::text(&title, &campaign, &all))?;
     if let Some(path) = &args.json {
         output::write_json(path, &render::json(&title, &campaign, &all))?;
     }
+    args.files.write(|| page::report(&title, &campaign, &all))?;
     Ok(exit(&all))
 }
 

@@ -3,6 +3,7 @@
 
 mod batch;
 mod drawing;
+pub(crate) mod page;
 pub(crate) mod render;
 mod size;
 
@@ -10,6 +11,7 @@ use crate::{
     exit::Exit,
     explain::{BatchShape, Drawn},
     output,
+    report_files::ReportFiles,
     trainer::{Trainer, TrainerArgs},
 };
 use lossproof_diagnosis::{
@@ -55,6 +57,8 @@ pub(crate) struct Args {
     /// Draw the weights into this file, too.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    #[command(flatten)]
+    files: ReportFiles,
 }
 
 /// What was asked for, and of whom.
@@ -95,6 +99,7 @@ enum UsageError {
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     // Before a second is spent on what could not be written.
     output::check_writable(args.svg.as_deref())?;
+    args.files.check_writable()?;
     let Trainer { mut judged, fault, mut reference, claim } = args.trainer.open()?;
     let asked = asked(args, judged.subject(), fault, claim)?;
     let parameters = asked.case.parameters(&asked.parameters);
@@ -131,12 +136,15 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     if let Some(path) = &args.svg {
         output::write(path, drawing::drawing(&asked, &scan)?.as_bytes())?;
     }
-    output::print(&(render::report(&asked, &scan) + &render::alike(&alike)))?;
-    Ok(match scan.agreement() {
+    let alike = render::alike(&alike);
+    output::print(&(render::report(&asked, &scan) + &alike))?;
+    let exit = match scan.agreement() {
         Agreement::Agrees => Exit::Conforms,
         Agreement::Disagrees => Exit::Deviates,
         Agreement::Undecided => Exit::Unchecked,
-    })
+    };
+    args.files.write(|| page::report(&asked, &scan, &alike, exit))?;
+    Ok(exit)
 }
 
 /// What the arguments ask of a trainer.

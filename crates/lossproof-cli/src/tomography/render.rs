@@ -296,7 +296,7 @@ fn lines(text: &str) -> String {
 }
 
 /// The last line: whether all is as declared, or what is not.
-fn verdict(scan: &Scan) -> String {
+pub(super) fn verdict(scan: &Scan) -> String {
     let mut wrong = Vec::new();
     if scan.gradient.as_ref().is_ok_and(|reading| reading.agreement() == Agreement::Disagrees) {
         wrong.push("the gradient");

@@ -1,7 +1,9 @@
 //! `lossproof trace diff`: where two logs part first, in what, and by which factor.
 
-use super::{NameArgs, equals::Known};
-use crate::{exit::Exit, explain::BatchShape, number::grouped, output, text::paragraph};
+use super::{NameArgs, equals::Known, page};
+use crate::{
+    exit::Exit, explain::BatchShape, number::grouped, output, report_files::ReportFiles, text::paragraph,
+};
 use lossproof_logs::{Comparison, Curve, Factor, Log, Parting, Place, Ratio, Settings, compare};
 use lossproof_trace::Plot;
 use miette::IntoDiagnostic;
@@ -36,6 +38,8 @@ pub(crate) struct Args {
     /// Also write the comparison as JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    files: ReportFiles,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -52,6 +56,7 @@ enum By {
 /// When a log cannot be read, or they have nothing in common.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     output::check_writable(args.json.as_deref())?;
+    args.files.check_writable()?;
     let known = Known::new(&args.shape)?;
     let [first, second] = [args.names.read(&args.first)?, args.names.read(&args.second)?];
     let by = args.by.map(|by| match by {
@@ -61,12 +66,14 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let settings = Settings { by, tolerance: args.tolerance };
     let comparison = compare(&first, &second, &settings).into_diagnostic()?;
     output::print(&text(&first, &second, &comparison, &known))?;
+    let headline = comparison.leading().map(|(_, parting)| headline(parting, &known));
     if let Some(path) = &args.json {
-        let headline = comparison.leading().map(|(_, parting)| headline(parting, &known));
         let report = json!({ "agrees": comparison.agrees(), "headline": headline, "comparison": comparison });
         output::write_json(path, &report)?;
     }
-    Ok(if comparison.agrees() { Exit::Conforms } else { Exit::Deviates })
+    let exit = if comparison.agrees() { Exit::Conforms } else { Exit::Deviates };
+    args.files.write(|| page::report([&first, &second], &comparison, headline, exit))?;
+    Ok(exit)
 }
 
 fn text(first: &Log, second: &Log, comparison: &Comparison, known: &Known) -> String {

@@ -2,6 +2,7 @@
 
 mod diff;
 mod equals;
+mod page;
 mod plot;
 
 use crate::exit::Exit;

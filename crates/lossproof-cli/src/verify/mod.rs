@@ -2,11 +2,12 @@
 
 mod batch;
 mod memory;
+mod page;
 mod render;
 mod run;
 mod storage;
 
-use crate::{adapter::AdapterArgs, exit::Exit};
+use crate::{adapter::AdapterArgs, exit::Exit, report_files::ReportFiles};
 use lossproof_gpt2::Config;
 use lossproof_subject::Device;
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ pub(crate) struct Args {
     /// Also write the report as JSON to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) files: ReportFiles,
     /// A trainer that takes the place of the reference: a GPT-2 of the same configuration in f64, with Hugging Face's
     /// names, that has every loss semantics.
     #[command(flatten)]

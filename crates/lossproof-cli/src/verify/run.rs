@@ -3,7 +3,7 @@
 use super::{
     Args, Dtype,
     batch::{PARTS, ragged},
-    memory, render, storage,
+    memory, page, render, storage,
 };
 use crate::{
     exit::Exit,
@@ -36,6 +36,7 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     let started = Instant::now();
     subjects::check_device(args.device)?;
     output::check_writable(args.json.as_deref())?;
+    args.files.check_writable()?;
     let shape = args.config.shape();
     let small = matches!(args.config, Config::Pico | Config::Nano);
     let dtype = args.dtype.unwrap_or(if small { Dtype::F64 } else { Dtype::F32 }).into();
@@ -82,7 +83,9 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     if let Some(path) = &args.json {
         output::write_json(path, &report)?;
     }
-    Ok(verdict(&report))
+    let exit = verdict(&report);
+    args.files.write(|| page::report(&args.config.to_string(), &report, exit))?;
+    Ok(exit)
 }
 
 /// Sequences, and tokens in the longest: so that each size ends within minutes.

@@ -1,0 +1,125 @@
+//! What was found in files that a trainer left, as a report.
+
+use super::{check, grads};
+use crate::{
+    exit::Exit,
+    report_files::{command_line, outcome},
+    tomography::page::heat_maps,
+};
+use lossproof_diagnosis::tomography::Agreement;
+use lossproof_dumps::{CheckedCase, Finding, Inspection, Manifest, Outcome, State};
+use lossproof_report::{Check, CheckOutcome, Checks, Column, Part, Report, Section, Table, TableCell};
+use std::path::Path;
+
+/// The answers to an export.
+pub(super) fn of_answers(manifest: &Manifest, cases: &[CheckedCase], exit: Exit) -> Report {
+    let checks = cases.iter().map(|case| answer(manifest, case)).collect();
+    let mut sections =
+        vec![Section::new("Cases", vec![Part::Checks(Checks { name: "answers".to_owned(), checks })])];
+    if let Some((case, scan)) = check::first_other(cases) {
+        sections.push(Section::new(
+            format!("What every prediction of case {} weighs", case.name),
+            heat_maps(&case.batch, &manifest.claim, scan),
+        ));
+    }
+    Report {
+        title: "Answers to an export".to_owned(),
+        command: command_line(),
+        subject: vec![manifest.model.name.clone(), format!("claimed: {}", manifest.claim)],
+        outcome: outcome(exit),
+        summary: format!("{}.", check::verdict(cases)),
+        sections,
+    }
+}
+
+fn answer(manifest: &Manifest, case: &CheckedCase) -> Check {
+    let outcome = match (&case.outcome, case.agreement()) {
+        (Outcome::Missing, _) => CheckOutcome::Unchecked("there is no answer".to_owned()),
+        (Outcome::Unreadable(error), _) => CheckOutcome::Errored(error.to_string()),
+        (_, Agreement::Agrees) => CheckOutcome::Passed,
+        (_, Agreement::Disagrees) => CheckOutcome::Failed("loss or gradient is another one".to_owned()),
+        (_, Agreement::Undecided) => CheckOutcome::Unchecked("the weights may be other ones".to_owned()),
+    };
+    let what = format!("loss and gradients are those of the {}", manifest.claim);
+    let mut check = Check::new(format!("case {}", case.name), what, outcome);
+    if let Outcome::Checked { loss, worst, .. } = &case.outcome {
+        if let Some(loss) = loss {
+            check = check.measured("loss", loss.found).measured("expected", loss.expected);
+        }
+        if let Some((_, error)) = worst {
+            check = check.measured("furthest gradient", *error);
+        }
+    }
+    check.with_details(check::remarks(case))
+}
+
+/// A kind of finding: its name, what holds where there is none, and whether a finding is one.
+type Kind = (&'static str, &'static str, fn(&Finding) -> bool);
+
+/// A dump of gradients by itself.
+pub(super) fn of_gradients(dump: &Path, inspection: &Inspection, exit: Exit) -> Report {
+    let mut checks = Vec::new();
+    let kinds: [Kind; 5] = [
+        ("finite", "every gradient is a number", |finding| matches!(finding, Finding::NotFinite { .. })),
+        ("there", "every parameter has a gradient", |finding| matches!(finding, Finding::Missing { .. })),
+        ("not zero", "no gradient is zero everywhere", |finding| matches!(finding, Finding::Zero { .. })),
+        ("in line", "every gradient is about as large as those of the other blocks", |finding| {
+            matches!(finding, Finding::OutOfLine { .. })
+        }),
+        ("distinct", "no two gradients are the same", |finding| matches!(finding, Finding::Equal { .. })),
+    ];
+    for (id, what, is) in kinds {
+        let said: Vec<String> =
+            inspection.findings.iter().filter(|finding| is(finding)).map(grads::said).collect();
+        let outcome = match said.len() {
+            _ if inspection.states.is_empty() => CheckOutcome::Unchecked("there is no gradient".to_owned()),
+            0 if id == "in line" && inspection.with_siblings == 0 => {
+                CheckOutcome::Unchecked("no gradient has enough siblings".to_owned())
+            }
+            0 => CheckOutcome::Passed,
+            count => CheckOutcome::Failed(format!("{count} found")),
+        };
+        checks.push(Check::new(id, what, outcome).with_details(said.join("\n")));
+    }
+    let row = |(name, state): (&String, &State)| {
+        vec![
+            TableCell::plain(name.clone()),
+            TableCell::plain(state.elements.to_string()),
+            TableCell::plain(format!("{:.3e}", state.norm)),
+            TableCell::plain(format!("{:.3e}", state.root_mean_square())),
+            TableCell::plain(state.zeros.to_string()),
+            TableCell::plain((state.nans + state.infinities).to_string()),
+        ]
+    };
+    let table = Table {
+        caption: "Every gradient".to_owned(),
+        columns: vec![
+            Column::words("gradient"),
+            Column::numbers("values"),
+            Column::numbers("norm"),
+            Column::numbers("root mean square"),
+            Column::numbers("zero"),
+            Column::numbers("no number"),
+        ],
+        rows: inspection.states.iter().map(row).collect(),
+    };
+    let found = inspection.findings.len();
+    Report {
+        title: "A dump of gradients".to_owned(),
+        command: command_line(),
+        subject: vec![dump.display().to_string()],
+        outcome: outcome(exit),
+        summary: match found {
+            0 => "Nothing is wrong with them by themselves.".to_owned(),
+            1 => "One thing is wrong with them.".to_owned(),
+            found => format!("{found} things are wrong with them."),
+        },
+        sections: vec![
+            Section::new(
+                "What they were held to",
+                vec![Part::Checks(Checks { name: "gradients".to_owned(), checks })],
+            ),
+            Section::new("Gradients", vec![Part::Table(table)]),
+        ],
+    }
+}
