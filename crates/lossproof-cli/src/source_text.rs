@@ -8,7 +8,7 @@ const BPE_VOCABULARY: usize = 50257;
 const BYTE_VOCABULARY: usize = 257;
 
 /// The text that is shipped: the first two chapters of "Alice's Adventures in Wonderland".
-const SHIPPED: &str = include_str!("../../../fixtures/text/alice.txt");
+const SHIPPED: &str = include_str!("../shipped/alice.txt");
 
 /// A text and where it came from.
 pub(crate) struct SourceText {

@@ -17,7 +17,7 @@ use std::{
 };
 
 /// What Hugging Face's GPT-2 computed for gpt2-pico.
-const PICO: &[u8] = include_bytes!("../../../../fixtures/third-forward/gpt2-pico.safetensors");
+const PICO: &[u8] = include_bytes!("../../shipped/gpt2-pico.safetensors");
 
 /// A hostile trainer, and what came of it.
 pub(super) struct Trial {

@@ -27,8 +27,8 @@ use miette::{IntoDiagnostic, WrapErr};
 use std::{sync::Arc, time::Instant};
 
 /// What Hugging Face's GPT-2 computed for these two models.
-const PICO: &[u8] = include_bytes!("../../../../fixtures/third-forward/gpt2-pico.safetensors");
-const NANO: &[u8] = include_bytes!("../../../../fixtures/third-forward/gpt2-nano.safetensors");
+const PICO: &[u8] = include_bytes!("../../shipped/gpt2-pico.safetensors");
+const NANO: &[u8] = include_bytes!("../../shipped/gpt2-nano.safetensors");
 
 type Door = Box<dyn Subject>;
 
