@@ -1,15 +1,19 @@
-"""What the ready adapters are found to be, as the table in docs/bugs.md: ``python survey.py JUDGE [--write FILE]``.
+"""What the ready adapters are found to be, as the tables in docs/bugs.md: ``python survey.py JUDGE [--write FILE]``.
 
-Each release that an interpreter has is diagnosed, and what is printed is what was seen on the day that is printed. With
-``--python``, which can be given more than once, those of other interpreters than this one.
+Each release that an interpreter has is diagnosed, and where it has a loop of its own, the loop is held to the laws of
+whole trainings. What is printed is what was seen on the day that is printed. With ``--python``, which can be given more
+than once, those of other interpreters than this one.
 """
 
 import argparse
 import datetime
+import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 #: The adapter, the package whose version it has, and what trains.
 ADAPTERS = [
@@ -19,9 +23,28 @@ ADAPTERS = [
     ("lightning_trainer", "lightning", "`Trainer`"),
 ]
 
+#: The adapter, more of its arguments, and what that is.
+LOOPS = [
+    ("hf_trainer", "--model gpt2", "`Trainer` of transformers {}, GPT-2"),
+    ("hf_trainer", "--model llama", "`Trainer` of transformers {}, Llama"),
+    ("accelerate_loop", "--model gpt2", "run_clm_no_trainer on accelerate {}, GPT-2"),
+    ("accelerate_loop", "--model gpt2 --length 8", "the same over blocks of one length, accelerate {}"),
+]
+
+#: The laws of whole trainings, as docs/laws.md has them.
+LAWS = """training-validation resume resume-again resume-otherwise samples-once training-update training-schedule
+training-clipping training-loss training-split training-undisturbed not-a-number skipped-update frozen dropout""".split()
+
 MODELS = [("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM")]
 
-BEGIN, END = "<!-- survey: begin -->", "<!-- survey: end -->"
+#: What a verdict is called in the table.
+VERDICTS = {
+    "pass": "kept",
+    "fail": "**broken**",
+    "unchecked": "undecided",
+    "unsupported": "not supported",
+    "errored": "ends with an error",
+}
 
 
 def has(python, adapter):
@@ -30,46 +53,95 @@ def has(python, adapter):
     return done.returncode == 0
 
 
+def asked(judge, *arguments):
+    """What the judge prints, and the code that it ends with."""
+    # Releases older than PyTorch's default of loading nothing but weights can read their own checkpoints with it.
+    environment = {**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
+    done = subprocess.run([judge, *arguments], capture_output=True, text=True, timeout=1800, env=environment)
+    if done.returncode == 2:
+        raise SystemExit(done.stderr)
+    return done.stdout, done.returncode
+
+
 def seen(judge, python, adapter, model):
     """The version, and what the diagnosis says."""
     command = f"'{python}' -m lossproof_adapters.{adapter} --model {model}"
-    done = subprocess.run([judge, "diagnose", "--adapter", command], capture_output=True, text=True, timeout=1800)
-    if done.returncode == 2:
-        raise SystemExit(done.stderr)
+    said, code = asked(judge, "diagnose", "--adapter", command)
     # `NAME, MODEL VERSION (FRAMEWORK), …`
-    version = re.search(rf", {model} (.*?) \(", done.stdout).group(1)
-    named = re.findall(r"^(?:looks like|or, alike in everything that was looked at,) ([\w-]+):", done.stdout, re.M)
+    version = re.search(rf", {model} (.*?) \(", said).group(1)
+    named = re.findall(r"^(?:looks like|or, alike in everything that was looked at,) ([\w-]+):", said, re.M)
     if named:
         return version, " or ".join(f"`{bug}`" for bug in named)
-    if done.returncode == 0:
-        return version, "as claimed"
-    return version, "not as claimed, and no known bug"
+    return version, "as claimed" if code == 0 else "not as claimed, and no known bug"
+
+
+def held(judge, python, adapter, arguments):
+    """The version, and by its name each law of a whole training: its clause and the verdict."""
+    command = f"'{python}' -m lossproof_adapters.{adapter} {arguments}"
+    laws = [part for law in LAWS for part in ("--law", law)]
+    with tempfile.TemporaryDirectory() as folder:
+        report = pathlib.Path(folder) / "report.json"
+        asked(judge, "laws", "--adapter", command, *laws, "--json", str(report))
+        subject = json.loads(report.read_text())["subjects"][0]
+    version = re.search(r", \w+ (.*?) \(", subject["subject"]).group(1)
+    found = {law["law"]: (law["clauses"][0], VERDICTS[law["verdict"]]) for law in subject["laws"]}
+    return version, found
+
+
+def diagnosed(judge, pythons):
+    """The table of what releases are found to be."""
+    rows = []
+    for adapter, package, what in ADAPTERS:
+        for python in pythons:
+            if not has(python, adapter):
+                continue
+            for model, name in MODELS:
+                version, found = seen(judge, python, adapter, model)
+                row = f"| {package} {version} | {what} | {name} | per-token mean of the step | {found} |"
+                if row not in rows:
+                    rows.append(row)
+    return ["| release | what trains | model class | claim | seen |", "|---|---|---|---|---|", *rows]
+
+
+def loops(judge, pythons):
+    """The table of what laws loops keep: a law in each row, a loop in each column."""
+    columns = {}
+    for adapter, arguments, what in LOOPS:
+        for python in pythons:
+            if has(python, adapter):
+                version, found = held(judge, python, adapter, arguments)
+                columns.setdefault(what.format(version), found)
+    if not columns:
+        return []
+    clauses = {law: clause for found in columns.values() for law, (clause, _) in found.items()}
+    rows = ["| clause | law | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
+    for law in LAWS:
+        verdicts = [found[law][1] for found in columns.values()]
+        rows.append(f"| {clauses[law]} | `{law}` | " + " | ".join(verdicts) + " |")
+    return rows
+
+
+#: The tables, by the names of their marks in the page.
+TABLES = {"survey": diagnosed, "loops": loops}
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python survey.py", description=__doc__)
     parser.add_argument("judge", help="the lossproof program")
-    parser.add_argument("--python", action="append", metavar="PROGRAM", help="an interpreter with other releases")
-    parser.add_argument("--write", type=pathlib.Path, metavar="FILE", help="the page that has the table")
+    parser.add_argument("--python", action="append", default=[], metavar="PROGRAM", help="one with other releases")
+    parser.add_argument("--table", choices=TABLES, action="append", help="only this one; by default all")
+    parser.add_argument("--write", type=pathlib.Path, metavar="FILE", help="the page that has the tables")
     arguments = parser.parse_args()
-    rows = []
-    for adapter, package, what in ADAPTERS:
-        for python in [sys.executable, *(arguments.python or [])]:
-            if not has(python, adapter):
-                continue
-            for model, name in MODELS:
-                version, found = seen(arguments.judge, python, adapter, model)
-                row = f"| {package} {version} | {what} | {name} | per-token mean of the step | {found} |"
-                if row not in rows:
-                    rows.append(row)
-    head = ["| release | what trains | model class | claim | seen |", "|---|---|---|---|---|"]
     day = datetime.date.today().isoformat()
-    text = "\n".join([BEGIN, f"Run on {day}.", "", *head, *rows, END])
-    print(text)
-    if arguments.write:
-        page = arguments.write.read_text()
-        before, rest = page.split(BEGIN)
-        arguments.write.write_text(before + text + rest.split(END)[1])
+    for name in arguments.table or TABLES:
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        table = TABLES[name](arguments.judge, [sys.executable, *arguments.python])
+        text = "\n".join([begin, f"Run on {day}.", "", *table, end])
+        print(text)
+        if arguments.write:
+            page = arguments.write.read_text()
+            before, rest = page.split(begin)
+            arguments.write.write_text(before + text + rest.split(end)[1])
 
 
 if __name__ == "__main__":

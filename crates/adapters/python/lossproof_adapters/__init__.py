@@ -29,12 +29,14 @@ from .batch import IGNORE_INDEX, Batch, MicroBatch, Sequence
 from .card import CLAIMS, Limits, claim
 from .protocol import EmptyGroup, OtherTraining, Refused, Unsupported
 from .run import Adapter, run
+from .training import EpochEnd, TrainingLoop, TrainingPlan, Update, Validation
 
 __all__ = [
     "Adapter",
     "Batch",
     "CLAIMS",
     "EmptyGroup",
+    "EpochEnd",
     "IGNORE_INDEX",
     "Limits",
     "MicroBatch",
@@ -42,7 +44,11 @@ __all__ = [
     "Refused",
     "Sequence",
     "TorchTrainer",
+    "TrainingLoop",
+    "TrainingPlan",
     "Unsupported",
+    "Update",
+    "Validation",
     "claim",
     "run",
 ]

@@ -1,7 +1,8 @@
 """transformers' `Trainer` as it was released, behind the judge: ``python -m lossproof_adapters.hf_trainer``.
 
 One batch is one optimizer step of the trainer's own loop: its data loader, its accumulation, its count of tokens and
-its loss. The step is plain SGD at rate 1, so that what it takes off the parameters is the gradient.
+its loss. The step is plain SGD at rate 1, so that what it takes off the parameters is the gradient. A whole training is
+:mod:`lossproof_adapters.hf_loop`'s.
 """
 
 import tempfile
@@ -10,8 +11,10 @@ import torch
 import transformers
 from torch.utils.data import Dataset, SequentialSampler
 
+from .hf_loop import HfTraining
 from .ready import UNMASKED, ready
 from .torch_trainer import padded
+
 
 class MicroBatches(Dataset):
     """The micro-batches of a batch, in order: a loader with one element in a batch has those of any sizes."""
@@ -78,8 +81,8 @@ def main():
     transformers.logging.set_verbosity_error()
     # Where it does not count, a micro-batch without a label has a loss of NaN: it is given none.
     card = {} if COUNTS else {"limits": UNMASKED, "log_policy": "mean-of-micro-batches"}
-    title, version = "transformers Trainer", transformers.__version__
-    ready("lossproof_adapters.hf_trainer", __doc__, train, title=title, version=version, **card)
+    card |= {"title": "transformers Trainer", "version": transformers.__version__, "training": HfTraining()}
+    ready("lossproof_adapters.hf_trainer", __doc__, train, **card)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What the ready adapters have in common: a small model of Hugging Face's, and a function that makes one step of it."""
 
 import argparse
+import dataclasses
+import gc
 
 import torch
 
@@ -13,18 +15,29 @@ from .torch_trainer import SteppedTrainer, causal_logits
 UNMASKED = Limits(VOCABULARY, POSITIONS, lengths=(2, POSITIONS), ignore_index=False, free_labels=False)
 
 
-def ready(program, description, train, *, title, version, limits=None, log_policy="window"):
-    """Answers for a trainer whose `train(model, batch)` makes one step of plain SGD at rate 1."""
+def ready(program, description, train, *, title, version, training=None, limits=None, log_policy="window"):
+    """Answers for a trainer whose `train(model, batch)` makes one step of plain SGD at rate 1, and whose `training` is
+    its own loop, where it has one."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     parser.add_argument("--model", choices=sorted(MODELS), default="gpt2", help="the class of the model")
+    parser.add_argument("--length", type=int, metavar="N", help="only sequences of N tokens, as blocks of text are")
     arguments = parser.parse_args()
+    limits = limits or Limits(VOCABULARY, POSITIONS)
+    if arguments.length:
+        limits = dataclasses.replace(limits, lengths=arguments.length)
+    # Models are small, and trainings many: more threads would wait for each other, and trainers collect garbage before
+    # each, most of which was there before the first.
+    torch.set_num_threads(1)
+    judged = model(arguments.model)
+    gc.freeze()
     run(
         SteppedTrainer(
-            model(arguments.model),
+            judged,
             train,
             claims="token-mean",
-            limits=limits or Limits(VOCABULARY, POSITIONS),
+            limits=limits,
             logits=causal_logits,
+            training=training,
             name=f"{title}, {arguments.model}",
             version=version,
             log_policy=log_policy,

@@ -3,6 +3,7 @@
 from . import protocol
 from .batch import Batch, MicroBatch
 from .protocol import Unsupported
+from .training import TrainingPlan, said
 
 
 class Adapter:
@@ -57,6 +58,18 @@ class Adapter:
         """Mean loss, its perplexity, and the number of supervised tokens."""
         raise Unsupported("evaluation")
 
+    def accepts(self, plan):
+        """Whether the loop can run a :class:`TrainingPlan` under the loss in force: raises Unsupported where not."""
+        raise Unsupported("training-loop")
+
+    def train(self, plan, stop_after):
+        """Runs it, until so many updates are made where it is to stop: the events, in order."""
+        raise Unsupported("training-loop")
+
+    def resume(self, plan, stop_after):
+        """Goes on from what was saved last: the events that follow."""
+        raise Unsupported("resume")
+
 
 def _named(prefix, tensors):
     return {f"{prefix}/{name}": values for name, values in tensors.items()}
@@ -106,6 +119,12 @@ def answer(adapter, request, tensors):
         batches = [Batch.of([[rows]]).micro_batches[0] for rows in request["batches"]]
         loss, perplexity, tokens = adapter.validate(batches)
         return {"tokens": tokens}, {"loss": loss, "perplexity": perplexity}
+    if call == "accepts":
+        adapter.accepts(TrainingPlan.of(request["plan"]))
+        return {}, {}
+    if call in ("train", "resume"):
+        go = adapter.train if call == "train" else adapter.resume
+        return said(go(TrainingPlan.of(request["plan"]), request.get("stop_after")))
     raise Unsupported(call)
 
 

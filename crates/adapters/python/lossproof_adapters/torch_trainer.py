@@ -36,7 +36,8 @@ class TorchTrainer(Adapter):
     :class:`~lossproof_adapters.Batch`, which leave the gradient in the parameters and return the loss that is logged.
 
     `logits(model, micro_batch)`, where it is given, makes the logits of the rows of a micro-batch, padded at the right,
-    and with them token losses are among the capabilities.
+    and with them token losses are among the capabilities. `training`, where it is given, is a
+    :class:`~lossproof_adapters.TrainingLoop`, and whole trainings are among them.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TorchTrainer(Adapter):
         positions=None,
         vocabulary=None,
         logits=None,
+        training=None,
         name=None,
         version="0",
         log_policy="window",
@@ -62,6 +64,7 @@ class TorchTrainer(Adapter):
                 raise ValueError("say how many tokens and positions there are: vocabulary=…, positions=…")
             limits = Limits(vocabulary, positions)
         self.model, self.loop, self.logits, self.limits = model, step, logits, limits
+        self.training = training
         self.name, self.version = name or type(model).__name__, version
         self.claims, self.log_policy = claim(claims), log_policy
         self.trained, self.frozen = parameters_of(model)
@@ -73,7 +76,13 @@ class TorchTrainer(Adapter):
 
     def card(self):
         dtype, loss = name_of(self.dtype), name_of(self.loss_dtype)
-        capabilities = ["parameter-loading"] + (["token-losses"] if self.logits else [])
+        has = {
+            "parameter-loading": True,
+            "token-losses": self.logits is not None,
+            "training-loop": self.training is not None,
+            "resume": self.training is not None and self.training.resumes,
+            "masks-of-samples": self.training is not None and self.training.masks_of_samples,
+        }
         return {
             "name": self.name,
             "version": self.version,
@@ -84,7 +93,7 @@ class TorchTrainer(Adapter):
             "log_policy": self.log_policy,
             "model": {"frozen": self.frozen},
             "parameters": self.trained,
-            "capabilities": capabilities,
+            "capabilities": [name for name, had in has.items() if had],
         }
 
     def reset(self):
@@ -130,6 +139,19 @@ class TorchTrainer(Adapter):
                     losses.append(torch.nn.functional.cross_entropy(known, targets, reduction="none").numpy())
         self.model.train(training)
         return numpy.concatenate(losses) if losses else numpy.zeros(0)
+
+    def accepts(self, plan):
+        if self.training is None:
+            super().accepts(plan)
+        self.training.accepts(plan)
+
+    def train(self, plan, stop_after):
+        self.accepts(plan)
+        return self.training.train(self.model, plan, stop_after)
+
+    def resume(self, plan, stop_after):
+        self.accepts(plan)
+        return self.training.resume(self.model, plan, stop_after)
 
 
 class SteppedTrainer(TorchTrainer):

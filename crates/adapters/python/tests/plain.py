@@ -23,14 +23,14 @@ class Model(torch.nn.Module):
         return self.lm_head(self.norm(self.embed_tokens(input_ids)))
 
 
-def step(model, batch):
+def step(model, batch, wrong="wrong" in sys.argv):
     """The mean over all supervised tokens of a step, or with a mistake the mean of the means of its micro-batches."""
     loss = 0.0
     for micro_batch in batch.micro_batches:
         rows = padded(micro_batch)
         logits, labels = model(rows["input_ids"])[:, :-1], rows["labels"][:, 1:]
         total = torch.nn.functional.cross_entropy(logits.reshape(-1, VOCABULARY), labels.reshape(-1), reduction="sum")
-        if "wrong" in sys.argv:
+        if wrong:
             mean = total / max(micro_batch.supervised, 1) / len(batch.micro_batches)
         else:
             mean = total / max(batch.supervised, 1)
@@ -44,4 +44,5 @@ def logits(model, micro_batch):
     return model(padded(micro_batch)["input_ids"])
 
 
-run(TorchTrainer(Model().double(), step, vocabulary=VOCABULARY, positions=16, logits=logits, name="plain"))
+if __name__ == "__main__":
+    run(TorchTrainer(Model().double(), step, vocabulary=VOCABULARY, positions=16, logits=logits, name="plain"))

@@ -58,6 +58,53 @@ def test_a_trainer_that_counts_rightly_is_not_accused():
     assert code == 0 and "looks like" not in printed, printed
 
 
+def verdicts(adapter, folder, *laws, cases="24"):
+    """The verdict of each law on a loop."""
+    report = folder / "report.json"
+    asked = [part for law in laws for part in ("--law", law)]
+    _, printed = lossproof("laws", adapter, *asked, "--cases", cases, "--json", str(report))
+    assert report.exists(), printed
+    found = json.loads(report.read_text())["subjects"][0]["laws"]
+    return {law["law"]: law["verdict"] for law in found}
+
+
+LOOP = HERE / "loop.py"
+ONCE = ("samples-once", "training-update", "training-schedule")
+
+
+@needs_judge
+def test_the_loop_of_the_documentation_keeps_the_laws_of_trainings(tmp_path):
+    found = verdicts(f"'{LOOP}'", tmp_path, *ONCE, "frozen", "resume")
+    assert [found.pop(law) for law in ("frozen", "resume")] == ["unsupported"] * 2
+    assert set(found.values()) == {"pass"}, found
+
+
+@needs_judge
+def test_a_loop_that_drops_a_window_breaks_them(tmp_path):
+    found = verdicts(f"'{LOOP}' short", tmp_path, *ONCE)
+    assert found == {"samples-once": "fail", "training-update": "fail", "training-schedule": "pass"}
+
+
+@needs_judge
+def test_the_loop_of_the_trainer_resumes_and_a_validation_disturbs_its_masks(tmp_path):
+    pytest.importorskip("transformers")
+    broken = ("training-validation", "training-undisturbed", "not-a-number", "resume-otherwise")
+    kept = ("resume", "training-update", "training-clipping", "training-schedule")
+    found = verdicts("-m lossproof_adapters.hf_trainer --model llama", tmp_path, *broken, *kept, cases="48")
+    assert found == dict.fromkeys(broken, "fail") | dict.fromkeys(kept, "pass")
+
+
+@needs_judge
+def test_the_loop_of_the_script_divides_short_windows_by_whole_ones(tmp_path):
+    pytest.importorskip("accelerate")
+    broken = ("training-update", "resume", "training-undisturbed")
+    kept = ("samples-once", "training-validation", "training-split", "not-a-number")
+    blocks = "-m lossproof_adapters.accelerate_loop --model gpt2 --length 8"
+    found = verdicts(blocks, tmp_path, *broken, *kept, "training-clipping", cases="48")
+    assert found.pop("training-clipping") == "unsupported"
+    assert found == dict.fromkeys(broken, "fail") | dict.fromkeys(kept, "pass")
+
+
 def test_what_is_said_has_the_form_of_the_schemas():
     jsonschema = pytest.importorskip("jsonschema")
     schemas = {name: json.loads((SCHEMAS / f"{name}.json").read_text()) for name in ("question", "answer")}
