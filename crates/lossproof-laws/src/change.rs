@@ -178,9 +178,10 @@ fn numbers_of(trace: &mut TrainingTrace, kind: usize, change: impl Fn(f64) -> f6
             (TrainingEvent::Update(update), 0) => &mut update.loss,
             (TrainingEvent::Update(update), 2) => &mut update.grad_norm,
             (TrainingEvent::Update(update), 5) => &mut update.learning_rate,
-            // A training has no clip factor; the loss of an epoch is of another kind than that of an update.
+            // A training has no clip factor and no norms of tensors; the losses of an epoch and of a validation are of
+            // other kinds than that of an update, which comes first and would hide that they are looked at.
             (TrainingEvent::EpochEnd(loss), 4) => loss,
-            (TrainingEvent::Validation(evaluated), 0) => {
+            (TrainingEvent::Validation(evaluated), 3) => {
                 evaluated.loss = change(evaluated.loss);
                 continue;
             }
@@ -232,5 +233,29 @@ fn everything(answer: &mut Answer, tape: &Tape, other: impl Fn(f64) -> f64) {
                 }
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lossproof_subject::Evaluated;
+
+    #[test]
+    fn the_loss_of_a_validation_changes_without_that_of_the_update_before_it() {
+        let update = TracedUpdate {
+            samples: Vec::new(),
+            loss: Some(2.0),
+            learning_rate: None,
+            grad_norm: None,
+            skipped: false,
+            parameters: TensorSet::new(),
+        };
+        let validation = Evaluated { loss: 4.0, perplexity: 8.0, tokens: 3 };
+        let events = vec![TrainingEvent::Update(update.clone()), TrainingEvent::Validation(validation)];
+        let mut trace = TrainingTrace { events };
+        numbers_of(&mut trace, 3, |value| 1.5 * value);
+        let changed = Evaluated { loss: 6.0, ..validation };
+        assert_eq!(trace.events, [TrainingEvent::Update(update), TrainingEvent::Validation(changed)]);
     }
 }

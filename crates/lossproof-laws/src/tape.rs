@@ -92,7 +92,7 @@ impl Tape {
             Answer::Losses(_) => kind == 1,
             Answer::Stepped(_) => kind != 6,
             Answer::Validated(_) => matches!(kind, 0 | 6 | 7),
-            Answer::Trained(_) => matches!(kind, 0 | 2 | 4 | 5 | 6 | 7),
+            Answer::Trained(_) => matches!(kind, 0 | 2 | 3 | 4 | 5 | 6 | 7),
             Answer::Parameters(_) | Answer::Empty(_) | Answer::OtherTraining(_) => false,
         }
     }
