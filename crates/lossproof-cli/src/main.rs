@@ -1,6 +1,7 @@
 //! The `lossproof` command.
 
 mod adapter;
+mod colour;
 mod diagnose;
 mod dumps;
 mod exit;
@@ -15,6 +16,7 @@ mod looped;
 mod number;
 mod output;
 mod picture;
+mod progress;
 mod report_files;
 #[cfg(feature = "trainers")]
 mod schemas;

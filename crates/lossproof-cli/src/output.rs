@@ -1,5 +1,6 @@
 //! Writing to stdout and to files.
 
+use crate::colour;
 use miette::{IntoDiagnostic, WrapErr};
 use std::{
     io::{self, ErrorKind, Write},
@@ -11,6 +12,8 @@ use std::{
 /// # Errors
 /// When stdout takes no more for another reason, a full disk say.
 pub(crate) fn print(text: &str) -> miette::Result<()> {
+    let painted = colour::is_wanted().then(|| colour::painted(text));
+    let text = painted.as_deref().unwrap_or(text);
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

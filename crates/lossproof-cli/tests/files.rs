@@ -230,3 +230,33 @@ fn two_logs_part_where_they_do_and_the_factor_has_a_name() {
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("it has: learning rate, loss, grad norm, validation loss"), "{said}");
 }
+
+#[test]
+fn a_page_junit_and_lines_of_json_tell_what_was_printed() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| directory.path().join(name);
+    let [html, junit, lines] = [file("report.html"), file("report.xml"), file("report.jsonl")];
+    let asked = ["tomography", "--fault", "pad-in-denominator"];
+    let files = ["--html", text(&html), "--junit", text(&junit), "--json-lines", text(&lines)];
+    let (said, code) = lossproof(&[&asked[..], &files[..]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    let page = fs::read_to_string(&html).expect("a page");
+    assert!(page.contains("lossproof tomography --fault pad-in-denominator"), "{page}");
+    assert!(page.contains("recovered over what is claimed") && page.contains("1/31"), "{page}");
+    let junit = fs::read_to_string(&junit).expect("JUnit");
+    assert!(junit.contains("<testsuites") && junit.contains("<failure"), "{junit}");
+    let lines = fs::read_to_string(&lines).expect("lines");
+    let first: Value = serde_json::from_str(lines.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(first["schema"], "lossproof-report/1");
+    assert_eq!(lines.lines().count(), 1 + 3, "{lines}");
+
+    let (said, code) = lossproof(&["laws", "--law", "packing", "--cases", "4", "--html", text(&html)]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(fs::read_to_string(&html).expect("a page").contains("conforms"));
+    let nowhere = file("nowhere/report.html");
+    let (said, code) = lossproof(&["laws", "--law", "packing", "--html", text(&nowhere)]);
+    assert_eq!(code, Some(2), "{said}");
+    let (said, code) = lossproof(&["faults", "--profiles", "--html", text(&html)]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("which law fails under which bug"), "{said}");
+}

@@ -5,8 +5,10 @@ mod own;
 pub(crate) mod page;
 mod render;
 
-use crate::{adapter::AdapterArgs, exit::Exit, output, report_files::ReportFiles, text::headline};
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::{
+    adapter::AdapterArgs, exit::Exit, output, progress::ProgressDisplay, report_files::ReportFiles,
+    text::headline,
+};
 use lossproof_diagnosis::Diagnostician;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
 use lossproof_subject::Subject;
@@ -102,9 +104,9 @@ impl Args {
     ) -> miette::Result<(String, Campaign, Vec<Found>)> {
         let examiner = Some(Arc::new(Diagnostician::default()) as Arc<dyn lossproof_laws::Examiner>);
         let campaign = Campaign { examiner, ..self.campaign(CASES) };
-        let bar = ProgressBar::no_length().with_style(ProgressStyle::default_spinner());
+        let progress = ProgressDisplay::spinner();
         let name = adapter.info().name;
-        let mut found = held(&mut adapter, laws, &campaign, &bar)?;
+        let mut found = held(&mut adapter, laws, &campaign, &progress)?;
         found.breaches = adapter.breaches().iter().map(ToString::to_string).collect();
         adapter.finish().into_diagnostic()?;
         Ok((name, campaign, vec![found]))
@@ -123,17 +125,16 @@ fn held(
     subject: &mut dyn Subject,
     laws: &[&'static Law],
     campaign: &Campaign,
-    bar: &ProgressBar,
+    progress: &ProgressDisplay,
 ) -> miette::Result<Found> {
     let info = subject.info();
     let started = Instant::now();
     let mut reports = Vec::new();
     for law in laws {
-        bar.set_message(format!("{}: {}", info.name, law.id()));
-        bar.tick();
+        progress.at(&format!("{}: {}", info.name, law.id()));
         reports.push(campaign.run(law, subject).into_diagnostic()?);
     }
-    bar.finish_and_clear();
+    progress.finish();
     Ok(Found {
         subject: headline(&info),
         reports,

@@ -1,7 +1,7 @@
 //! Our own two trainers, held to the laws side by side.
 
 use super::{Found, held};
-use crate::{subjects, verify::Dtype};
+use crate::{progress::ProgressDisplay, subjects, verify::Dtype};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::Diagnostician;
@@ -84,12 +84,13 @@ impl OwnArgs {
                 Implementation::ALL.into_iter().filter(|one| self.subject.is_none_or(|only| only == *one));
             let started: Vec<_> = chosen
                 .map(|one| {
-                    let bar = bars.add(ProgressBar::no_length().with_style(ProgressStyle::default_spinner()));
+                    let bar = ProgressBar::no_length().with_style(ProgressStyle::default_spinner());
+                    let progress = ProgressDisplay::on(bars.add(bar));
                     scope.spawn(move || {
                         let mut subject = self.make(one)?;
                         let other = one.other(self.config, self.dtype.into(), self.device);
                         let campaign = Campaign { examiner: Some(Arc::new(other)), ..campaign.clone() };
-                        held(&mut *subject, laws, &campaign, &bar)
+                        held(&mut *subject, laws, &campaign, &progress)
                     })
                 })
                 .collect();

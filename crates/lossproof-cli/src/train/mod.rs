@@ -5,10 +5,9 @@ mod parity;
 mod render;
 mod trace_file;
 
-use crate::{exit::Exit, output, source_text::SourceText, subjects};
+use crate::{exit::Exit, output, progress::ProgressDisplay, source_text::SourceText, subjects};
 pub(crate) use args::Args;
 use args::TrainerName;
-use indicatif::{ProgressBar, ProgressStyle};
 use lossproof_gpt2::Config;
 use lossproof_loop::{
     Event, Progress, Run, SeededSampler, Settings, TextCorpus,
@@ -89,16 +88,16 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         kept.map(|kept| kept.progress),
     );
     let started = Instant::now();
-    let bar = progress_bar(run.plan().updates);
+    let shown = ProgressDisplay::of_updates(run.plan().updates);
     while let Some(event) = run.advance().into_diagnostic()? {
         if let Some(trace) = &mut trace {
             trace.event(&event)?;
         }
         keeper.keep(&mut run, &event, trace.as_ref())?;
-        bar.set_position(run.progress().updates);
+        shown.step(run.progress().updates, "update");
         report.add(&event);
     }
-    bar.finish_and_clear();
+    shown.finish();
     let (whole, in_trainer) = (started.elapsed(), run.time_in_trainer());
     let of_validation = reductions(&mut *trainer, &corpus, &settings).into_diagnostic()?;
     output::print(&report.text(&of_validation))?;
@@ -225,11 +224,4 @@ impl<'a> Keeper<'a> {
         }
         Ok(())
     }
-}
-
-/// A bar on stderr; nothing where stderr is not a terminal.
-fn progress_bar(updates: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{elapsed} {bar:40} update {pos} of {len}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(updates).with_style(style)
 }

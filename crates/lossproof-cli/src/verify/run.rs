@@ -8,10 +8,10 @@ use super::{
 use crate::{
     exit::Exit,
     output,
+    progress::ProgressDisplay,
     source_text::SourceText,
     subjects::{self, named, ours as trainer, theirs as reference},
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use lossproof_cases::Recorded;
 use lossproof_gpt2::{Config, ModelShape, probe_initial, reference_at};
 use lossproof_numerics::ErrorModel;
@@ -58,11 +58,8 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
     memory::check(run.peak())?;
     let batch = ragged(&text, shape, sequences, length, args.seed)?;
     let model = error_model(shape, &batch);
-    let bar = progress_bar();
-    let progress = &mut |stage: &str, done: usize, of: usize| {
-        bar.set_message(format!("{stage} {done}/{of}"));
-        bar.tick();
-    };
+    let shown = ProgressDisplay::spinner();
+    let progress = &mut |stage: &str, done: usize, of: usize| shown.at(&format!("{stage} {done}/{of}"));
     let inputs = Inputs { config: args.config, device: args.device, batch: &batch, model, seed: args.seed };
     let report = match args.adapter.open()? {
         Some(adapter) if exact => inputs.behind_a_process(adapter, progress)?,
@@ -77,7 +74,7 @@ pub(super) fn run(args: &Args) -> miette::Result<Exit> {
         }
         None => inputs.streamed(dtype, progress)?,
     };
-    bar.finish_and_clear();
+    shown.finish();
     let heading = render::Heading { text: &text.name, config: args.config, batch: &batch };
     output::print(&render::report(&heading, &report, started.elapsed(), peak_memory()))?;
     if let Some(path) = &args.json {
@@ -206,13 +203,6 @@ impl Third {
 
 fn error_model(shape: ModelShape, batch: &GlobalBatch) -> ErrorModel {
     ErrorModel::new(shape.vocabulary, shape.width, shape.heads, shape.layers, batch)
-}
-
-/// A line on stderr while the verification works; nothing where stderr is not a terminal.
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_spinner());
-    ProgressBar::new_spinner().with_style(style)
 }
 
 fn verdict(report: &Report) -> Exit {
