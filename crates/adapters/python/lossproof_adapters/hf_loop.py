@@ -21,13 +21,18 @@ CLIP_EPSILON = 1e-6
 class Callback(transformers.TrainerCallback):
     """Tells a witness what happens, and has the trainer save and stop."""
 
-    def __init__(self, witness, plan, stop_after):
-        self.witness, self.plan, self.stop_after = witness, plan, stop_after
+    def __init__(self, witness, stop_after):
+        self.witness, self.stop_after = witness, stop_after
+
+    @property
+    def stopped(self):
+        """Whether the update that was made last is the one to stop after."""
+        return self.witness.updates == self.stop_after
 
     def on_step_end(self, args, state, control, **_):
         self.witness.update()
-        control.should_training_stop |= self.witness.updates == self.stop_after
-        control.should_save = control.should_training_stop or state.global_step == self.plan.updates
+        control.should_training_stop |= self.stopped
+        control.should_save = control.should_training_stop or state.global_step == state.max_steps
 
     def on_log(self, args, state, control, logs=None, **_):
         if "loss" in logs:
@@ -44,10 +49,10 @@ class Callback(transformers.TrainerCallback):
 
     def on_epoch_end(self, args, state, control, **_):
         # A trainer that stops within an epoch says that it is at its end, and would validate as there.
-        if state.global_step % self.plan.updates_per_epoch == 0:
-            self.witness.epoch_end()
-        else:
+        if self.stopped and not float(state.epoch).is_integer():
             control.should_evaluate = False
+        else:
+            self.witness.epoch_end()
 
 
 class HfTraining(TrainingLoop):
@@ -79,9 +84,10 @@ class HfTraining(TrainingLoop):
         return self.run(model, plan, stop_after, None)
 
     def resume(self, model, plan, stop_after):
-        if self.folder is None:
+        checkpoint = self.folder and get_last_checkpoint(self.folder.name)
+        if checkpoint is None:
             raise OtherTraining("nothing was saved")
-        return self.run(model, plan, stop_after, get_last_checkpoint(self.folder.name))
+        return self.run(model, plan, stop_after, checkpoint)
 
     def run(self, model, plan, stop_after, checkpoint):
         """Trains on from a checkpoint, or from the beginning."""
@@ -93,7 +99,7 @@ class HfTraining(TrainingLoop):
                 train_dataset=Samples(plan.training),
                 eval_dataset=Samples(plan.validation) if plan.validation else None,
                 optimizers=(None if has_own(plan) else optimizer_of(model, plan), None),
-                callbacks=[Callback(witness, plan, stop_after)],
+                callbacks=[Callback(witness, stop_after)],
             )
             trainer.remove_callback(transformers.PrinterCallback)
             trainer.train(resume_from_checkpoint=checkpoint)
