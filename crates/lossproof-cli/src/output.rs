@@ -2,6 +2,8 @@
 
 use crate::colour;
 use miette::{IntoDiagnostic, WrapErr};
+#[cfg(unix)]
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 use std::{
     io::{self, ErrorKind, Write},
     path::Path,
@@ -32,7 +34,11 @@ fn directory(path: &Path) -> &Path {
 /// When it cannot be written.
 pub(crate) fn write(path: &Path, content: &[u8]) -> miette::Result<()> {
     let write = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(directory(path))?;
+        let mut made = tempfile::Builder::new();
+        // As any other file: who else may read it, the user's mask says.
+        #[cfg(unix)]
+        made.permissions(Permissions::from_mode(0o666));
+        let mut file = made.tempfile_in(directory(path))?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path)?;

@@ -31,7 +31,7 @@ pub(super) fn report(asked: &Asked, scan: &Scan, alike: &str, exit: Exit) -> Rep
         command: command_line(),
         subject: vec![headline(&asked.info), format!("asked for: {spec}"), format!("on {}", asked.origin)],
         outcome: outcome(exit),
-        summary: render::verdict(scan),
+        summary: summary(scan),
         sections: vec![
             Section::new("The weights", parts),
             Section::new("What they were held to", vec![Part::Checks(checks)]),
@@ -41,6 +41,18 @@ pub(super) fn report(asked: &Asked, scan: &Scan, alike: &str, exit: Exit) -> Rep
             ),
         ],
     }
+}
+
+/// The verdict, and what the gradient has the weights of where these are other ones.
+fn summary(scan: &Scan) -> String {
+    let mut verdict = render::verdict(scan);
+    verdict[..1].make_ascii_uppercase();
+    let mut summary = format!("{verdict}.");
+    let comparison = scan.gradient.as_ref().ok().and_then(|reading| reading.comparison.as_ref());
+    if let Some(found) = comparison.filter(|it| !it.agrees).and_then(|it| it.found.as_ref()) {
+        summary += &format!(" The gradient has the weights of: {found}.");
+    }
+    summary
 }
 
 /// What was read of the gradient, the log and a step, one check each.
@@ -123,6 +135,7 @@ fn weighed(measured: &Measurement, due: f64) -> Cell {
     }
     let label = match measured.fraction() {
         Some(exact) => fraction_of(&exact),
+        None if measured.value.abs() <= measured.error => "0".to_owned(),
         None => format!("{:.4}", measured.value),
     };
     if apart(measured, due) {
