@@ -12,8 +12,8 @@ pub const SCHEMA: &str = "lossproof-report/1";
 #[error("the report cannot be written as JSON lines: {0}; write it as HTML or as JUnit XML instead")]
 pub struct JsonError(#[from] serde_json::Error);
 
-/// The head of a report, then its checks, one a line. Text is given whole, and a number that is not finite is one of
-/// the strings `"NaN"`, `"inf"` and `"-inf"`.
+/// The head of a report, then its checks, one a line. Text is given whole, and a number that is not finite is
+/// one of the strings `"NaN"`, `"inf"` and `"-inf"`.
 ///
 /// # Errors
 /// When the library that writes the JSON refuses.

@@ -1,11 +1,12 @@
 //! What a judging command found, rendered as one static HTML page, as JUnit XML and as JSON lines.
 //!
-//! A command fills in a [`Report`]: a head, and sections of parts. [`html`] makes all of it a page that needs no
-//! script, no network and no font of its own. [`junit`] and [`json_lines`] are made of its [`Checks`] alone.
-//! The same report gives the same bytes.
+//! A command fills in a [`Report`]: a head, and sections of parts. [`html`] makes all of it a page that needs
+//! no script, no network and no font of its own. [`junit`] and [`json_lines`] are made of its [`Checks`]
+//! alone. The same report gives the same bytes.
 //!
 //! Nothing is believed of the text in a report. It may come from a trainer that somebody else wrote, so it is
-//! escaped, stripped of what moves a cursor or turns the direction of writing, and cut where it would blow up a page.
+//! escaped, stripped of what moves a cursor or turns the direction of writing, and cut where it would blow up
+//! a page.
 //!
 //! ```
 //! use lossproof_report::{Check, Checks, Outcome, Part, Report, Section, html, json_lines, junit};
@@ -13,7 +14,8 @@
 //! let laws = Checks {
 //!     name: "laws".to_owned(),
 //!     checks: vec![
-//!         Check::passed("token-mean", "every supervised token has the same weight").measured("cases", 256.0),
+//!         Check::passed("token-mean", "every supervised token has the same weight").measured("cases",
+//! 256.0),
 //!         Check::failed("packing", "documents in one sequence do not see each other", "the losses differ")
 //!             .with_details("one sequence of 4 tokens, cut after 2")
 //!             .with_rerun("lossproof laws --law packing --seed 7"),

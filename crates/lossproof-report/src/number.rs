@@ -46,7 +46,8 @@ pub(crate) fn not_finite(value: f64) -> &'static str {
     }
 }
 
-/// Digits in groups of three where they are five or more in front of the point, with spaces that break no line.
+/// Digits in groups of three where they are five or more in front of the point, with spaces that break no
+/// line.
 pub(crate) fn grouped(digits: &str) -> String {
     let whole = digits.split('.').next().unwrap_or(digits).trim_start_matches('-').len();
     if whole < 5 {
@@ -71,7 +72,8 @@ pub(crate) fn coordinate(value: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// The decimals that leave a positive number with `digits` significant digits, none of its whole part rounded away.
+/// The decimals that leave a positive number with `digits` significant digits, none of its whole part rounded
+/// away.
 #[expect(clippy::cast_possible_truncation, reason = "the decimal exponent of an f64 is at most 308")]
 fn decimals_for(magnitude: f64, digits: i32) -> usize {
     usize::try_from(digits - 1 - magnitude.log10().floor() as i32).unwrap_or(0)

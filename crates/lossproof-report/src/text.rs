@@ -1,6 +1,9 @@
-//! Text from strangers, made fit to be shown: bounded in length, and without what moves a cursor or turns the writing.
+//! Text from strangers, made fit to be shown: bounded in length, and without what moves a cursor or turns the
+//! writing.
 
-/// Characters of a name, a heading or a cell.
+/// Characters of what there is little room for: names of checks and bugs, and beside an axis.
+pub(crate) const NAME: usize = 60;
+/// Characters of a heading or a cell.
 pub(crate) const LINE: usize = 240;
 /// Characters of a sentence: a reason, a summary, an item of a list.
 pub(crate) const SENTENCE: usize = 2_000;

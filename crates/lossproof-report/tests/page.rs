@@ -126,8 +126,13 @@ fn every_cell_of_a_heat_map_has_its_number_in_the_map_and_in_the_table() {
     let rows = select(&page, "#section-1 figure:first-of-type details tbody tr");
     for (row, (claimed, recovered)) in rows.iter().zip(claimed.iter().zip(&recovered)) {
         let row: Vec<_> = row.child_elements().map(text).collect();
-        assert_eq!(format!("{}: {}", row[0], row[1]), *claimed);
-        assert_eq!(format!("{}: {}", row[0], row[2]), *recovered);
+        let [rank, micro_batch, sequence, position] = row[0].split(" / ").collect::<Vec<_>>()[..] else {
+            panic!("{row:?}");
+        };
+        let place =
+            format!("rank {rank}, micro-batch {micro_batch}, sequence {sequence}, position {position}");
+        assert_eq!(format!("{place}: {}", row[1]), *claimed);
+        assert_eq!(format!("{place}: {}", row[2]), *recovered);
     }
     assert_eq!(rows.len(), 26);
 }

@@ -1,4 +1,5 @@
-//! Shows HTML files in Chromium, as a phone, a desktop and paper do, and keeps the pictures for a person to look at.
+//! Shows HTML files in Chromium, as a phone, a desktop and paper do, and keeps the pictures for a person to
+//! look at.
 
 mod browser;
 
@@ -34,7 +35,8 @@ const SCHEMES: [&str; 2] = ["light", "dark"];
 /// Keeps four pictures and a PDF of each page under `target/screenshots/`.
 ///
 /// # Errors
-/// A page that cannot be read or shown, and one that is wider than its screen: then a phone scrolls it sideways.
+/// A page that cannot be read or shown, and one that is wider than its screen: then a phone scrolls it
+/// sideways.
 pub(crate) fn screenshots(root: &Path, pages: &[PathBuf]) -> Result<(), Failure> {
     let Some(program) = browser::find() else {
         eprintln!("screenshots: skipped, there is no Chromium here (apt-get install chromium)");

@@ -20,7 +20,8 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis for these numbers, which are finite, and positive where it is logarithmic; `None` where there are none.
+    /// An axis for these numbers, which are finite, and positive where it is logarithmic; `None` where there
+    /// are none.
     /// `margin` is how much of its length is left free at each end.
     pub(super) fn new(values: impl Iterator<Item = f64>, log: bool, margin: f64) -> Option<Self> {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
@@ -61,7 +62,8 @@ impl Axis {
         linear(clamped(self.low * 2.0), clamped(self.high * 2.0))
     }
 
-    /// Powers of ten, of which some are left out where they are many, or with their double and fivefold where few.
+    /// Powers of ten, of which some are left out where they are many, or with their double and fivefold where
+    /// few.
     #[expect(clippy::cast_possible_truncation, reason = "the decimal exponent of an f64 is at most 324")]
     fn powers(&self) -> Vec<(f64, String)> {
         let (first, last) = (self.low.floor() as i32, self.high.ceil() as i32);
@@ -81,7 +83,8 @@ impl Axis {
     }
 }
 
-/// By the logarithm, or half the number: the distance of two numbers may be twice the largest number there is.
+/// By the logarithm, or half the number: the distance of two numbers may be twice the largest number there
+/// is.
 fn scaled(value: f64, log: bool) -> f64 {
     if log { value.log10() } else { value / 2.0 }
 }

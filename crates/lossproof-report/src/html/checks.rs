@@ -57,7 +57,7 @@ fn article(id: &str, check: &Check) -> Markup {
         article.check.(check.outcome.word()) id=(id) {
             h3 {
                 span.(check.outcome.word()) { (sign(&check.outcome)) }
-                " " code { (text::line(&check.id, text::LINE)) } " " span.word { (check.outcome.word()) }
+                " " code { (text::line(&check.id, text::NAME)) } " " span.word { (check.outcome.word()) }
             }
             p.what { (capitalised(&text::line(&check.what, text::SENTENCE))) }
             @if let Some(reason) = check.outcome.reason() {
@@ -93,7 +93,7 @@ fn list(id: &str, checks: &Checks, linked: usize) -> Markup {
                     th scope="col" { "check" }
                     th scope="col" { "outcome" }
                     th scope="col" { "what it says" }
-                    @for name in &measures { th.end scope="col" { (text::line(name, text::LINE)) } }
+                    @for name in &measures { th.end scope="col" { (text::line(name, text::NAME)) } }
                     @if timed { th.end scope="col" { "seconds" } }
                 }
             }
@@ -109,7 +109,7 @@ fn list(id: &str, checks: &Checks, linked: usize) -> Markup {
 }
 
 fn row(check: &Check, target: Option<&str>, measures: &[&str], timed: bool) -> Markup {
-    let name = html! { code { (text::line(&check.id, text::LINE)) } };
+    let name = html! { code { (text::line(&check.id, text::NAME)) } };
     html! {
         tr {
             th scope="row" {

@@ -1,4 +1,5 @@
-//! The steps of the colour scale: classes whose colours the style sheet has, and the legend that says what they mean.
+//! The steps of the colour scale: classes whose colours the style sheet has, and the legend that says what
+//! they mean.
 
 use crate::model::{HeatMaps, Scale};
 use crate::number;
@@ -36,7 +37,8 @@ impl Colours {
         Self { scale: maps.scale, largest, negative }
     }
 
-    /// The class of a number: `zero`, `cool-1` to `cool-6`, `warm-1` to `warm-6`, or `unknown` where it is not finite.
+    /// The class of a number: `zero`, `cool-1` to `cool-6`, `warm-1` to `warm-6`, or `unknown` where it is
+    /// not finite.
     pub(super) fn class(&self, value: f64) -> String {
         if !value.is_finite() {
             return "unknown".to_owned();

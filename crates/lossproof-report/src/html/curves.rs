@@ -1,7 +1,8 @@
-//! Courses of one quantity in one picture, how far each is from the first in a second one, and the numbers as a table.
+//! Courses of one quantity in one picture, how far each is from the first in a second one, and the numbers as
+//! a table.
 
 use super::panel::Panel;
-use super::{bounded, capitalised, table};
+use super::{bounded, table};
 use crate::model::{Column, Curves, Difference, Series, Table, TableCell};
 use crate::{number, text};
 use maud::{Markup, html};
@@ -14,7 +15,7 @@ const ROWS: usize = 200;
 
 pub(super) fn curves(curves: &Curves) -> Markup {
     let (shown, note) = bounded(&curves.series, SERIES, "courses");
-    let (x, y) = (text::line(&curves.x, text::LINE), text::line(&curves.y, text::LINE));
+    let (x, y) = (text::line(&curves.x, text::NAME), text::line(&curves.y, text::NAME));
     let caption = text::line(&curves.caption, text::SENTENCE);
     let series: Vec<_> = shown.iter().cloned().enumerate().collect();
     let title = format!("{y} over {x}");
@@ -28,11 +29,11 @@ pub(super) fn curves(curves: &Curves) -> Markup {
             div.side-by-side {
                 div.panel { (first.draw()) (sentences(&first.not_drawn())) }
                 @if let Some((how, differences)) = &compared {
-                    (second(*how, &x, &y, &text::line(&shown[0].name, text::LINE), differences))
+                    (second(*how, &x, &y, &text::line(&shown[0].name, text::NAME), differences))
                 }
             }
             (note)
-            (table::numbers(&numbers(&caption, &x, shown, compared.as_ref().map(|(_, all)| all.as_slice()))))
+            (numbers(&caption, &x, shown, compared.as_ref().map_or(&[][..], |(_, all)| all.as_slice())))
         }
     }
 }
@@ -55,7 +56,8 @@ fn sentences(sentences: &[String]) -> Markup {
     html! { @for sentence in sentences { p.note { (sentence) } } }
 }
 
-/// Every course but the first against the first, where it has the same x; each keeps the number of its colour.
+/// Every course but the first against the first, where it has the same x; each keeps the number of its
+/// colour.
 fn differences(how: Difference, series: &[Series]) -> Vec<(usize, Series)> {
     let Some((first, others)) = series.split_first() else { return Vec::new() };
     let known: HashMap<u64, f64> = first.points.iter().map(|(x, y)| (key(*x), *y)).collect();
@@ -98,7 +100,7 @@ fn names(series: &[Series]) -> Markup {
 }
 
 /// The numbers by x, some of them left out where they are many, and the differences beside them.
-fn numbers(caption: &str, x: &str, series: &[Series], differences: Option<&[(usize, Series)]>) -> Table {
+fn numbers(caption: &str, x: &str, series: &[Series], differences: &[(usize, Series)]) -> Markup {
     let mut xs: Vec<f64> = series.iter().flat_map(|series| &series.points).map(|(x, _)| x + 0.0).collect();
     xs.sort_by(f64::total_cmp);
     xs.dedup_by_key(|x| x.to_bits());
@@ -109,7 +111,7 @@ fn numbers(caption: &str, x: &str, series: &[Series], differences: Option<&[(usi
         columns.push(Column::numbers(course.name.as_str()));
         courses.push(course.points.iter().map(|(x, y)| (key(*x), *y)).collect());
     }
-    for (_, difference) in differences.unwrap_or_default() {
+    for (_, difference) in differences {
         columns.push(Column::numbers(format!("{}, compared", difference.name)));
         courses.push(difference.points.iter().map(|(x, y)| (key(*x), *y)).collect());
     }
@@ -125,6 +127,6 @@ fn numbers(caption: &str, x: &str, series: &[Series], differences: Option<&[(usi
         }
         rows.push(row);
     }
-    let every = if every > 1 { format!(" Every {every}th of {} values.", xs.len()) } else { String::new() };
-    Table { caption: format!("{}{every}", capitalised(caption)), columns, rows }
+    let note = (every > 1).then(|| format!("Every {every}th of {} values.", xs.len()));
+    table::numbers(&Table { caption: caption.to_owned(), columns, rows }, note.as_deref())
 }

@@ -3,7 +3,8 @@
 use super::colour::Colours;
 use super::{bounded, capitalised, table};
 use crate::model::{Cell, Column, HeatMap, HeatMaps, Mark, Sequence, Table, TableCell};
-use crate::{number, text};
+use crate::number::{self, coordinate};
+use crate::text;
 use maud::{Markup, html};
 
 /// The most maps, sequences and positions that are drawn.
@@ -12,13 +13,16 @@ const SEQUENCES: usize = 64;
 const POSITIONS: usize = 64;
 /// The most characters that are written into a cell.
 const IN_A_CELL: usize = 8;
-/// Sizes in pixels: a row; a column of the names of rows; a character of a number; what stands above the cells.
+/// Sizes in pixels: a row; a column of the names of rows; a character of a number; what stands above the
+/// cells.
 const ROW: f64 = 26.0;
 const NAME: f64 = 36.0;
 const CHARACTER: f64 = 6.6;
 const HEAD: f64 = 24.0;
 /// The columns of the names of rows.
 const NAMES: [&str; 3] = ["rank", "micro", "seq."];
+/// What the name of a row of the table consists of.
+const WHERE: &str = "rank / micro-batch / sequence / position";
 
 pub(super) fn heat_maps(maps: &HeatMaps) -> Markup {
     let (shown, maps_note) = bounded(&maps.maps, MAPS, "maps");
@@ -42,7 +46,7 @@ pub(super) fn heat_maps(maps: &HeatMaps) -> Markup {
             @if positions > POSITIONS {
                 p.note { "The first " (POSITIONS) " of " (positions) " positions are shown." }
             }
-            (table::numbers(&numbers(&maps.caption, shown, sequences, drawn.positions)))
+            (table::numbers(&numbers(&maps.caption, shown, sequences, drawn.positions), None))
         }
     }
 }
@@ -61,13 +65,15 @@ impl Drawn<'_> {
     fn map(&self, map: &HeatMap) -> Markup {
         let name = text::line(&map.name, text::LINE);
         let title = format!("{name}: {} by sequence and position", self.quantity);
-        let width = number::coordinate(self.x(self.positions) + 2.0);
-        let height = number::coordinate(y(self.sequences.len()) + 2.0);
+        let width = coordinate(self.x(self.positions) + 2.0);
+        let height = coordinate(y(self.sequences.len()) + 2.0);
         let drawing = html! {
             svg.heat-map role="img" aria-label=(title) width=(width) height=(height)
                 viewBox={ "0 0 " (width) " " (height) } {
                 title { (title) }
-                @for (index, name) in NAMES.iter().enumerate() { (label(index as f64 * NAME, HEAD - 8.0, NAME, name)) }
+                @for (index, name) in NAMES.iter().enumerate() {
+                    (label(index as f64 * NAME, HEAD - 8.0, NAME, name))
+                }
                 @for position in 0..self.positions {
                     (label(self.x(position), HEAD - 8.0, self.width, &position.to_string()))
                 }
@@ -108,11 +114,11 @@ impl Drawn<'_> {
         html! {
             g class={ "cell " (class) (mark) } {
                 title { (place(sequence, position)) ": " (in_words(cell)) }
-                rect x=(number::coordinate(left + 1.0)) y=(number::coordinate(top + 1.0))
-                    width=(number::coordinate(self.width - 2.0)) height=(number::coordinate(ROW - 2.0)) rx="2" {}
+                rect x=(coordinate(left + 1.0)) y=(coordinate(top + 1.0))
+                    width=(coordinate(self.width - 2.0)) height=(coordinate(ROW - 2.0)) rx="2" {}
                 @if cell.mark == Mark::Ignored && cell.value.is_none() {
-                    path d={ "M" (number::coordinate(left + 4.0)) " " (number::coordinate(top + ROW - 4.0))
-                        "L" (number::coordinate(left + self.width - 4.0)) " " (number::coordinate(top + 4.0)) } {}
+                    path d={ "M" (coordinate(left + 4.0)) " " (coordinate(top + ROW - 4.0))
+                        "L" (coordinate(left + self.width - 4.0)) " " (coordinate(top + 4.0)) } {}
                 } @else {
                     (label(left, top + 17.0, self.width, &in_a_cell(cell)))
                 }
@@ -133,7 +139,7 @@ fn y(row: usize) -> f64 {
 
 /// Text in the middle of a box that begins at `x` and is `width` wide.
 fn label(x: f64, y: f64, width: f64, text: &str) -> Markup {
-    html! { text x=(number::coordinate(x + width / 2.0)) y=(number::coordinate(y)) { (text) } }
+    html! { text x=(coordinate(x + width / 2.0)) y=(coordinate(y)) { (text) } }
 }
 
 /// The class of a cell without a number.
@@ -144,6 +150,11 @@ fn unknown(cell: &Cell) -> &'static str {
 fn place(sequence: &Sequence, position: usize) -> String {
     let Sequence { rank, micro_batch, sequence } = sequence;
     format!("rank {rank}, micro-batch {micro_batch}, sequence {sequence}, position {position}")
+}
+
+fn short_place(sequence: &Sequence, position: usize) -> String {
+    let Sequence { rank, micro_batch, sequence } = sequence;
+    format!("{rank} / {micro_batch} / {sequence} / {position}")
 }
 
 /// A cell as the table and the pointer say it: its label, and its number where that is not the label.
@@ -161,7 +172,8 @@ fn in_words(cell: &Cell) -> String {
     words
 }
 
-/// A cell as it is written into the map: its label, its number where that is shorter, or a dot for what is too long.
+/// A cell as it is written into the map: its label, its number where that is shorter, or a dot for what is
+/// too long.
 fn in_a_cell(cell: &Cell) -> String {
     let Some(value) = cell.value else { return "?".to_owned() };
     let label = text::line(&cell.label, text::LINE);
@@ -199,7 +211,7 @@ fn marks(maps: &[HeatMap]) -> Markup {
 
 /// The numbers of all maps, a row for each position that is drawn.
 fn numbers(caption: &str, maps: &[HeatMap], sequences: &[Sequence], positions: usize) -> Table {
-    let mut columns = vec![Column::words("where")];
+    let mut columns = vec![Column::words(WHERE)];
     columns.extend(maps.iter().map(|map| Column::numbers(map.name.as_str())));
     let mut rows = Vec::new();
     for (row, sequence) in sequences.iter().enumerate() {
@@ -209,7 +221,7 @@ fn numbers(caption: &str, maps: &[HeatMap], sequences: &[Sequence], positions: u
             if cells.iter().all(Option::is_none) {
                 continue;
             }
-            let mut line = vec![TableCell::plain(place(sequence, position))];
+            let mut line = vec![TableCell::plain(short_place(sequence, position))];
             line.extend(cells.iter().map(|cell| TableCell::plain(cell.map_or_else(String::new, in_words))));
             rows.push(line);
         }

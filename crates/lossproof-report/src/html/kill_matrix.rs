@@ -10,19 +10,22 @@ const BUGS: usize = 400;
 /// The most columns that are shown.
 const COLUMNS: usize = 120;
 
+/// From how many columns on a matrix is printed across the paper.
+const WIDE: usize = 30;
+
 pub(super) fn kill_matrix(matrix: &KillMatrix) -> Markup {
     let (columns, columns_note) = bounded(&matrix.columns, COLUMNS, "columns");
     let (rows, rows_note) = bounded(&matrix.rows, BUGS, "bugs");
     let caption = text::line(&matrix.caption, text::SENTENCE);
     let survivors = matrix.rows.iter().filter(|row| survives(row, matrix.columns.len())).count();
     let content = html! {
-        table.kills aria-label=(caption) {
+        table.kills.wide[columns.len() > WIDE] aria-label=(caption) {
             thead {
                 tr {
                     th scope="col" { "bug" }
                     th scope="col" { "outcome" }
                     @for column in columns {
-                        th.upright scope="col" { span { (text::line(column, text::LINE)) } }
+                        th.upright scope="col" { span { (text::line(column, text::NAME)) } }
                     }
                 }
             }
@@ -56,7 +59,7 @@ fn row(row: &KillRow, shown: usize, all: usize) -> Markup {
     };
     html! {
         tr.(class) {
-            th scope="row" { code { (text::line(&row.bug, text::LINE)) } }
+            th scope="row" { code { (text::line(&row.bug, text::NAME)) } }
             td.outcome.(class) { (labelled_sign(sign, word)) " " (word) }
             @for index in 0..shown { (cell(at(row, index))) }
         }

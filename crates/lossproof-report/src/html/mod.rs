@@ -1,4 +1,5 @@
-//! A report as one static page: no script, no network, no font of its own, and nothing that is taken for markup.
+//! A report as one static page: no script, no network, no font of its own, and nothing that is taken for
+//! markup.
 
 mod axis;
 mod checks;

@@ -2,7 +2,8 @@
 
 use super::axis::{self, Axis};
 use crate::model::Series;
-use crate::number;
+use crate::number::{coordinate, exact};
+use crate::text;
 use maud::{Markup, html};
 
 /// The drawing in units: at the width of a phone a unit is a little less than a pixel.
@@ -61,18 +62,17 @@ impl Panel<'_> {
     pub(super) fn not_drawn(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         for (_, series) in self.series {
-            let name = crate::text::line(&series.name, crate::text::LINE);
-            let not_finite: Vec<_> =
-                series.points.iter().filter(|(x, y)| !(x.is_finite() && y.is_finite())).collect();
+            let name = text::line(&series.name, text::LINE);
+            let (finite, not_finite): (Vec<_>, Vec<_>) =
+                series.points.iter().partition(|(x, y)| x.is_finite() && y.is_finite());
             if let Some((x, y)) = not_finite.first() {
-                let (count, x, y) = (not_finite.len(), number::exact(*x), number::exact(*y));
+                let (count, x, y) = (not_finite.len(), exact(*x), exact(*y));
                 sentences.push(format!("{name}: {count} not finite, the first {y} at {x} {}.", self.x));
             }
-            let finite = |(x, y): &&(f64, f64)| x.is_finite() && y.is_finite();
-            let low = series.points.iter().filter(finite).filter(|(_, y)| self.log && *y <= 0.0).count();
+            let low = finite.iter().filter(|(_, y)| self.log && *y <= 0.0).count();
             if low > 0 {
-                sentences
-                    .push(format!("{name}: {low} not positive, which a logarithmic axis has no place for."));
+                let why = "which a logarithmic axis has no place for";
+                sentences.push(format!("{name}: {low} not positive, {why}."));
             }
             if series.points.is_empty() {
                 sentences.push(format!("{name}: no values."));
@@ -96,12 +96,12 @@ impl Panel<'_> {
                     @if dots || run.len() == 1 {
                         @for point in run.iter().take(DOTS) {
                             @let (x, y) = frame.place(*point);
-                            circle cx=(number::coordinate(x)) cy=(number::coordinate(y)) r="2.5" {}
+                            circle cx=(coordinate(x)) cy=(coordinate(y)) r="2.5" {}
                         }
                     }
                 }
                 @for x in self.crosses(frame, series) {
-                    text.cross x=(number::coordinate(x)) y=(number::coordinate(TOP + 10.0)) { "×" }
+                    text.cross x=(coordinate(x)) y=(coordinate(TOP + 10.0)) { "×" }
                 }
             }
         }
@@ -147,37 +147,38 @@ impl Frame {
         let mut places = Vec::new();
         for point in points {
             let (x, y) = self.place(*point);
-            places.push(format!("{},{}", number::coordinate(x), number::coordinate(y)));
+            places.push(format!("{},{}", coordinate(x), coordinate(y)));
         }
         places.join(" ")
     }
 
     fn axes(&self, x_ticks: &[(f64, String)], y_ticks: &[(f64, String)], x: &str, y: &str) -> Markup {
-        let (left, right) = (number::coordinate(self.left), number::coordinate(WIDTH - RIGHT));
-        let bottom = number::coordinate(HEIGHT - BOTTOM);
+        let (left, right) = (coordinate(self.left), coordinate(WIDTH - RIGHT));
+        let bottom = coordinate(HEIGHT - BOTTOM);
         html! {
             g.axes {
                 @for (value, label) in y_ticks {
                     @let at = self.up(*value);
-                    line.grid x1=(left) x2=(right) y1=(number::coordinate(at)) y2=(number::coordinate(at)) {}
-                    text.end x=(number::coordinate(self.left - 6.0)) y=(number::coordinate(at + 4.0)) { (label) }
+                    line.grid x1=(left) x2=(right) y1=(coordinate(at)) y2=(coordinate(at)) {}
+                    text.end x=(coordinate(self.left - 6.0)) y=(coordinate(at + 4.0)) { (label) }
                 }
                 line x1=(left) x2=(right) y1=(bottom) y2=(bottom) {}
                 @for (value, label) in x_ticks {
                     @let at = self.across(*value);
                     @let text = at.min(WIDTH - CHARACTER * label.chars().count() as f64 / 2.0 - 2.0);
-                    line x1=(number::coordinate(at)) x2=(number::coordinate(at)) y1=(bottom)
-                        y2=(number::coordinate(HEIGHT - BOTTOM + 4.0)) {}
-                    text x=(number::coordinate(text)) y=(number::coordinate(HEIGHT - BOTTOM + 18.0)) { (label) }
+                    line x1=(coordinate(at)) x2=(coordinate(at)) y1=(bottom)
+                        y2=(coordinate(HEIGHT - BOTTOM + 4.0)) {}
+                    text x=(coordinate(text)) y=(coordinate(HEIGHT - BOTTOM + 18.0)) { (label) }
                 }
-                text.name.end x=(right) y=(number::coordinate(HEIGHT - 6.0)) { (x) }
+                text.name.end x=(right) y=(coordinate(HEIGHT - 6.0)) { (x) }
                 text.name.start x="2" y="16" { (y) }
             }
         }
     }
 }
 
-/// At most about [`POINTS`] points: of every few in a row the lowest and the highest, so that no spike is lost.
+/// At most about [`POINTS`] points: of every few in a row the lowest and the highest, so that no spike is
+/// lost.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= POINTS {
         return points.to_vec();

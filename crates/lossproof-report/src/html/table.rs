@@ -11,6 +11,25 @@ const ROWS: usize = 1_000;
 const COLUMNS: usize = 100;
 
 pub(super) fn table(table: &Table) -> Markup {
+    html! {
+        p.caption { (text::line(&table.caption, text::SENTENCE)) }
+        (grid(table))
+    }
+}
+
+/// The numbers of a drawing, folded away; the caption is that of the drawing. `note` says what is left out of
+/// them.
+pub(super) fn numbers(numbers: &Table, note: Option<&str>) -> Markup {
+    html! {
+        details {
+            summary { "The numbers as a table" }
+            @if let Some(note) = note { p.note { (note) } }
+            (grid(numbers))
+        }
+    }
+}
+
+fn grid(table: &Table) -> Markup {
     let (columns, columns_note) = bounded(&table.columns, COLUMNS, "columns");
     let (rows, rows_note) = bounded(&table.rows, ROWS, "rows");
     let caption = text::line(&table.caption, text::SENTENCE);
@@ -19,22 +38,16 @@ pub(super) fn table(table: &Table) -> Markup {
             thead { tr { @for column in columns { (heading(column)) } } }
             tbody {
                 @for row in rows {
-                    tr { @for (index, column) in columns.iter().enumerate() { (cell(index, column, row.get(index))) } }
+                    tr {
+                        @for (index, column) in columns.iter().enumerate() {
+                            (cell(index, column, row.get(index)))
+                        }
+                    }
                 }
             }
         }
     };
-    html! { p.caption { (caption) } (scrolling(&caption, &content)) (columns_note) (rows_note) }
-}
-
-/// The numbers of a drawing, folded away.
-pub(super) fn numbers(numbers: &Table) -> Markup {
-    html! {
-        details {
-            summary { "The numbers as a table" }
-            (table(numbers))
-        }
-    }
+    html! { (scrolling(&caption, &content)) (columns_note) (rows_note) }
 }
 
 fn heading(column: &Column) -> Markup {

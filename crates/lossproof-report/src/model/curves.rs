@@ -22,7 +22,8 @@ pub struct Curves {
 pub struct Series {
     /// Whose it is.
     pub name: String,
-    /// Where it is measured and what it is there, in the order in which they are joined. Neither need be finite.
+    /// Where it is measured and what it is there, in the order in which they are joined. Neither need be
+    /// finite.
     pub points: Vec<(f64, f64)>,
 }
 

@@ -49,7 +49,8 @@ pub struct HeatMap {
 pub struct Cell {
     /// Its number, where it has one.
     pub value: Option<f64>,
-    /// The number as it is read, exact where it is known: `1/25`. Seven characters can be read in the map itself.
+    /// The number as it is read, exact where it is known: `1/25`. Seven characters can be read in the map
+    /// itself.
     pub label: String,
     /// How it is drawn besides its colour.
     pub mark: Mark,

@@ -1,4 +1,5 @@
-//! What a report consists of: plain values that a command fills in, and that know nothing of how they are drawn.
+//! What a report consists of: plain values that a command fills in, and that know nothing of how they are
+//! drawn.
 
 mod checks;
 mod curves;
