@@ -363,6 +363,11 @@ fn nothing_is_so_large_that_it_blows_up_the_page() {
             name: "laws".to_owned(),
             checks: vec![Check::failed("id", "what", "why"); 5_000],
         }),
+        Part::Table(Table {
+            caption: String::new(),
+            columns: vec![Column::words("word")],
+            rows: vec![vec![TableCell::plain("cell")]; 5_000],
+        }),
         Part::KillMatrix(KillMatrix {
             caption: String::new(),
             columns: vec!["law".to_owned(); 1_000],
@@ -375,6 +380,7 @@ fn nothing_is_so_large_that_it_blows_up_the_page() {
         "The first 64 of 2000 sequences are shown.",
         "The first 64 of 2000 positions are shown.",
         "The first 1000 of 5000 checks are shown.",
+        "The first 1000 of 5000 rows are shown.",
         "The first 120 of 1000 columns are shown.",
         "The first 400 of 2000 bugs are shown.",
         "Every 5000th of 1000000 values.",

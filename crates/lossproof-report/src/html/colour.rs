@@ -113,3 +113,21 @@ fn strip(quantity: &str, boxes: &[(String, String)]) -> Markup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_of_a_step_belongs_to_it_whatever_it_is_rounded_to() {
+        for divisor in 1..200 {
+            let largest = f64::from(divisor).recip();
+            let colours = Colours { scale: Scale::Magnitude, largest, negative: false };
+            for each in 1..=STEPS {
+                let bound = largest * each as f64 / STEPS as f64;
+                assert_eq!(colours.class(bound), step("cool", each), "{bound} of {largest}");
+                assert_eq!(colours.class(-bound), step("warm", each), "-{bound} of {largest}");
+            }
+        }
+    }
+}
