@@ -118,7 +118,7 @@ fn hostile_text_is_text_in_both() {
         "</failure><testcase name=\"x\"/>",
         "\" message=\"' & <![CDATA[ ]]> --> &amp;",
         "\u{1b}[31m\0\u{1}\u{b}\u{7f}\u{85}\u{fffe}\u{ffff}\u{202e}",
-        "a\nb\r\nc\u{2028}d",
+        " a\nb\r\nc\u{2028}d\n",
     ] {
         let text = || hostile.to_owned();
         let check = |outcome| {
