@@ -1,5 +1,6 @@
 //! Repository automation. `cargo xtask help` lists the tasks.
 
+mod api;
 mod cuda;
 mod failure;
 mod guard;
@@ -9,6 +10,7 @@ mod product;
 mod provision;
 mod python;
 mod screenshots;
+mod rust;
 mod tidy;
 mod weigh;
 
@@ -51,6 +53,8 @@ enum Task {
         #[arg(required = true, value_name = "FILE")]
         pages: Vec<PathBuf>,
     },
+    /// Write what others can name of the libraries, into docs/api/. `tidy` holds the lists.
+    Api,
     /// Check dependency arrows, circles between modules, manifests and sources.
     Tidy,
     /// Count and build what a stranger's package gets with `lossproof-subject`, and with `lossproof`.
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
         Task::Guard(_) => guard::guard(root, &forwarded()),
         Task::Python => libtorch::setup(root).and_then(|()| python::python(root)),
         Task::Screenshots { pages } => screenshots::screenshots(root, &pages).map(|()| ExitCode::SUCCESS),
+        Task::Api => api::write(root).map(|()| ExitCode::SUCCESS),
         Task::Tidy => tidy::tidy(root).map(|()| ExitCode::SUCCESS),
         Task::Weigh => weigh::weigh(root).map(|()| ExitCode::SUCCESS),
         Task::PlugIn { write } => plug_in::plug_in(root, write).map(|()| ExitCode::SUCCESS),

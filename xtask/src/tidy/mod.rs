@@ -5,6 +5,7 @@ mod circles;
 mod manifests;
 mod sources;
 
+use crate::api;
 use crate::failure::Failure;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 use std::path::{Path, PathBuf};
@@ -26,10 +27,15 @@ struct Package {
 pub(crate) fn tidy(root: &Path) -> Result<(), Failure> {
     let packages = packages(root)?;
     let sources = sources::Sources::read(root)?;
-    let circles = circles::check(&packages, &|path| sources.text(path));
-    let findings =
-        [arrows::check(&packages), circles.findings, manifests::check(root, &packages)?, sources.check()]
-            .concat();
+    let circles = circles::check(&packages, &|path| sources.text(path).map(str::to_owned));
+    let findings = [
+        arrows::check(&packages),
+        circles.findings,
+        manifests::check(root, &packages)?,
+        sources.check(),
+        api::check(root)?,
+    ]
+    .concat();
     for finding in &findings {
         eprintln!("tidy: {finding}");
     }

@@ -1,7 +1,7 @@
 //! Arrows between siblings, and the circles in them.
 
 use super::Arrow;
-use super::tree::Module;
+use crate::rust::tree::Module;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// An arrow between two modules with the same parent, and the first place that makes it one.

@@ -9,18 +9,14 @@
 //! What is read is the text. Methods that are called on a value name no module, and macros that come into
 //! scope by their place in the text are not followed.
 
-mod code;
 mod graph;
-mod imports;
-mod names;
-mod tree;
 mod uses;
 
 use super::Package;
+use crate::rust::names::Names;
+use crate::rust::tree::{self, Module};
 use graph::{Edges, Knot};
-use names::Names;
 use std::path::Path;
-use tree::Module;
 
 /// Where a module names something of another.
 struct Arrow {
@@ -39,7 +35,7 @@ pub(super) struct Circles {
 
 /// Looks for circles in each library and program of `packages`. `text` is what stands in a file, relative to
 /// the root.
-pub(super) fn check<'a>(packages: &[Package], text: &dyn Fn(&Path) -> Option<&'a str>) -> Circles {
+pub(super) fn check(packages: &[Package], text: &dyn Fn(&Path) -> Option<String>) -> Circles {
     let mut circles = Circles { findings: Vec::new(), arrows: 0 };
     for package in packages {
         let folder = package.manifest.parent().unwrap_or(Path::new(""));
@@ -89,7 +85,7 @@ fn arrows(modules: &[Module]) -> Vec<Arrow> {
     let mut arrows = Vec::new();
     for (from, module) in modules.iter().enumerate() {
         for used in uses::of(module) {
-            for to in names.targets(from, &used) {
+            for to in names.targets(from, &used.path, used.is_import) {
                 arrows.push(Arrow { from, to, line: used.line });
             }
         }

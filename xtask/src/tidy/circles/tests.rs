@@ -11,7 +11,7 @@ fn look(sources: &[(&str, &str)]) -> Circles {
     };
     let text = |path: &Path| {
         let path = path.strip_prefix("crates/x/src").ok()?;
-        sources.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| *text)
+        sources.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| (*text).to_owned())
     };
     check(&[package], &text)
 }

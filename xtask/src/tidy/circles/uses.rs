@@ -1,8 +1,8 @@
 //! The paths that a module's code goes through.
 
-use super::code;
-use super::imports;
-use super::tree::Module;
+use crate::rust::code;
+use crate::rust::imports;
+use crate::rust::tree::Module;
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, ImplItem, Item, ItemMacro, ItemUse, Macro, Path, TraitItem, Visibility};

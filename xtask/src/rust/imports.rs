@@ -3,19 +3,19 @@
 use syn::{Ident, ItemUse, UseTree};
 
 /// One name of a `use`, or one `*`.
-pub(super) struct Import {
+pub(crate) struct Import {
     /// The path that is imported, without the `*`.
-    pub(super) path: Vec<String>,
+    pub(crate) path: Vec<String>,
     /// The name it has here; `None` where it gets none, as with `*` and `as _`.
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Whether everything below the path is imported.
-    pub(super) is_glob: bool,
+    pub(crate) is_glob: bool,
     /// Where the name stands in the file.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 /// The imports of one `use`. From another crate (`use ::name`) there are none.
-pub(super) fn of(item: &ItemUse) -> Vec<Import> {
+pub(crate) fn of(item: &ItemUse) -> Vec<Import> {
     let mut imports = Vec::new();
     if item.leading_colon.is_none() {
         collect(&item.tree, &[], &mut imports);

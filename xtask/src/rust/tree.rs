@@ -2,82 +2,83 @@
 
 use super::code;
 use std::path::{Path, PathBuf};
-use syn::{Expr, ExprLit, Item, ItemMod, Lit, Meta};
+use syn::{Attribute, Expr, ExprLit, Item, ItemMod, Lit, Meta, Visibility};
 
 /// A module: a file, or what stands between the braces of `mod name { … }`.
-pub(super) struct Module {
+pub(crate) struct Module {
     /// The names on the way from the crate's root to here. The root has none.
     path: Vec<String>,
     /// Index of the module that declares it.
-    pub(super) parent: Option<usize>,
+    pub(crate) parent: Option<usize>,
     /// The file it stands in.
-    pub(super) file: PathBuf,
+    pub(crate) file: PathBuf,
+    /// Whether `pub` stands before its declaration. The root is public.
+    pub(crate) is_public: bool,
+    /// The attributes of its declaration and those at the top of its file.
+    pub(crate) attributes: Vec<Attribute>,
     /// What it declares, but for modules, which are listed themselves, and tests.
-    pub(super) items: Vec<Item>,
+    pub(crate) items: Vec<Item>,
 }
 
 impl Module {
     /// Its path from the crate's root, as in `a::b`.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.path.join("::")
     }
 
     /// The last part of its path; `None` for the root.
-    pub(super) fn last_name(&self) -> Option<&str> {
+    pub(crate) fn last_name(&self) -> Option<&str> {
         self.path.last().map(String::as_str)
     }
 }
 
 /// The modules of the crate that starts with the file `root`. The root is the first, and each comes after its
-/// parent.
+/// parent. `text` is what stands in a file.
 ///
 /// # Errors
 /// A file that is missing or is no Rust, in words that name it.
-pub(super) fn read<'a>(root: &Path, text: &dyn Fn(&Path) -> Option<&'a str>) -> Result<Vec<Module>, String> {
+pub(crate) fn read(root: &Path, text: &dyn Fn(&Path) -> Option<String>) -> Result<Vec<Module>, String> {
     let mut reader = Reader { text, modules: Vec::new() };
     let folder = root.parent().unwrap_or(Path::new(""));
-    reader.file(Vec::new(), None, root, folder)?;
+    let module = Module {
+        path: Vec::new(),
+        parent: None,
+        file: root.to_owned(),
+        is_public: true,
+        attributes: Vec::new(),
+        items: Vec::new(),
+    };
+    reader.file(module, folder)?;
     Ok(reader.modules)
 }
 
-struct Reader<'a, 'b> {
-    text: &'b dyn Fn(&Path) -> Option<&'a str>,
+struct Reader<'a> {
+    text: &'a dyn Fn(&Path) -> Option<String>,
     modules: Vec<Module>,
 }
 
-impl Reader<'_, '_> {
-    /// Adds the module that `file` holds, whose own modules lie in `folder`.
-    fn file(
-        &mut self,
-        path: Vec<String>,
-        parent: Option<usize>,
-        file: &Path,
-        folder: &Path,
-    ) -> Result<(), String> {
-        let text = (self.text)(file).ok_or_else(|| {
+impl Reader<'_> {
+    /// Adds `module` with what its file declares, its own modules from `folder` included.
+    fn file(&mut self, mut module: Module, folder: &Path) -> Result<(), String> {
+        let file = module.file.clone();
+        let text = (self.text)(&file).ok_or_else(|| {
             format!("there is no {}: a module or a target is declared that has no file", file.display())
         })?;
-        let parsed = syn::parse_file(text).map_err(|error| {
+        let parsed = syn::parse_file(&text).map_err(|error| {
             let line = error.span().start().line;
             format!("cannot parse {}:{line}: {error}: make it compile first", file.display())
         })?;
         if code::is_test(&parsed.attrs) {
             return Ok(());
         }
-        self.module(path, parent, file, folder, parsed.items)
+        module.attributes.extend(parsed.attrs);
+        self.module(module, folder, parsed.items)
     }
 
-    /// Adds a module that declares `items`.
-    fn module(
-        &mut self,
-        path: Vec<String>,
-        parent: Option<usize>,
-        file: &Path,
-        folder: &Path,
-        items: Vec<Item>,
-    ) -> Result<(), String> {
+    /// Adds `module`, which declares `items`.
+    fn module(&mut self, module: Module, folder: &Path, items: Vec<Item>) -> Result<(), String> {
         let here = self.modules.len();
-        self.modules.push(Module { path, parent, file: file.to_owned(), items: Vec::new() });
+        self.modules.push(module);
         for item in items {
             match item {
                 _ if code::is_test(code::attributes(&item)) => {}
@@ -95,17 +96,26 @@ impl Reader<'_, '_> {
         let mut path = self.modules[parent].path.clone();
         path.push(name.clone());
         let inner = folder.join(&name);
+        let named = named_file(&child);
+        let mut module = Module {
+            path,
+            parent: Some(parent),
+            file: declaring,
+            is_public: matches!(child.vis, Visibility::Public(_)),
+            attributes: child.attrs,
+            items: Vec::new(),
+        };
         if let Some((_, items)) = child.content {
-            return self.module(path, Some(parent), &declaring, &inner, items);
+            return self.module(module, &inner, items);
         }
-        if let Some(named) = named_file(&child) {
-            let file = declaring.parent().unwrap_or(Path::new("")).join(named);
-            let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-            return self.file(path, Some(parent), &file, &folder);
+        if let Some(named) = named {
+            module.file = module.file.parent().unwrap_or(Path::new("")).join(named);
+            let folder = module.file.parent().unwrap_or(Path::new("")).to_owned();
+            return self.file(module, &folder);
         }
         let own = folder.join(format!("{name}.rs"));
-        let file = if (self.text)(&own).is_some() { own } else { inner.join("mod.rs") };
-        self.file(path, Some(parent), &file, &inner)
+        module.file = if (self.text)(&own).is_some() { own } else { inner.join("mod.rs") };
+        self.file(module, &inner)
     }
 }
 

@@ -4,7 +4,7 @@ use syn::punctuated::Punctuated;
 use syn::{Attribute, ImplItem, Item, Meta, Token, TraitItem};
 
 /// Whether what has these attributes is a test or exists only while testing.
-pub(super) fn is_test(attributes: &[Attribute]) -> bool {
+pub(crate) fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let path = attribute.path();
         path.is_ident("test")
@@ -26,7 +26,7 @@ fn needs_test(predicate: &Meta) -> bool {
 }
 
 /// The attributes of an item.
-pub(super) fn attributes(item: &Item) -> &[Attribute] {
+pub(crate) fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(item) => &item.attrs,
         Item::Enum(item) => &item.attrs,
@@ -48,7 +48,7 @@ pub(super) fn attributes(item: &Item) -> &[Attribute] {
 }
 
 /// The attributes of an item in an `impl`.
-pub(super) fn attributes_in_impl(item: &ImplItem) -> &[Attribute] {
+pub(crate) fn attributes_in_impl(item: &ImplItem) -> &[Attribute] {
     match item {
         ImplItem::Const(item) => &item.attrs,
         ImplItem::Fn(item) => &item.attrs,
@@ -59,7 +59,7 @@ pub(super) fn attributes_in_impl(item: &ImplItem) -> &[Attribute] {
 }
 
 /// The attributes of an item in a `trait`.
-pub(super) fn attributes_in_trait(item: &TraitItem) -> &[Attribute] {
+pub(crate) fn attributes_in_trait(item: &TraitItem) -> &[Attribute] {
     match item {
         TraitItem::Const(item) => &item.attrs,
         TraitItem::Fn(item) => &item.attrs,

@@ -3,12 +3,11 @@
 use super::code;
 use super::imports;
 use super::tree::Module;
-use super::uses::Used;
 use std::collections::{BTreeMap, BTreeSet};
 use syn::Item;
 
 /// The names that each module of a crate knows.
-pub(super) struct Names<'a> {
+pub(crate) struct Names<'a> {
     modules: &'a [Module],
     tables: Vec<Table>,
 }
@@ -31,10 +30,16 @@ enum Meaning {
 
 /// Where a path leads.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Found {
+pub(crate) enum Found {
+    /// The module of this index.
     Module(usize),
-    /// Something that this module defines.
-    ItemOf(usize),
+    /// Something that a module defines.
+    Item {
+        /// The index of the module.
+        module: usize,
+        /// Its index among what the module declares.
+        item: usize,
+    },
 }
 
 /// Questions that are being answered: a module and a path from it. An import that leads back to itself ends
@@ -43,19 +48,20 @@ type Asked<'a> = BTreeSet<(usize, &'a [String])>;
 
 impl<'a> Names<'a> {
     /// The names that `modules`, which are those of one crate, declare and import.
-    pub(super) fn of(modules: &'a [Module]) -> Self {
+    pub(crate) fn of(modules: &'a [Module]) -> Self {
         let mut tables: Vec<_> = modules.iter().map(|_| Table::default()).collect();
         for (here, module) in modules.iter().enumerate() {
             if let (Some(parent), Some(name)) = (module.parent, module.last_name()) {
                 tables[parent].add(name.to_owned(), Meaning::Found(Found::Module(here)));
             }
-            for item in &module.items {
+            for (index, item) in module.items.iter().enumerate() {
                 if let Item::Use(item) = item {
                     tables[here].import(item);
                 } else if let Some(name) = defined(item) {
-                    tables[here].add(name.clone(), Meaning::Found(Found::ItemOf(here)));
+                    let found = Found::Item { module: here, item: index };
+                    tables[here].add(name.clone(), Meaning::Found(found));
                     if code::attributes(item).iter().any(|one| one.path().is_ident("macro_export")) {
-                        tables[0].add(name, Meaning::Found(Found::ItemOf(here)));
+                        tables[0].add(name, Meaning::Found(found));
                     }
                 }
             }
@@ -63,14 +69,20 @@ impl<'a> Names<'a> {
         Self { modules, tables }
     }
 
-    /// The modules in which what `used` names is defined: none for what other crates define, several for a
-    /// name with several meanings.
-    pub(super) fn targets(&self, from: usize, used: &Used) -> BTreeSet<usize> {
+    /// What `path` names where it stands in the module `from`: nothing for what other crates define, several
+    /// for a name with several meanings.
+    pub(crate) fn meanings(&self, from: usize, path: &[String]) -> BTreeSet<Found> {
+        self.find(from, path, &mut BTreeSet::new())
+    }
+
+    /// The modules in which what `path` names is defined: none for what other crates define, several for a
+    /// name with several meanings. Only an import can end at a module.
+    pub(crate) fn targets(&self, from: usize, path: &[String], is_import: bool) -> BTreeSet<usize> {
         // What a macro makes is in no table: then the module that the path gets to.
-        for length in (1..=used.path.len()).rev() {
-            let mut found = self.find(from, &used.path[..length], &mut BTreeSet::new());
-            if length == used.path.len() && !used.is_import {
-                found.retain(|found| matches!(found, Found::ItemOf(_)));
+        for length in (1..=path.len()).rev() {
+            let mut found = self.meanings(from, &path[..length]);
+            if length == path.len() && !is_import {
+                found.retain(|found| matches!(found, Found::Item { .. }));
             }
             if !found.is_empty() {
                 return found.iter().map(|found| found.module()).collect();
@@ -137,7 +149,10 @@ impl<'a> Names<'a> {
     ) -> BTreeSet<Found> {
         match meant {
             Found::Module(module) => self.find_below(module, rest, asked),
-            Found::ItemOf(_) => BTreeSet::from([meant]),
+            Found::Item { module, item } => {
+                let is_below = rest.is_empty() || has_names(&self.modules[module].items[item]);
+                if is_below { BTreeSet::from([meant]) } else { BTreeSet::new() }
+            }
         }
     }
 }
@@ -145,7 +160,7 @@ impl<'a> Names<'a> {
 impl Found {
     fn module(self) -> usize {
         match self {
-            Self::Module(module) | Self::ItemOf(module) => module,
+            Self::Module(module) | Self::Item { module, .. } => module,
         }
     }
 }
@@ -166,8 +181,13 @@ impl Table {
     }
 }
 
+/// Whether a path can go on behind the item's name, to a variant, say.
+fn has_names(item: &Item) -> bool {
+    !matches!(item, Item::Const(_) | Item::Fn(_) | Item::Macro(_) | Item::Static(_))
+}
+
 /// The name that an item defines.
-fn defined(item: &Item) -> Option<String> {
+pub(crate) fn defined(item: &Item) -> Option<String> {
     let ident = match item {
         Item::Const(item) => &item.ident,
         Item::Enum(item) => &item.ident,
