@@ -5,6 +5,7 @@ mod cuda;
 mod failure;
 mod guard;
 mod libtorch;
+mod package;
 mod plug_in;
 mod product;
 mod provision;
@@ -65,6 +66,12 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
+    /// Make a package of each crate that is published, and look whether what it needs is inside.
+    Package {
+        /// Also build those without a framework from their packages alone.
+        #[arg(long)]
+        verify: bool,
+    },
     /// Load one library and exit: the child process of the libtorch smoke test.
     #[command(name = libtorch::smoke::SUBCOMMAND, hide = true)]
     Dlopen {
@@ -95,6 +102,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::tidy(root).map(|()| ExitCode::SUCCESS),
         Task::Weigh => weigh::weigh(root).map(|()| ExitCode::SUCCESS),
         Task::PlugIn { write } => plug_in::plug_in(root, write).map(|()| ExitCode::SUCCESS),
+        Task::Package { verify } => package::package(root, verify).map(|()| ExitCode::SUCCESS),
         Task::Dlopen { library } => Ok(libtorch::smoke::child(&library)),
     };
     result.unwrap_or_else(|failure| {

@@ -6,7 +6,7 @@ use syn::parse::Parser as _;
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Meta, Token};
 
-/// What changes what others may write, or what files and messages look like. `must_use`, docs and lints do not.
+/// What changes what others may write, or what files look like. `must_use`, docs and lints do not.
 const NOTICED: [&str; 7] = ["cfg_attr", "default", "deprecated", "from", "non_exhaustive", "repr", "serde"];
 
 /// Whether it is left out of the documentation, and so promised to nobody.
@@ -37,7 +37,12 @@ pub(super) fn noticed_but_conditions(attributes: &[Attribute]) -> String {
 
 /// Each with a blank behind it.
 pub(super) fn with_blanks(conditions: &[String]) -> String {
-    conditions.iter().map(|condition| format!("{condition} ")).collect()
+    let mut before = String::new();
+    for condition in conditions {
+        before.push_str(condition);
+        before.push(' ');
+    }
+    before
 }
 
 /// The conditions under which it is there.

@@ -56,8 +56,8 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// The path of what others look under for it: the type that has it, or else the first name of the crate in its
-    /// head. None where there is no such name, or one of them is nothing that others can name.
+    /// The path of what others look under for it: the type that has it, or else the first name of the crate
+    /// in its head. None where there is no such name, or one of them is nothing that others can name.
     fn told_under(&self, item: &ItemImpl) -> Option<&str> {
         let mut paths = Paths(Vec::new());
         paths.visit_type(&item.self_ty);
@@ -87,7 +87,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 }
 
-/// The lines of one implementation: the functions of a type of its own, or the head where it is one of a trait.
+/// The lines of one implementation: the functions that a type has of its own, or the head with the trait.
 fn implementation(item: &ItemImpl, path: &str, conditions: &str) -> Vec<Line> {
     let parameters = text::generics(&item.generics);
     let bounds = text::bounds(&item.generics);

@@ -70,11 +70,11 @@ impl Told<'_> {
         let fields = match &item.fields {
             Fields::Named(fields) if !fields.named.iter().all(is_told) => " { .. }".to_owned(),
             Fields::Unnamed(fields) => {
-                let types = fields.unnamed.iter().map(|field| match is_told(field) {
-                    true => format!("pub {}", text::of(&field.ty)),
-                    false => "_".to_owned(),
-                });
-                format!("({})", types.collect::<Vec<_>>().join(", "))
+                let told = |field: &Field| {
+                    if is_told(field) { format!("pub {}", text::of(&field.ty)) } else { "_".to_owned() }
+                };
+                let types: Vec<_> = fields.unnamed.iter().map(told).collect();
+                format!("({})", types.join(", "))
             }
             _ => String::new(),
         };

@@ -62,7 +62,7 @@ fn called(modules: &[Module]) -> BTreeSet<String> {
 fn call(name: &str, item: &ItemMacro) -> Option<Line> {
     let called = item.mac.path.segments.last()?.ident.to_string();
     let path = format!("{name}::{called}!");
-    Some(line(&path, format!("called {path} {}", spanned(item.mac.tokens.clone()))))
+    Some(line(&path, format!("called {path} {}", text::of(&item.mac.tokens))))
 }
 
 /// What each rule of a macro matches, and what it makes.
@@ -94,7 +94,7 @@ fn heads(template: TokenStream) -> Vec<String> {
         };
         let ends = body.is_some() || matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ';');
         if ends {
-            heads.extend(head.take().map(|head| spanned(head.into_iter().collect())));
+            heads.extend(head.take().map(|head| text::of(&TokenStream::from_iter(head))));
             // Inside an `impl` are functions; the bodies of functions have neither `impl` nor `pub` in them.
             heads.extend(body.map_or_else(Vec::new, self::heads));
         } else if let Some(head) = &mut head {
@@ -109,9 +109,4 @@ fn heads(template: TokenStream) -> Vec<String> {
 /// A group as it is written.
 fn group(group: &Group) -> String {
     text::one_line(&group.span().source_text().unwrap_or_default())
-}
-
-/// Tokens as they are written.
-fn spanned(tokens: TokenStream) -> String {
-    text::of(&tokens)
 }

@@ -1,8 +1,9 @@
 //! The public interface of the libraries that others build on, as lists under docs/api/ that change with it.
 //!
-//! What is read is the source, so that it takes a second and any toolchain does: rustdoc's JSON has a form that changes with
-//! the compiler and is for nightly alone. Hence types stand in a list as they are written, not resolved; whether a type is
-//! `Send` is not seen; and of what a `macro_rules!` of the crate makes there is the template beside its calls.
+//! What is read is the source, so that it takes a second and any toolchain does: rustdoc's JSON has a form
+//! that changes with the compiler and is for nightly alone. Hence types stand in a list as they are written,
+//! not resolved; whether a type is `Send` is not seen; and of what a `macro_rules!` of the crate makes there is
+//! the template beside its calls.
 
 mod attributes;
 mod exports;
@@ -29,6 +30,10 @@ const FOLDER: &str = "docs/api";
 
 /// How many lines of a difference are shown on either side.
 const SHOWN: usize = 8;
+
+/// What to do about a list that is another.
+const ADVICE: &str = "  if that is meant, write it anew with `cargo xtask api`, and say in CHANGELOG.md what \
+                      it asks of others: \"Versions\" there says which changes are breaking";
 
 /// One line of a list. Their order is that of their paths, then of what they are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,21 +93,18 @@ fn file(package: &str) -> PathBuf {
 /// In what the list that is kept is another than what the source says, and what to do.
 fn difference(file: &Path, kept: &str, found: &str) -> String {
     let (old, new): (BTreeSet<_>, BTreeSet<_>) = (kept.lines().collect(), found.lines().collect());
-    let mut said = format!("{}: the public interface is another:", file.display());
+    let mut said = vec![format!("{}: the public interface is another:", file.display())];
     for (sign, lines) in [('-', old.difference(&new)), ('+', new.difference(&old))] {
         let lines: Vec<_> = lines.collect();
         for line in lines.iter().take(SHOWN) {
-            said.push_str(&format!("\n    {sign} {line}"));
+            said.push(format!("    {sign} {line}"));
         }
         if lines.len() > SHOWN {
-            said.push_str(&format!("\n    {sign} {} more", lines.len() - SHOWN));
+            said.push(format!("    {sign} {} more", lines.len() - SHOWN));
         }
     }
-    said.push_str(
-        "\n  if that is meant, write it anew with `cargo xtask api`, and say in CHANGELOG.md what it asks of others: \
-         \"Versions\" there says which changes are breaking",
-    );
-    said
+    said.push(ADVICE.to_owned());
+    said.join("\n")
 }
 
 /// The list of each package that others build on, and of each that one of them exports something of.
@@ -135,7 +137,8 @@ fn lists(root: &Path) -> Result<BTreeMap<String, String>, Failure> {
 /// A list as it stands in its file.
 fn written(package: &str, listing: &Listing) -> String {
     let mut list = format!(
-        "# What others can name of {package}: written by `cargo xtask api` from the source, held by `cargo xtask tidy`.\n\
+        "# What others can name of {package}: written by `cargo xtask api` from the source, held by \
+         `cargo xtask tidy`.\n\
          # `{{ .. }}` is a body that a trait provides, or fields that are not public.\n"
     );
     for line in &listing.lines {

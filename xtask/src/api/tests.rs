@@ -46,7 +46,8 @@ fn fields_and_variants_are_told_and_private_ones_are_counted_on_by_nobody() {
         "pub struct Open { pub a: u8 }\n\
          pub struct Shut { /// Docs.\n #[serde(rename = \"c\")] pub b: Vec<\n    u8,\n>, d: u8 }\n\
          pub struct Pair(pub u8, u16);\n\
-         #[non_exhaustive]\n#[must_use]\npub enum E { /// One.\n One, Two(u8), Three { /// Field.\n at: u8 }, #[doc(hidden)] Four }\n",
+         #[non_exhaustive]\n#[must_use]\npub enum E { \
+         /// One.\n One, Two(u8), Three { /// Field.\n at: u8 }, #[doc(hidden)] Four }\n",
     )]);
     assert_eq!(
         list,
@@ -87,13 +88,15 @@ fn implementations_are_told_where_others_can_name_all_that_is_in_their_head() {
         ("lib.rs", "mod a;\nmod b;\npub use a::{A, T};"),
         (
             "a.rs",
-            "#[derive(Clone)]\n#[cfg_attr(feature = \"f\", derive(Copy))]\npub struct A(u8);\npub(crate) struct Own;\npub trait T {}\n",
+            "#[derive(Clone)]\n#[cfg_attr(feature = \"f\", derive(Copy))]\npub struct A(u8);\n\
+             pub(crate) struct Own;\npub trait T {}\n",
         ),
         (
             "b.rs",
             "use crate::A;\nuse super::a::{Own, T};\n\
              impl A { pub fn new() -> Self { A(1) } fn own(&self) {} }\n\
-             #[cfg(unix)]\nimpl Iterator for A { type Item = u8; fn next(&mut self) -> Option<u8> { None } }\n\
+             #[cfg(unix)]\nimpl Iterator for A { type Item = u8; \
+             fn next(&mut self) -> Option<u8> { None } }\n\
              impl From<A> for u8 { fn from(a: A) -> u8 { 1 } }\n\
              impl From<Own> for A { fn from(_: Own) -> A { A(1) } }\n\
              impl<U: T + ?Sized> T for Box<U> {}\n\
@@ -122,7 +125,8 @@ fn conditions_on_the_way_are_told() {
         ("lib.rs", "#[cfg(feature = \"f\")]\npub mod a;\n#[cfg(unix)]\npub use a::f as g;"),
         (
             "a.rs",
-            "pub fn f() {}\n#[cfg(unix)]\n#[macro_export]\nmacro_rules! m { ($a:expr) => {}; (@ own) => {}; }\n",
+            "pub fn f() {}\n#[cfg(unix)]\n#[macro_export]\n\
+             macro_rules! m { ($a:expr) => {}; (@ own) => {}; }\n",
         ),
     ]);
     assert_eq!(
@@ -140,7 +144,8 @@ fn conditions_on_the_way_are_told() {
 fn what_a_macro_makes_is_told_by_its_template_and_its_calls() {
     let list = list(&[(
         "lib.rs",
-        "macro_rules! group { ($g:ident) => { impl $g { #[must_use] pub fn new() -> Self { $g } fn own() {} } }; }\n\
+        "macro_rules! group { ($g:ident) => { impl $g { \
+          #[must_use] pub fn new() -> Self { $g } fn own() {} } }; }\n\
          macro_rules! unused { () => { pub fn f() {} }; }\npub struct G;\ngroup!(G);\n",
     )]);
     assert_eq!(
