@@ -12,6 +12,7 @@ mod text;
 pub use text::{LARGEST, ReadError, read_bytes, read_text};
 
 use crate::{Case, InvalidCase};
+use lossproof_spec::{concise, shortened};
 use lossproof_subject::{Limits, SubjectError};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -68,7 +69,8 @@ impl CaseFile {
     /// When it is no regular file, is larger than [`LARGEST`], cannot be read or holds no valid case.
     pub fn read(path: &Path) -> Result<Self, CaseFileError> {
         let text = read_text(path)?;
-        serde_json::from_str(&text).map_err(|source| CaseFileError::Content { path: path.to_owned(), source })
+        serde_json::from_str(&text)
+            .map_err(|error| CaseFileError::Content { path: path.to_owned(), source: concise(error) })
     }
 
     /// Every case of a law under `directory`, each beside its file, in the order of the files' names; none
@@ -164,7 +166,7 @@ impl CaseFile {
         if file.law == law {
             Ok(file)
         } else {
-            Err(CaseFileError::Law { path: path.to_owned(), law: file.law })
+            Err(CaseFileError::Law { path: path.to_owned(), law: shortened(&file.law) })
         }
     }
 }

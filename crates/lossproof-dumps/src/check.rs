@@ -125,7 +125,7 @@ impl<'a> Case<'a> {
         batch: &'a GlobalBatch,
     ) -> Result<Self, FolderError> {
         let path = folder.expected_file(name);
-        let changed = |problem: String| FolderError::Changed { path: path.clone(), problem };
+        let changed = |problem: String| FolderError::changed(&path, &problem);
         let mut expected = Folder::tensors(&path)?;
         let mut take =
             |name: &str| expected.remove(name).ok_or_else(|| changed(format!("it has no `{name}`")));
@@ -242,7 +242,7 @@ impl<'a> Case<'a> {
 /// The token gradients of a case.
 fn basis(folder: &Folder, case: &str, batch: &GlobalBatch, error: f64) -> Result<Basis, FolderError> {
     let path = folder.tokens_file(case);
-    let changed = |problem: String| FolderError::Changed { path: path.clone(), problem };
+    let changed = |problem: String| FolderError::changed(&path, &problem);
     let mut by_token: BTreeMap<usize, TensorSet> = BTreeMap::new();
     for (name, tensor) in Folder::tensors(&path)? {
         let (token, parameter) =

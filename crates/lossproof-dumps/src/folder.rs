@@ -12,7 +12,7 @@
 //! ```
 
 use lossproof_cases::{ReadError, read_bytes, read_text};
-use lossproof_spec::{GlobalBatch, LossSpec};
+use lossproof_spec::{GlobalBatch, LossSpec, shortened};
 use lossproof_subject::{
     TensorSet,
     safetensors::{CodecError, decode},
@@ -122,6 +122,13 @@ pub enum FolderError {
     },
 }
 
+impl FolderError {
+    /// A file that is not what it was, with what is repeated of it shortened.
+    pub(crate) fn changed(path: &Path, problem: &str) -> Self {
+        Self::Changed { path: path.to_owned(), problem: shortened(problem) }
+    }
+}
+
 impl Folder {
     /// A folder.
     #[must_use]
@@ -167,7 +174,7 @@ impl Folder {
     /// When there is none, or it is of another version.
     pub fn manifest(&self) -> Result<Manifest, FolderError> {
         let path = self.manifest_file();
-        let changed = |problem: String| FolderError::Changed { path: path.clone(), problem };
+        let changed = |problem: String| FolderError::changed(&path, &problem);
         let manifest: Manifest =
             serde_json::from_str(&read_text(&path)?).map_err(|error| changed(error.to_string()))?;
         if manifest.schema != SCHEMA {
@@ -187,7 +194,7 @@ impl Folder {
     pub(crate) fn batch(&self, case: &str) -> Result<GlobalBatch, FolderError> {
         let path = self.batch_file(case);
         let text: CaseText = serde_json::from_str(&read_text(&path)?)
-            .map_err(|error| FolderError::Changed { path, problem: error.to_string() })?;
+            .map_err(|error| FolderError::changed(&path, &error.to_string()))?;
         Ok(text.batch)
     }
 

@@ -75,7 +75,11 @@ impl Adapter {
     /// # Errors
     /// When the file is no recording.
     pub fn replayed(file: &Path) -> Result<Self, AdapterError> {
-        Self::of(Box::new(Recorded::open(file)?))
+        Self::of(Box::new(Recorded::open(file)?)).map_err(|error| match error {
+            // It names the file already.
+            AdapterError::Recording(error) => AdapterError::Recording(error),
+            source => AdapterError::Recorded { path: file.to_owned(), source: Box::new(source) },
+        })
     }
 
     fn of(mut conversation: Box<dyn Conversation>) -> Result<Self, AdapterError> {

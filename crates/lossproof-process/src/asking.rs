@@ -5,6 +5,7 @@ use crate::{
     conversation::{Conversation, Question},
     message::Said,
 };
+use lossproof_spec::concise;
 use lossproof_subject::{
     Call, GradientSink, GradientView, SubjectError, Tensor, TensorSet, TensorValues, safetensors,
 };
@@ -50,15 +51,16 @@ const LONGEST_MESSAGE: usize = 2000;
 
 /// What a stranger says, on lines that end where they seem to.
 pub(crate) fn printable(message: &str) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    message.chars().take(LONGEST_MESSAGE).map(clean).collect()
+    let beginning: String = message.chars().take(LONGEST_MESSAGE).collect();
+    lossproof_spec::printable(&beginning)
 }
 
 /// Asks a process what its trainer is.
 pub(crate) fn hello(conversation: &mut dyn Conversation, asked: &mut u64) -> Result<Card, AdapterError> {
     let request = Request::Hello { protocol: PROTOCOL };
     let said = say::<serde_json::Value>(conversation, asked, &request, Vec::new(), 0)?;
-    let (card, _) = said.map_err(|Failure { message, .. }| AdapterError::Refused { message })?;
+    let (card, _) =
+        said.map_err(|Failure { message, .. }| AdapterError::Refused { message: printable(&message) })?;
     // Another version may have another card.
     let version = card.get("protocol").and_then(serde_json::Value::as_u64);
     if let Some(found) =
@@ -66,8 +68,10 @@ pub(crate) fn hello(conversation: &mut dyn Conversation, asked: &mut u64) -> Res
     {
         return Err(AdapterError::Protocol { found, expected: PROTOCOL });
     }
-    serde_json::from_value(card)
-        .map_err(|error| AdapterError::Content { call: Call::Info, problem: format!("is no card: {error}") })
+    serde_json::from_value(card).map_err(|error: serde_json::Error| {
+        let problem = format!("is no card: {}", concise(error));
+        AdapterError::Content { call: Call::Info, problem }
+    })
 }
 
 /// Asks one question: what is answered, with its tensors, or why the trainer has no answer.

@@ -2,7 +2,7 @@
 
 use crate::{CardError, CommandError, MessageError, RecordingError};
 use lossproof_subject::{Breach, Call, safetensors::CodecError};
-use std::{error::Error, io};
+use std::{error::Error, io, path::PathBuf};
 
 /// How an adapter can fail to be one.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,14 @@ pub enum AdapterError {
     /// The card says what no trainer can be.
     #[error("the adapter's card")]
     Card(#[from] CardError),
+    /// What was recorded was never answered by an adapter.
+    #[error("{path} answers as no adapter does", path = path.display())]
+    Recorded {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with an answer in it.
+        source: Box<AdapterError>,
+    },
     /// What was recorded cannot be used.
     #[error("the recording")]
     Recording(#[from] RecordingError),

@@ -1,5 +1,6 @@
 //! Messages as bytes: one line of JSON, and the tensors that it announces behind it.
 
+use lossproof_spec::{concise, printable};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::io::{self, BufRead, Read, Write};
@@ -180,7 +181,7 @@ fn any_line(line: &[u8]) -> Result<AnyLine, MessageError> {
 }
 
 fn not_a_message(line: &[u8], source: serde_json::Error) -> MessageError {
-    let shown = shown(line);
+    let (shown, source) = (shown(line), concise(source));
     if source.is_data() {
         MessageError::Form { shown, source }
     } else {
@@ -190,8 +191,7 @@ fn not_a_message(line: &[u8], source: serde_json::Error) -> MessageError {
 
 /// The beginning of a line, as text on one line.
 pub(crate) fn shown(line: &[u8]) -> String {
-    let beginning = String::from_utf8_lossy(&line[..line.len().min(SHOWN)]).into_owned();
-    let clean: String = beginning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean = printable(&String::from_utf8_lossy(&line[..line.len().min(SHOWN)]));
     if line.len() > SHOWN { format!("{clean}…") } else { clean }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     message::{announced, read_line, shown},
 };
 use hmac_sha256::Hash;
+use lossproof_spec::concise;
 use lossproof_subject::Call;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -213,8 +214,9 @@ impl Recorded {
         loop {
             let place = file.stream_position().map_err(unreadable)?;
             let Some(line) = read_line(&mut file).map_err(|source| wrong(place, source))? else { break };
-            let heading: Heading = serde_json::from_slice(&line)
-                .map_err(|source| wrong(place, MessageError::NotAMessage { shown: shown(&line), source }))?;
+            let heading: Heading = serde_json::from_slice(&line).map_err(|source| {
+                wrong(place, MessageError::NotAMessage { shown: shown(&line), source: concise(source) })
+            })?;
             let place = file.stream_position().map_err(unreadable)?;
             let line = read_line(&mut file).map_err(|source| wrong(place, source))?.unwrap_or_default();
             let bytes = announced(&line).map_err(|source| wrong(place, source))?;

@@ -28,6 +28,7 @@
 mod batch;
 mod clause;
 mod dtype;
+mod foreign;
 mod layout;
 mod loss;
 mod optimizer;
@@ -41,6 +42,7 @@ pub use batch::{
 };
 pub use clause::{CLAUSES, Clause, Level};
 pub use dtype::{Dtype, Dtypes};
+pub use foreign::{concise, printable, shortened};
 pub use layout::{Layout, LayoutError, SequenceShape};
 pub use loss::{Combine, Counting, EmptyPolicy, InvalidSpec, LossSpec, Reduction, Scope};
 pub use optimizer::{Adam, Clip, Decayed, EpsilonPlacement, Optimizer, Rule};

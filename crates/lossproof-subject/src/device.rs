@@ -1,5 +1,6 @@
 //! Where a subject computes.
 
+use lossproof_spec::shortened;
 use std::{fmt, str::FromStr};
 
 /// Where a subject computes.
@@ -31,7 +32,7 @@ impl FromStr for Device {
             "cuda" => Ok(Self::Cuda(0)),
             _ => {
                 let index = name.strip_prefix("cuda:").and_then(|index| index.parse().ok());
-                index.map(Self::Cuda).ok_or_else(|| UnknownDevice(name.to_owned()))
+                index.map(Self::Cuda).ok_or_else(|| UnknownDevice(shortened(name)))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::{Tensor, TensorError, TensorSet, TensorValues};
 use half::{bf16, f16};
+use lossproof_spec::{concise, shortened};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View, tensor::TensorView};
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -21,7 +22,7 @@ pub fn encode_named<'a>(
     tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
 ) -> Result<Vec<u8>, CodecError> {
     let stored = tensors.into_iter().map(|(name, tensor)| (name, Stored(tensor)));
-    safetensors::serialize(stored, None).map_err(CodecError::Format)
+    Ok(safetensors::serialize(stored, None)?)
 }
 
 /// The tensors of a safetensors file.
@@ -37,7 +38,7 @@ pub fn decode(bytes: &[u8]) -> Result<TensorSet, CodecError> {
 /// # Errors
 /// When it is not whole, or a tensor that is asked for is neither F32 nor F64.
 pub fn decode_where(bytes: &[u8], asked: impl Fn(&str) -> bool) -> Result<TensorSet, CodecError> {
-    let file = SafeTensors::deserialize(bytes).map_err(CodecError::Format)?;
+    let file = SafeTensors::deserialize(bytes)?;
     let mut tensors = TensorSet::new();
     for (name, view) in file.iter().filter(|(name, _)| asked(name)) {
         tensors.insert(name.to_owned(), tensor(name, &view)?);
@@ -51,7 +52,7 @@ pub fn decode_where(bytes: &[u8], asked: impl Fn(&str) -> bool) -> Result<Tensor
 /// When it is not whole, or a tensor has an element type that is none of a [`Dtype`](lossproof_spec::Dtype).
 pub fn decode_widened(bytes: &[u8]) -> Result<BTreeMap<String, (Tensor, lossproof_spec::Dtype)>, CodecError> {
     use lossproof_spec::Dtype as Kept;
-    let file = SafeTensors::deserialize(bytes).map_err(CodecError::Format)?;
+    let file = SafeTensors::deserialize(bytes)?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.iter() {
         let chunks = view.data().as_chunks().0.iter();
@@ -67,7 +68,7 @@ pub fn decode_widened(bytes: &[u8]) -> Result<BTreeMap<String, (Tensor, lossproo
         };
         let tensor = match widened {
             Some(values) => Tensor::new(view.shape().to_vec(), TensorValues::F32(values))
-                .map_err(|problem| CodecError::Shape { name: name.to_owned(), problem })?,
+                .map_err(|problem| CodecError::Shape { name: shortened(name), problem })?,
             None => tensor(name, &view)?,
         };
         tensors.insert(name.to_owned(), (tensor, dtype));
@@ -84,10 +85,10 @@ fn tensor(name: &str, view: &TensorView<'_>) -> Result<Tensor, CodecError> {
         Dtype::F64 => {
             TensorValues::F64(data.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect())
         }
-        other => return Err(CodecError::Dtype { name: name.to_owned(), dtype: format!("{other:?}") }),
+        other => return Err(CodecError::Dtype { name: shortened(name), dtype: format!("{other:?}") }),
     };
     Tensor::new(view.shape().to_vec(), values)
-        .map_err(|problem| CodecError::Shape { name: name.to_owned(), problem })
+        .map_err(|problem| CodecError::Shape { name: shortened(name), problem })
 }
 
 /// A tensor as the serialiser wants to see it.
@@ -145,4 +146,18 @@ pub enum CodecError {
         #[source]
         problem: TensorError,
     },
+}
+
+impl From<SafeTensorError> for CodecError {
+    /// With what it repeats of the file shortened.
+    fn from(error: SafeTensorError) -> Self {
+        Self::Format(match error {
+            SafeTensorError::InvalidHeaderDeserialization(error) => {
+                SafeTensorError::InvalidHeaderDeserialization(concise(error))
+            }
+            SafeTensorError::InvalidOffset(name) => SafeTensorError::InvalidOffset(shortened(&name)),
+            SafeTensorError::TensorNotFound(name) => SafeTensorError::TensorNotFound(shortened(&name)),
+            other => other,
+        })
+    }
 }

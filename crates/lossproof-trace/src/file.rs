@@ -1,7 +1,7 @@
 //! Traces as JSON lines: the header, then one line for each step.
 
 use super::{Header, Step, Trace};
-use lossproof_spec::InvalidSpec;
+use lossproof_spec::{InvalidSpec, concise, shortened};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeSet,
@@ -96,7 +96,7 @@ fn line(value: &impl Serialize) -> String {
 fn header(text: &str, line: usize) -> Result<Header, TraceError> {
     let Tagged { schema } = parse(text, line)?;
     if schema.as_ref().is_none_or(|schema| schema != SCHEMA) {
-        let found = schema.map_or_else(|| "none".to_owned(), |schema| schema.to_string());
+        let found = schema.map_or_else(|| "none".to_owned(), |schema| shortened(&schema.to_string()));
         return Err(TraceError::Schema { found });
     }
     let first: FirstLine<String, Header> = parse(text, line)?;
@@ -104,14 +104,14 @@ fn header(text: &str, line: usize) -> Result<Header, TraceError> {
 }
 
 fn parse<T: DeserializeOwned>(text: &str, line: usize) -> Result<T, TraceError> {
-    serde_json::from_str(text).map_err(|error| {
+    serde_json::from_str(text).map_err(|error: serde_json::Error| {
         let bare = ["NaN", "Infinity", "-Infinity"].into_iter().find(|bare| {
             let outside = text.split('"').step_by(2);
             outside.flat_map(|part| part.split([':', ',', '[', ']', '}', ' '])).any(|word| word == *bare)
         });
         match bare {
             Some(found) if error.is_syntax() => TraceError::Bare { line, found },
-            _ => TraceError::Line { line, problem: error.to_string() },
+            _ => TraceError::Line { line, problem: concise(error).to_string() },
         }
     })
 }
@@ -121,7 +121,7 @@ pub(super) fn check(header: &Header, steps: &[Step]) -> Result<(), TraceError> {
     header.plan.loss.validate()?;
     let mut names = BTreeSet::new();
     if let Some(twice) = header.parameters.iter().find(|&name| !names.insert(name)) {
-        return Err(TraceError::RepeatedParameter { name: twice.clone() });
+        return Err(TraceError::RepeatedParameter { name: shortened(twice) });
     }
     let (declared, parameters) = (header.plan.steps(), header.parameters.len());
     if declared == 0 {

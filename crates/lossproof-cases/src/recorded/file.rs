@@ -1,9 +1,11 @@
 //! A recording from the safetensors file it is kept in.
 
 use super::Recorded;
-use lossproof_spec::{BatchError, GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence, SequenceFields};
-use lossproof_subject::{Tensor, TensorError, TensorSet, TensorValues};
-use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
+use lossproof_spec::{
+    BatchError, GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence, SequenceFields, shortened,
+};
+use lossproof_subject::{Tensor, TensorError, TensorSet, TensorValues, safetensors::CodecError};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 impl Recorded {
     /// Reads a recording from a safetensors file of the format of `fixtures/third-forward`: parameters as
@@ -14,7 +16,7 @@ impl Recorded {
     /// # Errors
     /// When the bytes are not a whole safetensors file, or an entry is missing or contradicts the others.
     pub fn parse(bytes: &[u8]) -> Result<Self, RecordedError> {
-        let file = SafeTensors::deserialize(bytes)?;
+        let file = SafeTensors::deserialize(bytes).map_err(CodecError::from)?;
         let (parameters, gradient) = (named(&file, "parameter/")?, named(&file, "gradient/")?);
         let batch = batch(&file)?;
         let padded = floats(&file, "token_losses")?;
@@ -80,7 +82,7 @@ fn named(file: &SafeTensors<'_>, prefix: &str) -> Result<TensorSet, RecordedErro
 }
 
 fn view<'a>(file: &SafeTensors<'a>, entry: &str) -> Result<TensorView<'a>, RecordedError> {
-    Ok(file.tensor(entry)?)
+    Ok(file.tensor(entry).map_err(CodecError::from)?)
 }
 
 fn floats(file: &SafeTensors<'_>, entry: &str) -> Result<Tensor, RecordedError> {
@@ -99,7 +101,7 @@ fn typed<'a>(file: &SafeTensors<'a>, entry: &str, expected: Dtype) -> Result<Ten
     if view.dtype() == expected {
         Ok(view)
     } else {
-        Err(RecordedError::Dtype { entry: entry.to_owned(), found: format!("{:?}", view.dtype()) })
+        Err(RecordedError::Dtype { entry: shortened(entry), found: format!("{:?}", view.dtype()) })
     }
 }
 
@@ -109,7 +111,7 @@ fn typed<'a>(file: &SafeTensors<'a>, entry: &str, expected: Dtype) -> Result<Ten
 pub enum RecordedError {
     /// Not a safetensors file, or an entry is missing.
     #[error("the recording is not a whole safetensors file or lacks an entry")]
-    Format(#[from] SafeTensorError),
+    Format(#[from] CodecError),
     /// An entry with another element type than the format's.
     #[error("entry `{entry}` is {found}: floats are F64 and ids I64 in a recording")]
     Dtype {

@@ -127,6 +127,17 @@ pub enum ContentFault {
         /// The law.
         law: &'static str,
     },
+    /// A path that no case file has.
+    #[error(
+        "the case of `{law}` is in no file: `{written}` is too long, or has a character that cannot be seen; \
+         write where the case file is"
+    )]
+    NoPath {
+        /// The law.
+        law: &'static str,
+        /// What is written.
+        written: String,
+    },
     /// A case file that is not there.
     #[error("there is no {}: restore the case of `{law}`, or delete the declaration", path.display())]
     MissingCase {

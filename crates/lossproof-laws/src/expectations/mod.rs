@@ -158,7 +158,9 @@ impl Expectations {
                 untested.push(ExpectationsError::Content {
                     path: self.path.clone(),
                     line: expectations.line,
-                    fault: Box::new(ContentFault::UnknownSubject { subject: subject.clone() }),
+                    fault: Box::new(ContentFault::UnknownSubject {
+                        subject: lossproof_spec::shortened(subject),
+                    }),
                 });
             }
         }

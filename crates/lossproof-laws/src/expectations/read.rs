@@ -6,6 +6,7 @@ use super::{
 };
 use crate::Law;
 use lossproof_cases::{CaseFile, CaseFileError, read_text};
+use lossproof_spec::shortened;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use std::{
@@ -16,6 +17,9 @@ use std::{
 
 /// What a reason begins with that a draft left to be written.
 pub(super) const TO_BE_WRITTEN: &str = "TODO";
+
+/// Bytes of the path of a case.
+const LONGEST_PATH: usize = 1024;
 
 /// Whether every declared failure must say why, and what fails.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,7 +108,7 @@ fn subjects(
 ) -> Result<BTreeMap<String, SubjectExpectations>, Located> {
     let tables: Tables = toml_edit::de::from_str(text).map_err(|error| Located {
         bytes: error.span().unwrap_or_default(),
-        fault: ContentFault::Form(error.message().to_owned()),
+        fault: ContentFault::Form(shortened(error.message())),
     })?;
     let mut subjects = BTreeMap::new();
     for (name, table) in tables.subject {
@@ -143,7 +147,7 @@ fn subject(
 fn law(id: &Spanned<String>) -> Result<&'static str, Located> {
     match Law::named(id.as_ref()) {
         Some(law) => Ok(law.id()),
-        None => Err(Located::at(id, ContentFault::UnknownLaw { law: id.as_ref().clone() })),
+        None => Err(Located::at(id, ContentFault::UnknownLaw { law: shortened(id.as_ref()) })),
     }
 }
 
@@ -158,7 +162,7 @@ fn failure(
         return Err(Located::at(&table.reason, ContentFault::NoReason { law }));
     }
     if reasons == Reasons::Written && reason.starts_with(TO_BE_WRITTEN) {
-        let fault = ContentFault::DraftedReason { law, reason: reason.to_owned() };
+        let fault = ContentFault::DraftedReason { law, reason: shortened(reason) };
         return Err(Located::at(&table.reason, fault));
     }
     if let Some(error) = &table.error
@@ -176,6 +180,11 @@ fn failure(
     if table.case.as_ref().is_absolute() {
         return Err(Located::at(&table.case, ContentFault::AbsoluteCase { law }));
     }
+    let written = table.case.as_ref().to_string_lossy();
+    if written.len() > LONGEST_PATH || written.chars().any(char::is_control) {
+        let fault = ContentFault::NoPath { law, written: shortened(&written) };
+        return Err(Located::at(&table.case, fault));
+    }
     let path = folder.join(table.case.as_ref());
     let kept = match CaseFile::read(&path) {
         Ok(kept) => kept,
@@ -185,7 +194,7 @@ fn failure(
         Err(source) => return Err(Located::at(&table.case, ContentFault::Case { law, source })),
     };
     if kept.law != law {
-        let fault = ContentFault::CaseOfAnotherLaw { law, path, found: kept.law };
+        let fault = ContentFault::CaseOfAnotherLaw { law, path, found: shortened(&kept.law) };
         return Err(Located::at(&table.case, fault));
     }
     Ok(DeclaredFailure {
@@ -203,7 +212,7 @@ fn units(law: &'static str, table: &FailureTable) -> Result<Units, Located> {
         let (ratio, deviation) = (number(law, unit.ratio.as_ref())?, number(law, unit.deviation.as_ref())?);
         let name = unit.name.as_ref();
         if units.insert(name.clone(), DeclaredUnit { ratio, deviation }).is_some() {
-            let fault = ContentFault::UnitTwice { law, unit: name.clone() };
+            let fault = ContentFault::UnitTwice { law, unit: shortened(name) };
             return Err(Located::at(&unit.name, fault));
         }
     }

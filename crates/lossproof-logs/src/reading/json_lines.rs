@@ -2,6 +2,7 @@
 
 use super::{LogError, columns::Columns};
 use crate::{Format, Log, Names, Quantity, Row, json};
+use lossproof_spec::concise;
 use serde_json::value::RawValue;
 
 pub(super) fn read(name: &str, text: &str, names: &Names) -> Result<Log, LogError> {
@@ -10,7 +11,7 @@ pub(super) fn read(name: &str, text: &str, names: &Names) -> Result<Log, LogErro
         let problem = |error: serde_json::Error| LogError::Line {
             name: name.to_owned(),
             line: number,
-            problem: format!("{error}: every line is a whole JSON object; was the log cut short?"),
+            problem: format!("{}: every line is a whole JSON object; was the log cut short?", concise(error)),
         };
         let line = json::quoted(line);
         let object: &RawValue = serde_json::from_str(&line).map_err(problem)?;

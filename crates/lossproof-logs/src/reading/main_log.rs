@@ -8,6 +8,7 @@ use super::{
     columns::{Columns, count},
 };
 use crate::{Format, Log, Quantity, Row, printed::Printed};
+use lossproof_spec::shortened;
 
 /// Whether a line is one of such a log.
 pub(super) fn is_line(line: &str) -> bool {
@@ -32,9 +33,11 @@ fn row(columns: &mut Columns, line: &str) -> Result<Row, String> {
     let mut trained = false;
     for word in line.split_ascii_whitespace() {
         let remedy = "llm.c writes KEY:NUMBER; was the log cut short?";
-        let (key, value) =
-            word.split_once(':').ok_or_else(|| format!("`{word}` is no KEY:NUMBER: {remedy}"))?;
-        let value = Printed::parse(value).ok_or_else(|| format!("`{word}` has no number: {remedy}"))?;
+        let (key, value) = word
+            .split_once(':')
+            .ok_or_else(|| format!("`{}` is no KEY:NUMBER: {remedy}", shortened(word)))?;
+        let value =
+            Printed::parse(value).ok_or_else(|| format!("`{}` has no number: {remedy}", shortened(word)))?;
         match key {
             "s" => step = count(value),
             "trl" => {

@@ -5,6 +5,7 @@ use super::{
     columns::{Columns, count},
 };
 use crate::{Format, Log, Quantity, Row, json, printed::Printed};
+use lossproof_spec::concise;
 use lossproof_trace::Trace;
 use serde_json::value::RawValue;
 
@@ -19,7 +20,8 @@ pub(super) fn read(name: &str, text: &str) -> Result<Log, LogError> {
     let mut columns = Columns::new(name, Format::Trace);
     let mut tokens = Some(0);
     for step in trace.steps() {
-        tokens = tokens.zip(step.supervised_tokens).map(|(so_far, more)| so_far + more as u64);
+        tokens =
+            tokens.zip(step.supervised_tokens).map(|(so_far, more)| so_far + more as u64);
         let mut row = Row { update: Some(step.step as u64), tokens, ..Row::default() };
         columns.number(&mut row, Quantity::LearningRate, exact(step.learning_rate));
         columns.number(&mut row, Quantity::Loss, exact(step.loss));
@@ -44,7 +46,7 @@ pub(super) fn read_loop(name: &str, text: &str) -> Result<Log, LogError> {
         let problem = |error: serde_json::Error| LogError::Line {
             name: name.to_owned(),
             line: number,
-            problem: format!("{error}: let `lossproof train --trace` write it again"),
+            problem: format!("{}: let `lossproof train --trace` write it again", concise(error)),
         };
         let object: &RawValue = serde_json::from_str(line).map_err(problem)?;
         let numbers = json::numbers(object).map_err(problem)?;

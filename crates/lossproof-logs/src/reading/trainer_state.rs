@@ -5,6 +5,7 @@
 
 use super::{LogError, columns::Columns};
 use crate::{Format, Log, Names, Row, json};
+use lossproof_spec::concise;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -21,11 +22,12 @@ pub(super) fn read(name: &str, text: &str, names: &Names) -> Result<Log, LogErro
     let form =
         |problem: String| LogError::Form { name: name.to_owned(), format: Format::TrainerState, problem };
     let text = json::quoted(text);
-    let state: TrainerState<'_> = serde_json::from_str(&text).map_err(|error| form(error.to_string()))?;
+    let state: TrainerState<'_> =
+        serde_json::from_str(&text).map_err(|error| form(concise(error).to_string()))?;
     let mut columns = Columns::new(name, Format::TrainerState);
     for (entry, number) in state.log_history.into_iter().zip(1..) {
-        let numbers =
-            json::numbers(entry).map_err(|error| form(format!("entry {number} of log_history: {error}")))?;
+        let numbers = json::numbers(entry)
+            .map_err(|error| form(format!("entry {number} of log_history: {}", concise(error))))?;
         if numbers.contains_key(SUMMARY) {
             continue;
         }

@@ -1,5 +1,6 @@
 //! Why a checkpoint cannot be read or written.
 
+use lossproof_spec::concise;
 use lossproof_subject::safetensors::CodecError;
 use std::{
     io,
@@ -73,4 +74,11 @@ pub enum Problem {
     /// Not the safetensors that are written there.
     #[error("is no safetensors file of a state")]
     Tensors(#[from] CodecError),
+}
+
+impl Problem {
+    /// What is wrong with a file of JSON.
+    pub(super) fn json(error: serde_json::Error) -> Self {
+        Self::Json(concise(error))
+    }
 }

@@ -2,11 +2,15 @@
 
 use super::Problem;
 use hmac_sha256::Hash;
+use lossproof_spec::shortened;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt::Write};
 
 /// The file it lies in.
 pub(super) const NAME: &str = "manifest.json";
+
+/// Bytes of the name of a file.
+const LONGEST_NAME: usize = 64;
 
 /// The version of the format that is written and read.
 const FORMAT: u64 = 1;
@@ -38,14 +42,13 @@ impl Manifest {
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let Version { format } = serde_json::from_slice(bytes).map_err(Problem::Json)?;
+        let Version { format } = serde_json::from_slice(bytes).map_err(Problem::json)?;
         if format != FORMAT {
             return Err(Problem::Version { found: format, known: FORMAT });
         }
-        let manifest: Self = serde_json::from_slice(bytes).map_err(Problem::Json)?;
-        let elsewhere = |name: &&String| name.contains(['/', '\\']) || name.starts_with('.');
-        match manifest.files.keys().find(elsewhere) {
-            Some(file) => Err(Problem::Foreign { file: file.clone() }),
+        let manifest: Self = serde_json::from_slice(bytes).map_err(Problem::json)?;
+        match manifest.files.keys().find(|name| !is_file(name)) {
+            Some(file) => Err(Problem::Foreign { file: shortened(file) }),
             None => Ok(manifest),
         }
     }
@@ -68,6 +71,12 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// Whether a file of this name lies in the folder of the checkpoint, and may be named to a person.
+fn is_file(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !name.is_empty() && !name.starts_with('.') && name.len() <= LONGEST_NAME && name.bytes().all(plain)
 }
 
 impl Entry {

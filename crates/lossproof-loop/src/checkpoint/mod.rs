@@ -169,7 +169,7 @@ impl Checkpoint {
                 .map_err(|problem| CheckpointError::new(&place.join(name), problem.into())),
         };
         let run: RunFile = serde_json::from_slice(&files[RUN])
-            .map_err(|error| CheckpointError::new(&place.join(RUN), Problem::Json(error)))?;
+            .map_err(|error| CheckpointError::new(&place.join(RUN), Problem::json(error)))?;
         let state = TrainerState {
             updates: run.updates_of_rule,
             parameters: tensors(PARAMETERS)?,
@@ -189,7 +189,7 @@ impl Checkpoint {
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(Problem::Json)?;
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(Problem::json)?;
     bytes.push(b'\n');
     Ok(bytes)
 }

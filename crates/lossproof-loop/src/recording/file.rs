@@ -5,6 +5,7 @@ use crate::{
     corpus::CorpusError,
     semantics::{DecayGroups, Tracking},
 };
+use lossproof_spec::{concise, shortened};
 use lossproof_subject::{
     TensorSet, TrainerState,
     safetensors::{self, CodecError},
@@ -22,6 +23,7 @@ const FORMAT: u64 = 1;
 /// A recorded run.
 #[derive(Debug)]
 pub struct Recording {
+    path: PathBuf,
     pub(super) json: RecordingJson,
     /// Parameters at the beginning of the run.
     pub(super) initial: TensorSet,
@@ -147,7 +149,7 @@ impl Recording {
         let path = folder.join("recording.json");
         let bytes = read(&path)?;
         let json: RecordingJson = serde_json::from_slice(&bytes)
-            .map_err(|source| RecordingError::Json { path: path.clone(), source })?;
+            .map_err(|error| RecordingError::Json { path: path.clone(), source: concise(error) })?;
         if json.format != FORMAT {
             return Err(RecordingError::Format { path, found: json.format });
         }
@@ -160,7 +162,7 @@ impl Recording {
             Some(resumed) => Some(state(&folder.join("resumed.safetensors"), resumed.updates)?),
             None => None,
         };
-        Ok(Self { json, initial, resumed, whole })
+        Ok(Self { path, json, initial, resumed, whole })
     }
 
     /// The model's configuration.
@@ -184,12 +186,12 @@ impl Recording {
         let tracking = match recorded.tracking.as_str() {
             "before-41904" => Tracking::MeansOverWholeEpoch,
             "after-41904" => Tracking::SamplesOfFirstRank,
-            other => return Err(RecordingError::switch("tracking", other)),
+            other => return Err(self.switch("tracking", other)),
         };
         let decay = match recorded.decay_groups.as_str() {
             "before-42769" => DecayGroups::NotLayerNormByName,
             "after-42769" => DecayGroups::NotNorms,
-            other => return Err(RecordingError::switch("decay_groups", other)),
+            other => return Err(self.switch("decay_groups", other)),
         };
         Ok(Settings {
             semantics: Semantics { tracking, decay, ..Semantics::RUN_CLM_NO_TRAINER },
@@ -212,6 +214,10 @@ impl Recording {
             dropout: recorded.dropout,
             evaluate_every: 0,
         })
+    }
+
+    fn switch(&self, name: &'static str, value: &str) -> RecordingError {
+        RecordingError::Switch { path: self.path.clone(), name, value: shortened(value) }
     }
 
     /// Micro-batches that a resumed run has skipped in this epoch.
@@ -290,8 +296,10 @@ pub enum RecordingError {
         source: CodecError,
     },
     /// A switch with a value that is not known.
-    #[error("the recording's {name} is `{value}`, which is not known")]
+    #[error("{}: its {name} is `{value}`, which is not known: record it again with this version's script", path.display())]
     Switch {
+        /// The file.
+        path: PathBuf,
         /// The switch.
         name: &'static str,
         /// Its value.
@@ -311,10 +319,4 @@ pub enum RecordingError {
     /// No blocks at all.
     #[error(transparent)]
     Corpus(#[from] CorpusError),
-}
-
-impl RecordingError {
-    fn switch(name: &'static str, value: &str) -> Self {
-        Self::Switch { name, value: value.to_owned() }
-    }
 }
