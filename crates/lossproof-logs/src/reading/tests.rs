@@ -115,6 +115,9 @@ fn our_own_traces_are_logs_with_all_their_digits() {
     assert_eq!((of_steps.format, of_steps.rows[1].tokens), (Format::Trace, Some(14)));
     assert_eq!(of_steps.unit_roundoff, Some(Dtype::F64.unit_roundoff()));
     assert_eq!(of_steps.rows[0].values[&Quantity::TensorNorm("a".to_owned())], 1.0);
+    // Tokens that nobody can have seen are more than any other number, and no panic.
+    let many = trace().replace("\"supervised_tokens\":7", "\"supervised_tokens\":18446744073709551615");
+    assert_eq!(log(&many).rows[1].tokens, Some(u64::MAX));
     let of_loop = log(LOOP_TRACE);
     assert_eq!((of_loop.format, of_loop.rows[2].tokens), (Format::LoopTrace, Some(22)));
     assert!(of_loop.rows[2].values[&Quantity::Loss].is_nan());

@@ -21,7 +21,7 @@ pub(super) fn read(name: &str, text: &str) -> Result<Log, LogError> {
     let mut tokens = Some(0);
     for step in trace.steps() {
         tokens =
-            tokens.zip(step.supervised_tokens).map(|(so_far, more)| so_far + more as u64);
+            tokens.zip(step.supervised_tokens).map(|(so_far, more)| u64::saturating_add(so_far, more as u64));
         let mut row = Row { update: Some(step.step as u64), tokens, ..Row::default() };
         columns.number(&mut row, Quantity::LearningRate, exact(step.learning_rate));
         columns.number(&mut row, Quantity::Loss, exact(step.loss));
