@@ -81,8 +81,12 @@ impl Sizes {
         ]
     }
 
-    /// Bytes of a debug state of such a model.
+    /// Bytes of a debug state of such a model; `None` where there is no such model, or no such file. Without a width
+    /// any number of blocks would take no bytes.
     fn state_bytes(&self, batch: usize, length: usize) -> Option<usize> {
+        if [self.width, self.layers, self.vocabulary].contains(&0) {
+            return None;
+        }
         let tokens = batch.checked_mul(length)?;
         let mut words = tokens.checked_mul(2)?.checked_add(tokens.checked_mul(self.vocabulary)?)?;
         words = words.checked_add(HEADER + 1)?;
@@ -119,7 +123,7 @@ pub(crate) fn read(bytes: &[u8], sizes: Option<&Sizes>) -> Result<Gradients, Str
     let sizes = match sizes {
         Some(sizes) if fits(sizes) => *sizes,
         Some(sizes) => {
-            let expected = sizes.state_bytes(batch, length).map_or("too many".to_owned(), |n| n.to_string());
+            let expected = sizes.state_bytes(batch, length).map_or("no number of".to_owned(), |n| n.to_string());
             return Err(format!(
                 "a batch of {batch} × {length} tokens of a model of these sizes makes {expected} bytes, and it has {}: was \
                  it cut short, or is it another model's?",
@@ -205,12 +209,16 @@ pub(crate) mod tests {
         assert!(read(&bytes[..bytes.len() - 4], Some(&SMALL)).unwrap_err().contains("cut short"));
         assert!(read(&bytes[..100], Some(&SMALL)).unwrap_err().contains("ends inside its header"));
         let huge = Sizes { width: usize::MAX / 2, ..SMALL };
-        assert!(read(&bytes, Some(&huge)).unwrap_err().contains("too many"));
+        assert!(read(&bytes, Some(&huge)).unwrap_err().contains("no number of"));
         let mut model = vec![0_u8; HEADER * WORD];
         for (index, word) in [MODEL, 3, 4, 5, 2, 1, 2, 8].into_iter().enumerate() {
             model[index * WORD..(index + 1) * WORD].copy_from_slice(&word.to_le_bytes());
         }
         assert_eq!(Sizes::of_model(&model), Ok(SMALL));
+        // A million blocks without a width are as long as none.
+        let none = Sizes { width: 0, layers: 1_000_000, ..SMALL };
+        let bare = &bytes[..(HEADER + 2 * 3 * 7 + 1) * WORD];
+        assert!(read(bare, Some(&none)).unwrap_err().contains("of a model of these sizes"));
         assert!(Sizes::of_model(&bytes).is_err());
     }
 
