@@ -19,6 +19,7 @@ use lossproof_subject::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
@@ -187,6 +188,10 @@ impl Folder {
         if let Some(name) = manifest.cases.iter().find(|name| !plain(name)) {
             return Err(changed(format!("{name:?} is no name of a case")));
         }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = manifest.cases.iter().find(|&name| !names.insert(name)) {
+            return Err(changed(format!("it names the case {twice} twice")));
+        }
         manifest.claim.validate().map_err(|error| changed(error.to_string()))?;
         Ok(manifest)
     }
@@ -201,5 +206,30 @@ impl Folder {
     pub(crate) fn tensors(path: &Path) -> Result<TensorSet, FolderError> {
         decode(&read_bytes(path, LARGEST)?)
             .map_err(|source| FolderError::Tensors { path: path.to_owned(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_case_that_is_named_twice_is_not_read_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |cases: &[&str]| {
+            let manifest = json!({
+                "schema": SCHEMA,
+                "model": {"name": "m", "vocabulary": 8, "positions": 4, "width": 2, "heads": 1, "layers": 1},
+                "claim": LossSpec::token_mean(),
+                "reference": "r",
+                "cases": cases,
+            });
+            std::fs::write(folder.path().join("export.json"), manifest.to_string()).unwrap();
+            Folder::new(folder.path()).manifest()
+        };
+        assert_eq!(write(&["001", "002"]).unwrap().cases.len(), 2);
+        let error = write(&["001", "002", "001"]).unwrap_err().to_string();
+        assert!(error.contains("names the case 001 twice"), "{error}");
     }
 }
