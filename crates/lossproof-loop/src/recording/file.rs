@@ -12,7 +12,7 @@ use lossproof_subject::{
 };
 use serde::{Deserialize, Deserializer};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -47,7 +47,7 @@ pub(super) struct RecordingJson {
     pub(super) epochs: Vec<RecordedEpoch>,
     pub(super) micro_batch_losses: Vec<Vec<Vec<Number>>>,
     pub(super) updates: Vec<RecordedUpdate>,
-    whole: Vec<u64>,
+    whole: BTreeSet<u64>,
     pub(super) masked: Option<Masked>,
 }
 
