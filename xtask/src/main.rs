@@ -10,8 +10,8 @@ mod plug_in;
 mod product;
 mod provision;
 mod python;
-mod screenshots;
 mod rust;
+mod screenshots;
 mod tidy;
 mod weigh;
 
