@@ -14,8 +14,12 @@ use std::{
 /// # Errors
 /// When stdout takes no more for another reason, a full disk say.
 pub(crate) fn print(text: &str) -> miette::Result<()> {
-    let painted = colour::is_wanted().then(|| colour::painted(text));
-    let text = painted.as_deref().unwrap_or(text);
+    // Names and messages may come from a trainer that somebody else wrote: a terminal obeys control characters.
+    let plain: String = text
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c })
+        .collect();
+    let text = if colour::is_wanted() { colour::painted(&plain) } else { plain };
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

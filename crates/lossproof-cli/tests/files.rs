@@ -216,7 +216,7 @@ fn two_logs_part_where_they_do_and_the_factor_has_a_name() {
     assert!(said.contains("\ngrad norm: 8.00"), "{said}");
     assert!(said.contains("= micro-batches (8)"), "{said}");
     assert!(said.contains("they part at update 1"), "{said}");
-    assert!(said.contains("agrees: loss at 2 places"), "{said}");
+    assert!(said.contains("agrees: loss at 2 of 2 and 2 places"), "{said}");
     let report: Value = serde_json::from_slice(&fs::read(&json).expect("a report")).expect("JSON");
     assert_eq!(report["agrees"], false);
     assert_eq!(report["comparison"]["curves"].as_array().map(Vec::len), Some(3), "{report}");

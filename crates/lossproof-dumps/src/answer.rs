@@ -1,12 +1,15 @@
 //! What a trainer made of a case, under the names that the export has for its parameters.
 
-use crate::{DumpError, Gradients};
+use crate::{DumpError, DumpedLoss, Gradients, gradients::LOSS};
 use lossproof_spec::Dtype;
 use lossproof_subject::{Tensor, TensorSet, TensorValues};
 use std::{collections::BTreeSet, path::Path};
 
-/// What wrappers put before the names of parameters.
-const PREFIXES: [&str; 5] = ["_orig_mod.", "module.", "model.", "transformer.", "gradients/"];
+/// What compilers and data parallelism put into the names of parameters.
+const WRAPPERS: [&str; 4] = ["_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+
+/// What the model around a base model puts before the names of its parameters.
+const PREFIXES: [&str; 3] = ["model.", "transformer.", "gradients/"];
 
 /// The names of weights that PyTorch's `Linear` has transposed.
 const PROJECTIONS: [&str; 4] =
@@ -18,7 +21,7 @@ pub struct Answer {
     /// The gradients, in the shapes of the parameters; zero where there is none.
     pub gradients: TensorSet,
     /// The loss, where there is one.
-    pub loss: Option<f64>,
+    pub loss: Option<DumpedLoss>,
     /// Parameters without a gradient.
     pub missing: Vec<String>,
     /// Tensors that are no parameter's gradient.
@@ -45,8 +48,12 @@ impl Answer {
     pub fn of(dump: Gradients, expected: &TensorSet) -> Self {
         let dtype = dump.coarsest();
         let mut given = TensorSet::new();
+        let mut twice = Vec::new();
         for (name, tensor) in dump.tensors {
-            given.insert(plain(&name, expected), tensor);
+            let plain = plain(&name, expected);
+            if given.insert(plain.clone(), tensor).is_some() {
+                twice.push(plain);
+            }
         }
         let is_projection = |name: &str| PROJECTIONS.iter().any(|projection| name.ends_with(projection));
         // A square one does not tell: all of them are one way or the other.
@@ -82,6 +89,11 @@ impl Answer {
             };
             answer.gradients.insert(name.clone(), tensor);
         }
+        // Which of two gradients of one parameter is meant is not known, and a loss of several numbers is none.
+        answer.missing.extend(twice);
+        if let Some(loss) = given.remove(LOSS) {
+            answer.misshapen.push((LOSS.to_owned(), loss.shape().to_vec(), Vec::new()));
+        }
         answer.surplus = given.into_keys().collect::<BTreeSet<_>>().into_iter().collect();
         answer
     }
@@ -93,25 +105,21 @@ impl Answer {
     }
 }
 
-/// A name without anything that wrappers may have put before it.
-pub(crate) fn unwrapped(name: &str) -> &str {
-    let mut rest = name;
+/// A name without anything that wrappers may have put into it.
+pub(crate) fn unwrapped(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
+    let name = parts.join(".");
+    let mut rest = name.as_str();
     while let Some(shorter) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
         rest = shorter;
     }
-    rest
+    rest.to_owned()
 }
 
-/// The name of a parameter, without what wrappers put before it.
+/// The name of a parameter, without what wrappers put into it; any other name as it is.
 fn plain(name: &str, expected: &TensorSet) -> String {
-    let mut rest = name;
-    while !expected.contains_key(rest) {
-        match PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
-            Some(shorter) => rest = shorter,
-            None => return name.to_owned(),
-        }
-    }
-    rest.to_owned()
+    let plain = unwrapped(name);
+    if expected.contains_key(&plain) { plain } else { name.to_owned() }
 }
 
 /// A gradient of nothing, in the shape of a parameter.

@@ -1,6 +1,9 @@
 //! Answers to an export, held to what is expected: the loss, every gradient, and what each token weighs in it.
 
-use crate::{Answer, DumpError, Folder, FolderError, Manifest, gradients::LOSS};
+use crate::{
+    Answer, DumpError, DumpedLoss, Folder, FolderError, Manifest,
+    gradients::{LOSS, coarser},
+};
 use lossproof_diagnosis::{
     inference::{BeyondLayout, explain_ratio},
     tomography::{Agreement, Basis, Precision, Scan},
@@ -161,10 +164,8 @@ impl<'a> Case<'a> {
             Ok(answer) => answer,
             Err(error) => return Outcome::Unreadable(error),
         };
-        let coarser = |given: Dtype| {
-            if given.unit_roundoff() > answer.dtype.unit_roundoff() { given } else { answer.dtype }
-        };
-        let precision = Precision::new(&self.model, dtype.map_or(answer.dtype, coarser), 0.0);
+        let dtype = dtype.map_or(answer.dtype, |given| coarser(given, answer.dtype));
+        let precision = Precision::new(&self.model, dtype, 0.0);
         let scan = Scan::of_dump(
             self.batch,
             &self.claim,
@@ -173,7 +174,9 @@ impl<'a> Case<'a> {
             &precision,
             self.reference.clone(),
         );
-        let loss = answer.loss.map(|found| self.loss(found, &precision, scan.as_ref().ok()));
+        // A loss may have been written in a coarser type than the gradients.
+        let of_loss = |loss: DumpedLoss| Precision::new(&self.model, coarser(dtype, loss.dtype), 0.0);
+        let loss = answer.loss.map(|loss| self.loss(loss.value, &of_loss(loss), scan.as_ref().ok()));
         let scan = Box::new(scan.map_err(|error| error.to_string()));
         let worst = self.worst(&answer);
         Outcome::Checked { answer: Box::new(answer), loss, worst, scan }

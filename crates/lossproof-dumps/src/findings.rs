@@ -37,7 +37,7 @@ pub enum Finding {
         name: String,
         /// Its root mean square divided by the median of its siblings'.
         factor: f64,
-        /// How far the siblings are from their median at most, as a factor.
+        /// How far half of the siblings are from the median at most, as a factor.
         spread: f64,
         /// How many siblings it has.
         siblings: usize,
@@ -46,6 +46,8 @@ pub enum Finding {
     Equal {
         /// Names of the parameters.
         names: Vec<String>,
+        /// Whether they are matrices: two biases that are added to one sum have one gradient.
+        matrices: bool,
     },
 }
 
@@ -54,8 +56,10 @@ pub enum Finding {
 pub enum MissingBecause {
     /// It is a parameter.
     IsAParameter,
-    /// Other blocks have one.
+    /// Other blocks have one, and this block has another parameter of the same layer, or nothing at all.
     OthersHaveOne,
+    /// Other blocks have the layer, and this one has nothing of it.
+    OthersHaveTheLayer,
 }
 
 /// What gradients are found to be.
@@ -71,15 +75,38 @@ pub struct Inspection {
     pub with_siblings: usize,
 }
 
-/// A gradient has to be so many times as large as its siblings to be out of line.
-const OUT_OF_LINE: f64 = 4.0;
-/// Its distance has to be so many times that of the farthest sibling, in logarithms: gradients of blocks differ, and by
-/// more the more blocks there are.
-const BEYOND_SIBLINGS: f64 = 2.0;
+/// A gradient between others has to be so many times as large as its siblings to be out of line.
+const OUT_OF_LINE: f64 = 7.0;
+/// The first and the last block differ from the others by more: one meets the embedding, the other the head.
+const OUT_OF_LINE_AT_THE_EDGE: f64 = 50.0;
+/// Its distance has to be so many times that of the median sibling, in logarithms: gradients of blocks differ, and by
+/// more the more blocks there are. Several that are out of line do not hide each other from a median.
+const BEYOND_SIBLINGS: f64 = 6.0;
 /// Fewer siblings than these tell nothing.
 const FEWEST_SIBLINGS: usize = 3;
 /// Gradients of fewer elements may be equal by accident.
 const FEWEST_ELEMENTS: usize = 4;
+
+impl Finding {
+    /// Whether something is certainly wrong. Biases that are equal because they are added to one sum, and blocks
+    /// without a layer that others have, may be meant so.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        match self {
+            Self::NotFinite { .. } | Self::Zero { .. } | Self::OutOfLine { .. } => true,
+            Self::Missing { because, .. } => *because != MissingBecause::OthersHaveTheLayer,
+            Self::Equal { matrices, .. } => *matrices,
+        }
+    }
+}
+
+impl Inspection {
+    /// Whether something is certainly wrong.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        self.findings.iter().any(Finding::is_certain)
+    }
+}
 
 /// Says what gradients are. `parameters` are the names of the parameters that should have one, where they are known.
 #[must_use]
@@ -91,7 +118,7 @@ pub fn inspect(gradients: &Gradients, parameters: Option<&BTreeSet<String>>) -> 
         findings.push(Finding::NotFinite { name: name.clone(), state: *state });
     }
     findings.extend(missing(&states, parameters));
-    let (kinds, with_siblings) = kinds(&states);
+    let kinds = kinds(&states);
     for members in kinds.values() {
         let zero: Vec<String> =
             members.iter().filter(|name| states[**name].is_zero()).map(|n| (*n).clone()).collect();
@@ -99,8 +126,11 @@ pub fn inspect(gradients: &Gradients, parameters: Option<&BTreeSet<String>>) -> 
             findings.push(Finding::Zero { names: zero, of: members.len() });
         }
     }
+    let mut with_siblings = 0;
     for members in kinds.values() {
-        findings.extend(out_of_line(members, &states));
+        let (held, out) = out_of_line(members, gradients, &states);
+        with_siblings += held;
+        findings.extend(out);
     }
     findings.extend(equal(gradients, &states));
     let norm = states.values().map(|state| state.norm).fold(0.0, f64::hypot);
@@ -123,28 +153,38 @@ fn split(name: &str) -> (String, Vec<usize>) {
     (parts.join("."), numbers)
 }
 
-/// Names by kind, in the order of their numbers, and how many have enough siblings.
-fn kinds(states: &BTreeMap<String, State>) -> (BTreeMap<String, Vec<&String>>, usize) {
+/// Names by kind, in the order of their numbers.
+fn kinds(states: &BTreeMap<String, State>) -> BTreeMap<String, Vec<&String>> {
     let mut numbered: BTreeMap<String, Vec<(Vec<usize>, &String)>> = BTreeMap::new();
     for name in states.keys() {
         let (kind, numbers) = split(name);
         numbered.entry(kind).or_default().push((numbers, name));
     }
     let mut kinds = BTreeMap::new();
-    let mut with_siblings = 0;
     for (kind, mut members) in numbered {
         members.sort();
-        if members.len() > FEWEST_SIBLINGS {
-            with_siblings += members.len();
-        }
         kinds.insert(kind, members.into_iter().map(|(_, name)| name).collect());
     }
-    (kinds, with_siblings)
+    kinds
 }
 
-/// Parameters that should have a gradient and have none.
+/// Parameters that should have a gradient and have none. Where the parameters are known, they alone say it.
 fn missing(states: &BTreeMap<String, State>, parameters: Option<&BTreeSet<String>>) -> Vec<Finding> {
     let mut missing: BTreeMap<String, MissingBecause> = BTreeMap::new();
+    if let Some(parameters) = parameters {
+        // A model and its gradients may be wrapped differently.
+        let there: BTreeSet<String> = states.keys().map(|name| unwrapped(name)).collect();
+        for name in parameters.iter().filter(|name| !there.contains(&unwrapped(name))) {
+            missing.insert(name.clone(), MissingBecause::IsAParameter);
+        }
+    } else {
+        missing_in_blocks(states, &mut missing);
+    }
+    missing.into_iter().map(|(name, because)| Finding::Missing { name, because }).collect()
+}
+
+/// What most blocks have and one lacks.
+fn missing_in_blocks(states: &BTreeMap<String, State>, missing: &mut BTreeMap<String, MissingBecause>) {
     // What blocks there are, by what stands before their number, and what is in them.
     let mut blocks: BTreeMap<String, BTreeMap<String, BTreeSet<usize>>> = BTreeMap::new();
     for name in states.keys() {
@@ -155,52 +195,78 @@ fn missing(states: &BTreeMap<String, State>, parameters: Option<&BTreeSet<String
         }
     }
     for (before, inside) in &blocks {
-        let all: BTreeSet<usize> = inside.values().flatten().copied().collect();
-        for (after, there) in inside {
+        let there: BTreeSet<usize> = inside.values().flatten().copied().collect();
+        let (Some(first), Some(last)) = (there.first(), there.last()) else { continue };
+        // Where all blocks are alike, a number that is left out is a block without gradients. Layers of a sequence
+        // that have no parameters leave numbers out, too, but are not alike.
+        let alike = there.len() > FEWEST_SIBLINGS && inside.values().all(|numbers| *numbers == there);
+        let all: BTreeSet<usize> = if alike { (*first..=*last).collect() } else { there.clone() };
+        for (after, numbers) in inside {
             // What most blocks lack is special to those that have it.
-            if 2 * there.len() > all.len() {
-                for number in all.difference(there) {
-                    missing.insert(format!("{before}.{number}.{after}"), MissingBecause::OthersHaveOne);
-                }
+            if 2 * numbers.len() <= all.len() {
+                continue;
+            }
+            for number in all.difference(numbers) {
+                let same_layer = inside
+                    .iter()
+                    .any(|(other, there)| there.contains(number) && layer(other) == layer(after));
+                let because = if !there.contains(number) || same_layer {
+                    MissingBecause::OthersHaveOne
+                } else {
+                    MissingBecause::OthersHaveTheLayer
+                };
+                missing.insert(format!("{before}.{number}.{after}"), because);
             }
         }
     }
-    // A model and its gradients may be wrapped differently.
-    let there: BTreeSet<&str> = states.keys().map(|name| unwrapped(name)).collect();
-    for name in parameters.into_iter().flatten().filter(|name| !there.contains(unwrapped(name))) {
-        missing.insert(name.clone(), MissingBecause::IsAParameter);
-    }
-    missing.into_iter().map(|(name, because)| Finding::Missing { name, because }).collect()
 }
 
-/// Of the gradients of one kind, those that are many times as large or as small as the others.
-fn out_of_line(members: &[&String], states: &BTreeMap<String, State>) -> Vec<Finding> {
-    let sized: Vec<(&String, f64)> = members
-        .iter()
-        .map(|name| (*name, states[*name].root_mean_square().ln()))
-        .filter(|(name, size)| states[*name].is_finite() && size.is_finite())
-        .collect();
-    let mut found = Vec::new();
-    if sized.len() <= FEWEST_SIBLINGS {
-        return found;
+/// The layer that a parameter is of: its name without the last word.
+fn layer(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(layer, _)| layer)
+}
+
+/// Of the gradients of one kind, how many were held to the others, and those that are many times as large or as small.
+fn out_of_line(
+    members: &[&String],
+    gradients: &Gradients,
+    states: &BTreeMap<String, State>,
+) -> (usize, Vec<Finding>) {
+    let mut sized: Vec<(&String, f64)> = Vec::new();
+    for name in members {
+        let size = states[*name].root_mean_square().ln();
+        if states[*name].is_finite() && size.is_finite() {
+            sized.push((name, size));
+        }
     }
+    let shape = |name: &String| gradients.tensors[name].shape();
+    let one_shape = members.windows(2).all(|pair| shape(pair[0]) == shape(pair[1]));
+    if sized.len() <= FEWEST_SIBLINGS || !one_shape {
+        return (0, Vec::new());
+    }
+    let centre = median(sized.iter().map(|(_, size)| *size).collect());
+    let spread = median(sized.iter().map(|(_, size)| (size - centre).abs()).collect());
+    let mut found = Vec::new();
     for (index, (name, size)) in sized.iter().enumerate() {
-        let mut others: Vec<f64> =
-            sized.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, o)| o.1).collect();
-        others.sort_by(f64::total_cmp);
-        let median = f64::midpoint(others[(others.len() - 1) / 2], others[others.len() / 2]);
-        let spread = others.iter().map(|other| (other - median).abs()).fold(0.0, f64::max);
-        let distance = (size - median).abs();
-        if distance > OUT_OF_LINE.ln() && distance > BEYOND_SIBLINGS * spread {
+        let at_the_edge = index == 0 || index + 1 == sized.len();
+        let factor = if at_the_edge { OUT_OF_LINE_AT_THE_EDGE } else { OUT_OF_LINE };
+        let distance = (size - centre).abs();
+        if distance > factor.ln() && distance > BEYOND_SIBLINGS * spread {
             found.push(Finding::OutOfLine {
                 name: (*name).clone(),
-                factor: (size - median).exp(),
+                factor: (size - centre).exp(),
                 spread: spread.exp(),
-                siblings: others.len(),
+                siblings: sized.len() - 1,
             });
         }
     }
-    found
+    (sized.len(), found)
+}
+
+/// The number in the middle; of two the one between them.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2])
 }
 
 /// Gradients of several parameters that are the same to the bit, and not zero: a tied parameter that is there twice, or
@@ -219,7 +285,8 @@ fn equal(gradients: &Gradients, states: &BTreeMap<String, State>) -> Vec<Finding
             let alike: Vec<String> = rest.iter().filter(same).map(|name| (*name).clone()).collect();
             let others = rest.iter().filter(|name| !alike.contains(name)).copied().collect();
             if !alike.is_empty() {
-                found.push(Finding::Equal { names: [vec![(*first).clone()], alike].concat() });
+                let matrices = gradients.tensors[*first].shape().len() > 1;
+                found.push(Finding::Equal { names: [vec![(*first).clone()], alike].concat(), matrices });
             }
             names = others;
         }

@@ -20,7 +20,16 @@ pub struct Gradients {
     /// The element type that each had in the file.
     pub dtypes: BTreeMap<String, Dtype>,
     /// The loss that was dumped with them.
-    pub loss: Option<f64>,
+    pub loss: Option<DumpedLoss>,
+}
+
+/// A loss that was dumped beside gradients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DumpedLoss {
+    /// The loss.
+    pub value: f64,
+    /// The element type that it had.
+    pub dtype: Dtype,
 }
 
 /// Why a file holds no gradients.
@@ -66,15 +75,18 @@ impl Gradients {
     /// When they hold no gradients.
     pub fn of_bytes(name: &str, bytes: &[u8], sizes: Option<&Sizes>) -> Result<Self, DumpError> {
         if llm_c::is_state(bytes) {
-            return llm_c::read(bytes, sizes)
-                .map_err(|problem| DumpError::State { name: name.to_owned(), problem });
+            let llm_c::DebugState { tensors, loss } = llm_c::read(bytes, sizes)
+                .map_err(|problem| DumpError::State { name: name.to_owned(), problem })?;
+            let dtypes = tensors.keys().map(|name| (name.clone(), Dtype::F32)).collect();
+            let loss = loss.map(|value| DumpedLoss { value, dtype: Dtype::F32 });
+            return Ok(Self { tensors, dtypes, loss });
         }
         let decoded =
             decode_widened(bytes).map_err(|source| DumpError::Form { name: name.to_owned(), source })?;
         let mut gradients = Self { tensors: BTreeMap::new(), dtypes: BTreeMap::new(), loss: None };
         for (name, (tensor, dtype)) in decoded {
             if name == LOSS && tensor.elements() == 1 {
-                gradients.loss = Some(tensor.get(0));
+                gradients.loss = Some(DumpedLoss { value: tensor.get(0), dtype });
                 continue;
             }
             gradients.dtypes.insert(name.clone(), dtype);
@@ -86,11 +98,13 @@ impl Gradients {
     /// The coarsest element type; F32 where there is no tensor.
     #[must_use]
     pub fn coarsest(&self) -> Dtype {
-        let coarser = |one: Dtype, other: Dtype| {
-            if other.unit_roundoff() > one.unit_roundoff() { other } else { one }
-        };
         self.dtypes.values().copied().reduce(coarser).unwrap_or(Dtype::F32)
     }
+}
+
+/// The coarser of two element types.
+pub(crate) fn coarser(one: Dtype, other: Dtype) -> Dtype {
+    if other.unit_roundoff() > one.unit_roundoff() { other } else { one }
 }
 
 #[cfg(test)]

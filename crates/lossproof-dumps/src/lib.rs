@@ -13,6 +13,7 @@ mod findings;
 mod folder;
 mod gradients;
 mod llm_c;
+mod parameters;
 mod readme;
 mod state;
 
@@ -22,6 +23,7 @@ pub use check::{CheckedCase, CheckedLoss, Outcome, check};
 pub use export::{Exported, export};
 pub use findings::{Finding, Inspection, MissingBecause, inspect};
 pub use folder::{Folder, FolderError, Manifest, Model};
-pub use gradients::{DumpError, Gradients};
+pub use gradients::{DumpError, DumpedLoss, Gradients};
 pub use llm_c::Sizes;
+pub use parameters::parameter_names;
 pub use state::State;

@@ -5,8 +5,6 @@
 //! single precision, parameter by parameter and layer by layer, weights as PyTorch's `Linear` has them. The file does
 //! not say how large the model is: OpenAI's four are known by the size of the file.
 
-use crate::Gradients;
-use lossproof_spec::Dtype;
 use lossproof_subject::{Tensor, TensorValues};
 use std::collections::BTreeMap;
 
@@ -114,8 +112,15 @@ pub(crate) fn is_state(bytes: &[u8]) -> bool {
     bytes.first_chunk().is_some_and(|&first| i32::from_le_bytes(first) == STATE)
 }
 
-/// The gradients of a debug state.
-pub(crate) fn read(bytes: &[u8], sizes: Option<&Sizes>) -> Result<Gradients, String> {
+/// What a debug state holds.
+#[derive(Debug)]
+pub(crate) struct DebugState {
+    pub(crate) tensors: BTreeMap<String, Tensor>,
+    pub(crate) loss: Option<f64>,
+}
+
+/// The gradients and the loss of a debug state, all in single precision.
+pub(crate) fn read(bytes: &[u8], sizes: Option<&Sizes>) -> Result<DebugState, String> {
     let header = header(bytes).ok_or("it ends inside its header: write it again")?;
     let size = |index: usize| usize::try_from(header[index]).unwrap_or(0);
     let (batch, length) = (size(2), size(3));
@@ -142,7 +147,7 @@ pub(crate) fn read(bytes: &[u8], sizes: Option<&Sizes>) -> Result<Gradients, Str
 }
 
 /// Reads what is known to be there.
-fn gradients(bytes: &[u8], sizes: &Sizes, tokens: usize) -> Gradients {
+fn gradients(bytes: &[u8], sizes: &Sizes, tokens: usize) -> DebugState {
     let mut rest = bytes[HEADER * WORD + tokens * (2 + sizes.vocabulary) * WORD..]
         .as_chunks()
         .0
@@ -159,8 +164,7 @@ fn gradients(bytes: &[u8], sizes: &Sizes, tokens: usize) -> Gradients {
             tensors.insert(name, tensor.expect("invariant: the size of the file was that of the tensors"));
         }
     }
-    let dtypes = tensors.keys().map(|name: &String| (name.clone(), Dtype::F32)).collect();
-    Gradients { tensors, dtypes, loss }
+    DebugState { tensors, loss }
 }
 
 #[cfg(test)]

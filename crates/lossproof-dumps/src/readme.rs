@@ -39,7 +39,7 @@ for case in {cases:?}:
     model.zero_grad()
     loss = my_trainer_forward_and_backward(model, batch)  # yours, with everything that is around it
     grads = {{name: p.grad.contiguous() for name, p in model.named_parameters() if p.grad is not None}}
-    save_file({{"loss": torch.tensor(float(loss)), **grads}}, f"answers/{{case}}.safetensors")
+    save_file({{"loss": torch.tensor(float(loss), dtype=torch.float64), **grads}}, f"answers/{{case}}.safetensors")
 ```
 
 Then `lossproof check .` says whether loss and gradients are those of the {claim}, within what rounding explains, and what

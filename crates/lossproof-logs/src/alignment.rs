@@ -1,6 +1,6 @@
 //! Two logs of one quantity lined up: by updates or by tokens, point by point or as the mean of a window.
 
-use crate::{Log, Quantity};
+use crate::Quantity;
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
 
@@ -65,7 +65,7 @@ impl fmt::Display for Pairing {
     }
 }
 
-/// Numbers of one quantity by place. Of several at one place the last counts.
+/// Numbers of one quantity by place.
 pub(crate) type Series = BTreeMap<u64, f64>;
 
 /// A place, and what the two logs have there.
@@ -74,21 +74,6 @@ pub(crate) struct Pair {
     pub(crate) place: u64,
     pub(crate) first: f64,
     pub(crate) second: f64,
-}
-
-/// The numbers that a log has of a quantity, by place.
-pub(crate) fn series(log: &Log, quantity: &Quantity, by: Place) -> Series {
-    let mut series = Series::new();
-    for row in &log.rows {
-        let place = match by {
-            Place::Update => row.update,
-            Place::Tokens => row.tokens,
-        };
-        if let (Some(place), Some(&value)) = (place, row.values.get(quantity)) {
-            series.insert(place, value);
-        }
-    }
-    series
 }
 
 /// Every way to pair two series that pairs anything, the plainest first. Means are of losses alone, and are tried
@@ -131,7 +116,8 @@ fn shifted(first: &Series, second: &Series, by: i64) -> Vec<Pair> {
     first.iter().filter_map(pair).collect()
 }
 
-/// Each point of a sparse series with the mean of a denser one: since the point before, or since the beginning.
+/// Each point of a sparse series with the mean of a denser one: since the point before, or since the beginning. A mean
+/// is whole where no point of the denser series is missing in its window: they are evenly spaced.
 fn means(
     sparse: &Series,
     dense: &Series,
@@ -142,20 +128,21 @@ fn means(
     let mut pairs = Vec::new();
     let (mut sum, mut count, mut from) = (0.0, 0_u64, 0);
     let mut is_denser = false;
+    let width = smallest_gap(dense);
     for (&place, &value) in sparse {
         if !running {
             (sum, count) = (0.0, 0);
         }
-        let mut here = 0_u64;
-        if place > from {
-            for (_, &point) in dense.range(from + 1..=place) {
-                sum += point;
-                here += 1;
-            }
-        }
-        count += here;
-        is_denser |= here > 1;
-        let whole = here > 0 && (!complete || here == place - from);
+        let points: Vec<(u64, f64)> = if place > from {
+            dense.range(from + 1..=place).map(|(&place, &value)| (place, value)).collect()
+        } else {
+            Vec::new()
+        };
+        sum += points.iter().map(|(_, value)| value).sum::<f64>();
+        count += points.len() as u64;
+        is_denser |= points.len() > 1;
+        let whole = !points.is_empty()
+            && (!complete || (points.len() as u64).checked_mul(width) == Some(place - from));
         if complete && running && !whole {
             break;
         }
@@ -167,6 +154,18 @@ fn means(
     }
     // Without points in between a mean is the point itself.
     if is_denser || (running && pairs.len() > 1) { pairs } else { Vec::new() }
+}
+
+/// The least distance of two points, the beginning taken for one.
+fn smallest_gap(series: &Series) -> u64 {
+    let (mut least, mut before) = (u64::MAX, 0);
+    for &place in series.keys() {
+        if place > before {
+            least = least.min(place - before);
+        }
+        before = place;
+    }
+    least
 }
 
 #[cfg(test)]

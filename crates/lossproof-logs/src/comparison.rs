@@ -8,7 +8,8 @@
 
 use crate::{
     Factor, Log, Pairing, Parting, Place, Quantity, Ratio,
-    alignment::{Pair, pairings, series},
+    alignment::{Pair, Series, pairings},
+    allowed::Allowed,
 };
 use lossproof_spec::Dtype;
 use lossproof_trace::number;
@@ -38,6 +39,8 @@ pub struct Curve {
     /// What the second has.
     #[serde(with = "number::list")]
     pub second: Vec<f64>,
+    /// At how many places the first and the second log have the quantity.
+    pub of: [usize; 2],
     /// Where they part first, if they do.
     pub parting: Option<Parting>,
 }
@@ -102,6 +105,14 @@ impl Comparison {
     pub fn agrees(&self) -> bool {
         self.curves.iter().all(|curve| curve.parting.is_none())
     }
+
+    /// Whether a loss or a gradient was compared: learning rates alone say nothing of a training.
+    #[must_use]
+    pub fn is_of_the_training(&self) -> bool {
+        self.curves
+            .iter()
+            .any(|curve| !matches!(curve.quantity, Quantity::LearningRate | Quantity::ClipFactor))
+    }
 }
 
 /// Compares two logs.
@@ -122,19 +133,18 @@ pub fn compare(first: &Log, second: &Log, settings: &Settings) -> Result<Compari
     let (mut curves, mut uncompared) = (Vec::new(), Vec::new());
     let (of_first, of_second) = (first.quantities(), second.quantities());
     for quantity in &of_first {
-        if let Quantity::Other(_) = quantity {
-            continue;
-        }
-        if !of_second.contains(quantity) {
-            uncompared.push(format!("{quantity}: the second log has none"));
-            continue;
-        }
-        let resolution = [first, second].map(|log| log.resolution(quantity));
-        let allowed = Allowed { tolerance, resolution };
-        let [one, other] = [first, second].map(|log| series(log, quantity, by));
-        match curve(quantity, pairings(quantity, &one, &other, by), &allowed) {
-            Some(curve) => curves.push(curve),
-            None => uncompared.push(format!("{quantity}: the logs have it at no {by} in common")),
+        let in_both = of_second.contains(quantity);
+        match quantity {
+            Quantity::Other(name) if in_both => {
+                uncompared
+                    .push(format!("`{name}`: what it is is not known, --name \"{name}=loss\" would say it"));
+            }
+            Quantity::Other(_) => {}
+            _ if !in_both => uncompared.push(format!("{quantity}: the second log has none")),
+            _ => match curve([first, second], quantity, by, tolerance, &mut notes) {
+                Ok(curve) => curves.push(curve),
+                Err(why) => uncompared.push(format!("{quantity}: {why}")),
+            },
         }
     }
     for quantity in of_second.iter().filter(|quantity| !of_first.contains(quantity)) {
@@ -152,35 +162,6 @@ pub fn compare(first: &Log, second: &Log, settings: &Settings) -> Result<Compari
     }
     let names = [first, second].map(|log| log.name.clone());
     Ok(Comparison { names, by, tolerance, curves, uncompared, notes })
-}
-
-/// How far two numbers may be apart.
-struct Allowed {
-    /// Relative to the larger.
-    tolerance: f64,
-    /// What was lost when the first and the second were printed.
-    resolution: [f64; 2],
-}
-
-impl Allowed {
-    /// Bound on the difference of two numbers that are the same.
-    fn difference(&self, pair: &Pair) -> f64 {
-        self.tolerance * pair.first.abs().max(pair.second.abs()) + self.resolution[0] + self.resolution[1]
-    }
-
-    /// Whether two numbers are as near as they have to be. What is not finite is near nothing.
-    fn near(&self, pair: &Pair) -> bool {
-        let finite = pair.first.is_finite() && pair.second.is_finite();
-        finite && (pair.first - pair.second).abs() <= self.difference(pair)
-    }
-
-    /// The quotient of two numbers, each of which was rounded when it was printed.
-    fn ratio(&self, pair: &Pair) -> Option<Ratio> {
-        let value = pair.second / pair.first;
-        let printed = self.resolution[0] / pair.first.abs() + self.resolution[1] / pair.second.abs();
-        let error = value.abs() * (self.tolerance + printed);
-        (value.is_finite() && error.is_finite()).then_some(Ratio { value, error })
-    }
 }
 
 /// What two logs are lined up by: updates, unless these are of other sizes or one of the logs does not count them.
@@ -211,25 +192,93 @@ fn place_of(first: &Log, second: &Log, notes: &mut Vec<String>) -> Place {
     Place::Update
 }
 
-/// The first way of pairing in which two series agree, or the plainest, and where they part in that.
-fn curve(quantity: &Quantity, mut pairings: Vec<(Pairing, Vec<Pair>)>, allowed: &Allowed) -> Option<Curve> {
-    let agrees = |pairs: &[Pair]| pairs.iter().all(|pair| allowed.near(pair));
-    let same_run = |(pairing, pairs): &(Pairing, Vec<Pair>)| pairing.is_of_the_same_run() && agrees(pairs);
-    let chosen = pairings.iter().position(same_run);
-    let elsewhere = pairings.iter().find(|(_, pairs)| agrees(pairs)).map(|(pairing, _)| *pairing);
-    if chosen.is_none() && !pairings.first()?.0.is_of_the_same_run() {
-        return None;
+/// Other pairings than at the same place need so many places: fewer agree by accident.
+const FEWEST_PLACES: usize = 3;
+
+/// Two logs of one quantity, lined up; or why they cannot be.
+fn curve(
+    logs: [&Log; 2],
+    quantity: &Quantity,
+    by: Place,
+    tolerance: f64,
+    notes: &mut Vec<String>,
+) -> Result<Curve, String> {
+    let mut both = Vec::new();
+    for log in logs {
+        let (series, replaced) = log.series(quantity, by);
+        if 2 * replaced > series.len() {
+            return Err(format!("{} has several numbers of it at most places: is it split?", log.name));
+        }
+        if replaced > 0 {
+            notes.push(format!(
+                "{}: {quantity} has several numbers at {replaced} places, the last of each counts",
+                log.name
+            ));
+        }
+        both.push(series);
     }
-    let (pairing, pairs) = pairings.swap_remove(chosen.unwrap_or(0));
-    let parting = chosen.is_none().then(|| parting(quantity, &pairs, allowed, elsewhere)).flatten();
-    Some(Curve {
+    let allowed = Allowed { tolerance, resolution: logs.map(|log| log.resolution(quantity)) };
+    let of = [both[0].len(), both[1].len()];
+    let (pairing, mut pairs, agrees_where) = paired(quantity, &both[0], &both[1], by, &allowed)
+        .ok_or_else(|| format!("the logs have it at no {by} in common"))?;
+    let all = pairs.len();
+    pairs.retain(|pair| !allowed.is_too_coarse(pair));
+    if pairs.is_empty() {
+        return Err("it was printed to too few places to be compared".to_owned());
+    }
+    if pairs.len() < all {
+        let coarse = all - pairs.len();
+        notes.push(format!(
+            "{quantity} was printed to too few places to be compared at {coarse} of {all} places"
+        ));
+    }
+    let parting = parting(quantity, &pairs, &allowed, agrees_where);
+    Ok(Curve {
         quantity: quantity.clone(),
         pairing,
         places: pairs.iter().map(|pair| pair.place).collect(),
         first: pairs.iter().map(|pair| pair.first).collect(),
         second: pairs.iter().map(|pair| pair.second).collect(),
+        of,
         parting,
     })
+}
+
+/// How two series are paired: at the same places, or in another way in which they agree at as many places. With it the
+/// way in which they would agree, where that is not one that says the same of the training.
+fn paired(
+    quantity: &Quantity,
+    first: &Series,
+    second: &Series,
+    by: Place,
+    allowed: &Allowed,
+) -> Option<(Pairing, Vec<Pair>, Option<Pairing>)> {
+    let agrees = |pairs: &[Pair]| pairs.iter().all(|pair| allowed.near(pair));
+    let mut same = Vec::new();
+    let mut other: Option<(Pairing, Vec<Pair>)> = None;
+    let mut shifted = None;
+    for (pairing, pairs) in pairings(quantity, first, second, by) {
+        let enough = pairs.len() >= FEWEST_PLACES.max(same.len()) && agrees(&pairs);
+        match pairing {
+            Pairing::SamePlace => same = pairs,
+            // A shift leaves one place out.
+            _ if !pairing.is_of_the_same_run() => {
+                let as_many = pairs.len() + 1 >= same.len() && pairs.len() + 1 >= FEWEST_PLACES;
+                if as_many && agrees(&pairs) {
+                    shifted = shifted.or(Some(pairing));
+                }
+            }
+            _ if enough && other.is_none() => other = Some((pairing, pairs)),
+            _ => {}
+        }
+    }
+    if !same.is_empty() && agrees(&same) {
+        return Some((Pairing::SamePlace, same, None));
+    }
+    if let Some((pairing, pairs)) = other {
+        return Some((pairing, pairs, None));
+    }
+    (!same.is_empty()).then_some((Pairing::SamePlace, same, shifted))
 }
 
 fn parting(
@@ -258,12 +307,15 @@ fn parting(
 fn factor(pairs: &[Pair], allowed: &Allowed) -> Factor {
     let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
     let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
-    for pair in pairs {
+    // Any factor makes nothing of nothing.
+    for pair in pairs.iter().filter(|pair| pair.first != 0.0 || pair.second != 0.0) {
         let Some(ratio) = allowed.ratio(pair) else { return Factor::None };
         (low, high) = (low.max(ratio.value - ratio.error), high.min(ratio.value + ratio.error));
         (least, most) = (least.min(ratio.value), most.max(ratio.value));
     }
-    if low <= high {
+    if least > most {
+        Factor::None
+    } else if low <= high {
         Factor::Uniform(Ratio { value: f64::midpoint(low, high), error: (high - low) / 2.0 })
     } else {
         Factor::Varies { least, most }

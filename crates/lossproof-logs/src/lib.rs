@@ -5,6 +5,7 @@
 //! two of them up and says where they part first, in what, and by which factor.
 
 mod alignment;
+mod allowed;
 mod comparison;
 mod json;
 mod log;
@@ -18,4 +19,5 @@ pub use comparison::{CompareError, Comparison, Curve, Settings, compare};
 pub use log::{Format, Log, Quantity, Reading, Row};
 pub use names::Names;
 pub use parting::{Factor, Parting, Ratio};
+pub use printed::Resolution;
 pub use reading::{LARGEST, LogError, read, read_text};

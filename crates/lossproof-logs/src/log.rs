@@ -1,7 +1,12 @@
 //! What a log holds: rows of numbers, each at an update, a count of tokens, or both.
 
+use crate::{Place, Resolution};
 use serde::{Serialize, Serializer};
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 /// What a number of a log is. They are in the order in which a step computes them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,9 +137,8 @@ pub struct Log {
     pub format: Format,
     /// What was logged, in the order of the file.
     pub rows: Vec<Row>,
-    /// By how much a printed number may differ from the one that was computed: half of the last place that any
-    /// number of the column was printed to.
-    pub resolution: BTreeMap<Quantity, f64>,
+    /// By how much a printed number may differ from the one that was computed.
+    pub resolution: BTreeMap<Quantity, Resolution>,
     /// Unit round-off of what computed it, where the log says so.
     pub unit_roundoff: Option<f64>,
     /// What had to be supposed to read it, in words.
@@ -145,16 +149,33 @@ impl Log {
     /// The quantities that it has a number of, in the order in which a step computes them.
     #[must_use]
     pub fn quantities(&self) -> Vec<Quantity> {
-        let mut quantities: Vec<Quantity> =
-            self.rows.iter().flat_map(|row| row.values.keys().cloned()).collect();
-        quantities.sort();
-        quantities.dedup();
-        quantities
+        let quantities: BTreeSet<&Quantity> = self.rows.iter().flat_map(|row| row.values.keys()).collect();
+        quantities.into_iter().cloned().collect()
+    }
+
+    /// The numbers of a quantity by place. Of several at one place the last counts; with it the number of places at
+    /// which another number stood before.
+    #[must_use]
+    pub fn series(&self, quantity: &Quantity, by: Place) -> (BTreeMap<u64, f64>, usize) {
+        let (mut series, mut replaced) = (BTreeMap::new(), BTreeSet::new());
+        for row in &self.rows {
+            let place = match by {
+                Place::Update => row.update,
+                Place::Tokens => row.tokens,
+            };
+            if let (Some(place), Some(&value)) = (place, row.values.get(quantity))
+                && let Some(before) = series.insert(place, value)
+                && before.to_bits() != value.to_bits()
+            {
+                replaced.insert(place);
+            }
+        }
+        (series, replaced.len())
     }
 
     /// By how much a printed number of a quantity may differ from the one that was computed.
     #[must_use]
-    pub fn resolution(&self, quantity: &Quantity) -> f64 {
-        self.resolution.get(quantity).copied().unwrap_or(0.0)
+    pub fn resolution(&self, quantity: &Quantity) -> Resolution {
+        self.resolution.get(quantity).copied().unwrap_or_default()
     }
 }

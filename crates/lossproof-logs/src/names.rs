@@ -18,14 +18,19 @@ impl Names {
     /// What the column of a name is. A quantity without a known name keeps the one it has.
     #[must_use]
     pub fn reading(&self, name: &str) -> Reading {
+        self.ranked(name).1
+    }
+
+    /// The same, with how usual the name is for it: the lower, the more.
+    pub(crate) fn ranked(&self, name: &str) -> (usize, Reading) {
         if let Some((_, reading)) = self.given.iter().find(|(given, _)| given == name) {
-            return reading.clone();
+            return (0, reading.clone());
         }
-        let plain = plain(name);
+        let known = widely_used(&plain(name));
         // A quantity whose own name was given to another column is not that one.
-        widely_used(&plain)
-            .filter(|reading| !self.given.iter().any(|(_, given)| given == reading))
-            .unwrap_or_else(|| Reading::Quantity(Quantity::Other(name.to_owned())))
+        known
+            .filter(|(_, reading)| !self.given.iter().any(|(_, given)| given == reading))
+            .unwrap_or_else(|| (0, Reading::Quantity(Quantity::Other(name.to_owned()))))
     }
 }
 
@@ -41,36 +46,60 @@ fn plain(name: &str) -> String {
     words.join("_")
 }
 
-/// What a widely used name stands for.
-fn widely_used(plain: &str) -> Option<Reading> {
-    let quantity = match plain {
-        "step" | "steps" | "global_step" | "iter" | "iteration" | "update" | "updates" | "it"
-        | "optimizer_step" | "num_updates" => return Some(Reading::Update),
-        "tokens"
-        | "num_tokens"
-        | "num_input_tokens_seen"
-        | "tokens_seen"
-        | "total_tokens"
-        | "consumed_tokens"
-        | "n_tokens"
-        | "n_tokens_total" => return Some(Reading::Tokens),
-        "loss" | "lm_loss" | "ce_loss" | "nll_loss" | "cross_entropy" => Quantity::Loss,
-        "grad_norm" | "gradient_norm" | "gnorm" | "total_grad_norm" | "global_grad_norm" | "norm" => {
-            Quantity::GradNorm
-        }
-        "learning_rate" | "lr" => Quantity::LearningRate,
-        "clip_factor" | "clip_coef" => Quantity::ClipFactor,
-        "eval_loss" | "val_loss" | "valid_loss" | "validation_loss" | "dev_loss" => Quantity::ValidationLoss,
-        "perplexity"
-        | "ppl"
-        | "eval_perplexity"
-        | "val_perplexity"
-        | "validation_perplexity"
-        | "eval_ppl"
-        | "val_ppl" => Quantity::Perplexity,
-        _ => return None,
-    };
-    Some(Reading::Quantity(quantity))
+/// Widely used names, the most usual first.
+const UPDATES: &[&str] = &[
+    "global_step",
+    "update",
+    "updates",
+    "num_updates",
+    "optimizer_step",
+    "step",
+    "steps",
+    "iter",
+    "iteration",
+    "it",
+];
+const TOKENS: &[&str] = &[
+    "num_input_tokens_seen",
+    "tokens_seen",
+    "consumed_tokens",
+    "total_tokens",
+    "n_tokens_total",
+    "tokens",
+    "num_tokens",
+    "n_tokens",
+];
+const LOSS: &[&str] = &["loss", "lm_loss", "ce_loss", "cross_entropy", "nll_loss"];
+const GRAD_NORM: &[&str] =
+    &["grad_norm", "gradient_norm", "global_grad_norm", "total_grad_norm", "gnorm", "norm"];
+const LEARNING_RATE: &[&str] = &["learning_rate", "lr"];
+const CLIP_FACTOR: &[&str] = &["clip_factor", "clip_coef"];
+const VALIDATION_LOSS: &[&str] = &["eval_loss", "val_loss", "valid_loss", "validation_loss", "dev_loss"];
+const PERPLEXITY: &[&str] = &[
+    "eval_perplexity",
+    "val_perplexity",
+    "validation_perplexity",
+    "eval_ppl",
+    "val_ppl",
+    "perplexity",
+    "ppl",
+];
+
+/// What a widely used name stands for, and its place among those that stand for it.
+fn widely_used(plain: &str) -> Option<(usize, Reading)> {
+    let known = [
+        (UPDATES, Reading::Update),
+        (TOKENS, Reading::Tokens),
+        (LOSS, Reading::Quantity(Quantity::Loss)),
+        (GRAD_NORM, Reading::Quantity(Quantity::GradNorm)),
+        (LEARNING_RATE, Reading::Quantity(Quantity::LearningRate)),
+        (CLIP_FACTOR, Reading::Quantity(Quantity::ClipFactor)),
+        (VALIDATION_LOSS, Reading::Quantity(Quantity::ValidationLoss)),
+        (PERPLEXITY, Reading::Quantity(Quantity::Perplexity)),
+    ];
+    known
+        .into_iter()
+        .find_map(|(names, reading)| Some((names.iter().position(|name| *name == plain)?, reading)))
 }
 
 #[cfg(test)]

@@ -98,25 +98,30 @@ fn text(manifest: &Manifest, cases: &[CheckedCase]) -> String {
     text
 }
 
-/// The first case whose gradient is another one than it must be, and what it shows.
+/// The first case whose gradient is another one than it must be, or else may be, and what it shows.
 pub(super) fn first_other(
     cases: &[CheckedCase],
 ) -> Option<(&CheckedCase, &lossproof_diagnosis::tomography::Scan)> {
-    cases.iter().find_map(|case| match &case.outcome {
-        Outcome::Checked { scan, .. } => {
-            let scan = scan.as_ref().as_ref().ok()?;
-            (scan.agreement() == Agreement::Disagrees).then_some((case, scan))
-        }
-        _ => None,
-    })
+    let scans = || {
+        cases.iter().filter_map(|case| match &case.outcome {
+            Outcome::Checked { scan, .. } => Some((case, scan.as_ref().as_ref().ok()?)),
+            _ => None,
+        })
+    };
+    let of = |agreement| scans().find(|(_, scan)| scan.agreement() == agreement);
+    of(Agreement::Disagrees).or_else(|| of(Agreement::Undecided))
 }
 
 fn row(case: &CheckedCase) -> Vec<String> {
     let verdict = said(case.agreement());
     match &case.outcome {
-        Outcome::Missing => vec![case.name.clone(), String::new(), String::new(), "no answer".to_owned()],
-        Outcome::Unreadable(error) => {
-            vec![case.name.clone(), String::new(), String::new(), error.to_string()]
+        Outcome::Missing => {
+            let nothing = String::new;
+            vec![case.name.clone(), nothing(), nothing(), nothing(), nothing(), "no answer".to_owned()]
+        }
+        Outcome::Unreadable(_) => {
+            let nothing = String::new;
+            vec![case.name.clone(), nothing(), nothing(), nothing(), nothing(), "unreadable".to_owned()]
         }
         Outcome::Checked { loss, worst, .. } => {
             let (found, expected) = match loss {
@@ -149,6 +154,7 @@ pub(super) fn remarks(case: &CheckedCase) -> String {
     match &case.outcome {
         Outcome::Missing => {}
         Outcome::Unreadable(error) => {
+            say(error.to_string());
             let mut cause = std::error::Error::source(error);
             while let Some(source) = cause {
                 say(source.to_string());
@@ -176,14 +182,20 @@ pub(super) fn remarks(case: &CheckedCase) -> String {
                 }
             }
             if let Some(of_it) = loss.as_ref().and_then(|loss| loss.of_the_gradient) {
-                let agrees = case.agreement() == Agreement::Agrees;
-                match (of_it, agrees) {
+                let differs = case.agreement() == Agreement::Disagrees;
+                match (of_it, !differs) {
                     (false, _) => {
                         say("the gradient is the gradient of another loss than this one".to_owned());
                     }
                     (true, false) => say("the gradient is the gradient of this loss".to_owned()),
                     (true, true) => {}
                 }
+            }
+            if case.agreement() == Agreement::Undecided {
+                let dtype = answer.dtype;
+                say(format!(
+                    "within what rounding to {dtype} explains, other semantics have this gradient, too"
+                ));
             }
             if let Err(why) = &**scan {
                 say(why.clone());
@@ -196,8 +208,15 @@ pub(super) fn remarks(case: &CheckedCase) -> String {
 pub(super) fn verdict(cases: &[CheckedCase]) -> String {
     let count = |agreement| cases.iter().filter(|case| case.agreement() == agreement).count();
     let missing = cases.iter().filter(|case| matches!(case.outcome, Outcome::Missing)).count();
+    let without_loss =
+        cases.iter().filter(|case| matches!(&case.outcome, Outcome::Checked { loss: None, .. })).count();
+    let lossless = if without_loss > 0 {
+        format!("; of {without_loss} no loss was left, and only the gradient was held to anything")
+    } else {
+        String::new()
+    };
     format!(
-        "{} of {} cases agree, {} disagree, {} undecided, {missing} without an answer",
+        "{} of {} cases agree, {} disagree, {} undecided, {missing} without an answer{lossless}",
         count(Agreement::Agrees),
         cases.len(),
         count(Agreement::Disagrees),

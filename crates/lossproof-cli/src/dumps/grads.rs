@@ -10,8 +10,9 @@ use crate::{
     text::paragraph,
 };
 use lossproof_cases::read_bytes;
-use lossproof_dumps::{Finding, Gradients, Inspection, MissingBecause, Sizes, State, inspect};
-use lossproof_subject::safetensors::decode_widened;
+use lossproof_dumps::{
+    Finding, Gradients, Inspection, MissingBecause, Sizes, State, inspect, parameter_names,
+};
 use miette::{IntoDiagnostic, WrapErr};
 use serde_json::{Value, json};
 use std::{
@@ -65,10 +66,10 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     }
     let exit = if inspection.states.is_empty() {
         Exit::Unchecked
-    } else if inspection.findings.is_empty() {
-        Exit::Conforms
-    } else {
+    } else if inspection.is_wrong() {
         Exit::Deviates
+    } else {
+        Exit::Conforms
     };
     args.files.write(|| page::of_gradients(&args.dump, &inspection, exit))?;
     Ok(exit)
@@ -81,9 +82,9 @@ fn sizes(path: &Path) -> miette::Result<Sizes> {
 
 fn names(path: &Path) -> miette::Result<BTreeSet<String>> {
     let bytes = read_bytes(path, LARGEST).into_diagnostic()?;
-    let tensors = decode_widened(&bytes).into_diagnostic();
-    let tensors = tensors.wrap_err_with(|| format!("{} holds no parameters", path.display()))?;
-    Ok(tensors.into_keys().collect())
+    parameter_names(&bytes)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("{} holds no parameters", path.display()))
 }
 
 fn text(args: &Args, gradients: &Gradients, inspection: &Inspection) -> String {
@@ -96,11 +97,12 @@ fn text(args: &Args, gradients: &Gradients, inspection: &Inspection) -> String {
         inspection.norm,
     );
     if let Some(loss) = gradients.loss {
-        let _ = writeln!(text, "loss: {loss:?}");
+        let _ = writeln!(text, "loss: {:?}", loss.value);
     }
     text += &table(inspection);
     for finding in &inspection.findings {
-        text += &paragraph(&said(finding), 2);
+        let remark = if finding.is_certain() { "" } else { "to be looked at: " };
+        text += &paragraph(&format!("{remark}{}", said(finding)), 2);
     }
     let apart = inspection.states.len() - inspection.with_siblings;
     if apart > 0 {
@@ -150,7 +152,9 @@ fn named(finding: &Finding) -> Vec<&str> {
         Finding::NotFinite { name, .. } | Finding::Missing { name, .. } | Finding::OutOfLine { name, .. } => {
             vec![name]
         }
-        Finding::Zero { names, .. } | Finding::Equal { names } => names.iter().map(String::as_str).collect(),
+        Finding::Zero { names, .. } | Finding::Equal { names, .. } => {
+            names.iter().map(String::as_str).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -172,14 +176,20 @@ pub(super) fn said(finding: &Finding) -> String {
         Finding::Missing { name, because: MissingBecause::OthersHaveOne } => {
             format!("no gradient: {name}, and most other blocks have one")
         }
+        Finding::Missing { name, because: MissingBecause::OthersHaveTheLayer } => {
+            format!("no gradient: {name}; most other blocks have the layer, and this one has nothing of it")
+        }
         Finding::Zero { names, of: 1 } => format!("zero: {}", names.join(", ")),
         Finding::Zero { names, of } => format!("zero: {} of {of} alike: {}", names.len(), names.join(", ")),
         Finding::OutOfLine { name, factor, spread, siblings } => format!(
-            "out of line: {name} is {factor:.3} times the median of its {siblings} siblings, which are within a factor of \
+            "out of line: {name} is {factor:.3} times the median of its {siblings} siblings, half of which are within a factor of \
              {spread:.2} of it"
         ),
-        Finding::Equal { names } => {
+        Finding::Equal { names, matrices: true } => {
             format!("the same to the bit: {}: one parameter under several names?", names.join(", "))
+        }
+        Finding::Equal { names, matrices: false } => {
+            format!("the same to the bit: {}; so are biases that are added to one sum", names.join(", "))
         }
         other => format!("{other:?}"),
     }

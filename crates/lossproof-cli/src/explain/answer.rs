@@ -3,6 +3,7 @@
 use super::{
     asked,
     batch::{Batch, Extent},
+    classes::{Class, classes, letters, span, weigh},
     modes::Mode,
     semantics::{Semantics, Why, why},
 };
@@ -11,14 +12,8 @@ use crate::{
     table::{Align, Table},
     text::paragraph,
 };
-use lossproof_spec::{Counting, Fraction, LossSpec, TokenWeights, WeightRatio};
+use lossproof_spec::{Counting, LossSpec, TokenWeights, WeightRatio};
 use num_traits::One;
-
-/// Semantics that weigh every token of a batch alike, in the order of their letters; never empty.
-pub(super) struct Class {
-    pub(super) members: Vec<Semantics>,
-    pub(super) weights: TokenWeights,
-}
 
 /// What there is to say about `batch`, and what `modes` make of it.
 pub(super) fn answer(batch: &Batch, modes: &[&Mode]) -> String {
@@ -42,22 +37,6 @@ pub(super) fn answer(batch: &Batch, modes: &[&Mode]) -> String {
         text += &asked::asked(modes, batch, &classes);
     }
     text
-}
-
-fn classes(batch: &Batch) -> Vec<Class> {
-    let mut classes: Vec<Class> = Vec::new();
-    for &semantics in Semantics::all(batch) {
-        let weights = weigh(&semantics.spec(), batch);
-        match classes.iter_mut().find(|class| class.weights == weights) {
-            Some(class) => class.members.push(semantics),
-            None => classes.push(Class { members: vec![semantics], weights }),
-        }
-    }
-    classes
-}
-
-pub(super) fn weigh(spec: &LossSpec, batch: &Batch) -> TokenWeights {
-    TokenWeights::new(spec, &batch.layout).expect("invariant: these semantics count an empty group as zero")
 }
 
 fn counts(batch: &Batch) -> String {
@@ -156,19 +135,6 @@ fn weights(batch: &Batch, classes: &[Class]) -> String {
 
 fn weight(weights: &TokenWeights) -> String {
     span(weights.sequences().filter(|(_, tokens)| *tokens > 0).map(|(weight, _)| weight))
-}
-
-/// The weight of a supervised token, or the least and the most of them.
-pub(super) fn span<'a>(weights: impl Iterator<Item = &'a Fraction>) -> String {
-    let extremes = weights.fold(None, |extremes, weight| match extremes {
-        None => Some((weight, weight)),
-        Some((least, most)) => Some((weight.min(least), weight.max(most))),
-    });
-    match extremes {
-        Some((least, most)) if least != most => format!("{}…{}", fraction(least), fraction(most)),
-        Some((weight, _)) => fraction(weight),
-        None => String::new(),
-    }
 }
 
 /// How the batch is split, when it is.
@@ -312,9 +278,4 @@ fn between(extent: Extent, one: &str, many: &str) -> String {
         Some(count) => plural(count, one, many),
         None => format!("{} to {}", grouped(extent.least), plural(extent.most, one, many)),
     }
-}
-
-pub(super) fn letters(semantics: &[Semantics], separator: &str) -> String {
-    let letters: Vec<_> = semantics.iter().map(|s| s.letter().to_string()).collect();
-    letters.join(separator)
 }

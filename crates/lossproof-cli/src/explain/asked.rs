@@ -1,8 +1,8 @@
 //! What single modes of trainers make of the batch that is asked about.
 
 use super::{
-    answer::{Class, letters, span, weigh},
     batch::Batch,
+    classes::{Class, letters, span, weigh},
     modes::Mode,
     semantics::Semantics,
 };

@@ -3,6 +3,7 @@
 mod answer;
 mod asked;
 mod batch;
+mod classes;
 mod drawn;
 mod listing;
 mod modes;

@@ -15,6 +15,7 @@ use lossproof_report::{
     Cell, Check, CheckOutcome, Checks, Coverage, HeatMap, HeatMaps, Part, Report, Scale, Section, Sequence,
 };
 use lossproof_spec::{GlobalBatch, LossSpec, TokenWeights, to_f64};
+use std::fmt::Write as _;
 
 /// The whole report.
 pub(super) fn report(asked: &Asked, scan: &Scan, alike: &str, exit: Exit) -> Report {
@@ -50,7 +51,7 @@ fn summary(scan: &Scan) -> String {
     let mut summary = format!("{verdict}.");
     let comparison = scan.gradient.as_ref().ok().and_then(|reading| reading.comparison.as_ref());
     if let Some(found) = comparison.filter(|it| !it.agrees).and_then(|it| it.found.as_ref()) {
-        summary += &format!(" The gradient has the weights of: {found}.");
+        let _ = write!(summary, " The gradient has the weights of: {found}.");
     }
     summary
 }

@@ -71,7 +71,11 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         let report = json!({ "agrees": comparison.agrees(), "headline": headline, "comparison": comparison });
         output::write_json(path, &report)?;
     }
-    let exit = if comparison.agrees() { Exit::Conforms } else { Exit::Deviates };
+    let exit = match (comparison.agrees(), comparison.is_of_the_training()) {
+        (false, _) => Exit::Deviates,
+        (true, true) => Exit::Conforms,
+        (true, false) => Exit::Unchecked,
+    };
     args.files.write(|| page::report([&first, &second], &comparison, headline, exit))?;
     Ok(exit)
 }
@@ -81,9 +85,14 @@ fn text(first: &Log, second: &Log, comparison: &Comparison, known: &Known) -> St
     let mut text =
         format!("first   {} ({})\nsecond  {} ({})\n\n", first.name, first.format, second.name, second.format);
     match comparison.leading() {
-        None => {
-            let _ = writeln!(text, "they agree, lined up by {by}, within {:.1e}", comparison.tolerance);
+        None if comparison.is_of_the_training() => {
+            let _ = writeln!(
+                text,
+                "they agree where both have a number, lined up by {by}, within {:.1e} and what was lost in printing",
+                comparison.tolerance
+            );
         }
+        None => text += "neither a loss nor a gradient could be compared\n",
         Some((_, parting)) => {
             let _ = writeln!(text, "{}", headline(parting, known));
             text += &parted(parting, comparison);
@@ -91,9 +100,7 @@ fn text(first: &Log, second: &Log, comparison: &Comparison, known: &Known) -> St
     }
     for curve in &comparison.curves {
         if curve.parting.is_none() {
-            let points = grouped(curve.places.len());
-            text +=
-                &paragraph(&format!("agrees: {} at {points} places, {}", curve.quantity, curve.pairing), 2);
+            text += &paragraph(&format!("agrees: {}, {}", covered(curve), curve.pairing), 2);
         }
     }
     for what in &comparison.uncompared {
@@ -109,17 +116,40 @@ fn text(first: &Log, second: &Log, comparison: &Comparison, known: &Known) -> St
     text
 }
 
-/// The factor, and what it equals.
+/// A quantity, and at how many of the places of each log it was compared.
+pub(super) fn covered(curve: &Curve) -> String {
+    let [first, second] = curve.of.map(grouped);
+    format!("{} at {} of {first} and {second} places", curve.quantity, grouped(curve.places.len()))
+}
+
+/// The factor, and what it equals, where one factor explains every place or nearly does.
 fn headline(parting: &Parting, known: &Known) -> String {
-    let ratio = match parting.factor {
-        Factor::Uniform(ratio) => Some(ratio),
-        _ => parting.ratio,
-    };
     let what = &parting.quantity;
+    if let Some(pairing) = parting.agrees_where {
+        return format!("{what}: the same numbers, but {pairing}");
+    }
+    let ratio = match (parting.factor, parting.ratio) {
+        (Factor::Uniform(ratio), _) => Some(ratio),
+        // Training carries a difference on; what it began with is near all of what came.
+        (Factor::Varies { least, most }, Some(first))
+            if is_about(least, &first) && is_about(most, &first) =>
+        {
+            Some(first)
+        }
+        (Factor::Varies { least, most }, _) => {
+            return format!("{what}: from {least:.4} to {most:.4} times as large, no one factor");
+        }
+        _ => None,
+    };
     match ratio {
         Some(ratio) if !is_one(&ratio) => format!("{what}: {}", known.said(&ratio)),
         _ => format!("{what}: {:?} and {:?}", parting.first, parting.second),
     }
+}
+
+/// Whether a factor is within a quarter of the one at the first place.
+fn is_about(factor: f64, first: &Ratio) -> bool {
+    (0.8..=1.25).contains(&(factor / first.value))
 }
 
 /// Whether a quotient is nothing that anything would be called by.
@@ -152,9 +182,6 @@ fn parted(parting: &Parting, comparison: &Comparison) -> String {
         _ => {}
     }
     text += &paragraph(&all, 2);
-    if let Some(pairing) = parting.agrees_where {
-        text += &paragraph(&format!("they would agree if {pairing}"), 2);
-    }
     for curve in &comparison.curves {
         if let Some(other) = curve.parting.as_ref().filter(|other| other.quantity != *quantity) {
             text +=

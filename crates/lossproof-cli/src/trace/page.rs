@@ -1,5 +1,6 @@
 //! Two logs compared, as a report: the curves with their difference.
 
+use super::diff::covered;
 use crate::{
     exit::Exit,
     report_files::{command_line, outcome},
@@ -21,12 +22,7 @@ pub(super) fn report(
     let certified = comparison.curves.iter().filter(|curve| curve.parting.is_none());
     let certified = certified
         .map(|curve| {
-            format!(
-                "{} at {} places, within {:.1e}",
-                curve.quantity,
-                curve.places.len(),
-                comparison.tolerance
-            )
+            format!("{}, within {:.1e} and what was lost in printing", covered(curve), comparison.tolerance)
         })
         .collect();
     let mut not_covered = comparison.uncompared.clone();
@@ -36,7 +32,10 @@ pub(super) fn report(
         command: command_line(),
         subject: [first, second].map(|log| format!("{} ({})", log.name, log.format)).to_vec(),
         outcome: outcome(exit),
-        summary: headline.unwrap_or_else(|| format!("They agree, lined up by {}.", comparison.by)),
+        summary: headline.unwrap_or_else(|| match exit {
+            Exit::Conforms => format!("They agree where both have a number, lined up by {}.", comparison.by),
+            _ => "Neither a loss nor a gradient could be compared.".to_owned(),
+        }),
         sections: vec![
             Section::new("Curves", curves),
             Section::new("Quantities", vec![Part::Checks(Checks { name: "logs".to_owned(), checks })]),

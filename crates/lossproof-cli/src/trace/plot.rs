@@ -60,17 +60,8 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 
 fn plotted(log: &Log, quantity: &Quantity) -> String {
     let by = if log.rows.iter().any(|row| row.update.is_some()) { Place::Update } else { Place::Tokens };
-    let (mut places, mut values) = (Vec::new(), Vec::new());
-    for row in &log.rows {
-        let place = match by {
-            Place::Update => row.update,
-            Place::Tokens => row.tokens,
-        };
-        if let (Some(place), Some(&value)) = (place, row.values.get(quantity)) {
-            places.push(place);
-            values.push(value);
-        }
-    }
+    let (series, _) = log.series(quantity, by);
+    let (places, values): (Vec<u64>, Vec<f64>) = series.into_iter().unzip();
     let plot = Plot { axis: &by.to_string(), places: &places, expected: &values, actual: &[] };
     format!("\n  {quantity} by {by}\n{plot}\n")
 }

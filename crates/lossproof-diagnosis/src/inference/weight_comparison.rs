@@ -1,12 +1,13 @@
 //! What was measured against what was declared.
 
 use super::{
-    BeyondLayout, EmptyMean, Inference, Measurement, Span,
+    BeyondLayout, EmptyMean, Inference, Measurement, SemanticsMultiple, Span,
     consequences::{Consequences, WeightEvidence},
     explain_ratio,
-    spec_classes::outcome,
+    spec_classes::{numberless, outcome},
 };
 use lossproof_spec::{LossSpec, to_f64};
+use num_traits::One as _;
 
 /// How a trainer's weights compare with those of the semantics it declares.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,9 +60,21 @@ impl Inference {
             found: &found,
         });
         let found = self.matches.first().map(ToString::to_string);
+        let found = found.or_else(|| self.plain_multiple_of(declared).map(ToString::to_string));
         let found = found.or_else(|| self.multiples.first().map(ToString::to_string));
         let found = found.map(|found| found + &self.mask_in_words());
         WeightComparison { declared: *declared, agrees, ratio: self.ratio(declared), consequences, found }
+    }
+
+    /// What is declared times a whole number, or one over one: on a small batch some quotient of counts equals nearly any
+    /// factor of another semantics.
+    fn plain_multiple_of(&self, declared: &LossSpec) -> Option<&SemanticsMultiple> {
+        self.multiples.iter().find(|multiple| {
+            let is_declared =
+                multiple.class.specs().iter().any(|spec| numberless(spec) == numberless(declared));
+            let factor = multiple.factor.fraction();
+            is_declared && factor.is_some_and(|factor| factor.numer().is_one() || factor.denom().is_one())
+        })
     }
 
     /// Where the mask is not the labels': `, with weight on 1 ignored position`.
@@ -120,5 +133,32 @@ impl Inference {
         let factor = Measurement { value: f64::midpoint(low, high), error: (high - low) / 2.0 };
         let explained = explain_ratio(&self.layout, BeyondLayout::default(), factor.value, factor.error);
         MeasuredRatio::Uniform { factor, explained }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::inference::{Measurement, infer};
+    use lossproof_cases::designed_batch;
+    use lossproof_spec::LossSpec;
+    use lossproof_subject::{Count, Limits};
+
+    #[test]
+    fn a_plain_factor_of_what_is_declared_is_called_that() {
+        let limits = Limits { ranks: Count::exactly(1), ..Limits::of_model(64, 16) };
+        for (factor, found) in [(8.0, "8 of the per-token mean"), (1.0 / 16.0, "1/16 of the per-token mean")]
+        {
+            let batch = designed_batch(&limits, 0);
+            let weight = factor / batch.layout().supervised() as f64;
+            let measured: Vec<Measurement> = batch
+                .predictions()
+                .map(|prediction| Measurement {
+                    value: if prediction.supervised { weight } else { 0.0 },
+                    error: 1e-9,
+                })
+                .collect();
+            let comparison = infer(&batch, &measured).unwrap().against(&LossSpec::token_mean());
+            assert!(comparison.found.as_ref().is_some_and(|said| said.starts_with(found)), "{comparison:?}");
+        }
     }
 }

@@ -73,8 +73,8 @@ fn zero_gradients_are_told_by_kind_and_missing_ones_by_the_other_blocks() {
     }
     gradients.tensors.remove("h.3.ln.weight");
     let found = findings(&gradients);
-    let missing =
-        Finding::Missing { name: "h.3.ln.weight".to_owned(), because: MissingBecause::OthersHaveOne };
+    let because = MissingBecause::OthersHaveTheLayer;
+    let missing = Finding::Missing { name: "h.3.ln.weight".to_owned(), because };
     let names = vec!["h.0.mlp.weight".to_owned(), "h.2.mlp.weight".to_owned()];
     assert_eq!(found, [missing, Finding::Zero { names, of: 4 }]);
     let parameters: BTreeSet<String> = ["module.wte.weight", "lm_head.weight"].map(str::to_owned).into();
@@ -90,5 +90,33 @@ fn gradients_of_two_parameters_that_are_one_are_said_to_be() {
     let tied = gradients.tensors["wte.weight"].clone();
     gradients.tensors.insert("lm_head.weight".to_owned(), tied);
     let names = vec!["lm_head.weight".to_owned(), "wte.weight".to_owned()];
-    assert_eq!(findings(&gradients), [Finding::Equal { names }]);
+    assert_eq!(findings(&gradients), [Finding::Equal { names, matrices: true }]);
+}
+
+#[test]
+fn a_block_without_any_gradient_is_missing_and_a_layer_that_it_may_lack_is_a_remark() {
+    let mut lost = gradients(6, |_| 1.0);
+    lost.tensors.retain(|name, _| !name.starts_with("h.3."));
+    let inspection = inspect(&lost, None);
+    assert!(inspection.is_wrong() && inspection.findings.len() == 2, "{inspection:?}");
+    let mut other = gradients(6, |_| 1.0);
+    other.tensors.remove("h.0.ln.weight");
+    let inspection = inspect(&other, None);
+    assert!(!inspection.is_wrong() && inspection.findings.len() == 1, "{inspection:?}");
+    // Where the parameters are known, they alone say it.
+    let parameters = other.tensors.keys().cloned().collect();
+    assert_eq!(inspect(&other, Some(&parameters)).findings, []);
+    // A sequence whose layers are not alike leaves numbers out.
+    let names = ["net.0.weight", "net.2.weight", "net.2.bias", "net.5.weight"];
+    let tensors = names.map(|name| (name.to_owned(), other.tensors["wte.weight"].clone()));
+    let sequence = Gradients { tensors: tensors.into(), dtypes: BTreeMap::new(), loss: None };
+    let is_missing = |found: &Finding| matches!(found, Finding::Missing { .. });
+    assert!(!findings(&sequence).iter().any(is_missing));
+}
+
+#[test]
+fn two_blocks_that_are_out_of_line_do_not_hide_each_other_and_an_edge_may_differ_more() {
+    let two = findings(&gradients(8, |block| if [2, 5].contains(&block) { 1000.0 } else { 1.0 }));
+    assert_eq!(two.iter().filter(|found| matches!(found, Finding::OutOfLine { .. })).count(), 4, "{two:?}");
+    assert_eq!(findings(&gradients(8, |block| if block == 0 { 12.0 } else { 1.0 })), []);
 }

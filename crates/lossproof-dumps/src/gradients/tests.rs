@@ -15,7 +15,8 @@ fn safetensors() -> Vec<u8> {
 #[test]
 fn the_loss_is_no_gradient_and_half_precision_is_widened() {
     let gradients = Gradients::of_bytes("a dump", &safetensors(), None).unwrap();
-    assert_eq!((gradients.loss, gradients.tensors.len()), (Some(2.5), 1));
+    let loss = DumpedLoss { value: 2.5, dtype: Dtype::F32 };
+    assert_eq!((gradients.loss, gradients.tensors.len()), (Some(loss), 1));
     assert_eq!(gradients.coarsest(), Dtype::F32);
     let header = br#"{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"F16","shape":[1],"data_offsets":[4,6]}}"#;
     let mut bytes = u64::try_from(header.len()).unwrap().to_le_bytes().to_vec();

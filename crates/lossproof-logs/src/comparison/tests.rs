@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Format, Row};
+use crate::{Format, Resolution, Row};
 use std::collections::BTreeMap;
 
 /// A log of losses and norms by update.
@@ -48,7 +48,9 @@ fn what_was_lost_in_printing_is_no_difference_and_a_percent_is() {
         }
     }
     assert!(!compared(&first, &rounded).agrees());
-    rounded.resolution = BTreeMap::from([(Quantity::Loss, 0.005), (Quantity::GradNorm, 0.005)]);
+    rounded.resolution = [Quantity::Loss, Quantity::GradNorm]
+        .map(|of| (of, Resolution { absolute: 0.005, relative: 0.0 }))
+        .into();
     assert!(compared(&first, &rounded).agrees());
     let mut off = first.clone();
     off.rows[2].values.insert(Quantity::Loss, 3.7 * 1.01);
@@ -71,8 +73,8 @@ fn the_first_place_leads_and_there_the_first_in_the_order_of_computation() {
 
 #[test]
 fn a_log_of_windows_agrees_and_a_log_that_is_an_update_off_does_not() {
-    let dense = falling(6, 1.5);
-    let mut windows = log(&[(3, 3.8, 0.5), (6, 3.5, 0.25)]);
+    let dense = falling(9, 1.5);
+    let mut windows = log(&[(3, 3.8, 0.5), (6, 3.5, 0.25), (9, 3.2, 1.5 / 9.0)]);
     let comparison = compared(&dense, &windows);
     assert!(comparison.agrees(), "{comparison:?}");
     assert_eq!(comparison.curves[0].pairing, Pairing::MeanOfFirst);
@@ -118,4 +120,46 @@ fn nothing_in_common_is_an_error_and_nan_agrees_with_nothing() {
         let settings = Settings { tolerance: Some(tolerance), ..Settings::default() };
         assert!(matches!(compare(&early, &early, &settings), Err(CompareError::Tolerance { .. })));
     }
+}
+
+#[test]
+fn two_places_of_another_pairing_hide_nothing_and_a_rate_alone_is_no_training() {
+    // The mean since the beginning agrees at the first two places, where every update is there.
+    let first = log(&[(1, 4.0, 1.0), (2, 4.0, 1.0), (10, 9.0, 1.0), (20, 8.0, 1.0)]);
+    let second = log(&[(1, 4.0, 1.0), (2, 4.0, 1.0), (10, 19.0, 1.0), (20, 28.0, 1.0)]);
+    assert_eq!(compared(&first, &second).leading().unwrap().1.place, 10);
+    let only_rate = |value: f64| {
+        let mut log = falling(3, 1.0);
+        for row in &mut log.rows {
+            row.values =
+                BTreeMap::from([(Quantity::LearningRate, 0.1), (Quantity::Other("x".to_owned()), value)]);
+        }
+        log
+    };
+    let comparison = compared(&only_rate(1.0), &only_rate(8.0));
+    assert!(comparison.agrees() && !comparison.is_of_the_training());
+    assert!(comparison.uncompared[0].starts_with("`x`: what it is is not known"), "{comparison:?}");
+}
+
+#[test]
+fn coarse_numbers_decide_nothing_and_split_columns_are_not_compared() {
+    let rate = |value: f64| {
+        let mut log = falling(3, 1.0);
+        for row in &mut log.rows {
+            row.values.insert(Quantity::LearningRate, value);
+        }
+        log.resolution = [(Quantity::LearningRate, Resolution { absolute: 0.5e-6, relative: 0.0 })].into();
+        log
+    };
+    let comparison = compared(&rate(1e-6), &rate(2e-6));
+    assert!(comparison.uncompared[0].contains("printed to too few places"), "{comparison:?}");
+    let mut split = falling(4, 1.0);
+    let validation: Vec<Row> = split
+        .rows
+        .iter()
+        .map(|row| Row { values: BTreeMap::from([(Quantity::Loss, 9.0)]), ..row.clone() })
+        .collect();
+    split.rows.extend(validation);
+    let comparison = compared(&split, &falling(4, 1.0));
+    assert!(comparison.uncompared[0].contains("several numbers of it at most places"), "{comparison:?}");
 }

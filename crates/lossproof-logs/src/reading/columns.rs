@@ -2,14 +2,16 @@
 
 use crate::{
     Format, Log, Names, Quantity, Reading, Row,
-    printed::{Printed, resolution},
+    printed::{Places, Printed},
 };
 use std::collections::BTreeMap;
 
 /// A log that is being made.
 pub(super) struct Columns {
     log: Log,
-    last_places: BTreeMap<Quantity, Vec<i32>>,
+    places: BTreeMap<Quantity, Places>,
+    /// Of what several columns of a row could be: the one that is taken, and one that is left aside.
+    left_aside: BTreeMap<String, String>,
 }
 
 impl Columns {
@@ -22,7 +24,7 @@ impl Columns {
             unit_roundoff: None,
             notes: Vec::new(),
         };
-        Self { log, last_places: BTreeMap::new() }
+        Self { log, places: BTreeMap::new(), left_aside: BTreeMap::new() }
     }
 
     /// Says what had to be supposed.
@@ -32,26 +34,45 @@ impl Columns {
 
     /// A number of a row.
     pub(super) fn number(&mut self, row: &mut Row, quantity: Quantity, number: Printed) {
-        if let Some(place) = number.last_place {
-            let places = self.last_places.entry(quantity.clone()).or_default();
-            // Only the finest counts.
-            match places.first_mut() {
-                Some(finest) => *finest = place.min(*finest),
-                None => places.push(place),
-            }
-        }
+        self.places.entry(quantity.clone()).or_default().add(number);
         row.values.insert(quantity, number.value);
     }
 
-    /// All numbers of a row, by their names. Counts that are none are no counts.
-    pub(super) fn numbers(&mut self, row: &mut Row, numbers: BTreeMap<String, Printed>, names: &Names) {
+    /// All numbers of a row, by their names. Where several names stand for one thing the most usual is taken.
+    ///
+    /// # Errors
+    /// When an update or tokens are no count.
+    pub(super) fn numbers(
+        &mut self,
+        row: &mut Row,
+        numbers: BTreeMap<String, Printed>,
+        names: &Names,
+    ) -> Result<(), String> {
+        let mut taken: Vec<(usize, String, Reading, Printed)> = Vec::new();
         for (name, number) in numbers {
-            match names.reading(&name) {
-                Reading::Update => row.update = count(number).or(row.update),
-                Reading::Tokens => row.tokens = count(number).or(row.tokens),
+            let (rank, reading) = names.ranked(&name);
+            match taken.iter_mut().find(|(_, _, other, _)| *other == reading) {
+                Some(other) if rank < other.0 => {
+                    self.left_aside.insert(name.clone(), other.1.clone());
+                    *other = (rank, name, reading, number);
+                }
+                Some(other) => {
+                    self.left_aside.insert(other.1.clone(), name);
+                }
+                None => taken.push((rank, name, reading, number)),
+            }
+        }
+        for (_, name, reading, number) in taken {
+            let counted = || {
+                count(number).ok_or_else(|| format!("`{name}` is {}, and it must be a count", number.value))
+            };
+            match reading {
+                Reading::Update => row.update = Some(counted()?),
+                Reading::Tokens => row.tokens = Some(counted()?),
                 Reading::Quantity(quantity) => self.number(row, quantity, number),
             }
         }
+        Ok(())
     }
 
     pub(super) fn row(&mut self, row: Row) {
@@ -63,8 +84,15 @@ impl Columns {
     }
 
     pub(super) fn finish(mut self) -> Log {
-        for (quantity, places) in self.last_places {
-            self.log.resolution.insert(quantity, resolution(places.into_iter()));
+        // llm.c prints zeros at the end; others do not tell.
+        let always_padded = self.log.format == Format::MainLog;
+        for (quantity, places) in self.places {
+            self.log.resolution.insert(quantity, places.resolution(always_padded));
+        }
+        for (taken, left) in self.left_aside {
+            self.log
+                .notes
+                .push(format!("`{taken}` is taken, and `{left}`, which could be the same, is left aside"));
         }
         self.log
     }

@@ -17,7 +17,11 @@ pub(super) fn read(name: &str, text: &str, names: &Names) -> Result<Log, LogErro
         let object: &RawValue = serde_json::from_str(&line).map_err(problem)?;
         let numbers = json::numbers(object).map_err(problem)?;
         let mut row = Row::default();
-        columns.numbers(&mut row, numbers, names);
+        columns.numbers(&mut row, numbers, names).map_err(|problem| LogError::Line {
+            name: name.to_owned(),
+            line: number,
+            problem,
+        })?;
         if !row.values.is_empty() {
             columns.row(row);
         }

@@ -1,7 +1,7 @@
 #![expect(clippy::float_cmp, reason = "numbers are read as they were written")]
 
 use super::*;
-use crate::{Format, Quantity, Reading};
+use crate::{Format, Quantity, Reading, Resolution};
 use lossproof_spec::{Dtype, LossSpec, Optimizer};
 use lossproof_subject::Device;
 use lossproof_trace::{Header, Plan, Segment, Step, Trace, Trainer};
@@ -73,9 +73,8 @@ fn entries_of_a_trainer_state_are_rows_and_its_summary_is_none() {
     assert_eq!(log.rows[0].values[&Quantity::Loss], 3.2);
     assert!(log.rows[1].values[&Quantity::GradNorm].is_nan());
     assert_eq!(log.rows[2].values[&Quantity::ValidationLoss], 3.5);
-    // 3.2 was rounded to four places like 3.1415.
-    assert!((log.resolution(&Quantity::Loss) - 0.5e-4).abs() < 1e-12);
-    assert_eq!(log.resolution(&Quantity::ClipFactor), 0.0);
+    // Two numbers do not tell whether they were rounded.
+    assert_eq!(log.resolution(&Quantity::Loss), Resolution::default());
 }
 
 #[test]
@@ -86,7 +85,7 @@ fn the_first_step_of_llm_c_is_the_first_update() {
     assert_eq!(updates, [Some(0), Some(1), Some(2)]);
     assert_eq!(log.rows[0].values[&Quantity::ValidationLoss], 11.0102);
     assert_eq!(log.rows[2].values[&Quantity::GradNorm], 14.10);
-    assert!((log.resolution(&Quantity::GradNorm) - 0.005).abs() < 1e-12);
+    assert!((log.resolution(&Quantity::GradNorm).absolute - 0.005).abs() < 1e-12);
     assert!(error("s:0 trl:10.9\ns:1 tr").starts_with("a log, line 2: `tr` is no KEY:NUMBER"));
     assert!(error("s:0 trl:10.9\ns:1 trl:").starts_with("a log, line 2: `trl:` has no number"));
 }
@@ -110,6 +109,15 @@ fn lines_have_the_names_that_are_known_or_given() {
 }
 
 #[test]
+fn of_several_names_the_most_usual_is_taken_and_a_step_that_is_no_count_is_an_error() {
+    let log = log("{\"step\": 8, \"global_step\": 1, \"nll_loss\": 2.0, \"loss\": 3.0}\n");
+    assert_eq!((log.rows[0].update, log.rows[0].values[&Quantity::Loss]), (Some(1), 3.0));
+    assert_eq!(log.notes.len(), 2, "{:?}", log.notes);
+    let said = error("{\"loss\": 1.0, \"step\": 1}\n{\"loss\": 1.0, \"step\": -5}\n");
+    assert_eq!(said, "a log, line 2: `step` is -5, and it must be a count");
+}
+
+#[test]
 fn our_own_traces_are_logs_with_all_their_digits() {
     let of_steps = log(&trace());
     assert_eq!((of_steps.format, of_steps.rows[1].tokens), (Format::Trace, Some(14)));
@@ -122,7 +130,7 @@ fn our_own_traces_are_logs_with_all_their_digits() {
     assert_eq!((of_loop.format, of_loop.rows[2].tokens), (Format::LoopTrace, Some(22)));
     assert!(of_loop.rows[2].values[&Quantity::Loss].is_nan());
     assert_eq!(of_loop.rows[1].values[&Quantity::ValidationLoss], 2.5);
-    assert_eq!(of_loop.resolution(&Quantity::Loss), 0.0);
+    assert_eq!(of_loop.resolution(&Quantity::Loss), Resolution::default());
 }
 
 #[test]

@@ -9,11 +9,6 @@ use lossproof_spec::concise;
 use lossproof_trace::Trace;
 use serde_json::value::RawValue;
 
-/// A number whose digits are all there.
-fn exact(value: f64) -> Printed {
-    Printed { value, last_place: None }
-}
-
 pub(super) fn read(name: &str, text: &str) -> Result<Log, LogError> {
     let trace = Trace::from_json_lines(text)
         .map_err(|source| LogError::Trace { name: name.to_owned(), source: Box::new(source) })?;
@@ -23,12 +18,12 @@ pub(super) fn read(name: &str, text: &str) -> Result<Log, LogError> {
         tokens =
             tokens.zip(step.supervised_tokens).map(|(so_far, more)| u64::saturating_add(so_far, more as u64));
         let mut row = Row { update: Some(step.step as u64), tokens, ..Row::default() };
-        columns.number(&mut row, Quantity::LearningRate, exact(step.learning_rate));
-        columns.number(&mut row, Quantity::Loss, exact(step.loss));
-        columns.number(&mut row, Quantity::GradNorm, exact(step.grad_norm));
-        columns.number(&mut row, Quantity::ClipFactor, exact(step.clip_factor));
+        columns.number(&mut row, Quantity::LearningRate, Printed::exact(step.learning_rate));
+        columns.number(&mut row, Quantity::Loss, Printed::exact(step.loss));
+        columns.number(&mut row, Quantity::GradNorm, Printed::exact(step.grad_norm));
+        columns.number(&mut row, Quantity::ClipFactor, Printed::exact(step.clip_factor));
         for (parameter, &norm) in trace.header().parameters.iter().zip(&step.tensor_norms) {
-            columns.number(&mut row, Quantity::TensorNorm(parameter.clone()), exact(norm));
+            columns.number(&mut row, Quantity::TensorNorm(parameter.clone()), Printed::exact(norm));
         }
         columns.row(row);
     }
@@ -71,7 +66,7 @@ pub(super) fn read_loop(name: &str, text: &str) -> Result<Log, LogError> {
         ];
         for (name, quantity) in known {
             if let Some(value) = number(name) {
-                columns.number(&mut row, quantity, exact(value.value));
+                columns.number(&mut row, quantity, Printed::exact(value.value));
             }
         }
         columns.row(row);

@@ -32,7 +32,9 @@ pub(super) fn read(name: &str, text: &str, names: &Names) -> Result<Log, LogErro
             continue;
         }
         let mut row = Row::default();
-        columns.numbers(&mut row, numbers, names);
+        columns
+            .numbers(&mut row, numbers, names)
+            .map_err(|problem| form(format!("entry {number} of log_history: {problem}")))?;
         columns.row(row);
     }
     Ok(columns.finish())
