@@ -2,8 +2,8 @@
 //!
 //! What is read is the source, so that it takes a second and any toolchain does: rustdoc's JSON has a form
 //! that changes with the compiler and is for nightly alone. Hence types stand in a list as they are written,
-//! not resolved; whether a type is `Send` is not seen; and of what a `macro_rules!` of the crate makes there is
-//! the template beside its calls.
+//! not resolved; whether a type is `Send` is not seen; and of what a `macro_rules!` of the crate makes there
+//! is the template beside its calls.
 
 mod attributes;
 mod exports;

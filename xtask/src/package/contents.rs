@@ -160,7 +160,7 @@ mod tests {
                    const A: &str = include_str!(\"../../../README.md\");\n\
                    const C: &str = include_str!(concat!(\"a\", \"b\"));\n";
         assert_eq!(
-            missing(&[("src/lib.rs", lib)]),
+            missing(&[("src/lib.rs", lib), ("README.md", "of another folder")]),
             [
                 "src/lib.rs:2 reads ../b, which is not in the package",
                 "src/lib.rs:4 reads ../../../README.md, which is not in the package",

@@ -44,7 +44,7 @@ pub(crate) fn package(root: &Path, verify: bool) -> Result<(), Failure> {
     if !missing.is_empty() {
         return Err(Failure::new(
             format!("{} file(s) that a build needs are in no package", missing.len()),
-            "put the file, or a link to it, into the crate's folder, and name it in `include` in its Cargo.toml",
+            "put the file, or a link to it, into the crate's folder, and into `include` in its Cargo.toml",
         ));
     }
     eprintln!("package: {} packages, {files} files, {} KiB", workspace.published.len(), kib(bytes));
