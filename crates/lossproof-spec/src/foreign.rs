@@ -14,8 +14,8 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A name or a message of a stranger's, as an error may repeat it: printable, and with its beginning and its end alone
-/// where it is long.
+/// A name or a message of a stranger's, as an error may repeat it: printable, and with its beginning and its
+/// end alone where it is long.
 #[must_use]
 pub fn shortened(text: &str) -> String {
     if text.len() <= LONGEST {
@@ -26,7 +26,8 @@ pub fn shortened(text: &str) -> String {
     printable(&format!("{beginning} […] {end}"))
 }
 
-/// The same error of a deserializer, with its text [`shortened`]: it repeats unknown names and wrong values whole.
+/// The same error of a deserializer, with its text [`shortened`]: it repeats unknown names and wrong values
+/// whole.
 #[must_use]
 pub fn concise<E: Error>(error: E) -> E {
     let text = error.to_string();

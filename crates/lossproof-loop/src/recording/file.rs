@@ -296,7 +296,7 @@ pub enum RecordingError {
         source: CodecError,
     },
     /// A switch with a value that is not known.
-    #[error("{}: its {name} is `{value}`, which is not known: record it again with this version's script", path.display())]
+    #[error("{}: its {name} is `{value}`, which is not known: record it again", path.display())]
     Switch {
         /// The file.
         path: PathBuf,
