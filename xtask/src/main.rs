@@ -3,6 +3,7 @@
 mod api;
 mod cuda;
 mod failure;
+mod fuzz;
 mod guard;
 mod libtorch;
 mod package;
@@ -56,6 +57,8 @@ enum Task {
     },
     /// Write what others can name of the libraries, into docs/api/. `tidy` holds the lists.
     Api,
+    /// Feed every reader of foreign bytes with changed inputs, and renew the table in docs/fuzzing.md.
+    Fuzz(fuzz::Options),
     /// Check dependency arrows, circles between modules, manifests and sources.
     Tidy,
     /// Count and build what a stranger's package gets with `lossproof-subject`, and with `lossproof`.
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         Task::Python => libtorch::setup(root).and_then(|()| python::python(root)),
         Task::Screenshots { pages } => screenshots::screenshots(root, &pages).map(|()| ExitCode::SUCCESS),
         Task::Api => api::write(root).map(|()| ExitCode::SUCCESS),
+        Task::Fuzz(options) => fuzz::fuzz(root, &options),
         Task::Tidy => tidy::tidy(root).map(|()| ExitCode::SUCCESS),
         Task::Weigh => weigh::weigh(root).map(|()| ExitCode::SUCCESS),
         Task::PlugIn { write } => plug_in::plug_in(root, write).map(|()| ExitCode::SUCCESS),

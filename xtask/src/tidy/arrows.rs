@@ -158,6 +158,7 @@ const ARROWS: [(&str, May); 23] = [
         },
     ),
     ("xtask", May::Only { always: &[], in_tests: &[] }),
+    ("lossproof-fuzz", May::Everything),
     ("lossproof-tests", May::Everything),
     ("lossproof-benches", May::Everything),
 ];

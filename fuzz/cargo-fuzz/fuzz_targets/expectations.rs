@@ -1,0 +1,3 @@
+//! The reader `expectations` of the table in fuzz/src/readers.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lossproof_fuzz::fuzz("expectations", bytes));
