@@ -11,7 +11,7 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 23] = [
+const ARROWS: [(&str, May); 24] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-report", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-subject", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
