@@ -6,6 +6,7 @@
 //! - [`Feeder`] hands one input to one reader and says what was wrong with what it did;
 //! - [`fuzz`] is what a target of cargo-fuzz does.
 
+mod bytes;
 mod feeder;
 mod mutation;
 mod reader;
@@ -14,8 +15,9 @@ mod said;
 mod tally;
 mod texts;
 
+pub use bytes::LONGEST;
 pub use feeder::{Feeder, Finding, fuzz};
-pub use mutation::{LONGEST, input};
+pub use mutation::input;
 pub use reader::{FIXED, Made, Reader};
 pub use readers::{Entry, READERS, named};
 pub use said::{LONGEST_ERROR, unfit};

@@ -1,11 +1,11 @@
 //! An input out of valid ones: some changes, drawn from a number, so that the same number is the same input.
 
-use crate::texts;
+use crate::{
+    bytes::{LONGEST, place},
+    texts,
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng};
 use std::ops::Range;
-
-/// Bytes of the longest input.
-pub const LONGEST: usize = 64 << 10;
 
 /// Changes to one input at most.
 const MOST_CHANGES: usize = 5;
@@ -92,11 +92,6 @@ fn joined(header: &[u8], data: &[u8]) -> Vec<u8> {
 fn noise(random: &mut ChaCha8Rng) -> Vec<u8> {
     let length = random.random_range(0..512);
     (0..length).map(|_| random.random()).collect()
-}
-
-/// A place in bytes, its end among them.
-pub(crate) fn place(bytes: &[u8], random: &mut ChaCha8Rng) -> usize {
-    random.random_range(0..=bytes.len())
 }
 
 /// A range of bytes, more often a short one.

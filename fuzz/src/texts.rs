@@ -1,6 +1,6 @@
 //! Changes to text: its numbers, its depth, its strings and its elements.
 
-use crate::mutation::{LONGEST, place};
+use crate::bytes::{LONGEST, place};
 use rand::{RngExt as _, rngs::ChaCha8Rng};
 use std::ops::Range;
 

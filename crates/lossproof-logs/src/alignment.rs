@@ -1,27 +1,8 @@
 //! Two logs of one quantity lined up: by updates or by tokens, point by point or as the mean of a window.
 
-use crate::Quantity;
+use crate::{Place, Quantity};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
-
-/// What logs are lined up by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Place {
-    /// The number of the update.
-    Update,
-    /// Tokens seen so far.
-    Tokens,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Update => "update",
-            Self::Tokens => "tokens",
-        })
-    }
-}
 
 /// How the points of two logs are paired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -14,9 +14,9 @@ mod parting;
 mod printed;
 mod reading;
 
-pub use alignment::{Pairing, Place};
+pub use alignment::Pairing;
 pub use comparison::{CompareError, Comparison, Curve, Settings, compare};
-pub use log::{Format, Log, Quantity, Reading, Row};
+pub use log::{Format, Log, Place, Quantity, Reading, Row};
 pub use names::Names;
 pub use parting::{Factor, Parting, Ratio};
 pub use printed::Resolution;

@@ -1,6 +1,6 @@
 //! What a log holds: rows of numbers, each at an update, a count of tokens, or both.
 
-use crate::{Place, Resolution};
+use crate::Resolution;
 use serde::{Serialize, Serializer};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,6 +48,25 @@ impl fmt::Display for Quantity {
 impl Serialize for Quantity {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
+    }
+}
+
+/// What logs are lined up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// The number of the update.
+    Update,
+    /// Tokens seen so far.
+    Tokens,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Update => "update",
+            Self::Tokens => "tokens",
+        })
     }
 }
 

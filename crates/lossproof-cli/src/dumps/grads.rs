@@ -1,6 +1,9 @@
 //! `lossproof grads`: what is wrong with a dump of gradients, by itself.
 
-use super::page;
+use super::{
+    finding_words::{named, said},
+    page,
+};
 use crate::{
     exit::Exit,
     number::grouped,
@@ -10,9 +13,7 @@ use crate::{
     text::paragraph,
 };
 use lossproof_cases::read_bytes;
-use lossproof_dumps::{
-    Finding, Gradients, Inspection, MissingBecause, Sizes, State, inspect, parameter_names,
-};
+use lossproof_dumps::{Finding, Gradients, Inspection, Sizes, State, inspect, parameter_names};
 use miette::{IntoDiagnostic, WrapErr};
 use serde_json::{Value, json};
 use std::{
@@ -144,55 +145,6 @@ fn table(inspection: &Inspection) -> String {
         ]);
     }
     table.render()
-}
-
-/// The parameters that a finding is about.
-fn named(finding: &Finding) -> Vec<&str> {
-    match finding {
-        Finding::NotFinite { name, .. } | Finding::Missing { name, .. } | Finding::OutOfLine { name, .. } => {
-            vec![name]
-        }
-        Finding::Zero { names, .. } | Finding::Equal { names, .. } => {
-            names.iter().map(String::as_str).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-pub(super) fn said(finding: &Finding) -> String {
-    match finding {
-        Finding::NotFinite { name, state: State { nans, infinities, first_not_finite, elements, .. } } => {
-            let first = first_not_finite.unwrap_or(0);
-            format!(
-                "no number: {name} has {} NaN and {} infinite among its {} values, the first at index {first}",
-                grouped(nans),
-                grouped(infinities),
-                grouped(elements),
-            )
-        }
-        Finding::Missing { name, because: MissingBecause::IsAParameter } => {
-            format!("no gradient: {name} is a parameter")
-        }
-        Finding::Missing { name, because: MissingBecause::OthersHaveOne } => {
-            format!("no gradient: {name}, and most other blocks have one")
-        }
-        Finding::Missing { name, because: MissingBecause::OthersHaveTheLayer } => {
-            format!("no gradient: {name}; most other blocks have the layer, and this one has nothing of it")
-        }
-        Finding::Zero { names, of: 1 } => format!("zero: {}", names.join(", ")),
-        Finding::Zero { names, of } => format!("zero: {} of {of} alike: {}", names.len(), names.join(", ")),
-        Finding::OutOfLine { name, factor, spread, siblings } => format!(
-            "out of line: {name} is {factor:.3} times the median of its {siblings} siblings, half of which are within a factor of \
-             {spread:.2} of it"
-        ),
-        Finding::Equal { names, matrices: true } => {
-            format!("the same to the bit: {}: one parameter under several names?", names.join(", "))
-        }
-        Finding::Equal { names, matrices: false } => {
-            format!("the same to the bit: {}; so are biases that are added to one sum", names.join(", "))
-        }
-        other => format!("{other:?}"),
-    }
 }
 
 fn report(inspection: &Inspection) -> Value {

@@ -1,6 +1,6 @@
 //! What was found in files that a trainer left, as a report.
 
-use super::{check, grads};
+use super::{answers, finding_words};
 use crate::{
     exit::Exit,
     report_files::{command_line, outcome},
@@ -16,7 +16,7 @@ pub(super) fn of_answers(manifest: &Manifest, cases: &[CheckedCase], exit: Exit)
     let checks = cases.iter().flat_map(|case| [loss(case), answer(manifest, case)]).collect();
     let mut sections =
         vec![Section::new("Cases", vec![Part::Checks(Checks { name: "answers".to_owned(), checks })])];
-    if let Some((case, scan)) = check::first_other(cases) {
+    if let Some((case, scan)) = answers::first_other(cases) {
         sections.push(Section::new(
             format!("What every prediction of case {} weighs", case.name),
             heat_maps(&case.batch, &manifest.claim, scan),
@@ -27,7 +27,7 @@ pub(super) fn of_answers(manifest: &Manifest, cases: &[CheckedCase], exit: Exit)
         command: command_line(),
         subject: vec![manifest.model.name.clone(), format!("claimed: {}", manifest.claim)],
         outcome: outcome(exit),
-        summary: format!("{}.", check::verdict(cases)),
+        summary: format!("{}.", answers::verdict(cases)),
         sections,
     }
 }
@@ -64,7 +64,7 @@ fn answer(manifest: &Manifest, case: &CheckedCase) -> Check {
     if let Outcome::Checked { worst: Some((_, error)), .. } = &case.outcome {
         check = check.measured("furthest gradient", *error);
     }
-    check.with_details(check::remarks(case))
+    check.with_details(answers::remarks(case))
 }
 
 /// A kind of finding: its name, what holds where there is none, and whether a finding is one.
@@ -84,7 +84,7 @@ pub(super) fn of_gradients(dump: &Path, inspection: &Inspection, exit: Exit) -> 
     ];
     for (id, what, is) in kinds {
         let found: Vec<&Finding> = inspection.findings.iter().filter(|finding| is(finding)).collect();
-        let said: Vec<String> = found.iter().map(|finding| grads::said(finding)).collect();
+        let said: Vec<String> = found.iter().map(|finding| finding_words::said(finding)).collect();
         let outcome = match found.len() {
             _ if inspection.states.is_empty() => CheckOutcome::Unchecked("there is no gradient".to_owned()),
             0 if id == "in line" && inspection.with_siblings == 0 => {

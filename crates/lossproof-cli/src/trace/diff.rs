@@ -1,6 +1,10 @@
 //! `lossproof trace diff`: where two logs part first, in what, and by which factor.
 
-use super::{NameArgs, equals::Known, page};
+use super::{
+    NameArgs,
+    equals::Known,
+    page::{self, covered},
+};
 use crate::{
     exit::Exit, explain::BatchShape, number::grouped, output, report_files::ReportFiles, text::paragraph,
 };
@@ -114,12 +118,6 @@ fn text(first: &Log, second: &Log, comparison: &Comparison, known: &Known) -> St
         text += &plotted(curve, by);
     }
     text
-}
-
-/// A quantity, and at how many of the places of each log it was compared.
-pub(super) fn covered(curve: &Curve) -> String {
-    let [first, second] = curve.of.map(grouped);
-    format!("{} at {} of {first} and {second} places", curve.quantity, grouped(curve.places.len()))
 }
 
 /// The factor, and what it equals, where one factor explains every place or nearly does.

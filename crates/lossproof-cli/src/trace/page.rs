@@ -1,8 +1,8 @@
 //! Two logs compared, as a report: the curves with their difference.
 
-use super::diff::covered;
 use crate::{
     exit::Exit,
+    number::grouped,
     report_files::{command_line, outcome},
 };
 use lossproof_logs::{Comparison, Curve, Log, Quantity};
@@ -45,6 +45,12 @@ pub(super) fn report(
             ),
         ],
     }
+}
+
+/// A quantity, and at how many of the places of each log it was compared.
+pub(super) fn covered(curve: &Curve) -> String {
+    let [first, second] = curve.of.map(grouped);
+    format!("{} at {} of {first} and {second} places", curve.quantity, grouped(curve.places.len()))
 }
 
 fn check(curve: &Curve) -> Check {
