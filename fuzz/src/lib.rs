@@ -18,7 +18,7 @@ mod texts;
 pub use bytes::LONGEST;
 pub use feeder::{Feeder, Finding, fuzz};
 pub use mutation::input;
-pub use reader::{FIXED, Made, Reader};
+pub use reader::{FIXED, Made, Reader, Reading};
 pub use readers::{Entry, READERS, named};
 pub use said::{LONGEST_ERROR, unfit};
 pub use tally::Tally;

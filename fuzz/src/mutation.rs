@@ -107,6 +107,7 @@ fn byte(random: &mut ChaCha8Rng) -> u8 {
     if random.random() { random.random() } else { TELLING[random.random_range(0..TELLING.len())] }
 }
 
+#[expect(clippy::ptr_arg, reason = "one of a table of changes, some of which change the length")]
 fn replace(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
     let range = range(bytes, random);
     // One at a time tells more than many.
@@ -160,6 +161,7 @@ fn swap(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
 }
 
 /// Makes one of the words of a binary file an extreme number: a length, a size, a magic number.
+#[expect(clippy::ptr_arg, reason = "one of a table of changes, some of which change the length")]
 fn word(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
     const EXTREME: [u64; 9] =
         [0, 1, 8, 255, i32::MAX as u64, u32::MAX as u64, i64::MAX as u64, u64::MAX, 100_000_000];

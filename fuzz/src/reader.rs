@@ -9,6 +9,9 @@ pub const FIXED: usize = 64 << 10;
 /// A reader, or why the files around its input could not be made.
 pub type Made = Result<Reader, Box<dyn Error>>;
 
+/// What reads an input: an error is told with everything that it comes from.
+pub type Reading = dyn Fn(&[u8]) -> Result<(), String>;
+
 /// A reader of foreign bytes.
 pub struct Reader {
     /// The file that its errors must name, where it is given one.
@@ -18,7 +21,7 @@ pub struct Reader {
     /// Inputs that it accepts, of every form that it takes.
     pub valid: Vec<Vec<u8>>,
     /// Reads an input; an error is told with everything that it comes from.
-    pub read: Box<dyn Fn(&[u8]) -> Result<(), String>>,
+    pub read: Box<Reading>,
 }
 
 impl Reader {

@@ -34,6 +34,7 @@ const SEVERAL: &str = r#"{"protocol":1,"name":"a","version":"1","framework":"b",
 /// three times as much while the list grows. A card of parameters takes less.
 const OF_A_CARD: usize = 64;
 
+#[expect(clippy::unnecessary_wraps, reason = "made as every reader is")]
 pub(super) fn card() -> Made {
     let valid = [FULL, SHORT, SEVERAL].map(|card| card.as_bytes().to_vec()).to_vec();
     Ok(Reader::of_bytes(OF_A_CARD, valid, |bytes| {

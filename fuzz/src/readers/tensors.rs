@@ -60,6 +60,7 @@ pub(super) fn widened() -> Made {
     Ok(Reader::of_bytes(OF_TENSORS, valid, |bytes| told(decode_widened(bytes))))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "made as every reader is")]
 pub(super) fn recorded() -> Made {
     let batch = |name| (name, "I64", [1, 3].as_slice(), 24);
     let mut bytes = file(&[
@@ -111,6 +112,7 @@ pub(super) fn dump() -> Made {
 }
 
 /// The model of a debug state that is there already.
+#[expect(clippy::unnecessary_wraps, reason = "made as every reader is")]
 pub(super) fn llm_c() -> Made {
     let state = state();
     let valid = vec![words(&MODEL, HEADER), words(&MODEL, HEADER + 64)];
