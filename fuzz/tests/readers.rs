@@ -1,7 +1,7 @@
 //! Every reader reads or refuses, within its memory, whatever is changed of what it accepts. One test: memory
 //! is counted for the whole process.
 
-use lossproof_fuzz::{Entry, Feeder, Finding, Made, READERS, Reader, Tally};
+use lossproof_fuzz::{Entry, Feeder, Finding, READERS, Reader, Tally};
 
 /// Inputs of each reader; `cargo xtask fuzz` hands over a million.
 const INPUTS: u64 = 2000;
@@ -37,8 +37,8 @@ fn long_strings(name: &str, feeder: &Feeder<'_>, valid: &[u8]) {
 
 /// What the feeder finds of a reader on ten bytes.
 fn found(read: impl Fn(&[u8]) -> Result<(), String> + 'static) -> Option<Finding> {
-    let reader: Made = Ok(Reader { file: None, multiple: 64, valid: Vec::new(), read: Box::new(read) });
-    Feeder::new(&reader.unwrap()).feed(&[0; 10]).finding
+    let reader = Reader { file: None, multiple: 64, valid: Vec::new(), read: Box::new(read) };
+    Feeder::new(&reader).feed(&[0; 10]).finding
 }
 
 /// Readers that do what none may.

@@ -54,7 +54,7 @@ const MAIN_LOG: &str =
     "s:0 tel:11.0102\ns:0 trl:10.9512 lr:0.000001 norm:15.35\ns:1 trl:10.9300 lr:0.000002 norm:14.10\n";
 
 const LINES: &str = "{\"train/loss\": 2.50, \"trainer/global_step\": 1, \"note\": \"x\"}\n\n{\"train/loss\": 2.25, \
-                     \"trainer/global_step\": 2, \"system\": {\"gpu\": 71, \"of\": {\"a\": 1}}, \"tokens\": -Infinity}\n";
+                     \"trainer/global_step\": 2, \"system\": {\"gpu\": 71, \"of\": {\"a\": 1}}, \"total\": -Infinity}\n";
 
 const LOOP_TRACE: &str = r#"{"schema":"lossproof-loop-trace/1","updates":2}
 {"update":{"update":1,"epoch":0,"loss":3.0,"tokens":10,"learning_rate":0.1,"grad_norm":1.5,"clip_factor":1.0}}
