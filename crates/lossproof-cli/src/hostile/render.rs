@@ -56,8 +56,7 @@ fn first_line(said: &str) -> String {
 /// What came of each, as a report.
 pub(super) fn report(trials: &[Trial], exit: Exit) -> Report {
     let check = |trial: &Trial| {
-        let outcome =
-            trial.deviation().map_or(CheckOutcome::Passed, |why| CheckOutcome::Failed(why.to_string()));
+        let outcome = trial.deviation().map_or(CheckOutcome::Passed, CheckOutcome::Failed);
         Check::new(trial.hostile.id, trial.hostile.what, outcome)
             .with_details(format!("{} by {}\n{}", trial.end, trial.by, trial.said))
     };
