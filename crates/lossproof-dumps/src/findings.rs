@@ -88,6 +88,31 @@ const FEWEST_SIBLINGS: usize = 3;
 const FEWEST_ELEMENTS: usize = 4;
 
 impl Finding {
+    /// What kind of finding it is, in a word: the same in every report.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotFinite { .. } => "not-finite",
+            Self::Missing { .. } => "missing",
+            Self::Zero { .. } => "zero",
+            Self::OutOfLine { .. } => "out-of-line",
+            Self::Equal { .. } => "equal",
+        }
+    }
+
+    /// The parameters that it is about.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Self::NotFinite { name, .. } | Self::Missing { name, .. } | Self::OutOfLine { name, .. } => {
+                vec![name]
+            }
+            Self::Zero { names, .. } | Self::Equal { names, .. } => {
+                names.iter().map(String::as_str).collect()
+            }
+        }
+    }
+
     /// Whether something is certainly wrong. Biases that are equal because they are added to one sum, and blocks
     /// without a layer that others have, may be meant so.
     #[must_use]

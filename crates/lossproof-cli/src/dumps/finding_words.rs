@@ -3,19 +3,6 @@
 use crate::number::grouped;
 use lossproof_dumps::{Finding, MissingBecause, State};
 
-/// The parameters that a finding is about.
-pub(super) fn named(finding: &Finding) -> Vec<&str> {
-    match finding {
-        Finding::NotFinite { name, .. } | Finding::Missing { name, .. } | Finding::OutOfLine { name, .. } => {
-            vec![name]
-        }
-        Finding::Zero { names, .. } | Finding::Equal { names, .. } => {
-            names.iter().map(String::as_str).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
 /// A finding as a sentence.
 pub(super) fn said(finding: &Finding) -> String {
     match finding {

@@ -1,9 +1,6 @@
 //! `lossproof grads`: what is wrong with a dump of gradients, by itself.
 
-use super::{
-    finding_words::{named, said},
-    page,
-};
+use super::{finding_words::said, page};
 use crate::{
     exit::Exit,
     number::grouped,
@@ -130,7 +127,7 @@ fn table(inspection: &Inspection) -> String {
         ("zero", Align::Right),
         ("no number", Align::Right),
     ]);
-    let blamed: BTreeSet<&str> = inspection.findings.iter().flat_map(named).collect();
+    let blamed: BTreeSet<&str> = inspection.findings.iter().flat_map(Finding::names).collect();
     for (name, state) in &inspection.states {
         if inspection.states.len() > FEW && !blamed.contains(name.as_str()) {
             continue;
@@ -158,17 +155,7 @@ fn report(inspection: &Inspection) -> Value {
             "infinities": state.infinities,
         })
     };
-    let finding = |finding: &Finding| {
-        let kind = match finding {
-            Finding::NotFinite { .. } => "not-finite",
-            Finding::Missing { .. } => "missing",
-            Finding::Zero { .. } => "zero",
-            Finding::OutOfLine { .. } => "out-of-line",
-            Finding::Equal { .. } => "equal",
-            _ => "other",
-        };
-        json!({ "kind": kind, "parameters": named(finding), "said": said(finding) })
-    };
+    let finding = |finding: &Finding| json!({ "kind": finding.kind(), "parameters": finding.names(), "said": said(finding) });
     json!({
         "norm": inspection.norm,
         "findings": inspection.findings.iter().map(finding).collect::<Vec<_>>(),

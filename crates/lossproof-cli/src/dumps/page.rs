@@ -67,23 +67,21 @@ fn answer(manifest: &Manifest, case: &CheckedCase) -> Check {
     check.with_details(answers::remarks(case))
 }
 
-/// A kind of finding: its name, what holds where there is none, and whether a finding is one.
-type Kind = (&'static str, &'static str, fn(&Finding) -> bool);
+/// What gradients are held to: the name of the check, what holds, and the kind of finding that says otherwise.
+const HELD_TO: [(&str, &str, &str); 5] = [
+    ("finite", "every gradient is a number", "not-finite"),
+    ("there", "every parameter has a gradient", "missing"),
+    ("not zero", "no gradient is zero everywhere", "zero"),
+    ("in line", "every gradient is about as large as those of the other blocks", "out-of-line"),
+    ("distinct", "no two gradients are the same", "equal"),
+];
 
 /// A dump of gradients by itself.
 pub(super) fn of_gradients(dump: &Path, inspection: &Inspection, exit: Exit) -> Report {
     let mut checks = Vec::new();
-    let kinds: [Kind; 5] = [
-        ("finite", "every gradient is a number", |finding| matches!(finding, Finding::NotFinite { .. })),
-        ("there", "every parameter has a gradient", |finding| matches!(finding, Finding::Missing { .. })),
-        ("not zero", "no gradient is zero everywhere", |finding| matches!(finding, Finding::Zero { .. })),
-        ("in line", "every gradient is about as large as those of the other blocks", |finding| {
-            matches!(finding, Finding::OutOfLine { .. })
-        }),
-        ("distinct", "no two gradients are the same", |finding| matches!(finding, Finding::Equal { .. })),
-    ];
-    for (id, what, is) in kinds {
-        let found: Vec<&Finding> = inspection.findings.iter().filter(|finding| is(finding)).collect();
+    for (id, what, kind) in HELD_TO {
+        let found: Vec<&Finding> =
+            inspection.findings.iter().filter(|finding| finding.kind() == kind).collect();
         let said: Vec<String> = found.iter().map(|finding| finding_words::said(finding)).collect();
         let outcome = match found.len() {
             _ if inspection.states.is_empty() => CheckOutcome::Unchecked("there is no gradient".to_owned()),

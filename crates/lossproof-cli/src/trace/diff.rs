@@ -69,8 +69,8 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     });
     let settings = Settings { by, tolerance: args.tolerance };
     let comparison = compare(&first, &second, &settings).into_diagnostic()?;
-    output::print(&text(&first, &second, &comparison, &known))?;
     let headline = comparison.leading().map(|(_, parting)| headline(parting, &known));
+    output::print(&text(&first, &second, &comparison, headline.as_deref()))?;
     if let Some(path) = &args.json {
         let report = json!({ "agrees": comparison.agrees(), "headline": headline, "comparison": comparison });
         output::write_json(path, &report)?;
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     Ok(exit)
 }
 
-fn text(first: &Log, second: &Log, comparison: &Comparison, known: &Known) -> String {
+fn text(first: &Log, second: &Log, comparison: &Comparison, headline: Option<&str>) -> String {
     let by = comparison.by;
     let mut text =
         format!("first   {} ({})\nsecond  {} ({})\n\n", first.name, first.format, second.name, second.format);
@@ -98,7 +98,7 @@ fn text(first: &Log, second: &Log, comparison: &Comparison, known: &Known) -> St
         }
         None => text += "neither a loss nor a gradient could be compared\n",
         Some((_, parting)) => {
-            let _ = writeln!(text, "{}", headline(parting, known));
+            let _ = writeln!(text, "{}", headline.unwrap_or_default());
             text += &parted(parting, comparison);
         }
     }
