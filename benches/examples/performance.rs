@@ -25,8 +25,8 @@ const CASES: u32 = 64;
 /// The law that takes exactly one gradient per case: what the others are measured against.
 const ONE_GRADIENT: &str = "every-parameter";
 
-/// `torch.autograd.gradcheck(fast_mode=True)` of a mean cross-entropy of a GPT-2 with 29 600 parameters in f64, on two cores: one
-/// random projection, one reduction.
+/// `torch.autograd.gradcheck(fast_mode=True)` of a mean cross-entropy of a GPT-2 with 29 600 parameters in
+/// f64, on two cores: one random projection, one reduction.
 const GRADCHECK: f64 = 0.38;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -111,7 +111,8 @@ fn steps() -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-/// What it costs to hold one implementation of gpt2-nano to finite differences under six reductions, and to the calculus.
+/// What it costs to hold one implementation of gpt2-nano to finite differences under six reductions, and to
+/// the calculus.
 fn gradient_check() -> Result<String, Box<dyn Error>> {
     let config = Config::Nano;
     let shape = config.shape();

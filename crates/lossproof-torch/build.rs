@@ -1,7 +1,8 @@
-//! Lets the binaries of this package, and those of its dependents, find libtorch at run time, and its CUDA side if it has one.
+//! Lets the binaries of this package, and those of its dependents, find libtorch at run time, and its CUDA
+//! side if it has one.
 //!
-//! torch-sys links libtorch but gives binaries no rpath. `cargo::rustc-link-arg` reaches the binaries of its own package
-//! alone, so a dependent with binaries (tests and benches included) passes on what it finds in
+//! torch-sys links libtorch but gives binaries no rpath. `cargo::rustc-link-arg` reaches the binaries of its
+//! own package alone, so a dependent with binaries (tests and benches included) passes on what it finds in
 //! `DEP_LOSSPROOF_TORCH_LINK_ARG`, the name under which cargo hands it the metadata.
 
 use std::path::Path;

@@ -19,8 +19,8 @@ fn assemble(ranks: Vec<Vec<Vec<Sequence>>>) -> GlobalBatch {
     GlobalBatch::new(ranks.collect()).expect("ranks")
 }
 
-/// Two ranks of two micro-batches, every count different from every other: micro-batches, sequences and supervised tokens
-/// of ranks, supervised tokens of sequences. Nothing coincides by chance.
+/// Two ranks of two micro-batches, every count different from every other: micro-batches, sequences and
+/// supervised tokens of ranks, supervised tokens of sequences. Nothing coincides by chance.
 ///
 /// # Panics
 /// Never, but for a defect of this crate.

@@ -1,5 +1,5 @@
-//! Reference and libtorch agree where it is hard to: every loss spec, groups without a supervised token, packed documents,
-//! padding, smoothing and z-loss; and the closed forms and the structure of zeros hold for both.
+//! Reference and libtorch agree where it is hard to: every loss spec, groups without a supervised token,
+//! packed documents, padding, smoothing and z-loss; and the closed forms and the structure of zeros hold for both.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lossproof_gpt2::{Config, probe_initial};
@@ -192,8 +192,8 @@ fn the_structure_of_zeros_is_that_of_real_gradients() {
     }
 }
 
-/// From the recorded logits, the closed form gives the recorded token losses, and what both implementations report under
-/// label smoothing and z-loss.
+/// From the recorded logits, the closed form gives the recorded token losses, and what both implementations
+/// report under label smoothing and z-loss.
 #[test]
 fn the_closed_form_gives_plain_smoothed_and_regularised_losses() {
     let recording = recorded(NANO);

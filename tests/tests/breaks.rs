@@ -1,7 +1,8 @@
 //! Every statement of a verification can turn red, and the right side is blamed for it.
 //!
-//! One thing at a time is broken in one of the two implementations; the snapshot holds which statements turn red and who
-//! is blamed. A statement that no break turns red would show nothing by being green: the last test forbids it.
+//! One thing at a time is broken in one of the two implementations; the snapshot holds which statements turn
+//! red and who is blamed. A statement that no break turns red would show nothing by being green: the last
+//! test forbids it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lossproof_gpt2::{Config, probe_initial};

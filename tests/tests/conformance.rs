@@ -1,7 +1,7 @@
 //! Both implementations, held to every law through the door a stranger's trainer would use.
 //!
-//! `LOSSPROOF_DEVICE` moves them: cpu (the default), cuda or cuda:INDEX. `LOSSPROOF_CASES` is another folder for the case
-//! files, for a machine that has the program without the workspace.
+//! `LOSSPROOF_DEVICE` moves them: cpu (the default), cuda or cuda:INDEX. `LOSSPROOF_CASES` is another folder
+//! for the case files, for a machine that has the program without the workspace.
 
 use lossproof_gpt2::{Config, reference};
 use lossproof_spec::Dtype;

@@ -1,5 +1,5 @@
-//! Why nobody saw it: each fault beside what its authors tested with, where it makes no difference, and beside something
-//! ragged, where it does.
+//! Why nobody saw it: each fault beside what its authors tested with, where it makes no difference, and
+//! beside something ragged, where it does.
 
 use lossproof_faults::Fault;
 use lossproof_gpt2::Config;
@@ -11,8 +11,8 @@ use lossproof_spec::{
 use lossproof_subject::{Collect, Subject, Tensor, TensorSet, TensorValues};
 use lossproof_tests::ours;
 
-/// What two ways of computing the same in f64 may differ by here, 900 units of round-off: sums of a few hundred terms whose
-/// roundings add as they please. What the tests show differs by ten million times as much.
+/// What two ways of computing the same in f64 may differ by here, 900 units of round-off: sums of a few
+/// hundred terms whose roundings add as they please. What the tests show differs by ten million times as much.
 const ROUNDING: f64 = 1e-13;
 /// What nobody takes for rounding.
 const VISIBLE: f64 = 1e-6;

@@ -21,8 +21,8 @@ enum Mistake {
     RefusesEmptySequences,
     /// This much of the value bias's gradient is added to the key bias's, which is zero.
     KeyBias(f64),
-    /// The tokens' gradients of the final bias are 1 and −0.99 by turns, and nearly cancel; rounding is this much of their
-    /// norms, and depends on the order of the sequences.
+    /// The tokens' gradients of the final bias are 1 and −0.99 by turns, and nearly cancel; rounding is this
+    /// much of their norms, and depends on the order of the sequences.
     Cancelling(f64),
 }
 

@@ -1,5 +1,6 @@
 //! Mixed situations: parameters of several element types, frozen layers, low-rank adapters, a scaled embedding,
-//! scaled logits, capped logits. An honest trainer of each breaks no law, whatever is seen of it, and a bug of each dies.
+//! scaled logits, capped logits. An honest trainer of each breaks no law, whatever is seen of it, and a bug
+//! of each dies.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

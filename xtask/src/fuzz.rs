@@ -31,7 +31,7 @@ pub(crate) struct Options {
 /// A finding, a program that cannot be built, and a page that cannot be written.
 pub(crate) fn fuzz(root: &Path, options: &Options) -> Result<ExitCode, Failure> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["run", "--quiet", "--package", "lossproof-fuzz", "--", "--inputs"]);
+    cargo.args(["run", "--quiet", "--profile", "thorough", "--package", "lossproof-fuzz", "--", "--inputs"]);
     cargo.arg(options.inputs.to_string()).arg("--findings").arg(root.join("target/fuzz"));
     let table =
         printed(cargo.current_dir(root), "each line above names the reader and the file with its input")?;

@@ -1,8 +1,8 @@
 //! Tasks that hand over to cargo and return its exit code.
 //!
-//! They select packages as a plain `cargo run` and `cargo test` in the workspace root do: by its `default-members`. Cargo
-//! unifies features over the selected packages, so any other selection (`--package`, `--workspace`) would compile dfdx and
-//! everything above it a second time.
+//! They select packages as a plain `cargo run` and `cargo test` in the workspace root do: by its
+//! `default-members`. Cargo unifies features over the selected packages, so any other selection (`--package`,
+//! `--workspace`) would compile dfdx and everything above it a second time.
 
 use crate::failure::{Failure, IoContext as _};
 use std::env;

@@ -6,7 +6,8 @@ use lossproof_subject::{ParameterInfo, TensorSet, gpt2_initial_of, probe_initial
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use std::fmt;
 
-/// One example a law is tried on: everything a verdict depends on, besides the subject. Its serialised form is a case file.
+/// One example a law is tried on: everything a verdict depends on, besides the subject. Its serialised form
+/// is a case file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
@@ -17,7 +18,8 @@ pub struct Case {
     pub spec: LossSpec,
     /// Where the parameters lie.
     pub scale: Scale,
-    /// Upstream weights, repeated over the predictions in order: prediction t has `upstream[t mod length]`. Never empty.
+    /// Upstream weights, repeated over the predictions in order: prediction t has `upstream[t mod length]`.
+    /// Never empty.
     #[serde(deserialize_with = "valid_upstream")]
     pub upstream: Vec<f64>,
     /// Fixes the parameters, and every choice a law makes on its own (which sequence, which order).

@@ -11,8 +11,8 @@ use std::io::{self, BufReader, BufWriter};
 
 /// Answer as an adapter does, for one of our own trainers.
 ///
-/// What is asked comes in on standard input, and answers go to standard output, as docs/adapters.md describes. It is for
-/// trying the other end: `lossproof laws --adapter "lossproof serve"`.
+/// What is asked comes in on standard input, and answers go to standard output, as docs/adapters.md
+/// describes. It is for trying the other end: `lossproof laws --adapter "lossproof serve"`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The trainer.

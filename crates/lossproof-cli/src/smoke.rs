@@ -26,8 +26,8 @@ use std::{
 /// Say in some seconds what an adapter claims, what it lacks and what it gets wrong.
 ///
 /// Its card is read, every call but those of objectives and of a loop is made once, and the laws are tried on a few
-/// cases each for as long as --seconds go. It judges nothing for good: `lossproof laws` does. Ends with 0 when nothing is wrong, with 1 when something is, with
-/// 3 when no law was decided.
+/// cases each for as long as --seconds go. It judges nothing for good: `lossproof laws` does. Ends with 0
+/// when nothing is wrong, with 1 when something is, with 3 when no law was decided.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lossproof smoke --adapter \"python -m my_adapter\"")]
 pub(crate) struct Args {

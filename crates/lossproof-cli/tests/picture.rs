@@ -1,4 +1,5 @@
-//! The picture in `docs/tomography.md` is what its command draws, and what the page says of it is what the command prints.
+//! The picture in `docs/tomography.md` is what its command draws, and what the page says of it is what the
+//! command prints.
 
 use std::{path::Path, process::Command};
 

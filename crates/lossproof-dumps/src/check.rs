@@ -87,8 +87,8 @@ impl CheckedCase {
     }
 }
 
-/// Holds every answer in a folder to what is expected. The precision is that of the coarsest element type that was left,
-/// or of `dtype`, for a trainer that computed in a coarser one.
+/// Holds every answer in a folder to what is expected. The precision is that of the coarsest element type
+/// that was left, or of `dtype`, for a trainer that computed in a coarser one.
 ///
 /// # Errors
 /// When the export itself cannot be read.

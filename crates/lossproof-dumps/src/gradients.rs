@@ -9,8 +9,8 @@ use lossproof_subject::{
 };
 use std::{collections::BTreeMap, path::Path};
 
-/// The most bytes of a dump that are read: the gradients of a model of a billion parameters in double precision.
-const LARGEST: u64 = 8 << 30;
+/// The most bytes of a dump, or of the model it is of, that are read: a billion numbers in double precision.
+pub const LARGEST_DUMP: u64 = 8 << 30;
 
 /// Gradients by the names of their parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,12 +61,13 @@ pub enum DumpError {
 pub(crate) const LOSS: &str = "loss";
 
 impl Gradients {
-    /// Reads a dump. `sizes` are those of the model, for a debug state of llm.c of a model that is no GPT-2 of OpenAI's.
+    /// Reads a dump. `sizes` are those of the model, for a debug state of llm.c of a model that is no GPT-2
+    /// of OpenAI's.
     ///
     /// # Errors
     /// When it cannot be read, or holds no gradients.
     pub fn read(path: &Path, sizes: Option<&Sizes>) -> Result<Self, DumpError> {
-        Self::of_bytes(&path.display().to_string(), &read_bytes(path, LARGEST)?, sizes)
+        Self::of_bytes(&path.display().to_string(), &read_bytes(path, LARGEST_DUMP)?, sizes)
     }
 
     /// The same of the bytes of a file of this name.

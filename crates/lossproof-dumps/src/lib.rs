@@ -1,6 +1,7 @@
 //! Gradients that a trainer left in files: what is wrong with them, and whether they are those that it should have had.
 //!
-//! - [`Gradients`] reads a dump, [`inspect`] says which parameters got no gradient, a zero one, one that is no number, or
+//! - [`Gradients`] reads a dump, [`inspect`] says which parameters got no gradient, a zero one, one that is
+//!   no number, or
 //!   one that is out of line: for that nothing has to be known of the trainer.
 //! - [`export`] writes a model, batches, and what a trainer that claims a loss must make of them; [`check`] reads what
 //!   one made, and recovers what each token weighed in it.
@@ -23,7 +24,7 @@ pub use check::{CheckedCase, CheckedLoss, Outcome, check};
 pub use export::{Exported, export};
 pub use findings::{Finding, Inspection, MissingBecause, inspect};
 pub use folder::{Folder, FolderError, Manifest, Model};
-pub use gradients::{DumpError, DumpedLoss, Gradients};
+pub use gradients::{DumpError, DumpedLoss, Gradients, LARGEST_DUMP};
 pub use llm_c::Sizes;
 pub use parameters::parameter_names;
 pub use state::State;

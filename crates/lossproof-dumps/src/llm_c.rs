@@ -1,9 +1,9 @@
 //! The debug state of llm.c (`gpt2_124M_debug_state.bin`): one batch, its logits, its loss and its gradients.
 //!
-//! Follows `write_state` and `write_tensors` in `train_gpt2.py` of karpathy/llm.c at f1e2ace: 256 integers, of which the
-//! third and fourth are B and T; B × T tokens and as many targets; B × T × V logits; the loss; then the gradients in
-//! single precision, parameter by parameter and layer by layer, weights as PyTorch's `Linear` has them. The file does
-//! not say how large the model is: OpenAI's four are known by the size of the file.
+//! Follows `write_state` and `write_tensors` in `train_gpt2.py` of karpathy/llm.c at f1e2ace: 256 integers,
+//! of which the third and fourth are B and T; B × T tokens and as many targets; B × T × V logits; the loss;
+//! then the gradients in single precision, parameter by parameter and layer by layer, weights as PyTorch's
+//! `Linear` has them. The file does not say how large the model is: OpenAI's four are known by the size of the file.
 
 use lossproof_subject::{Tensor, TensorValues};
 use std::collections::BTreeMap;
@@ -56,7 +56,8 @@ impl Sizes {
         })
     }
 
-    /// The gradients in the order of the file: name without the block's number, shape, whether there is one in each block.
+    /// The gradients in the order of the file: name without the block's number, shape, whether there is one
+    /// in each block.
     fn tensors(&self) -> [(&'static str, Vec<usize>, bool); 16] {
         let c = self.width;
         [

@@ -24,8 +24,8 @@ pub trait Element: DfdxDtype {
     #[must_use]
     fn ln(self) -> Self;
 
-    /// The exponential function, to within 3 units of round-off. Below the normal numbers it is 0; where eˣ is above the
-    /// largest number it is close to that.
+    /// The exponential function, to within 3 units of round-off. Below the normal numbers it is 0; where eˣ
+    /// is above the largest number it is close to that.
     #[must_use]
     fn exp(self) -> Self;
 

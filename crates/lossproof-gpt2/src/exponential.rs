@@ -1,17 +1,20 @@
-//! eˣ as straight-line arithmetic, which the compiler turns into vector instructions; the C library's is a call per element.
+//! eˣ as straight-line arithmetic, which the compiler turns into vector instructions; the C library's is a
+//! call per element.
 //!
-//! `x = n·ln 2 + r` with `|r| ≤ ln 2/2` (Cody & Waite 1980), the Taylor polynomial of `eʳ`, and `2ⁿ` by its exponent bits.
+//! `x = n·ln 2 + r` with `|r| ≤ ln 2/2` (Cody & Waite 1980), the Taylor polynomial of `eʳ`, and `2ⁿ` by its
+//! exponent bits.
 //!
-//! Relative error in units of the unit round-off u, for arguments between the limits: `x − n·HIGH` is exact because n·HIGH
-//! is (Sterbenz 1974), so r is off by its last rounding and those of n·LOW, at most 0.35 + 2·0.03 (f32). The polynomial's
-//! outer two Horner steps `1 + r·(1 + r·p)` round four numbers of at most 1.42, 0.42, 1.2 and 0.21, which with the
-//! inner ones' share comes to 2.4 of a result of at least 0.7. Truncation adds `|r|^k/k!` for the first power left out: 0.09 (f32,
-//! k = 8), 0.04 (f64, k = 14). Together less than 3.
+//! Relative error in units of the unit round-off u, for arguments between the limits: `x − n·HIGH` is exact
+//! because n·HIGH is (Sterbenz 1974), so r is off by its last rounding and those of n·LOW, at most 0.35 +
+//! 2·0.03 (f32). The polynomial's outer two Horner steps `1 + r·(1 + r·p)` round four numbers of at most
+//! 1.42, 0.42, 1.2 and 0.21, which with the inner ones' share comes to 2.4 of a result of at least 0.7.
+//! Truncation adds `|r|^k/k!` for the first power left out: 0.09 (f32, k = 8), 0.04 (f64, k = 14). Together
+//! less than 3.
 
 /// The exponential function of an element type.
 pub(crate) trait Exponential {
-    /// eˣ to within 3 units of round-off. Below about −87 (f32) or −708 (f64), where the result leaves the normal numbers, it
-    /// is 0; arguments above 88 or 709 count as those.
+    /// eˣ to within 3 units of round-off. Below about −87 (f32) or −708 (f64), where the result leaves the
+    /// normal numbers, it is 0; arguments above 88 or 709 count as those.
     #[must_use]
     fn exp(self) -> Self;
 }

@@ -10,8 +10,9 @@ use dfdx::prelude::*;
 use lossproof_spec::{GlobalBatch, LossSpec};
 
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
-    /// Forward and backward of `Σ_t u_t·ℓ_t`, one micro-batch after the other; `weights` holds `u_t` for every prediction
-    /// of the batch. The token losses are those of `spec`; the weights are multiplied onto them, and the products summed.
+    /// Forward and backward of `Σ_t u_t·ℓ_t`, one micro-batch after the other; `weights` holds `u_t` for
+    /// every prediction of the batch. The token losses are those of `spec`; the weights are multiplied onto
+    /// them, and the products summed.
     pub(crate) fn backward_weighted(
         &mut self,
         batch: &GlobalBatch,

@@ -1,5 +1,5 @@
-//! Defects of dfdx 0.13.0 as released, each by its smallest reproduction. They are listed in docs/bugs.md. Here, because
-//! this package alone sees dfdx.
+//! Defects of dfdx 0.13.0 as released, each by its smallest reproduction. They are listed in docs/bugs.md.
+//! Here, because this package alone sees dfdx.
 //!
 //! What is right is a closed form, or the derivative of dfdx's own forward pass by finite differences with their own
 //! uncertainty. A test holds what dfdx computes to be wrong, and in the way that docs/bugs.md states.

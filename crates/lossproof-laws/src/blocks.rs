@@ -32,9 +32,9 @@ impl Blocks {
         &self.0
     }
 
-    /// Scales from `own`, the size of each block in turn: `max(‖g‖, Σ_i |w_i|·‖g_i‖)`, the `g_i` being the gradients the
-    /// calculus composes g of. A structurally zero block has the scale of its siblings in the same parameter, or else that
-    /// of the whole gradient.
+    /// Scales from `own`, the size of each block in turn: `max(‖g‖, Σ_i |w_i|·‖g_i‖)`, the `g_i` being the
+    /// gradients the calculus composes g of. A structurally zero block has the scale of its siblings in the
+    /// same parameter, or else that of the whole gradient.
     #[must_use]
     pub fn scales(&self, own: impl Fn(usize, &Block) -> f64) -> Scales {
         let own: Vec<f64> = self.0.iter().enumerate().map(|(index, block)| own(index, block)).collect();

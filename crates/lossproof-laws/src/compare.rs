@@ -83,8 +83,8 @@ impl Trial<'_> {
 
     /// Holds a gradient to `Σ_k c_k·gradient_k`, but for the parameters in `except`.
     ///
-    /// The error of a block is relative to `max(‖g‖, Σ_k |c_k|·‖g_k‖)`, and where that convicts narrowly, to the tokens'
-    /// gradients too: rounding is that of the summands.
+    /// The error of a block is relative to `max(‖g‖, Σ_k |c_k|·‖g_k‖)`, and where that convicts narrowly, to
+    /// the tokens' gradients too: rounding is that of the summands.
     fn gradients(
         &mut self,
         what: &str,
@@ -161,8 +161,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Holds the elements of a parameter's gradient, in whatever order, to what is expected of each, relative to `scale` or,
-    /// where that convicts narrowly, to what the tokens' gradients are together.
+    /// Holds the elements of a parameter's gradient, in whatever order, to what is expected of each, relative
+    /// to `scale` or, where that convicts narrowly, to what the tokens' gradients are together.
     pub(crate) fn rearranged(
         &mut self,
         what: &str,
@@ -344,8 +344,8 @@ impl<A: Fn(usize) -> f64, E: Fn(usize) -> f64, N: Iterator<Item = usize>, I: Fn(
         difference(&self.actual, &self.expected, (self.indices)())
     }
 
-    /// The factor that turns what is expected, of this norm, into the values, where there is one: both are parallel to a
-    /// millionth.
+    /// The factor that turns what is expected, of this norm, into the values, where there is one: both are
+    /// parallel to a millionth.
     fn ratio(&self, norm: f64) -> Option<f64> {
         let inner: f64 = (self.indices)().map(|index| (self.actual)(index) * (self.expected)(index)).sum();
         let factor = inner / norm / norm;

@@ -1,9 +1,9 @@
 //! The clauses of `docs/SPEC.md`, made executable: each law is written once, against [`Subject`].
 //!
 //! A law takes a [`Case`] and a subject, has the subject compute two or more things that stand in a relation the clause
-//! demands, and compares: nearly always "this loss and gradient are that linear combination of those". The comparisons have
-//! derived bounds (`docs/tolerances.md`), each says how small an error it is certain to catch, and a case counts only where
-//! it could have told a violation.
+//! demands, and compares: nearly always "this loss and gradient are that linear combination of those". The
+//! comparisons have derived bounds (`docs/tolerances.md`), each says how small an error it is certain to
+//! catch, and a case counts only where it could have told a violation.
 
 mod answering;
 mod attempt;

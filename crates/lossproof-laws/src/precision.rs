@@ -5,7 +5,8 @@ use lossproof_spec::{GlobalBatch, Role};
 use lossproof_subject::{ParameterInfo, SubjectInfo, Tensor, TensorSet};
 use std::{iter::once, ops::Range};
 
-/// The largest relative difference of any tensor of one set from that of another, infinite where the other has none like it.
+/// The largest relative difference of any tensor of one set from that of another, infinite where the other
+/// has none like it.
 pub fn distance(one: &TensorSet, other: &TensorSet) -> f64 {
     let apart = |(name, tensor): (&String, &Tensor)| match other.get(name) {
         Some(twin) if twin.elements() == tensor.elements() => {

@@ -17,8 +17,8 @@ use std::{
     ops::Range,
 };
 
-/// Cancellation that a second look can find: tokens whose gradients add up to a thousandth of their norms. Beyond that an
-/// error is no rounding, and looking twice would only make a broken trainer slow to judge.
+/// Cancellation that a second look can find: tokens whose gradients add up to a thousandth of their norms.
+/// Beyond that an error is no rounding, and looking twice would only make a broken trainer slow to judge.
 const CANCELLATION: f64 = 1024.0;
 
 impl Trial<'_> {
@@ -166,9 +166,9 @@ impl Totals {
     }
 }
 
-/// What the gradients of queries and keys are differences of. Softmax hands `p·(dp − p·dp)` back to the scores: where keys have
-/// nearly the same values that cancels within one token, and its rounding is that of `dp`, the gradient that reaches the
-/// values. Their block of the parameter is the same sum without the difference.
+/// What the gradients of queries and keys are differences of. Softmax hands `p·(dp − p·dp)` back to the
+/// scores: where keys have nearly the same values that cancels within one token, and its rounding is that of
+/// `dp`, the gradient that reaches the values. Their block of the parameter is the same sum without the difference.
 fn of_keys(block: &Block, blocks: &[Block], norms: &[f64]) -> f64 {
     let of_scores = ["query", "key"].contains(&block.label.as_str());
     let values = |other: &Block| of_scores && other.label == "value" && other.parameter == block.parameter;

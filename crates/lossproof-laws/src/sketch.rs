@@ -20,10 +20,10 @@ const CHUNK: usize = 1 << 10;
 /// that is off by `Δ` shows in each projection with standard deviation `‖Δ‖`. The root mean square of the 64 estimates
 /// `‖Δ‖`; `docs/tolerances.md` says how well.
 ///
-/// The elements of a block are taken 64 at a time: random signs, a Walsh–Hadamard transform, random signs again, and the 64
-/// results go to the 64 projections. Each projection is thus an inner product with independent random signs, those of
-/// different projections are orthogonal within a group and independent between groups, and a group costs 64·6 additions
-/// instead of 64².
+/// The elements of a block are taken 64 at a time: random signs, a Walsh–Hadamard transform, random signs
+/// again, and the 64 results go to the 64 projections. Each projection is thus an inner product with
+/// independent random signs, those of different projections are orthogonal within a group and independent
+/// between groups, and a group costs 64·6 additions instead of 64².
 #[derive(Clone, Debug)]
 pub struct Sketch<'a> {
     seed: u64,
@@ -74,7 +74,8 @@ fn root_mean_square(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 impl<'a> Sketch<'a> {
-    /// A sketch of a gradient that consists of these blocks; sketches compare only when they have the same seed and blocks.
+    /// A sketch of a gradient that consists of these blocks; sketches compare only when they have the same
+    /// seed and blocks.
     #[must_use]
     pub fn new(seed: u64, blocks: &'a [Block]) -> Self {
         Self { seed, blocks, sketches: vec![None; blocks.len()] }

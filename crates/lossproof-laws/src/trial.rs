@@ -316,8 +316,8 @@ impl<'a> Trial<'a> {
         Ok(Computed { observation, gradient: Rc::new(sink.into_tensors()), total, origin })
     }
 
-    /// What a subject answers to a batch. To refuse one that has weights, as if a group of it were empty, is no failure of
-    /// the subject but a wrong answer.
+    /// What a subject answers to a batch. To refuse one that has weights, as if a group of it were empty, is
+    /// no failure of the subject but a wrong answer.
     pub(crate) fn answered<T>(
         &mut self,
         spec: &LossSpec,

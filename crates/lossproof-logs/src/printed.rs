@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-/// A number, the decimal exponent of the last place it was printed to (`3.20` is 3.2 to −2), and its significant digits.
+/// A number, the decimal exponent of the last place it was printed to (`3.20` is 3.2 to −2), and its
+/// significant digits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Printed {
     pub(crate) value: f64,

@@ -13,10 +13,11 @@ const MULTIPLE: f64 = 4.0;
 ///
 /// # Model
 /// A sum or inner product of `m` terms errs, relative to `|x|ᵀ|y|`, by about `√m·u`, and by more than `λ·√m·u` with a
-/// probability falling as `exp(−λ²/2)`, when roundings are independent with mean zero (Higham & Mary, SIAM J. Sci. Comput.
-/// 41(5), 2019, §2–3). For data of random sign, where `|xᵀy|` is smaller than `|x|ᵀ|y|` by a factor of `√m`, the partial
-/// sums are smaller too and the error is of the order of `√m·u` relative to `|xᵀy|` again (ibid. 42(5), 2020).
-/// Independent stages add in quadrature: with `M` the summed lengths of all stages a value passes through, the error is
+/// probability falling as `exp(−λ²/2)`, when roundings are independent with mean zero (Higham & Mary, SIAM J.
+/// Sci. Comput. 41(5), 2019, §2–3). For data of random sign, where `|xᵀy|` is smaller than `|x|ᵀ|y|` by a
+/// factor of `√m`, the partial sums are smaller too and the error is of the order of `√m·u` relative to
+/// `|xᵀy|` again (ibid. 42(5), 2020). Independent stages add in quadrature: with `M` the summed lengths of
+/// all stages a value passes through, the error is
 /// `λ·√M·u`. An error travels through later stages with an amplification of about one: layer normalisation restores the
 /// scale and the residual connection adds. `docs/tolerances.md` lists the stages and what the model does not cover.
 ///
@@ -80,15 +81,16 @@ impl ErrorModel {
         LAMBDA * self.gradient_floor(dtype)
     }
 
-    /// The error a gradient is *expected* to have, `√M·u`: [`gradient_bound`](Self::gradient_bound) without λ. The floor of
+    /// The error a gradient is *expected* to have, `√M·u`: [`gradient_bound`](Self::gradient_bound) without
+    /// λ. The floor of
     /// [`f32_rule`].
     #[must_use]
     pub fn gradient_floor(&self, dtype: Dtype) -> f64 {
         self.gradient_path().error(dtype)
     }
 
-    /// Bound on the rounding error of the loss in `dtype`, relative to `Σ_t |w_t|·max(ℓ_t, 1)`: a token loss is a difference of
-    /// logits, so the error of a confident prediction's loss stays that of the logits.
+    /// Bound on the rounding error of the loss in `dtype`, relative to `Σ_t |w_t|·max(ℓ_t, 1)`: a token loss
+    /// is a difference of logits, so the error of a confident prediction's loss stays that of the logits.
     #[must_use]
     pub fn loss_bound(&self, dtype: Dtype) -> f64 {
         LAMBDA * self.loss_path().error(dtype)
@@ -108,10 +110,10 @@ impl ErrorModel {
         Path { terms: token_loss.terms + self.facts().n, stores: token_loss.stores + 1.0 }
     }
 
-    /// The way to a token loss, then its mirror image. Backward per layer: the projections (`3C`, `C`, `4C` and `C`), two
-    /// sums of `C` terms in each layer normalisation, `D` for the gradient of the probabilities, `T` each for softmax,
-    /// values, and query or key. Once: the head (`V`), the final normalisation (`2C`), the softmax, and the sum over
-    /// positions (`N`) that makes a weight's gradient.
+    /// The way to a token loss, then its mirror image. Backward per layer: the projections (`3C`, `C`, `4C`
+    /// and `C`), two sums of `C` terms in each layer normalisation, `D` for the gradient of the
+    /// probabilities, `T` each for softmax, values, and query or key. Once: the head (`V`), the final
+    /// normalisation (`2C`), the softmax, and the sum over positions (`N`) that makes a weight's gradient.
     fn gradient_path(&self) -> Path {
         let Facts { v, c, d, l, t, n } = self.facts();
         let token_loss = self.token_loss_path();
@@ -144,8 +146,8 @@ struct Facts {
 }
 
 impl Path {
-    /// `√(M·u_s² + S·u²)`, with `u_s` the unit round-off sums are accumulated in: f32 for the half formats, as tensor cores and
-    /// every mixed-precision kernel do, and otherwise the dtype's own.
+    /// `√(M·u_s² + S·u²)`, with `u_s` the unit round-off sums are accumulated in: f32 for the half formats,
+    /// as tensor cores and every mixed-precision kernel do, and otherwise the dtype's own.
     fn error(self, dtype: Dtype) -> f64 {
         let stored = dtype.unit_roundoff();
         let summed = match dtype {
@@ -161,13 +163,14 @@ impl Path {
 ///
 /// Unlike an a-priori bound this follows the conditioning of the actual parameters and batch, which both share.
 ///
-/// The multiple: two correct implementations differ in how they order their sums. Added one after the other, `m` terms err
-/// by `√m·u`; in 16 interleaved partial sums, one per f32 lane of an AVX-512 register, by `√(m/16)·u`. So one may be
+/// The multiple: two correct implementations differ in how they order their sums. Added one after the other,
+/// `m` terms err by `√m·u`; in 16 interleaved partial sums, one per f32 lane of an AVX-512 register, by
+/// `√(m/16)·u`. So one may be
 /// `√16 = 4` times as far from the truth as the other. The norm over a tensor averages over its many roundings and adds
 /// no luck of its own.
 ///
-/// The floor is [`ErrorModel::gradient_floor`], for the small tensors (a bias, a gain) on which the other one *was* lucky: no
-/// implementation is blamed for an error of the size the model expects.
+/// The floor is [`ErrorModel::gradient_floor`], for the small tensors (a bias, a gain) on which the other one
+/// *was* lucky: no implementation is blamed for an error of the size the model expects.
 ///
 /// NaN, which no distance is within, when an argument is not finite: an implementation that is broken is no yardstick.
 #[must_use]

@@ -6,11 +6,12 @@ use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 /// A tensor below this root mean square is taken for one that is still (nearly) zero. The smallest standard deviation
-/// GPT-2's initialisation gives a weight is `0.02/√(2·48)`, of gpt2-xl's residual projections (Radford et al. 2019, §2.3).
+/// GPT-2's initialisation gives a weight is `0.02/√(2·48)`, of gpt2-xl's residual projections (Radford et al.
+/// 2019, §2.3).
 const NEARLY_ZERO: f64 = 1.0 / 512.0;
 
-/// A direction for a tensor with these values: `±s` at each element, the signs random and determined by `(seed, stream)`;
-/// a stream per tensor makes the directions of a model's tensors independent.
+/// A direction for a tensor with these values: `±s` at each element, the signs random and determined by
+/// `(seed, stream)`; a stream per tensor makes the directions of a model's tensors independent.
 ///
 /// The scale makes one step length right for every tensor:
 ///
@@ -18,12 +19,14 @@ const NEARLY_ZERO: f64 = 1.0 / 512.0;
 ///   standard deviation, so that a step of `h` changes what they compute by the fraction `h`. For the gains of a layer
 ///   normalisation, which cluster around one, the standard deviation says how far training moved them and not what they
 ///   do: they multiply, and a step of `h` relative to their size is again the fraction `h` of the result.
-/// - `s` is 1 when the values are (nearly) all zero, as biases are at first. A bias is added to activations of order one
+/// - `s` is 1 when the values are (nearly) all zero, as biases are at first. A bias is added to activations
+///   of order one
 ///   (the output of a layer normalisation has unit variance, and a projection of it at most that), whatever its own size;
 ///   a direction of the size of a tiny bias would drown its derivative in rounding.
 ///
-/// Signs rather than a normal distribution because then every element moves by the same amount, none by hardly anything,
-/// and `‖v‖ = s·√P` exactly. Never a uniform distribution on (0, 1): three quarters of the energy of such a vector,
+/// Signs rather than a normal distribution because then every element moves by the same amount, none by
+/// hardly anything, and `‖v‖ = s·√P` exactly. Never a uniform distribution on (0, 1): three quarters of the
+/// energy of such a vector,
 /// `(E x)²/E x² = (1/4)/(1/3)`, lie along the all-ones vector, which is the null direction of the softmax: a constant
 /// added to all logits changes nothing, so most of the direction would test nothing.
 ///
@@ -35,8 +38,8 @@ pub fn rademacher(seed: u64, stream: u64, values: &[f64]) -> Vec<f64> {
     direction
 }
 
-/// The direction of [`rademacher`] without its elements: at the size of a GPT-2 embedding, writing them out costs more than
-/// drawing the signs again. Long tensors are worked on by all cores, with the same result.
+/// The direction of [`rademacher`] without its elements: at the size of a GPT-2 embedding, writing them out
+/// costs more than drawing the signs again. Long tensors are worked on by all cores, with the same result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rademacher {
     seed: u64,
@@ -78,7 +81,8 @@ impl Rademacher {
         });
     }
 
-    /// Inner product with `values`, the first elements of a tensor. Sums over 64 elements are plain, all others compensated.
+    /// Inner product with `values`, the first elements of a tensor. Sums over 64 elements are plain, all
+    /// others compensated.
     #[must_use]
     pub fn dot<T: Copy + Into<f64> + Sync>(&self, values: &[T]) -> f64 {
         let of_chunk = |(chunk, values): (usize, &[T])| -> CompensatedSum {
@@ -180,7 +184,8 @@ mod tests {
 
     #[test]
     fn signs_are_balanced() {
-        // Along the all-ones vector, softmax's null direction, there is a fraction 1/P of the energy, not three quarters.
+        // Along the all-ones vector, softmax's null direction, there is a fraction 1/P of the energy, not
+        // three quarters.
         let direction = rademacher(0, 0, &vec![1.0; 10_000]);
         let sum: f64 = direction.iter().sum();
         assert!(sum.abs() < 500.0, "{sum} of 10000 signs, whose sum has a standard deviation of 100");

@@ -53,15 +53,15 @@ pub struct Plateau {
 /// Evaluates `f(±h)` for `h = first_step·2^−k`, `k = 0..=levels`, and keeps the Richardson estimates of `f′(0)`.
 ///
 /// `f(h)` is, say, the loss of every token at parameters `θ + h·v`; then the sweep holds the directional derivative of
-/// every token loss, for any weights to be contracted with ([`Sweep::contract`]). Differences are taken *per token, before*
-/// averaging: a difference of mean losses would lose the digits the tokens share.
+/// every token loss, for any weights to be contracted with ([`Sweep::contract`]). Differences are taken *per
+/// token, before* averaging: a difference of mean losses would lose the digits the tokens share.
 ///
 /// Central differences have an error of `h²·f‴/6 + O(h⁴)`; the combination `(4·D(h) − D(2h))/3` cancels the first term
 /// and leaves `−h⁴·f⁗′/30` (Richardson 1911). Each halving divides that by 16 and doubles the rounding error, which for
 /// evaluations that err independently by `δ` is `√((4/3)² + (1/6)²)·δ/(√2·h) ≈ δ/h`. The sweep ends early once two
 /// consecutive estimates differ, in the Euclidean norm over the tokens, by no more than `1e-11` of the estimate plus
-/// `δ/h` with `δ = 8u·|f|`: from there on finer steps add rounding and nothing else. It also ends when an estimate is not
-/// finite.
+/// `δ/h` with `δ = 8u·|f|`: from there on finer steps add rounding and nothing else. It also ends when an
+/// estimate is not finite.
 ///
 /// # Errors
 /// The first error of `f`.
@@ -148,9 +148,9 @@ impl Sweep {
     /// The derivative of `Σ_t w_t·f_t`.
     ///
     /// Of the consecutive pairs of estimates it takes the one with the smallest `Σ_t |w_t|·|Δ_t|`, where truncation and
-    /// rounding balance; that sum, unlike the difference of the contracted values, cannot be small by cancellation between
-    /// tokens. The value is the finer estimate's, the uncertainty is the difference of the pair's contracted values plus the
-    /// rounding error of the evaluations, independent between tokens.
+    /// rounding balance; that sum, unlike the difference of the contracted values, cannot be small by
+    /// cancellation between tokens. The value is the finer estimate's, the uncertainty is the difference of
+    /// the pair's contracted values plus the rounding error of the evaluations, independent between tokens.
     ///
     /// Components of weight zero do not enter, whatever they are. When any other estimate is not finite, value and
     /// uncertainty are NaN.
@@ -194,11 +194,11 @@ impl Sweep {
 /// happens to be nearly orthogonal to the gradient is not held to a bound below the rounding of its parts; along the
 /// gradient itself `|g·v| = ‖g‖‖v‖` prevails.
 ///
-/// The factor: with truncation `~h⁴` and rounding `~κu/h` relative to the derivative, where `κ = c·|f|/|f′|` and `c·u·|f|`
-/// is the error of an evaluation, the best step leaves about `(κu)^(4/5)`: 1e-9 at `κ = 5e4`, 1e-12 at `κ = 9`. On a
-/// cross-entropy model with three tensors and 256 tokens, fourth-order differences per token reach 1.3e-11 along a random
-/// unit direction and 7e-14 to 2e-12 along directions scaled per tensor. A wrong backward pass is off by far more than
-/// 1e-9, so the two or more digits in reserve cost nothing.
+/// The factor: with truncation `~h⁴` and rounding `~κu/h` relative to the derivative, where `κ = c·|f|/|f′|`
+/// and `c·u·|f|` is the error of an evaluation, the best step leaves about `(κu)^(4/5)`: 1e-9 at `κ = 5e4`,
+/// 1e-12 at `κ = 9`. On a cross-entropy model with three tensors and 256 tokens, fourth-order differences per
+/// token reach 1.3e-11 along a random unit direction and 7e-14 to 2e-12 along directions scaled per tensor. A
+/// wrong backward pass is off by far more than 1e-9, so the two or more digits in reserve cost nothing.
 ///
 /// NaN, which no error is within, when an argument or the scale is not finite.
 #[must_use]

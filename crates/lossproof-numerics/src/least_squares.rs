@@ -42,7 +42,8 @@ pub struct Perturbation<'a> {
 /// The least-squares solution, and how much of it there is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Solution {
-    /// The unknowns. Those of a group are one choice of many: the one of least norm when columns are scaled to norm one.
+    /// The unknowns. Those of a group are one choice of many: the one of least norm when columns are scaled
+    /// to norm one.
     pub values: Vec<f64>,
     /// First-order bound on the error of each unknown; infinite for those of a group.
     pub errors: Vec<f64>,
@@ -200,12 +201,14 @@ impl Equations {
     /// Columns are scaled to norm one, so that a column is small only in direction: `A = Ã·D⁻¹`, and `x = D·Ã⁺·b` by the
     /// singular value decomposition of the triangle of `Ã`.
     ///
-    /// A singular value is *open*, and determines nothing, when perturbations alone may have made it: when it is at most
-    /// `tol = max(max(P, T)·2u·√T, (Σ_t (‖δa_t‖/‖a_t‖)²)^½)`, since a singular value moves by no more than the norm of the
-    /// perturbation (Weyl 1912), and `√T ≥ σ_max` for T columns of norm one. With `N` the projection onto the open right
-    /// singular vectors, unknown `t` is undetermined when `N_tt^½` exceeds the share that perturbations alone may give it,
-    /// `tol/σ` with σ the smallest singular value that is not open (Wedin 1972), within 1e-6 and 0.1; two of them are in one
-    /// group when `|N_st|` exceeds
+    /// A singular value is *open*, and determines nothing, when perturbations alone may have made it: when it
+    /// is at most
+    /// `tol = max(max(P, T)·2u·√T, (Σ_t (‖δa_t‖/‖a_t‖)²)^½)`, since a singular value moves by no more than
+    /// the norm of the perturbation (Weyl 1912), and `√T ≥ σ_max` for T columns of norm one. With `N` the
+    /// projection onto the open right singular vectors, unknown `t` is undetermined when `N_tt^½` exceeds the
+    /// share that perturbations alone may give it,
+    /// `tol/σ` with σ the smallest singular value that is not open (Wedin 1972), within 1e-6 and 0.1; two of
+    /// them are in one group when `|N_st|` exceeds
     /// its square.
     ///
     /// # Error

@@ -3,7 +3,8 @@
 //! - [`CrossEntropy`]: token cross-entropy and its gradient in closed form;
 //! - [`sweep`] and [`Sweep::contract`]: fourth-order finite differences, taken once per token and contracted with any
 //!   token weights, along directions from [`rademacher`], held to [`directional_bound`];
-//! - `Equations`, with the feature `least-squares`: linear least squares, the error of each unknown, and what cannot be told apart;
+//! - `Equations`, with the feature `least-squares`: linear least squares, the error of each unknown, and what
+//!   cannot be told apart;
 //! - [`difference`]: how far apart two tensors are, and relative to which scale;
 //! - [`Comparisons`]: what was held to which bound, how close it came, and how small an error is certain to be caught;
 //! - [`gradient_blocks`]: which blocks of a GPT-2 gradient are structurally zero on a batch;

@@ -2,8 +2,9 @@
 
 use crate::{Plateau, directional_bound};
 
-/// First step of a sweep. A direction has the scale of what it moves, so this changes it by 0.4 %: small enough that the
-/// fourth-order truncation starts near 1e-10 of the derivative, large enough that rounding (`8u·|ℓ|/h`) stays below it.
+/// First step of a sweep. A direction has the scale of what it moves, so this changes it by 0.4 %: small
+/// enough that the fourth-order truncation starts near 1e-10 of the derivative, large enough that rounding
+/// (`8u·|ℓ|/h`) stays below it.
 pub const FIRST_STEP: f64 = 0.004;
 
 /// How often the step may be halved before the estimate must have plateaued.
@@ -20,8 +21,8 @@ pub struct Slope {
 }
 
 impl Slope {
-    /// A slope from the inner product of gradient and direction, the norms of both, the number of their elements and the
-    /// finite difference.
+    /// A slope from the inner product of gradient and direction, the norms of both, the number of their
+    /// elements and the finite difference.
     #[must_use]
     pub fn new(
         inner: f64,
@@ -52,8 +53,8 @@ impl Slope {
         self.inner.abs() / self.scale
     }
 
-    /// Whether the difference is less certain than the bound and does not contradict the gradient: it neither certifies nor
-    /// convicts then, and another direction has to.
+    /// Whether the difference is less certain than the bound and does not contradict the gradient: it neither
+    /// certifies nor convicts then, and another direction has to.
     #[must_use]
     pub fn is_undecided(&self, bound: f64) -> bool {
         let Plateau { value, uncertainty, .. } = self.difference;

@@ -83,10 +83,10 @@ impl Block {
 /// Divides the parameters of a transformer (name, shape and role) into blocks that are, on this batch, either
 /// structurally zero or generically not. Every element is in exactly one block.
 ///
-/// Position `j` is *seen* by position `t` when `j ≤ t` and both are in the same document, that is, have the same segment
-/// id other than 0 (padding). What a prediction made at `t` computes is a function of the seen positions alone, through
-/// any number of layers, since seeing is transitive. It follows for the gradient of any weighted sum of supervised token
-/// losses (label smoothing and z-loss included):
+/// Position `j` is *seen* by position `t` when `j ≤ t` and both are in the same document, that is, have the
+/// same segment id other than 0 (padding). What a prediction made at `t` computes is a function of the seen
+/// positions alone, through any number of layers, since seeing is transitive. It follows for the gradient of
+/// any weighted sum of supervised token losses (label smoothing and z-loss included):
 ///
 /// 1. *Nothing supervised*: the sum is empty, and everything is zero.
 /// 2. *Key bias*, where positions are embedded by a parameter: always zero. The scores of one query are

@@ -40,8 +40,8 @@ pub struct Worst {
 }
 
 impl Difference {
-    /// `‖actual − expected‖ / scale`. Infinite when anything is not finite, on either side or in the scale, and when the
-    /// scale is zero (or negative) but the difference is not; zero when both are zero.
+    /// `‖actual − expected‖ / scale`. Infinite when anything is not finite, on either side or in the scale,
+    /// and when the scale is zero (or negative) but the difference is not; zero when both are zero.
     #[must_use]
     pub fn relative_to(&self, scale: f64) -> f64 {
         if !self.difference.is_finite() || !scale.is_finite() {
@@ -81,11 +81,11 @@ impl Difference {
 
 /// Compares two tensors, given as functions of the row-major index, at `indices`.
 ///
-/// Norms are sums of squares in f64: plain over blocks of 256, compensated over the blocks. All terms are positive, so the
-/// relative error of a norm is at most `(256/2 + 2)·u`, 1.5e-14, and about `√256/2·u`, 1e-15, by the probabilistic model,
-/// whatever the size of the tensor. Squares overflow for elements beyond 1e154: then the norm is infinite and so is every
-/// relative error. Where they underflow, below 1e-154, the largest element stands in for the norm, so that a difference is
-/// never reported as none.
+/// Norms are sums of squares in f64: plain over blocks of 256, compensated over the blocks. All terms are
+/// positive, so the relative error of a norm is at most `(256/2 + 2)·u`, 1.5e-14, and about `√256/2·u`,
+/// 1e-15, by the probabilistic model, whatever the size of the tensor. Squares overflow for elements beyond
+/// 1e154: then the norm is infinite and so is every relative error. Where they underflow, below 1e-154, the
+/// largest element stands in for the norm, so that a difference is never reported as none.
 #[must_use]
 pub fn difference(
     actual: impl Fn(usize) -> f64,

@@ -1,5 +1,6 @@
 //! The crate's parts held to each other on two layers of attention, written out below: the structurally zero blocks are
-//! exactly those whose finite differences vanish, and directional derivatives agree with the coordinates they are made of.
+//! exactly those whose finite differences vanish, and directional derivatives agree with the coordinates they
+//! are made of.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking, as the test does")]
 

@@ -1,8 +1,9 @@
 //! A trainer in a process of its own, in any language, as a [`Subject`](lossproof_subject::Subject).
 //!
 //! The judge starts a command, the *adapter*, and asks it over its standard input and output: a line of JSON for each
-//! question and each answer, and behind it, where there are any, tensors in the safetensors format. Every number that is
-//! judged is in a tensor, since JSON has no NaN. `docs/adapters.md` describes the protocol for those who write an adapter.
+//! question and each answer, and behind it, where there are any, tensors in the safetensors format. Every
+//! number that is judged is in a tensor, since JSON has no NaN. `docs/adapters.md` describes the protocol for
+//! those who write an adapter.
 //!
 //! [`Adapter`] is the judge's end, which believes nothing: every message has a limit of bytes before it is read, every
 //! call a limit of time, and a process that breaks either is ended with all that it started. [`serve`] is the

@@ -5,7 +5,8 @@
 //!
 //! - [`GlobalBatch`] is what a trainer sees in one optimizer step: ranks × micro-batches × sequences × positions;
 //! - [`Layout`] is what the calculus needs of it: how many positions and supervised tokens each sequence has;
-//! - [`LossSpec`] names a semantics: reduction, scope of the normaliser, combination of micro-batches and ranks, empty policy;
+//! - [`LossSpec`] names a semantics: reduction, scope of the normaliser, combination of micro-batches and
+//!   ranks, empty policy;
 //! - [`TokenWeights`] computes `w` in exact rational arithmetic, [`WeightRatio`] compares two of them;
 //! - [`Optimizer`] declares an optimizer step: loss scale, clipping, schedule and update rule;
 //! - [`Perplexity`] is the one correct way from losses to perplexity;

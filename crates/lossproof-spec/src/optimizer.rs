@@ -11,10 +11,12 @@ pub struct Optimizer {
     pub rule: Rule,
     /// Learning rate after the warm-up.
     pub learning_rate: f64,
-    /// Optimizer steps of linear warm-up: step k (from 0) has the learning rate `lr·min(1, (k + 1)/warm_up)`; 0 and 1 mean none.
+    /// Optimizer steps of linear warm-up: step k (from 0) has the learning rate `lr·min(1, (k + 1)/warm_up)`;
+    /// 0 and 1 mean none.
     #[serde(default)]
     pub warm_up: u32,
-    /// Clipping by the global norm, once per step: after accumulation, the all-reduce and the undoing of the loss scale.
+    /// Clipping by the global norm, once per step: after accumulation, the all-reduce and the undoing of the
+    /// loss scale.
     #[serde(default)]
     pub clip: Option<Clip>,
     /// Factor on the loss before the backward pass, undone on the gradient before anything looks at it; 1 means none. A

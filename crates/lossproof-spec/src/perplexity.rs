@@ -2,8 +2,8 @@
 
 use crate::CompensatedSum;
 
-/// Perplexity of a corpus: `exp` of the mean loss per token, with losses and tokens summed over all batches *before* the
-/// division. Never a mean of exponentials, nor the exponential of a mean of batch means.
+/// Perplexity of a corpus: `exp` of the mean loss per token, with losses and tokens summed over all batches
+/// *before* the division. Never a mean of exponentials, nor the exponential of a mean of batch means.
 ///
 /// ```
 /// let mut perplexity = lossproof_spec::Perplexity::default();

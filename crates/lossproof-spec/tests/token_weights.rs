@@ -35,7 +35,8 @@ fn batch(rows: &Rows) -> GlobalBatch {
 }
 
 /// What a trainer computes from one loss per prediction, the predictions of all sequences in order: nested sums and
-/// means of what is there, cell by cell. `None` where a mean is taken over nothing and the policy does not make it zero.
+/// means of what is there, cell by cell. `None` where a mean is taken over nothing and the policy does not
+/// make it zero.
 fn trainer(spec: &LossSpec, rows: &Rows, losses: &[Fraction]) -> Option<Fraction> {
     let mut losses = losses.iter();
     let everything: Vec<&Row> = rows.iter().flatten().flatten().collect();

@@ -32,10 +32,11 @@ pub trait TokenLosses {
 
 /// The capability to differentiate any weighted sum of token losses: the backward pass from a given upstream gradient.
 pub trait UpstreamWeights {
-    /// Forward and backward of `Σ_t u_t·ℓ_t` over the whole batch, `weights` holding `u_t` for every prediction in the order
-    /// of [`GlobalBatch::predictions`]; those of ignored predictions are not looked at. The token losses are those of the
-    /// loss spec in force (label smoothing, z-loss); nothing else of it plays a part. Returns the weighted sum and hands the
-    /// gradient over as [`Subject::accumulate`](crate::Subject::accumulate) does.
+    /// Forward and backward of `Σ_t u_t·ℓ_t` over the whole batch, `weights` holding `u_t` for every
+    /// prediction in the order of [`GlobalBatch::predictions`]; those of ignored predictions are not looked
+    /// at. The token losses are those of the loss spec in force (label smoothing, z-loss); nothing else of it
+    /// plays a part. Returns the weighted sum and hands the gradient over as
+    /// [`Subject::accumulate`](crate::Subject::accumulate) does.
     ///
     /// # Errors
     /// When the number of weights is not that of the predictions, the batch is outside the subject's

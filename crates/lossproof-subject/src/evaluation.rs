@@ -5,13 +5,13 @@ use lossproof_spec::MicroBatch;
 
 /// The capability to evaluate a corpus: what a trainer's validation does between two optimizer steps.
 pub trait Evaluation {
-    /// Evaluates the batches in turn, without a gradient, and reports on all of them together. Plain cross-entropy over the
-    /// supervised tokens, whatever loss spec is configured; parameters, optimizer and everything that training reports stay as
-    /// they are.
+    /// Evaluates the batches in turn, without a gradient, and reports on all of them together. Plain
+    /// cross-entropy over the supervised tokens, whatever loss spec is configured; parameters, optimizer and
+    /// everything that training reports stay as they are.
     ///
     /// # Errors
-    /// When a batch is outside the subject's [`Limits`](crate::Limits) or the trainer fails. A perplexity too large for f64 is
-    /// infinite, not an error.
+    /// When a batch is outside the subject's [`Limits`](crate::Limits) or the trainer fails. A perplexity too
+    /// large for f64 is infinite, not an error.
     fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, SubjectError>;
 }
 

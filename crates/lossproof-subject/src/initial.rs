@@ -40,9 +40,9 @@ pub fn gpt2_initial_of(parameters: &[ParameterInfo], seed: u64) -> TensorSet {
 }
 
 /// Parameters to probe a model at: like [`gpt2_initial`], but with no value that hides anything. Biases and gains are
-/// perturbed (a zero bias hides a missing one, a unit gain a misplaced one), and weights are scaled so that attention is
-/// not uniform and the activations of every block stay O(1): N(0, 1/fan-in), and N(0, 0.3²) for the embeddings of a
-/// small model. Values are exact in f32, so that f32 and f64 trainers start from the same point.
+/// perturbed (a zero bias hides a missing one, a unit gain a misplaced one), and weights are scaled so that
+/// attention is not uniform and the activations of every block stay O(1): N(0, 1/fan-in), and N(0, 0.3²) for
+/// the embeddings of a small model. Values are exact in f32, so that f32 and f64 trainers start from the same point.
 #[must_use]
 pub fn probe_initial(parameters: &[(String, Vec<usize>)], seed: u64) -> TensorSet {
     let parameters = named(parameters);

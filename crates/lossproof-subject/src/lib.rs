@@ -4,7 +4,8 @@
 //! [`GlobalBatch`](lossproof_spec::GlobalBatch), and hands the gradient its optimizer would see to a [`GradientSink`].
 //! What it can do beyond that are capabilities: [`LoadParameters`], [`TokenLosses`], [`UpstreamWeights`],
 //! [`OptimizerSteps`], [`Evaluation`], [`TrainingLoop`], [`Objectives`]. Whoever uses a subject does so through
-//! [`Checked`], which validates all that comes out. A trainer that a training loop drives call by call is a [`LoopTrainer`].
+//! [`Checked`], which validates all that comes out. A trainer that a training loop drives call by call is a
+//! [`LoopTrainer`].
 
 mod breach;
 mod capabilities;

@@ -17,8 +17,8 @@ pub struct Limits {
     /// Whether a label may be another token than the one at its position. A trainer that makes its labels out
     /// of its tokens takes none that are.
     pub free_labels: bool,
-    /// Whether a sequence may be padded and hold several documents: `segment_ids` other than 1, `position_ids` other than
-    /// 0, 1, 2, ….
+    /// Whether a sequence may be padded and hold several documents: `segment_ids` other than 1,
+    /// `position_ids` other than 0, 1, 2, ….
     pub segments: bool,
     /// Sequences of a micro-batch.
     pub sequences: Count,

@@ -33,8 +33,8 @@ pub trait OptimizerSteps {
     /// One optimizer step on one global batch, under the loss spec in force.
     ///
     /// # Errors
-    /// When no optimizer was started, the batch is outside the subject's limits, or the trainer fails. Then no parameter
-    /// has changed.
+    /// When no optimizer was started, the batch is outside the subject's limits, or the trainer fails. Then
+    /// no parameter has changed.
     fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError>;
 
     /// Hands the current parameters to a sink of tensors, as [`Subject::accumulate`](crate::Subject::accumulate) does

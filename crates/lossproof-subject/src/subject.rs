@@ -35,8 +35,8 @@ pub trait Subject {
 
     /// Forward and backward over every rank and micro-batch of one optimizer step, without taking the step.
     ///
-    /// The gradient the optimizer would see goes to `gradients`, one tensor at a time, each parameter exactly once, also
-    /// where it is zero, in the trainer's own dtype and under the names of [`parameters`](Self::parameters).
+    /// The gradient the optimizer would see goes to `gradients`, one tensor at a time, each parameter exactly
+    /// once, also where it is zero, in the trainer's own dtype and under the names of [`parameters`](Self::parameters).
     ///
     /// # Errors
     /// When the batch is outside the subject's [`Limits`](crate::Limits), the empty policy says so, or the

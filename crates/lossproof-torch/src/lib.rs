@@ -138,9 +138,10 @@ pub fn loop_trainer<C: Clone + Into<Config>>(
     Ok(Box::new(for_a_loop(config, dtype, device, initial)?))
 }
 
-/// [`loop_trainer`] whose backward pass keeps what goes into each block alone, and computes the rest a second time, under
-/// the same masks of dropout. Loss and gradient are those of [`loop_trainer`]; only an embedding that is the head may
-/// differ by rounding where several micro-batches are added up, because its two parts come one after the other.
+/// [`loop_trainer`] whose backward pass keeps what goes into each block alone, and computes the rest a second
+/// time, under the same masks of dropout. Loss and gradient are those of [`loop_trainer`]; only an embedding
+/// that is the head may differ by rounding where several micro-batches are added up, because its two parts
+/// come one after the other.
 ///
 /// # Errors
 /// As [`libtorch_at`].

@@ -1,8 +1,8 @@
 //! A backward pass that keeps what goes into each block and computes the rest a second time.
 //!
 //! Of L blocks the activations of one are in memory at a time, for a second forward pass over each. Masks of dropout
-//! depend on what is dropped and on nothing else ([`Dropout`](lossproof_subject::Dropout)), so the second pass has those
-//! of the first (clause 6.8).
+//! depend on what is dropped and on nothing else ([`Dropout`](lossproof_subject::Dropout)), so the second
+//! pass has those of the first (clause 6.8).
 
 use crate::architecture::{Context, Model};
 use crate::padded::Padded;

@@ -6,8 +6,9 @@ const WORTH_SHARING: usize = 1 << 20;
 /// Has libtorch run the operations of the calling thread on one thread until it is dropped.
 ///
 /// libtorch splits loops of a few tens of thousands of elements over all cores, whose threads then wait for each other
-/// in a spin. On two idle cores that makes gpt2-nano a third faster at best; beside other work, such as the tests that run
-/// in parallel, it makes it several times slower. It also ties the last bits of a result to the number of cores.
+/// in a spin. On two idle cores that makes gpt2-nano a third faster at best; beside other work, such as the
+/// tests that run in parallel, it makes it several times slower. It also ties the last bits of a result to
+/// the number of cores.
 pub(crate) struct OneThread {
     before: i32,
 }

@@ -66,7 +66,8 @@ pub enum Difference {
 pub struct Numbers {
     /// The number of the step, from 1.
     pub step: usize,
-    /// The quantity that is furthest off at that step; of several about equally far off, the one that is computed first.
+    /// The quantity that is furthest off at that step; of several about equally far off, the one that is
+    /// computed first.
     pub quantity: Quantity,
     /// What was expected of it.
     pub expected: f64,

@@ -22,8 +22,8 @@ macro_rules! assert_trace {
     }};
 }
 
-/// What [`assert_trace!`] compares with. It says where the traces part when it is dropped: after insta's list of changed
-/// lines and its panic, where people look.
+/// What [`assert_trace!`] compares with. It says where the traces part when it is dropped: after insta's list
+/// of changed lines and its panic, where people look.
 pub struct Guard {
     tolerance: Tolerance,
     said: Arc<Mutex<Option<String>>>,

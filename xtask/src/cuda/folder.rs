@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 /// The most the folder may hold, in bytes: 60 MB.
 const MAX_SIZE: u64 = 60_000_000;
 
-/// What the kernels that dfdx compiles at run time include: from its own sources, then from the toolkit. dfdx looks for them
-/// where they lay when it was built, and NVRTC in the current folder, so that is where `run` goes.
+/// What the kernels that dfdx compiles at run time include: from its own sources, then from the toolkit. dfdx
+/// looks for them where they lay when it was built, and NVRTC in the current folder, so that is where `run` goes.
 const KERNEL_HEADERS: [&str; 2] =
     ["src/tensor_ops/utilities/cuda_utils.cuh", "src/tensor_ops/utilities/compatibility.cuh"];
 const TOOLKIT_HEADERS: [&str; 1] = ["include/cuda_fp16.h"];

@@ -1,7 +1,7 @@
 //! Stand-ins for what the driver would install: an `nvidia-smi` to ask and a `libcuda.so` to link with.
 //!
-//! dfdx's build script asks `nvidia-smi` for the GPU whatever else it is told, and cudarc links the driver's library. Neither
-//! stand-in leaves the build: programs get the driver's own library on the machine they run on.
+//! dfdx's build script asks `nvidia-smi` for the GPU whatever else it is told, and cudarc links the driver's
+//! library. Neither stand-in leaves the build: programs get the driver's own library on the machine they run on.
 
 use super::ComputeCap;
 use crate::failure::{Failure, IoContext as _};

@@ -11,8 +11,8 @@ pub(super) const FOLDER: &str = ".cuda";
 /// The libtorch with CUDA, under the toolkit.
 pub(super) const LIBTORCH: &str = "libtorch";
 
-/// Nothing of this runs on a GPU: libraries lie here under the names that the linker asks for, and programs remember those
-/// inside the files (`libcublas.so.13`).
+/// Nothing of this runs on a GPU: libraries lie here under the names that the linker asks for, and programs
+/// remember those inside the files (`libcublas.so.13`).
 pub(super) const RECIPE: Recipe = Recipe {
     name: "CUDA 13.0",
     folder: FOLDER,

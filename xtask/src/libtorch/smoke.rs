@@ -9,7 +9,8 @@ use std::process::{Command, ExitCode};
 /// The hidden subcommand that [`loads`] runs in a child process.
 pub(crate) const SUBCOMMAND: &str = "dlopen";
 
-/// Loads libtorch's CPU library from `lib` in a child process, so that a library that crashes takes only the child down.
+/// Loads libtorch's CPU library from `lib` in a child process, so that a library that crashes takes only the
+/// child down.
 ///
 /// # Errors
 /// The loader's own message, which names the library or symbol that is missing.

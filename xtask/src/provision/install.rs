@@ -57,7 +57,8 @@ fn require_platform(recipe: &Recipe) -> Result<(), Failure> {
     ))
 }
 
-/// Waits for any other task of this workspace that provisions the same. The lock goes with the returned file, even when the process is killed.
+/// Waits for any other task of this workspace that provisions the same. The lock goes with the returned file,
+/// even when the process is killed.
 fn lock(recipe: &Recipe, path: &Path) -> Result<File, Failure> {
     let file = File::options().create(true).append(true).open(path).context("open", path)?;
     match file.try_lock() {
@@ -113,8 +114,8 @@ fn build(recipe: &Recipe, folder: &Path, scratch: &Path, pins: &[Pin], stamp: &s
     Ok(())
 }
 
-/// Has the file system write everything out, so that the rename never becomes durable before what it names. One call for
-/// the whole file system is far quicker than one per header.
+/// Has the file system write everything out, so that the rename never becomes durable before what it names.
+/// One call for the whole file system is far quicker than one per header.
 fn flush(folder: &Path) -> Result<(), Failure> {
     let status = Command::new("sync").arg("-f").arg(folder).status().context("run sync on", folder)?;
     if status.success() {

@@ -1,4 +1,5 @@
-//! Folders made from pinned wheels: fetched through pip, checked against their hashes, and put in place whole or not at all.
+//! Folders made from pinned wheels: fetched through pip, checked against their hashes, and put in place whole
+//! or not at all.
 
 mod install;
 mod pins;

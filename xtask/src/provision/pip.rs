@@ -19,8 +19,8 @@ const PLATFORMS: [&str; 5] = [
 
 /// Downloads the pinned wheels into `downloads`, with pip's own progress on standard error. pip checks each hash.
 ///
-/// pip's temporary files stay in `scratch`, so that whoever clears that clears them too, and nothing stays in its cache:
-/// each wheel is fetched once.
+/// pip's temporary files stay in `scratch`, so that whoever clears that clears them too, and nothing stays in
+/// its cache: each wheel is fetched once.
 pub(crate) fn download(
     recipe: &Recipe,
     pins: &[Pin],

@@ -9,7 +9,8 @@ use toml::{Table, Value};
 /// The workspace of the released trainers, which has the same lints.
 const GUARDS: &str = "guards/Cargo.toml";
 
-/// Folders under `crates/` that are not called like their package (an adapter's: like the trainer it adapts), and packages that do without the workspace's lints.
+/// Folders under `crates/` that are not called like their package (an adapter's: like the trainer it adapts),
+/// and packages that do without the workspace's lints.
 pub(crate) fn check(root: &Path, packages: &[Package]) -> Result<Vec<String>, Failure> {
     let workspace = read(&root.join("Cargo.toml"))?;
     let workspace_lints = lints_of(&workspace);
@@ -47,8 +48,8 @@ fn misnamed(package: &Package) -> Option<String> {
         .then(|| format!("{}: the package is called {}, not {expected}", folder.display(), package.name))
 }
 
-/// A package inherits the workspace's lints, or repeats them with `unsafe_code` lowered to "deny" so that one module can
-/// say why it needs it: cargo has no way to inherit and override.
+/// A package inherits the workspace's lints, or repeats them with `unsafe_code` lowered to "deny" so that one
+/// module can say why it needs it: cargo has no way to inherit and override.
 fn lints(manifest: &Table, workspace: Option<&Value>) -> Option<&'static str> {
     let own = manifest.get("lints");
     if own.and_then(|table| table.get("workspace")) == Some(&Value::Boolean(true)) {

@@ -1,19 +1,20 @@
 //! femto-gpt 0.2.0 (<https://crates.io/crates/femto-gpt>), unmodified, as a [`Subject`].
 //!
-//! The released training loop runs, `GPT::train_cpu`. The graph it computes on is a type parameter, and the one given here
-//! forwards every call to femto-gpt's own `CpuGraph` but for three: samples come from the batch and not from a random place
-//! in a text, the gradient that the optimizer is called with goes to the sink and no step is taken, and dropout is off. (At
-//! rate 0 femto-gpt's dropout drops an element with probability 2⁻²³ while training: `docs/bugs.md`.) The loop prints one
-//! line per step to the standard output.
+//! The released training loop runs, `GPT::train_cpu`. The graph it computes on is a type parameter, and the
+//! one given here forwards every call to femto-gpt's own `CpuGraph` but for three: samples come from the
+//! batch and not from a random place in a text, the gradient that the optimizer is called with goes to the
+//! sink and no step is taken, and dropout is off. (At rate 0 femto-gpt's dropout drops an element with
+//! probability 2⁻²³ while training: `docs/bugs.md`.) The loop prints one line per step to the standard output.
 //!
 //! # What it computes
 //! Every sample has the same number of tokens, all of them supervised; each sample's token losses are averaged, and the
-//! samples' losses and gradients are averaged. With equal lengths that is the per-token mean and the per-sequence mean, in
-//! whatever scope and combination, because there is one rank with one micro-batch. Everything else is refused as
+//! samples' losses and gradients are averaged. With equal lengths that is the per-token mean and the
+//! per-sequence mean, in whatever scope and combination, because there is one rank with one micro-batch.
+//! Everything else is refused as
 //! [`Unsupported`](lossproof_subject::Unsupported).
 //!
-//! The loop prints its loss and returns nothing. The loss reported here is made by the adapter, which averages the samples'
-//! losses as the loop does; the law `reported-loss` judges the adapter there, not femto-gpt.
+//! The loop prints its loss and returns nothing. The loss reported here is made by the adapter, which
+//! averages the samples' losses as the loop does; the law `reported-loss` judges the adapter there, not femto-gpt.
 //!
 //! # How it differs from GPT-2
 //! - Both residual branches start from the *normalised* input: `n = ln_1(x)`, `m = ln_2(n + attn(n))`, `x′ = m + mlp(m)`.
@@ -80,9 +81,9 @@ impl Config {
 pub enum Head {
     /// All parameters of femto-gpt.
     Own,
-    /// The part of its parameters at which the head is the token embedding: one parameter, `wte.weight`, whose values are
-    /// loaded into both matrices and whose gradient is, by the chain rule, the sum of both gradients. There the laws that
-    /// know the logits apply to the same code.
+    /// The part of its parameters at which the head is the token embedding: one parameter, `wte.weight`,
+    /// whose values are loaded into both matrices and whose gradient is, by the chain rule, the sum of both
+    /// gradients. There the laws that know the logits apply to the same code.
     Tied {
         /// Every element of femto-gpt's head bias, which is no parameter here. It is added to all logits alike, so that
         /// no probability, no loss and no gradient depends on it.

@@ -92,8 +92,8 @@ fn one_constant_on_the_head_bias_turns_the_whole_gradient_into_nan() {
 
 #[test]
 fn dropout_at_rate_zero_drops() {
-    // An element is dropped where a uniform multiple of 2⁻²³ below 1 is not above the rate: with probability 2⁻²³ at rate 0.
-    // Of 2²⁷ elements 16 are to be expected, and none at all once in e¹⁶ = 9 million runs.
+    // An element is dropped where a uniform multiple of 2⁻²³ below 1 is not above the rate: with probability
+    // 2⁻²³ at rate 0. Of 2²⁷ elements 16 are to be expected, and none at all once in e¹⁶ = 9 million runs.
     let elements = 1 << 20;
     let ones = GeneralTensor::Float(Tensor::constant(&[elements], 1.0));
     let mut operator = Dropout::new(0.0);

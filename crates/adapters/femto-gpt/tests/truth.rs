@@ -1,5 +1,5 @@
-//! femto-gpt 0.2.0 beside its architecture in f64, written from the crate's documentation: its forward pass, every element
-//! of its gradient, and the names that its parameters are given.
+//! femto-gpt 0.2.0 beside its architecture in f64, written from the crate's documentation: its forward pass,
+//! every element of its gradient, and the names that its parameters are given.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lossproof_femto_gpt::{Config, Head, femto_gpt};

@@ -79,8 +79,8 @@ impl Row {
         self.documents.iter_mut().flatten()
     }
 
-    /// Takes back what a row must not have: a label whose prediction would be made from padding or from another document,
-    /// and a padding token that stands nowhere.
+    /// Takes back what a row must not have: a label whose prediction would be made from padding or from
+    /// another document, and a padding token that stands nowhere.
     pub(super) fn settle(&mut self) {
         if self.documents.len() > 1 || self.left > 0 {
             for document in &mut self.documents {

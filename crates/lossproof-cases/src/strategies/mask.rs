@@ -22,8 +22,8 @@ pub(super) enum Mask {
 }
 
 impl Mask {
-    /// Ignores labels of `document`; all but [`Mask::Everything`] leave at least one prediction supervised if there is one.
-    /// The first label, against which nothing is scored, is given or ignored either way.
+    /// Ignores labels of `document`; all but [`Mask::Everything`] leave at least one prediction supervised if
+    /// there is one. The first label, against which nothing is scored, is given or ignored either way.
     pub(super) fn apply(self, random: &mut impl Rng, document: &mut [Token], eos: u32) {
         let length = document.len();
         if !matches!(self, Self::Nothing | Self::Prompt) {

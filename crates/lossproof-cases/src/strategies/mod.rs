@@ -43,16 +43,16 @@ impl Default for Size {
 
 /// Cases inside `limits`, of this size and under one of the claimed specs.
 ///
-/// Small counts are likelier than large ones: at the default size the mean global batch has about ten sequences of about
-/// ten positions. Ragged and even batches; nothing masked, prompts, suffixes, holes, random masks, an end-of-sequence token
-/// used as padding; padding on the left and on the right (segment 0, real tokens counted from position 0); packed documents;
-/// ignored sequences, micro-batches, ranks and batches; alphabets of few tokens; every loss spec that counts supervised
-/// tokens.
+/// Small counts are likelier than large ones: at the default size the mean global batch has about ten
+/// sequences of about ten positions. Ragged and even batches; nothing masked, prompts, suffixes, holes,
+/// random masks, an end-of-sequence token used as padding; padding on the left and on the right (segment 0,
+/// real tokens counted from position 0); packed documents; ignored sequences, micro-batches, ranks and
+/// batches; alphabets of few tokens; every loss spec that counts supervised tokens.
 ///
 /// A failing case shrinks to a local minimum: no single simplification of it still fails. What is simpler is decided in
 /// this order: fewer ranks, micro-batches, sequences and positions; one document, no padding, nothing ignored; small
-/// tokens; the global token mean with neither smoothing nor z-loss; parameters at the probe's scale; upstream weights of
-/// one; a small seed.
+/// tokens; the global token mean with neither smoothing nor z-loss; parameters at the probe's scale; upstream
+/// weights of one; a small seed.
 ///
 /// Where `limits` or `size` admit no batch at all, the runner aborts with the reason.
 pub fn case(limits: &Limits, claims: &Claims, size: Size) -> impl Strategy<Value = Case> + use<> {

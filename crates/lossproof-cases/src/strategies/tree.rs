@@ -11,8 +11,8 @@ use proptest::strategy::ValueTree;
 
 /// The smallest draft known to fail, and the simplification of it that is being tried.
 ///
-/// Proptest's own trees go through the parts of a value once, each as far as it goes: from micro-batches of 5 and 3 tokens
-/// they come to 4 and 1, because 3 and 3 passes. This one goes on until no edit of the whole lowers the
+/// Proptest's own trees go through the parts of a value once, each as far as it goes: from micro-batches of 5
+/// and 3 tokens they come to 4 and 1, because 3 and 3 passes. This one goes on until no edit of the whole lowers the
 /// complexity and still fails.
 pub(super) struct CaseTree {
     bounds: Bounds,

@@ -10,7 +10,7 @@ use crate::{
     text::paragraph,
 };
 use lossproof_cases::read_bytes;
-use lossproof_dumps::{Finding, Gradients, Inspection, Sizes, State, inspect, parameter_names};
+use lossproof_dumps::{Finding, Gradients, Inspection, LARGEST_DUMP, Sizes, State, inspect, parameter_names};
 use miette::{IntoDiagnostic, WrapErr};
 use serde_json::{Value, json};
 use std::{
@@ -44,9 +44,6 @@ pub(crate) struct Args {
     files: ReportFiles,
 }
 
-/// The most bytes of a file of parameters that are read.
-const LARGEST: u64 = 8 << 30;
-
 /// Looks at a dump and says on stdout what is wrong with it.
 ///
 /// # Errors
@@ -74,12 +71,12 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 }
 
 fn sizes(path: &Path) -> miette::Result<Sizes> {
-    let bytes = read_bytes(path, LARGEST).into_diagnostic()?;
+    let bytes = read_bytes(path, LARGEST_DUMP).into_diagnostic()?;
     Sizes::of_model(&bytes).map_err(|problem| miette::miette!("{}: {problem}", path.display()))
 }
 
 fn names(path: &Path) -> miette::Result<BTreeSet<String>> {
-    let bytes = read_bytes(path, LARGEST).into_diagnostic()?;
+    let bytes = read_bytes(path, LARGEST_DUMP).into_diagnostic()?;
     parameter_names(&bytes)
         .into_diagnostic()
         .wrap_err_with(|| format!("{} holds no parameters", path.display()))
@@ -116,30 +113,38 @@ fn text(args: &Args, gradients: &Gradients, inspection: &Inspection) -> String {
     text
 }
 
+/// What is said of a gradient.
+pub(super) const COLUMNS: [(&str, Align); 6] = [
+    ("gradient", Align::Left),
+    ("values", Align::Right),
+    ("norm", Align::Right),
+    ("root mean square", Align::Right),
+    ("zero", Align::Right),
+    ("no number", Align::Right),
+];
+
+/// The cells of one gradient.
+pub(super) fn row(name: &str, state: &State) -> [String; 6] {
+    [
+        name.to_owned(),
+        grouped(state.elements),
+        format!("{:.3e}", state.norm),
+        format!("{:.3e}", state.root_mean_square()),
+        grouped(state.zeros),
+        grouped(state.nans + state.infinities),
+    ]
+}
+
 /// Every gradient that something is wrong with, or all of them where they are few.
 fn table(inspection: &Inspection) -> String {
     const FEW: usize = 40;
-    let mut table = Table::new([
-        ("gradient", Align::Left),
-        ("values", Align::Right),
-        ("norm", Align::Right),
-        ("root mean square", Align::Right),
-        ("zero", Align::Right),
-        ("no number", Align::Right),
-    ]);
+    let mut table = Table::new(COLUMNS);
     let blamed: BTreeSet<&str> = inspection.findings.iter().flat_map(Finding::names).collect();
     for (name, state) in &inspection.states {
         if inspection.states.len() > FEW && !blamed.contains(name.as_str()) {
             continue;
         }
-        table.row([
-            name.clone(),
-            grouped(state.elements),
-            format!("{:.3e}", state.norm),
-            format!("{:.3e}", state.root_mean_square()),
-            grouped(state.zeros),
-            grouped(state.nans + state.infinities),
-        ]);
+        table.row(row(name, state));
     }
     table.render()
 }

@@ -1,13 +1,14 @@
 //! What was found in files that a trainer left, as a report.
 
-use super::{answers, finding_words};
+use super::{answers, finding_words, grads};
 use crate::{
     exit::Exit,
     report_files::{command_line, outcome},
+    table::Align,
     tomography::page::heat_maps,
 };
 use lossproof_diagnosis::tomography::Agreement;
-use lossproof_dumps::{CheckedCase, Finding, Inspection, Manifest, Outcome, State};
+use lossproof_dumps::{CheckedCase, Finding, Inspection, Manifest, Outcome};
 use lossproof_report::{Check, CheckOutcome, Checks, Column, Part, Report, Section, Table, TableCell};
 use std::path::Path;
 
@@ -76,6 +77,23 @@ const HELD_TO: [(&str, &str, &str); 5] = [
     ("distinct", "no two gradients are the same", "equal"),
 ];
 
+/// How many things are wrong, and how many may be meant so.
+fn summary(inspection: &Inspection) -> String {
+    let wrong = inspection.findings.iter().filter(|finding| finding.is_certain()).count();
+    let unclear = inspection.findings.len() - wrong;
+    let wrong = match wrong {
+        _ if inspection.states.is_empty() => "There is no gradient.".to_owned(),
+        0 => "Nothing is wrong with them by themselves.".to_owned(),
+        1 => "One thing is wrong with them.".to_owned(),
+        wrong => format!("{wrong} things are wrong with them."),
+    };
+    match unclear {
+        0 => wrong,
+        1 => format!("{wrong} One thing is to be looked at."),
+        unclear => format!("{wrong} {unclear} things are to be looked at."),
+    }
+}
+
 /// A dump of gradients by itself.
 pub(super) fn of_gradients(dump: &Path, inspection: &Inspection, exit: Exit) -> Report {
     let mut checks = Vec::new();
@@ -96,39 +114,27 @@ pub(super) fn of_gradients(dump: &Path, inspection: &Inspection, exit: Exit) -> 
         };
         checks.push(Check::new(id, what, outcome).with_details(said.join("\n")));
     }
-    let row = |(name, state): (&String, &State)| {
-        vec![
-            TableCell::plain(name.clone()),
-            TableCell::plain(state.elements.to_string()),
-            TableCell::plain(format!("{:.3e}", state.norm)),
-            TableCell::plain(format!("{:.3e}", state.root_mean_square())),
-            TableCell::plain(state.zeros.to_string()),
-            TableCell::plain((state.nans + state.infinities).to_string()),
-        ]
-    };
     let table = Table {
         caption: "Every gradient".to_owned(),
-        columns: vec![
-            Column::words("gradient"),
-            Column::numbers("values"),
-            Column::numbers("norm"),
-            Column::numbers("root mean square"),
-            Column::numbers("zero"),
-            Column::numbers("no number"),
-        ],
-        rows: inspection.states.iter().map(row).collect(),
+        columns: grads::COLUMNS
+            .into_iter()
+            .map(|(name, align)| match align {
+                Align::Left => Column::words(name),
+                Align::Right => Column::numbers(name),
+            })
+            .collect(),
+        rows: inspection
+            .states
+            .iter()
+            .map(|(name, state)| grads::row(name, state).into_iter().map(TableCell::plain).collect())
+            .collect(),
     };
-    let found = inspection.findings.len();
     Report {
         title: "A dump of gradients".to_owned(),
         command: command_line(),
         subject: vec![dump.display().to_string()],
         outcome: outcome(exit),
-        summary: match found {
-            0 => "Nothing is wrong with them by themselves.".to_owned(),
-            1 => "One thing is wrong with them.".to_owned(),
-            found => format!("{found} things are wrong with them."),
-        },
+        summary: summary(inspection),
         sections: vec![
             Section::new(
                 "What they were held to",

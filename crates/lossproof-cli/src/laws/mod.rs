@@ -18,8 +18,8 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 /// Hold the reference trainer and libtorch, or the trainer behind --adapter, to every law of the loss calculus, on
 /// random batches.
 ///
-/// Each law is one or more clauses of docs/SPEC.md made executable. Ends with 0 when everything conforms, 1 when something does
-/// not, 3 when something could not be checked.
+/// Each law is one or more clauses of docs/SPEC.md made executable. Ends with 0 when everything conforms, 1
+/// when something does not, 3 when something could not be checked.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[cfg(feature = "trainers")]

@@ -33,7 +33,8 @@ pub(crate) struct Args {
     /// Sequences in the global batch; by default 10 for pico and nano, 2 for xl, 4 for the others.
     #[arg(long, value_name = "N")]
     pub(crate) sequences: Option<usize>,
-    /// Tokens in the longest sequence; by default 16 for pico, 24 for nano, 64 for small and medium, 32 for large and xl.
+    /// Tokens in the longest sequence; by default 16 for pico, 24 for nano, 64 for small and medium, 32 for
+    /// large and xl.
     #[arg(long, value_name = "N")]
     pub(crate) length: Option<usize>,
     /// Fixes every random choice: passages, parameters, directions of finite differences.

@@ -6,8 +6,8 @@ use lossproof_verify::{ParameterFile, WriteError};
 use miette::Diagnostic;
 use std::{io::ErrorKind, path::PathBuf};
 
-/// Draws the probe parameters of a model into a temporary file that has no name: it is gone when it is closed, however this
-/// process ends.
+/// Draws the probe parameters of a model into a temporary file that has no name: it is gone when it is
+/// closed, however this process ends.
 ///
 /// # Errors
 /// When the file cannot be written, such as for want of space.

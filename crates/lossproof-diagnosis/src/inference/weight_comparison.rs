@@ -66,8 +66,8 @@ impl Inference {
         WeightComparison { declared: *declared, agrees, ratio: self.ratio(declared), consequences, found }
     }
 
-    /// What is declared times a whole number, or one over one: on a small batch some quotient of counts equals nearly any
-    /// factor of another semantics.
+    /// What is declared times a whole number, or one over one: on a small batch some quotient of counts
+    /// equals nearly any factor of another semantics.
     fn plain_multiple_of(&self, declared: &LossSpec) -> Option<&SemanticsMultiple> {
         self.multiples.iter().find(|multiple| {
             let is_declared =

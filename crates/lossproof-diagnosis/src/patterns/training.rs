@@ -2,8 +2,8 @@
 
 use super::Row;
 
-/// What bugs fail in, each pattern with all that have it. They are what fails in our loop with the bug, around a trainer
-/// without any; a test holds them to it.
+/// What bugs fail in, each pattern with all that have it. They are what fails in our loop with the bug,
+/// around a trainer without any; a test holds them to it.
 pub(super) const PATTERNS: &[Row] = &[
     (&["fill-ups-trained-on"], &[("samples-once", "samples met twice")]),
     (

@@ -32,8 +32,8 @@ fn observed<I: Shape, O: Shape + ReduceShapeTo<(), A>, A: Axes>(
     all
 }
 
-/// Every array to within 1e-13 of its norm: the two versions differ in a few dozen roundings of 1.1e-16 per element, and in
-/// the order of sums of up to 1024 terms, whose roundings add up like a random walk.
+/// Every array to within 1e-13 of its norm: the two versions differ in a few dozen roundings of 1.1e-16 per
+/// element, and in the order of sums of up to 1024 terms, whose roundings add up like a random walk.
 fn agree(own: &[Vec<f64>], composed: &[Vec<f64>]) {
     assert_eq!(own.len(), composed.len());
     for (index, (own, composed)) in own.iter().zip(composed).enumerate() {

@@ -1,5 +1,5 @@
-//! Every operation on the CPU's own slices: row by row in loops the compiler turns into vector instructions, large tensors on
-//! all cores, and the backward pass written out.
+//! Every operation on the CPU's own slices: row by row in loops the compiler turns into vector instructions,
+//! large tensors on all cores, and the backward pass written out.
 
 use super::{
     Kernels, LAYER_NORM_EPSILON, Modified,
@@ -192,8 +192,8 @@ fn gradient_of<'a, S: Shape, E: Element>(
     Ok(gradients.get_or_alloc_mut(tensor)?)
 }
 
-/// The output of an operation on `input`. `backward` is given the gradient of the output and returns that of the input; what
-/// it owes to other tensors it adds itself.
+/// The output of an operation on `input`. `backward` is given the gradient of the output and returns that of
+/// the input; what it owes to other tensors it adds itself.
 fn differentiable<I: Shape, O: Shape, E: Element, T: Tape<E, Cpu>>(
     input: &Tensor<I, E, Cpu>,
     mut tape: T,
@@ -213,7 +213,8 @@ fn differentiable<I: Shape, O: Shape, E: Element, T: Tape<E, Cpu>>(
     Ok(output.put_tape(tape))
 }
 
-/// `√(2/π)` and the cubic coefficient of the tanh form, doubled: `1 + tanh(a)` is `2/(1 + e^(−2a))`, where nothing cancels.
+/// `√(2/π)` and the cubic coefficient of the tanh form, doubled: `1 + tanh(a)` is `2/(1 + e^(−2a))`, where
+/// nothing cancels.
 const SLOPE: f64 = 2.0 * 0.797_884_560_802_865_4;
 const CUBIC: f64 = 0.044_715;
 

@@ -25,8 +25,8 @@ pub struct Modified {
     pub z_loss: f64,
 }
 
-/// A device with the operations of GPT-2 that are not matrix products. Tensors given are contiguous: they come from matrix
-/// products, sums and these operations.
+/// A device with the operations of GPT-2 that are not matrix products. Tensors given are contiguous: they
+/// come from matrix products, sums and these operations.
 pub trait Kernels<E: Element>: Device<E> {
     /// `x + b`, the bias `[C]` added to every row of `[count, C]`.
     ///

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 /// Elements from which on handing work to other cores costs less than doing it.
 const LARGE: usize = 1 << 15;
 
-/// Runs `work` on every row of a matrix, with the row's index; on all cores when the matrix is large. A last row may be short.
+/// Runs `work` on every row of a matrix, with the row's index; on all cores when the matrix is large. A last
+/// row may be short.
 pub(super) fn rows<E: Element, R: Send>(
     values: &mut [E],
     columns: usize,

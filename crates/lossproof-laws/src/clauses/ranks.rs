@@ -70,7 +70,8 @@ pub(crate) fn replicated_ranks(trial: &mut Trial<'_>) -> CaseOutcome {
     let (one, many) = (assemble(vec![ranks[0].clone()]), assemble(vec![ranks[0].clone(); count]));
     let spec = trial.spec(&[&one, &many])?;
     let (single, replicated) = (trial.gradient(&spec, &one)?, trial.gradient(&spec, &many)?);
-    // Where the normaliser is counted per rank, adding ranks multiplies; where it is counted over all, averaging divides.
+    // Where the normaliser is counted per rank, adding ranks multiplies; where it is counted over all,
+    // averaging divides.
     let counted_over_all = spec.scope == Scope::Global && spec.reduction != Reduction::Sum;
     let factor = match (counted_over_all, spec.ranks) {
         (true, Combine::Add) | (false, Combine::Average) => 1.0,

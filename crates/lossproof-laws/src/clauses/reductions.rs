@@ -210,8 +210,8 @@ impl Trial<'_> {
         Ok(Computed { observation, gradient: Rc::new(sink.into_tensors()), total, origin })
     }
 
-    /// Holds a batch with empty groups to the empty policy of a spec: weights where there are some, NaN or an error where
-    /// that is declared.
+    /// Holds a batch with empty groups to the empty policy of a spec: weights where there are some, NaN or an
+    /// error where that is declared.
     pub(crate) fn by_policy(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> CaseOutcome {
         let Err(empty) = TokenWeights::new(spec, &batch.layout()) else {
             self.calculus(spec, batch)?;

@@ -115,8 +115,8 @@ impl Trial<'_> {
     }
 }
 
-/// The plan with clipping to a norm, as loops have it: some add PyTorch's 1e-6 to the norm that they divide by, and some
-/// nothing.
+/// The plan with clipping to a norm, as loops have it: some add PyTorch's 1e-6 to the norm that they divide
+/// by, and some nothing.
 pub(super) fn clipped(plan: &TrainingPlan, clip: Clip) -> [TrainingPlan; 2] {
     [clip.epsilon, 0.0].map(|epsilon| TrainingPlan { clip: Some(Clip { epsilon, ..clip }), ..plan.clone() })
 }
