@@ -13,20 +13,32 @@ use lossproof_spec::{
     Combine, EmptyGroup, EmptyPolicy, GlobalBatch, Group, LossSpec, MicroBatch, Rank, Reduction, Scope,
     Sequence,
 };
+use lossproof_subject::{Observation, RankPlace, Totals};
 use std::convert::Infallible;
 
 /// One optimizer step's worth of gradients, before ranks are combined.
 pub(crate) struct Accumulated<E: Element, D: Device<E>> {
     /// The gradient each rank accumulated over its micro-batches.
     pub(crate) ranks: Vec<Gradients<E, D>>,
-    /// What the all-reduce multiplies the sum of the ranks' gradients with.
-    pub(crate) rank_factor: f64,
+    /// What the all-reduce divides the sum of the ranks' gradients by.
+    pub(crate) averaged_over: usize,
     /// What the loss was multiplied with before the backward pass.
     pub(crate) loss_scale: f64,
-    /// The loss itself.
-    pub(crate) loss: f64,
-    /// Of each supervised token, in order.
-    pub(crate) token_losses: Vec<f64>,
+}
+
+/// What one rank has after its last micro-batch.
+struct OfRank<E: Element, D: Device<E>> {
+    gradients: Gradients<E, D>,
+    observation: Observation,
+}
+
+/// The step that a rank is part of.
+#[derive(Clone, Copy)]
+pub(crate) struct Step<'a> {
+    pub(crate) spec: &'a LossSpec,
+    pub(crate) totals: &'a Totals,
+    /// What the loss is multiplied with before each backward pass.
+    pub(crate) loss_scale: f64,
 }
 
 /// Why a step could not be accumulated.
@@ -41,86 +53,111 @@ impl<F> From<F> for Failure<F> {
     }
 }
 
-/// How many parts an average is taken over.
-fn parts(combine: Combine, policy: EmptyPolicy, all: usize, non_empty: usize) -> usize {
-    match (combine, policy) {
-        (Combine::Add, _) => 1,
-        (Combine::Average, EmptyPolicy::ZeroSkipped) => non_empty.max(1),
-        (Combine::Average, _) => all,
-    }
-}
-
 pub(crate) fn supervised(micro_batch: &MicroBatch) -> usize {
     micro_batch.sequences().iter().map(Sequence::supervised).sum()
 }
 
-fn count<'a>(micro_batches: impl IntoIterator<Item = &'a MicroBatch>, policy: EmptyPolicy) -> Counts {
-    let mut counts = Counts::default();
-    for sequence in micro_batches.into_iter().flat_map(MicroBatch::sequences) {
-        let tokens = sequence.supervised();
-        counts.tokens += tokens;
-        counts.sequences += usize::from(tokens > 0 || policy != EmptyPolicy::ZeroSkipped);
+fn counts(totals: &Totals, policy: EmptyPolicy) -> Counts {
+    Counts { tokens: totals.tokens, sequences: totals.counted_sequences(policy) }
+}
+
+impl<E: Element, D: Device<E>> Accumulated<E, D> {
+    /// A gradient that is nobody's share.
+    pub(crate) fn of_one(gradients: Gradients<E, D>) -> Self {
+        Self { ranks: vec![gradients], averaged_over: 1, loss_scale: 1.0 }
     }
-    counts
 }
 
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
-    /// The gradient of one optimizer step, the loss multiplied by `loss_scale` before each backward pass.
+    /// The gradient of one optimizer step, rank after rank, the loss multiplied by `loss_scale` before each backward
+    /// pass.
     pub(crate) fn accumulate(
         &mut self,
         batch: &GlobalBatch,
         spec: &LossSpec,
         loss_scale: f64,
-    ) -> Result<Accumulated<E, D>, Failure<D::Err>> {
-        let mut empty = EmptyMeans { spec, found_nan: false };
-        let global = count(batch.micro_batches(), spec.empty);
-        if spec.scope == Scope::Global {
-            empty.check_tokens(global.tokens, Group::Batch)?;
+    ) -> Result<(Accumulated<E, D>, Observation), Failure<D::Err>> {
+        let totals = Totals::of(batch);
+        let step = Step { spec, totals: &totals, loss_scale };
+        let (mut ranks, mut shares) = (Vec::new(), Vec::new());
+        let mut place = RankPlace::default();
+        for rank in batch.ranks() {
+            let own = self.of_rank(rank, place, step)?;
+            ranks.push(own.gradients);
+            shares.push(own.observation);
+            place = place.after(rank);
         }
-        let with_tokens = |rank: &Rank| rank.micro_batches().iter().any(|m| supervised(m) > 0);
-        let ranks_with_tokens = batch.ranks().iter().filter(|rank| with_tokens(rank)).count();
-        let world = parts(spec.ranks, spec.empty, batch.ranks().len(), ranks_with_tokens) as f64;
+        let averaged_over = totals.averaged_over(spec);
+        Ok((Accumulated { ranks, averaged_over, loss_scale }, totals.combined(spec, shares)))
+    }
 
-        let mut ranks = Vec::with_capacity(batch.ranks().len());
-        let mut token_losses = Vec::with_capacity(global.tokens);
-        let mut loss = 0.0;
-        let (mut micro_batch_index, mut sequence_index) = (0, 0);
-        for (rank_index, rank) in batch.ranks().iter().enumerate() {
-            let window = count(rank.micro_batches(), spec.empty);
-            if spec.scope == Scope::RankWindow {
-                empty.check_tokens(window.tokens, Group::Rank(rank_index))?;
-            }
-            let non_empty = rank.micro_batches().iter().filter(|m| supervised(m) > 0).count();
-            let divisor = parts(spec.micro_batches, spec.empty, rank.micro_batches().len(), non_empty) as f64;
-            let mut gradients = self.alloc_gradients()?;
-            for micro_batch in rank.micro_batches() {
-                let own = count([micro_batch], spec.empty);
-                if spec.scope == Scope::MicroBatch {
-                    empty.check_tokens(own.tokens, Group::MicroBatch(micro_batch_index))?;
-                }
-                empty.check_sequences(micro_batch, sequence_index)?;
-                micro_batch_index += 1;
-                sequence_index += micro_batch.sequences().len();
-                if own.tokens == 0 {
-                    continue;
-                }
-                let counts = match spec.scope {
-                    Scope::MicroBatch => own,
-                    Scope::RankWindow => window,
-                    Scope::Global => global,
-                };
-                let tape = self.wte.trace(gradients).split_tape().1;
-                let losses = self.supervised_losses(micro_batch, spec, tape)?;
-                token_losses.extend(losses.as_vec().into_iter().map(E::widen));
-                let per_sequence: Vec<_> = micro_batch.sequences().iter().map(Sequence::supervised).collect();
-                let reduced = reduce(losses, &per_sequence, spec, counts)?.try_div(E::round(divisor))?;
-                loss += scalar(&reduced).widen() / world;
-                gradients = reduced.try_mul(E::round(loss_scale))?.try_backward()?;
-            }
-            ranks.push(gradients);
+    /// What one rank contributes to a step: its gradient before the all-reduce.
+    pub(crate) fn share(
+        &mut self,
+        rank: &Rank,
+        place: RankPlace,
+        step: Step<'_>,
+    ) -> Result<(Accumulated<E, D>, Observation), Failure<D::Err>> {
+        let own = self.of_rank(rank, place, step)?;
+        Ok((Accumulated::of_one(own.gradients), own.observation))
+    }
+
+    fn of_rank(
+        &mut self,
+        rank: &Rank,
+        place: RankPlace,
+        step: Step<'_>,
+    ) -> Result<OfRank<E, D>, Failure<D::Err>> {
+        let Step { spec, totals, loss_scale } = step;
+        let mut empty = EmptyMeans { spec, found_nan: false };
+        if spec.scope == Scope::Global {
+            empty.check_tokens(totals.tokens, Group::Batch)?;
         }
-        let loss = if empty.found_nan { f64::NAN } else { loss };
-        Ok(Accumulated { ranks, rank_factor: 1.0 / world, loss_scale, loss, token_losses })
+        let window = Totals::of_rank(rank);
+        if spec.scope == Scope::RankWindow {
+            empty.check_tokens(window.tokens, Group::Rank(place.rank))?;
+        }
+        let divisor = match (spec.micro_batches, spec.empty) {
+            (Combine::Add, _) => 1,
+            (Combine::Average, EmptyPolicy::ZeroSkipped) => {
+                rank.micro_batches().iter().filter(|own| supervised(own) > 0).count().max(1)
+            }
+            (Combine::Average, _) => rank.micro_batches().len(),
+        };
+        let mut gradients = self.alloc_gradients()?;
+        let mut token_losses = Vec::with_capacity(window.tokens);
+        let mut loss = 0.0;
+        let mut sequence_index = place.sequences;
+        for (number, micro_batch) in rank.micro_batches().iter().enumerate() {
+            let own = Totals::of_micro_batches([micro_batch]);
+            if spec.scope == Scope::MicroBatch {
+                empty.check_tokens(own.tokens, Group::MicroBatch(place.micro_batches + number))?;
+            }
+            empty.check_sequences(micro_batch, sequence_index)?;
+            sequence_index += micro_batch.sequences().len();
+            if own.tokens == 0 {
+                continue;
+            }
+            let counted = match spec.scope {
+                Scope::MicroBatch => &own,
+                Scope::RankWindow => &window,
+                Scope::Global => totals,
+            };
+            let tape = self.wte.trace(gradients).split_tape().1;
+            let losses = self.supervised_losses(micro_batch, spec, tape)?;
+            token_losses.extend(losses.as_vec().into_iter().map(E::widen));
+            let per_sequence: Vec<_> = micro_batch.sequences().iter().map(Sequence::supervised).collect();
+            let reduced = reduce(losses, &per_sequence, spec, counts(counted, spec.empty))?;
+            let reduced = reduced.try_div(E::round(divisor as f64))?;
+            loss += scalar(&reduced).widen();
+            gradients = reduced.try_mul(E::round(loss_scale))?.try_backward()?;
+        }
+        let observation = Observation {
+            loss: if empty.found_nan { f64::NAN } else { loss },
+            supervised_tokens: Some(token_losses.len()),
+            token_losses: Some(token_losses),
+        };
+        Ok(OfRank { gradients, observation })
     }
 
     pub(crate) fn supervised_losses(

@@ -46,10 +46,10 @@ impl<E: Element, D: Kernels<E>> Source<E, D> for Accumulated<E, D> {
                 }
             })?;
         }
-        for factor in [self.rank_factor, 1.0 / self.loss_scale].map(E::round) {
-            if factor != E::ONE {
+        for divisor in [self.averaged_over as f64, self.loss_scale].map(E::round) {
+            if divisor != E::ONE {
                 for value in &mut values[start..] {
-                    *value *= factor;
+                    *value /= divisor;
                 }
             }
         }

@@ -19,14 +19,13 @@ use dfdx::prelude::*;
 use lossproof_spec::{EmptyGroup, EmptyPolicy, Group, LossSpec, Reduction, Rule, Scope, Sequence};
 use lossproof_subject::{
     Dropout, GradientSink, LoopTrainer, Moment, Observation, OptimizerSteps, SubjectError, TensorSet,
-    TrainerState, TrainingBatch, Unsupported, check_state,
+    TrainerState, TrainingBatch, Unsupported, check_gradient, check_state,
 };
 use std::{collections::BTreeSet, convert::Infallible};
 
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
     fn no_gradient(&mut self) -> Result<Accumulated<E, D>, SubjectError> {
-        let ranks = vec![self.model.alloc_gradients().map_err(failed)?];
-        Ok(Accumulated { ranks, rank_factor: 1.0, loss_scale: 1.0, loss: 0.0, token_losses: Vec::new() })
+        self.model.alloc_gradients().map(Accumulated::of_one).map_err(failed)
     }
 
     /// Takes what was begun out, so that the model can be borrowed beside it. It is put back by who took it.
@@ -153,6 +152,18 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoopTrainer for Reference<K, E, D
         self.with_begun(|own, begun| own.model.visit(&mut HandOver::new(&mut begun.gradient, gradient)))
     }
 
+    fn write_gradient(&mut self, gradient: &TensorSet) -> Result<(), SubjectError> {
+        check_gradient(self, gradient)?;
+        self.with_begun(|own, begun| {
+            let zeros = own.model.alloc_gradients().map_err(failed)?;
+            let mut write = WriteGradient { from: gradient, gradients: Some(zeros) };
+            own.model.visit(&mut write).map_err(failed)?;
+            let gradients = write.gradients.ok_or_else(|| failed(GRADIENT_LOST))?;
+            begun.gradient = Accumulated::of_one(gradients);
+            Ok(())
+        })
+    }
+
     fn update(&mut self, learning_rate: f64, factor: f64) -> Result<(), SubjectError> {
         self.with_begun(|own, begun| {
             let undecayed = &begun.undecayed;
@@ -236,6 +247,43 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoopTrainer for Reference<K, E, D
 /// The values of a tensor in the element type.
 fn elements<E: Element>(tensor: &lossproof_subject::Tensor) -> Vec<E> {
     (0..tensor.elements()).map(|index| E::round(tensor.get(index))).collect()
+}
+
+/// Fills a gradient that is zero from a set.
+struct WriteGradient<'a, E: Element, D: Device<E>> {
+    from: &'a TensorSet,
+    /// Out of here only while a tensor is written.
+    gradients: Option<Gradients<E, D>>,
+}
+
+impl<E: Element, D: Kernels<E>> WriteGradient<'_, E, D> {
+    fn put<S: ConstShape>(&mut self, parameter: &Tensor<S, E, D>, values: &[E]) -> Result<(), D::Err> {
+        if let Some(gradients) = self.gradients.take() {
+            self.gradients = Some(D::put_gradient(gradients, parameter, values)?);
+        }
+        Ok(())
+    }
+
+    fn values(&self, name: &str) -> Vec<E> {
+        self.from.get(name).map(elements).unwrap_or_default()
+    }
+}
+
+impl<E: Element, D: Kernels<E>> Visitor<E, D> for WriteGradient<'_, E, D> {
+    type Error = D::Err;
+
+    fn tensor<S: ConstShape>(&mut self, name: &str, tensor: &mut Tensor<S, E, D>) -> Result<(), D::Err> {
+        let values = self.values(name);
+        self.put(tensor, &values)
+    }
+
+    fn fused<S: ConstShape>(&mut self, name: &str, parts: &mut [Tensor<S, E, D>; 3]) -> Result<(), D::Err> {
+        let columns = last_dimension(&parts[0]);
+        for (part, values) in parts.iter().zip(split(&self.values(name), columns)) {
+            self.put(part, &values)?;
+        }
+        Ok(())
+    }
 }
 
 /// One moment of every parameter, zero where there is none yet.

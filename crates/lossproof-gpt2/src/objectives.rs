@@ -24,7 +24,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
         &mut self,
         rows: &TrainingBatch,
         targets: Option<&[Vec<f64>]>,
-    ) -> Result<Accumulated<E, D>, D::Err> {
+    ) -> Result<(Accumulated<E, D>, f64), D::Err> {
         let gradients = self.alloc_gradients()?;
         let tape = self.wte.trace(gradients).split_tape().1;
         let sequences: Vec<&Sequence> = rows.micro_batch().sequences().iter().collect();
@@ -35,8 +35,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
         };
         let mean: Tensor<Rank0, E, D, _> = losses.try_mean()?;
         let loss = scalar(&mean).widen();
-        let ranks = vec![mean.try_backward()?];
-        Ok(Accumulated { ranks, rank_factor: 1.0, loss_scale: 1.0, loss, token_losses: Vec::new() })
+        Ok((Accumulated::of_one(mean.try_backward()?), loss))
     }
 
     /// The cross-entropy of every supervised token to its distribution: `−Σ_c q_c·log p_c`.
@@ -76,8 +75,8 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Objectives for Reference<K, E, D>
             ObjectiveBatch::SoftTargets { targets, .. } => Some(targets.as_slice()),
             _ => None,
         };
-        let mut learnt = self.model.learn(&rows, targets).map_err(failed)?;
-        self.model.visit(&mut HandOver::new(&mut learnt, gradients))?;
-        Ok(Observation::new(learnt.loss, Some(scored)))
+        let (mut gradient, loss) = self.model.learn(&rows, targets).map_err(failed)?;
+        self.model.visit(&mut HandOver::new(&mut gradient, gradients))?;
+        Ok(Observation::new(loss, Some(scored)))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Element, Gpt2, ModelShape,
-    accumulate::{Accumulated, Failure, never},
+    accumulate::{Accumulated, Failure, Step, never},
     begun::Begun,
     config::Gpt2Config,
     failure::{NAME, failed},
@@ -12,11 +12,11 @@ use crate::{
     started::Started,
 };
 use dfdx::prelude::{ConstShape, Device as DfdxDevice, Tensor};
-use lossproof_spec::{Counting, Dtypes, GlobalBatch, LossSpec};
+use lossproof_spec::{Counting, Dtypes, GlobalBatch, LossSpec, Rank};
 use lossproof_subject::{
     Claims, Device, Evaluation, GradientSink, Limits, LoadParameters, LogPolicy, ModelInfo, Objectives,
-    Observation, OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError, SubjectInfo,
-    TensorSet, TokenLosses, Unsupported, UpstreamWeights,
+    Observation, OptimizerSteps, ParameterInfo, ParameterSource, RankPlace, RankShares, Subject,
+    SubjectError, SubjectInfo, TensorSet, TokenLosses, Totals, Unsupported, UpstreamWeights,
 };
 use std::sync::Arc;
 
@@ -61,18 +61,30 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
         loss_scale: f64,
     ) -> Result<(Accumulated<E, D>, Observation), SubjectError> {
         Self::limits().check(batch)?;
-        let mut accumulated =
-            self.model.accumulate(batch, &self.spec, loss_scale).map_err(|failure| match failure {
-                Failure::Empty(group) => SubjectError::EmptyGroup(group),
-                Failure::Device(error) => failed(error),
-            })?;
-        let token_losses = std::mem::take(&mut accumulated.token_losses);
-        let observation = Observation {
-            loss: accumulated.loss,
-            supervised_tokens: Some(token_losses.len()),
-            token_losses: Some(token_losses),
-        };
-        Ok((accumulated, observation))
+        self.model.accumulate(batch, &self.spec, loss_scale).map_err(refused)
+    }
+}
+
+/// The error of a step.
+fn refused<F: std::fmt::Display>(failure: Failure<F>) -> SubjectError {
+    match failure {
+        Failure::Empty(group) => SubjectError::EmptyGroup(group),
+        Failure::Device(error) => failed(error),
+    }
+}
+
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> RankShares for Reference<K, E, D> {
+    fn share(
+        &mut self,
+        rank: &Rank,
+        place: RankPlace,
+        totals: &Totals,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        let step = Step { spec: &self.spec, totals, loss_scale: 1.0 };
+        let (mut gradient, observation) = self.model.share(rank, place, step).map_err(refused)?;
+        self.model.visit(&mut HandOver::new(&mut gradient, gradients))?;
+        Ok(observation)
     }
 }
 
@@ -157,6 +169,10 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Subject for Reference<K, E, D> {
     fn objectives(&mut self) -> Option<&mut dyn Objectives> {
         Some(self)
     }
+
+    fn rank_shares(&mut self) -> Option<&mut dyn RankShares> {
+        Some(self)
+    }
 }
 
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoadParameters for Reference<K, E, D> {
@@ -204,9 +220,10 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> UpstreamWeights for Reference<K, 
                 weights.len()
             )));
         }
-        let mut gradient = self.model.backward_weighted(batch, &self.spec, weights).map_err(failed)?;
+        let (mut gradient, loss) =
+            self.model.backward_weighted(batch, &self.spec, weights).map_err(failed)?;
         self.model.visit(&mut HandOver::new(&mut gradient, gradients))?;
-        Ok(gradient.loss)
+        Ok(loss)
     }
 }
 

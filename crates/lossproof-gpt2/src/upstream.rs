@@ -18,12 +18,11 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
         batch: &GlobalBatch,
         spec: &LossSpec,
         weights: &[f64],
-    ) -> Result<Accumulated<E, D>, D::Err> {
+    ) -> Result<(Accumulated<E, D>, f64), D::Err> {
         let predictions = batch.predictions().zip(weights);
         let mut weights = predictions.filter(|(p, _)| p.supervised).map(|(_, &weight)| E::round(weight));
         let mut gradients = self.alloc_gradients()?;
         let mut loss = 0.0;
-        let mut token_losses = Vec::new();
         for micro_batch in batch.micro_batches() {
             let own: Vec<E> = weights.by_ref().take(supervised(micro_batch)).collect();
             if own.is_empty() {
@@ -33,11 +32,10 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
             let own = self.wte.device().try_tensor_from_vec(own, count)?;
             let tape = self.wte.trace(gradients).split_tape().1;
             let losses = self.supervised_losses(micro_batch, spec, tape)?;
-            token_losses.extend(losses.as_vec().into_iter().map(E::widen));
             let sum = losses.try_mul(own)?.try_sum()?;
             loss += scalar(&sum).widen();
             gradients = sum.try_backward()?;
         }
-        Ok(Accumulated { ranks: vec![gradients], rank_factor: 1.0, loss_scale: 1.0, loss, token_losses })
+        Ok((Accumulated::of_one(gradients), loss))
     }
 }

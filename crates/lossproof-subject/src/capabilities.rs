@@ -72,6 +72,7 @@ macro_rules! capabilities {
     (@ OptimizerSteps) => { $crate::capabilities!(@ optimizer_steps OptimizerSteps); };
     (@ Evaluation) => { $crate::capabilities!(@ evaluation Evaluation); };
     (@ Objectives) => { $crate::capabilities!(@ objectives Objectives); };
+    (@ RankShares) => { $crate::capabilities!(@ rank_shares RankShares); };
     (@ TrainingLoop) => { $crate::capabilities!(@ training_loop TrainingLoop); };
     (@ $method:ident $capability:ident) => {
         fn $method(&mut self) -> Option<&mut dyn $crate::$capability> {

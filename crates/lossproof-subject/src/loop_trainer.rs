@@ -5,8 +5,8 @@
 //! norms and the update rule with its moments.
 
 use crate::{
-    Collect, Dropout, GradientSink, LoadParameters, Observation, Subject, SubjectError, TensorSet,
-    TrainingBatch, Unsupported,
+    Collect, Dropout, GradientSink, LoadParameters, Observation, ParameterInfo, Subject, SubjectError,
+    TensorSet, TrainingBatch, Unsupported,
 };
 use lossproof_spec::{LossSpec, Rule};
 use std::collections::BTreeSet;
@@ -66,6 +66,13 @@ pub trait LoopTrainer: Subject + LoadParameters {
     /// # Errors
     /// When nothing was begun, the trainer fails, or the sink refuses a tensor.
     fn read_gradient(&mut self, gradient: &mut dyn GradientSink) -> Result<(), SubjectError>;
+
+    /// Replaces the gradient by this one, as an all-reduce does: every parameter under its name, in its shape.
+    ///
+    /// # Errors
+    /// When nothing was begun, the trainer fails, or a tensor is missing, unknown or of another shape: then the
+    /// gradient is what it was.
+    fn write_gradient(&mut self, gradient: &TensorSet) -> Result<(), SubjectError>;
 
     /// One update at this learning rate, from the gradient times `factor`. The gradient stays.
     ///
@@ -149,7 +156,6 @@ pub fn state_of(trainer: &mut dyn LoopTrainer) -> Result<TrainerState, SubjectEr
 /// Naming the first tensor that is not.
 pub fn check_state(trainer: &dyn Subject, rule: &Rule, state: &TrainerState) -> Result<(), SubjectError> {
     let parameters = trainer.parameters();
-    let wrong = |name: &str, problem: String| SubjectError::Parameter { name: name.to_owned(), problem };
     let has = |moment: Moment| moment.belongs_to(rule);
     let parts = [
         ("parameter", true, &state.parameters),
@@ -157,24 +163,39 @@ pub fn check_state(trainer: &dyn Subject, rule: &Rule, state: &TrainerState) -> 
         ("second moment", has(Moment::Second), &state.second_moments),
     ];
     for (what, expected, tensors) in parts {
-        if !expected {
-            if let Some(name) = tensors.keys().next() {
-                return Err(wrong(name, format!("has a {what}, which this update rule does not keep")));
-            }
-            continue;
-        }
-        for info in &parameters {
-            let tensor = tensors
-                .get(&info.name)
-                .ok_or_else(|| wrong(&info.name, format!("the state has no {what} of it")))?;
-            if tensor.shape() != info.shape {
-                let (found, shape) = (tensor.shape(), &info.shape);
-                return Err(wrong(&info.name, format!("the {what} has shape {found:?}, expected {shape:?}")));
-            }
-        }
-        if let Some(name) = tensors.keys().find(|name| !parameters.iter().any(|info| info.name == **name)) {
-            return Err(wrong(name, format!("the state has a {what} of it, which this model has not")));
+        if expected {
+            check_tensors(&parameters, what, tensors)?;
+        } else if let Some(name) = tensors.keys().next() {
+            return Err(wrong(name, format!("has a {what}, which this update rule does not keep")));
         }
     }
     Ok(())
+}
+
+/// Whether a gradient is one of this trainer's parameters, under their names and of their shapes.
+///
+/// # Errors
+/// Naming the first tensor that is not.
+pub fn check_gradient(trainer: &dyn Subject, gradient: &TensorSet) -> Result<(), SubjectError> {
+    check_tensors(&trainer.parameters(), "gradient", gradient)
+}
+
+fn wrong(name: &str, problem: String) -> SubjectError {
+    SubjectError::Parameter { name: name.to_owned(), problem }
+}
+
+/// Whether there is one tensor of each parameter, of its shape, and no other.
+fn check_tensors(parameters: &[ParameterInfo], what: &str, tensors: &TensorSet) -> Result<(), SubjectError> {
+    for info in parameters {
+        let tensor =
+            tensors.get(&info.name).ok_or_else(|| wrong(&info.name, format!("there is no {what} of it")))?;
+        if tensor.shape() != info.shape {
+            let (found, shape) = (tensor.shape(), &info.shape);
+            return Err(wrong(&info.name, format!("the {what} has shape {found:?}, expected {shape:?}")));
+        }
+    }
+    match tensors.keys().find(|name| !parameters.iter().any(|info| info.name == **name)) {
+        Some(name) => Err(wrong(name, format!("there is a {what} of it, which this model has not"))),
+        None => Ok(()),
+    }
 }

@@ -2,8 +2,8 @@
 
 use crate::{
     Evaluation, GradientSink, LoadParameters, Objectives, Observation, OptimizerSteps, ParameterInfo,
-    ParameterSource, SubjectError, SubjectInfo, TensorSet, TokenLosses, TrainingLoop, Unsupported,
-    UpstreamWeights,
+    ParameterSource, RankShares, SubjectError, SubjectInfo, TensorSet, TokenLosses, TrainingLoop,
+    Unsupported, UpstreamWeights,
 };
 use lossproof_spec::{GlobalBatch, LossSpec};
 
@@ -74,6 +74,11 @@ pub trait Subject {
 
     /// The capability to learn something else than the next token, when the trainer has it.
     fn objectives(&mut self) -> Option<&mut dyn Objectives> {
+        None
+    }
+
+    /// The capability to compute one rank of a step whose others are elsewhere, when the trainer has it.
+    fn rank_shares(&mut self) -> Option<&mut dyn RankShares> {
         None
     }
 

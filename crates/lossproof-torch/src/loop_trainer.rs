@@ -17,7 +17,7 @@ use crate::{
 use lossproof_spec::{EpsilonPlacement, Group, LossSpec, Rule, Scope};
 use lossproof_subject::{
     Dropout, GradientSink, LoopTrainer, Moment, Observation, OptimizerSteps, SubjectError, TensorSet,
-    TensorValues, TrainerState, TrainingBatch, Unsupported, check_state,
+    TensorValues, TrainerState, TrainingBatch, Unsupported, check_gradient, check_state,
 };
 use std::collections::BTreeSet;
 use tch::{TchError, Tensor};
@@ -163,6 +163,21 @@ impl Torch {
         self.forget_gradient()
     }
 
+    fn put_gradient(&mut self, gradient: &TensorSet) -> Result<(), Failure> {
+        let names: Vec<String> = self.parameters.infos().iter().map(|info| info.name.clone()).collect();
+        let leaves = self.parameters.replica()?;
+        let mut gradients = Vec::with_capacity(names.len());
+        for leaf in leaves.iter().filter(|leaf| leaf.requires_grad()) {
+            // tch cannot set the gradient of a tensor, but what a backward pass has made can be written to.
+            leaf.f_sum(None)?.f_backward()?;
+            gradients.push(leaf.f_grad()?);
+        }
+        let _no_graph = tch::no_grad_guard();
+        fill(&mut gradients, &names, gradient)?;
+        self.begun()?.leaves = leaves;
+        Ok(())
+    }
+
     fn forget_gradient(&mut self) -> Result<(), Failure> {
         let leaves = self.parameters.replica()?;
         self.begun()?.leaves = leaves;
@@ -225,6 +240,12 @@ impl LoopTrainer for Torch {
     fn read_gradient(&mut self, gradient: &mut dyn GradientSink) -> Result<(), SubjectError> {
         let tensors = self.gradients_so_far()?;
         Ok(self.hand_over(tensors.into_iter().map(Some), gradient)?)
+    }
+
+    fn write_gradient(&mut self, gradient: &TensorSet) -> Result<(), SubjectError> {
+        self.begun()?;
+        check_gradient(self, gradient)?;
+        Ok(self.put_gradient(gradient)?)
     }
 
     fn update(&mut self, learning_rate: f64, factor: f64) -> Result<(), SubjectError> {

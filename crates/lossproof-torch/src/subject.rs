@@ -4,11 +4,11 @@ use crate::{
     Config, Failure, Mixture, NAME, architecture::Model, begun::Begun, kinds, objective, padded::Padded,
     parameters::Parameters, started::Started, threads::OneThread, unsupported,
 };
-use lossproof_spec::{Counting, Dtype, Dtypes, GlobalBatch, LossSpec, Sequence};
+use lossproof_spec::{Counting, Dtype, Dtypes, GlobalBatch, LossSpec, Rank, Sequence};
 use lossproof_subject::{
     Claims, Device, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, ModelInfo,
-    Objectives, Observation, OptimizerSteps, ParameterInfo, ParameterSource, Subject, SubjectError,
-    SubjectInfo, TensorSet, TokenLosses, Unsupported, UpstreamWeights,
+    Objectives, Observation, OptimizerSteps, ParameterInfo, ParameterSource, RankPlace, RankShares, Subject,
+    SubjectError, SubjectInfo, TensorSet, TokenLosses, Totals, Unsupported, UpstreamWeights,
 };
 use tch::{Kind, TchError, Tensor, kind::Element};
 
@@ -215,6 +215,24 @@ impl Subject for Torch {
 
     fn objectives(&mut self) -> Option<&mut dyn Objectives> {
         Some(self)
+    }
+
+    fn rank_shares(&mut self) -> Option<&mut dyn RankShares> {
+        Some(self)
+    }
+}
+
+impl RankShares for Torch {
+    fn share(
+        &mut self,
+        rank: &Rank,
+        place: RankPlace,
+        totals: &Totals,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        let (observation, tensors) = self.backward_of_rank(rank, place, totals)?;
+        self.hand_over(tensors, gradients)?;
+        Ok(observation)
     }
 }
 

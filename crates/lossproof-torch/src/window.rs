@@ -8,24 +8,15 @@ use crate::{
     subject::Torch,
     threads::OneThread,
 };
-use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, Group, Scope};
-use lossproof_subject::Observation;
+use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, Group, Rank, Scope};
+use lossproof_subject::{Observation, RankPlace, Totals};
 use tch::{TchError, Tensor};
 
 /// What one rank has after its last micro-batch, or all of them after the all-reduce.
 struct Window {
-    loss: f64,
-    token_losses: Vec<f64>,
+    observation: Observation,
     /// In the order of the trained parameters, times the loss scale; `None` where no loss reached one.
     gradients: Vec<Option<Tensor>>,
-}
-
-/// Where a rank stands in the global batch.
-#[derive(Clone, Copy, Default)]
-struct RankIndex {
-    rank: usize,
-    first_micro_batch: usize,
-    first_sequence: usize,
 }
 
 impl Torch {
@@ -37,59 +28,61 @@ impl Torch {
         loss_scale: f64,
     ) -> Result<(Observation, Vec<Option<Tensor>>), Failure> {
         let _one_thread = OneThread::for_model(self.parameters.elements());
-        let ranks: Vec<Vec<Padded>> = batch
-            .ranks()
-            .iter()
-            .map(|rank| rank.micro_batches().iter().map(Padded::supervised).collect())
-            .collect();
-        let global = Count::of(Group::Batch, ranks.iter().flatten(), self.spec.empty);
-
-        let mut index = RankIndex::default();
-        let mut reduced: Option<Window> = None;
-        for rank in &ranks {
-            let window = self.window(rank, index, global, loss_scale)?;
-            match &mut reduced {
-                None => reduced = Some(window),
-                Some(reduced) => reduced.add(window)?,
+        let totals = Totals::of(batch);
+        let mut place = RankPlace::default();
+        let mut shares = Vec::with_capacity(batch.ranks().len());
+        let mut reduced = Vec::new();
+        for rank in batch.ranks() {
+            let window = self.window(rank, place, &totals, loss_scale)?;
+            if place.rank == 0 {
+                reduced = window.gradients;
+            } else {
+                add(&mut reduced, window.gradients)?;
             }
-            index.rank += 1;
-            index.first_micro_batch += rank.len();
-            index.first_sequence += rank.iter().map(Padded::rows).sum::<usize>();
+            shares.push(window.observation);
+            place = place.after(rank);
         }
-        let mut reduced = reduced.expect("invariant: a global batch has a rank");
-        if self.spec.ranks == Combine::Average {
-            reduced.divide(counted(ranks.iter().map(Vec::as_slice), self.spec.empty))?;
-        }
-        let observation = Observation {
-            loss: reduced.loss,
-            supervised_tokens: Some(reduced.token_losses.len()),
-            token_losses: Some(reduced.token_losses),
-        };
-        Ok((observation, reduced.gradients))
+        divide(&mut reduced, totals.averaged_over(&self.spec))?;
+        Ok((totals.combined(&self.spec, shares), reduced))
+    }
+
+    /// What one rank contributes to a step: its gradient before the all-reduce.
+    pub(crate) fn backward_of_rank(
+        &self,
+        rank: &Rank,
+        place: RankPlace,
+        totals: &Totals,
+    ) -> Result<(Observation, Vec<Option<Tensor>>), Failure> {
+        let _one_thread = OneThread::for_model(self.parameters.elements());
+        let Window { observation, gradients } = self.window(rank, place, totals, 1.0)?;
+        Ok((observation, gradients))
     }
 
     /// Forward and backward over the micro-batches of one rank.
     fn window(
         &self,
-        rank: &[Padded],
-        index: RankIndex,
-        global: Count,
+        rank: &Rank,
+        place: RankPlace,
+        totals: &Totals,
         loss_scale: f64,
     ) -> Result<Window, Failure> {
+        let rank: Vec<Padded> = rank.micro_batches().iter().map(Padded::supervised).collect();
         let leaves = self.parameters.replica()?;
         let model = self.model(&leaves)?;
         let policy = self.spec.empty;
-        let own = Count::of(Group::Rank(index.rank), rank, policy);
+        let own = Count::of(Group::Rank(place.rank), &rank, policy);
+        let global =
+            Count { tokens: totals.tokens, sequences: totals.counted_sequences(policy), group: Group::Batch };
         let averaged_over = match self.spec.micro_batches {
             Combine::Add => 1,
             Combine::Average => counted(rank.iter().map(std::slice::from_ref), policy),
         };
         let (mut logged, mut all_token_losses) = (0.0, Vec::new());
-        let mut first_sequence = index.first_sequence;
+        let mut first_sequence = place.sequences;
         for (number, batch) in rank.iter().enumerate() {
             let count = match self.spec.scope {
                 Scope::MicroBatch => {
-                    Count::of(Group::MicroBatch(index.first_micro_batch + number), [batch], policy)
+                    Count::of(Group::MicroBatch(place.micro_batches + number), [batch], policy)
                 }
                 Scope::RankWindow => own,
                 Scope::Global => global,
@@ -107,34 +100,34 @@ impl Torch {
             }
             first_sequence += batch.rows();
         }
-        Ok(Window { loss: logged, token_losses: all_token_losses, gradients: gradients(&leaves)? })
+        let observation = Observation {
+            loss: logged,
+            supervised_tokens: Some(all_token_losses.len()),
+            token_losses: Some(all_token_losses),
+        };
+        Ok(Window { observation, gradients: gradients(&leaves)? })
     }
 }
 
-impl Window {
-    /// The all-reduce with another rank; its tokens come after those already here.
-    fn add(&mut self, other: Self) -> Result<(), TchError> {
-        self.loss += other.loss;
-        self.token_losses.extend(other.token_losses);
-        for (mine, theirs) in self.gradients.iter_mut().zip(other.gradients) {
-            match (mine, theirs) {
-                (Some(mine), Some(theirs)) => drop(mine.f_add_(&theirs)?),
-                (mine, theirs @ Some(_)) => *mine = theirs,
-                (_, None) => {}
-            }
+/// The all-reduce with the gradient of another rank.
+fn add(mine: &mut [Option<Tensor>], theirs: Vec<Option<Tensor>>) -> Result<(), TchError> {
+    for (mine, theirs) in mine.iter_mut().zip(theirs) {
+        match (mine, theirs) {
+            (Some(mine), Some(theirs)) => drop(mine.f_add_(&theirs)?),
+            (mine, theirs @ Some(_)) => *mine = theirs,
+            (_, None) => {}
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    fn divide(&mut self, ranks: usize) -> Result<(), TchError> {
-        if ranks > 1 {
-            self.loss /= ranks as f64;
-            for gradient in self.gradients.iter_mut().flatten() {
-                let _ = gradient.f_div_scalar_(dim(ranks))?;
-            }
+fn divide(gradients: &mut [Option<Tensor>], ranks: usize) -> Result<(), TchError> {
+    if ranks > 1 {
+        for gradient in gradients.iter_mut().flatten() {
+            let _ = gradient.f_div_scalar_(dim(ranks))?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// How many groups of micro-batches an average is taken over.

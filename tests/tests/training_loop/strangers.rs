@@ -217,6 +217,10 @@ impl LoopTrainer for Rounded {
         self.0.read_gradient(gradient)
     }
 
+    fn write_gradient(&mut self, gradient: &TensorSet) -> Answer<()> {
+        self.0.write_gradient(gradient)
+    }
+
     fn update(&mut self, learning_rate: f64, factor: f64) -> Answer<()> {
         self.0.update(learning_rate, factor)?;
         let state = state_of(&mut *self.0)?;

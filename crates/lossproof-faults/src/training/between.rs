@@ -17,6 +17,7 @@ pub(super) struct TrainerHooks {
     pub(super) backward:
         fn(&mut Between<'_>, &TrainingBatch, &LossSpec, f64, &Dropout) -> Answer<Observation>,
     pub(super) norms: fn(&mut Between<'_>) -> Answer<Vec<f64>>,
+    pub(super) write: fn(&mut Between<'_>, &TensorSet) -> Answer<()>,
     pub(super) update: fn(&mut Between<'_>, f64, f64) -> Answer<()>,
     pub(super) zero: fn(&mut Between<'_>) -> Answer<()>,
     pub(super) losses: fn(&mut Between<'_>, &TrainingBatch) -> Answer<Vec<f64>>,
@@ -29,6 +30,7 @@ impl TrainerHooks {
         frozen: Clone::clone,
         backward: |own, batch, loss, factor, dropout| own.inner.backward(batch, loss, factor, dropout),
         norms: |own| own.inner.gradient_norms(),
+        write: |own, gradient| own.inner.write_gradient(gradient),
         update: |own, learning_rate, factor| own.inner.update(learning_rate, factor),
         zero: |own| own.inner.zero_gradient(),
         losses: |own, batch| own.inner.supervised_losses(batch),
@@ -145,6 +147,10 @@ impl LoopTrainer for Between<'_> {
 
     fn read_gradient(&mut self, gradient: &mut dyn GradientSink) -> Answer<()> {
         self.inner.read_gradient(gradient)
+    }
+
+    fn write_gradient(&mut self, gradient: &TensorSet) -> Answer<()> {
+        (self.hooks.write)(self, gradient)
     }
 
     fn update(&mut self, learning_rate: f64, factor: f64) -> Answer<()> {

@@ -172,6 +172,15 @@ where
     ) -> Result<R, CpuError> {
         Ok(look(gradient_of(gradients, parameter)?))
     }
+
+    fn put_gradient<S: Shape>(
+        mut gradients: Gradients<E, Self>,
+        parameter: &Tensor<S, E, Self>,
+        values: &[E],
+    ) -> Result<Gradients<E, Self>, CpuError> {
+        gradient_of(&mut gradients, parameter)?.copy_from_slice(values);
+        Ok(gradients)
+    }
 }
 
 /// Elements of a large tensor that are one piece of work where rows do not matter.

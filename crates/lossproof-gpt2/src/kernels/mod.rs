@@ -97,6 +97,20 @@ pub trait Kernels<E: Element>: Device<E> {
     ) -> Result<R, Self::Err> {
         Ok(look(&gradients.get(parameter).as_vec()))
     }
+
+    /// Makes these values, row-major, the gradient of a parameter where it is zero so far.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn put_gradient<S: Shape>(
+        gradients: Gradients<E, Self>,
+        parameter: &Tensor<S, E, Self>,
+        values: &[E],
+    ) -> Result<Gradients<E, Self>, Self::Err> {
+        // A device's memory cannot be written to from here, but the gradient of Σ g·θ is g, to the last bit.
+        let values = parameter.device().try_tensor_from_vec(values.to_vec(), *parameter.shape())?;
+        parameter.trace(gradients).try_mul(values)?.try_sum()?.try_backward()
+    }
 }
 
 #[cfg(feature = "cuda")]
