@@ -2,8 +2,9 @@
 
 use crate::{
     Corpus, RunError, Settings,
-    plan::count,
-    sampler::{Cut, EpochSample},
+    plan::{count, whole},
+    ranks::{Gathered, Ranks},
+    sampler::{Cut, EpochSample, GlobalMicroBatch},
     semantics::{EvaluationMean, Shards, Tracking},
 };
 use lossproof_spec::CompensatedSum;
@@ -30,6 +31,7 @@ pub(crate) fn validate(
     corpus: &dyn Corpus,
     settings: &Settings,
     epoch: u32,
+    ranks_of_run: &mut dyn Ranks,
 ) -> Result<Validation, RunError> {
     let samples = corpus.validation_samples();
     let semantics = settings.semantics;
@@ -43,10 +45,19 @@ pub(crate) fn validate(
     let mut gathered = Vec::new();
     let micro_batches = cut.micro_batches(&order);
     let last = micro_batches.len().saturating_sub(1);
+    let mut here = Vec::new();
+    for rank in ranks_of_run.here(settings.ranks) {
+        here.push(losses_of_rank(trainer, corpus, &micro_batches, rank, epoch)?);
+    }
+    let everywhere = ranks_of_run.gather(Gathered::Validation, here)?;
+    let mut of_rank: Vec<&[f64]> = everywhere.iter().map(Vec::as_slice).collect();
     for (number, ranks) in micro_batches.iter().enumerate() {
         let mut step = Vec::new();
-        for rank in ranks.iter().filter(|rank| !rank.is_empty()) {
-            let losses = losses(trainer, corpus, rank, epoch)?;
+        for (number, rank) in ranks.iter().enumerate().filter(|(_, rank)| !rank.is_empty()) {
+            let losses = of_rank.get_mut(number).and_then(next_list).ok_or_else(|| RunError::Rank {
+                rank: number,
+                what: "has not evaluated all of its batches".to_owned(),
+            })?;
             all.extend(losses.iter().copied());
             tokens += count(losses.len());
             let mean = losses.iter().sum::<f64>() / losses.len() as f64;
@@ -133,6 +144,31 @@ pub fn reductions(
         batch_mean: total / samples as f64,
         mean_of_means: of_batches.value() / batches as f64,
     })
+}
+
+/// What one rank evaluates: of each batch with samples the number of losses, and the losses.
+fn losses_of_rank(
+    trainer: &mut dyn LoopTrainer,
+    corpus: &dyn Corpus,
+    micro_batches: &[GlobalMicroBatch],
+    rank: usize,
+    epoch: u32,
+) -> Result<Vec<f64>, RunError> {
+    let mut numbers = Vec::new();
+    for samples in micro_batches.iter().filter_map(|ranks| ranks.get(rank)).filter(|own| !own.is_empty()) {
+        let losses = losses(trainer, corpus, samples, epoch)?;
+        numbers.push(losses.len() as f64);
+        numbers.extend(losses);
+    }
+    Ok(numbers)
+}
+
+/// The next list of numbers, which its length stands before.
+fn next_list<'a>(rest: &mut &'a [f64]) -> Option<&'a [f64]> {
+    let (length, others) = rest.split_first()?;
+    let (list, others) = others.split_at_checked(whole(*length))?;
+    *rest = others;
+    Some(list)
 }
 
 fn losses(

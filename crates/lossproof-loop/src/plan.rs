@@ -67,6 +67,12 @@ fn epochs_of(updates: u64, per_epoch: u64) -> u32 {
     u32::try_from(updates.div_ceil(per_epoch)).unwrap_or(u32::MAX)
 }
 
+/// A count that was gathered as a number. What is none counts as nothing.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count is no larger than 2^52")]
+pub(crate) fn whole(number: f64) -> usize {
+    number as usize
+}
+
 pub(crate) fn count(of: usize) -> u64 {
     u64::try_from(of).unwrap_or(u64::MAX)
 }

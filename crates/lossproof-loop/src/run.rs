@@ -4,12 +4,15 @@ use crate::{
     Corpus, Length, Plan, RunError, Settings,
     decay::undecayed,
     evaluation::{Validation, validate},
-    plan::count,
+    event::{Epoch, Event, MicroBatchRecord, Update},
+    pass::Pass,
+    plan::{count, whole},
+    ranks::{Gathered, OneProcess, Ranks},
     sampler::{EpochSample, GlobalMicroBatch, Sampler},
     semantics::{IdleUpdate, Resume, Window},
     tracking::{RankLoss, Tracked},
 };
-use lossproof_spec::{EmptyPolicy, LossSpec, Reduction};
+use lossproof_spec::{EmptyPolicy, LossSpec};
 use lossproof_subject::{Dropout, LoopTrainer, SamplePlace, TrainingBatch};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -37,90 +40,13 @@ pub struct Progress {
     pub finished: bool,
 }
 
-/// What happened next in a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Event {
-    /// A window of micro-batches, and the update at its end.
-    Update(Update),
-    /// A validation between two updates.
-    Validation {
-        /// Updates so far.
-        updates: u64,
-        /// What it reports.
-        validation: Validation,
-    },
-    /// The end of an epoch.
-    Epoch(Epoch),
-}
-
-/// A window of micro-batches, and the update at its end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Update {
-    /// Number of the update, from 1; a skipped one has the number of the next.
-    pub update: u64,
-    /// The epoch, from 0.
-    pub epoch: u32,
-    /// Loss of the window, as it is differentiated.
-    #[serde(with = "lossproof_trace::number::any")]
-    pub loss: f64,
-    /// Supervised tokens of the window, over all ranks.
-    pub tokens: u64,
-    /// Samples of the window, over all ranks.
-    pub samples: u64,
-    /// The learning rate.
-    pub learning_rate: f64,
-    /// Norm of the gradient before clipping, over all parameters and ranks.
-    #[serde(with = "lossproof_trace::number::any")]
-    pub grad_norm: f64,
-    /// Norm of each parameter's gradient before clipping.
-    #[serde(with = "lossproof_trace::number::list")]
-    pub tensor_norms: Vec<f64>,
-    /// What the gradient was multiplied with.
-    pub clip_factor: f64,
-    /// Whether nothing was updated: the gradient was not finite, or there was no supervised token, and such an
-    /// update is skipped.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub skipped: bool,
-    /// The micro-batches.
-    pub micro_batches: Vec<MicroBatchRecord>,
-}
-
-/// One micro-batch of all ranks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MicroBatchRecord {
-    /// Its number in the epoch, from 0.
-    pub micro_batch: usize,
-    /// Of each rank, the samples of the corpus.
-    pub samples: Vec<Vec<usize>>,
-    /// Of each rank with samples, the mean loss of its supervised tokens.
-    #[serde(with = "lossproof_trace::number::list")]
-    pub losses: Vec<f64>,
-}
-
-/// The end of an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Epoch {
-    /// The epoch, from 0.
-    pub epoch: u32,
-    /// Updates of the run so far.
-    pub updates: u64,
-    /// Loss of the epoch, as it is tracked; NaN where nothing was trained on.
-    #[serde(with = "lossproof_trace::number::any")]
-    pub training_loss: f64,
-    /// What the validation at its end reports.
-    pub validation: Validation,
-}
-
 /// A run that goes on event by event: what is done between two of them, such as writing a checkpoint, is for
 /// the caller.
 pub struct Run<'a> {
     trainer: &'a mut dyn LoopTrainer,
     corpus: &'a dyn Corpus,
     sampler: &'a dyn Sampler,
+    ranks: &'a mut dyn Ranks,
     settings: Settings,
     /// Of each parameter, whether it is not trained.
     frozen: Vec<bool>,
@@ -157,7 +83,29 @@ impl<'a> Run<'a> {
         settings: &Settings,
         frozen: &BTreeSet<String>,
     ) -> Result<Self, RunError> {
+        // What has no size takes no memory that would have to be given back.
+        let ranks = Box::leak(Box::new(OneProcess));
+        Self::over(trainer, corpus, sampler, settings, frozen, ranks)
+    }
+
+    /// The same over ranks that may be elsewhere.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and when there are fewer ranks than the settings ask for.
+    pub fn over(
+        trainer: &'a mut dyn LoopTrainer,
+        corpus: &'a dyn Corpus,
+        sampler: &'a dyn Sampler,
+        settings: &Settings,
+        frozen: &BTreeSet<String>,
+        ranks: &'a mut dyn Ranks,
+    ) -> Result<Self, RunError> {
         settings.check()?;
+        if let Some(most) = ranks.most()
+            && settings.ranks > most
+        {
+            return Err(RunError::TooManyRanks { ranks: settings.ranks, most });
+        }
         let parameters = trainer.parameters();
         let undecayed = undecayed(&parameters, settings.semantics.decay, &settings.rule);
         trainer.begin(&settings.rule, &undecayed, frozen)?;
@@ -167,7 +115,7 @@ impl<'a> Run<'a> {
         let progress = Progress::default();
         let in_trainer = Duration::ZERO;
         let settings = *settings;
-        Ok(Self { trainer, corpus, sampler, settings, frozen, plan, progress, epoch, in_trainer })
+        Ok(Self { trainer, corpus, sampler, ranks, settings, frozen, plan, progress, epoch, in_trainer })
     }
 
     /// Goes on from where a run had come to, once the trainer's state of then is
@@ -249,45 +197,46 @@ impl<'a> Run<'a> {
     fn update(&mut self) -> Result<Update, RunError> {
         let start = self.progress.micro_batch;
         let end = self.epoch.len().min(start + self.settings.accumulate);
-        let window: Vec<Vec<TrainingBatch>> =
-            (start..end).map(|at| self.batches(at)).collect::<Result<_, _>>()?;
-        let tokens: usize = window.iter().flatten().map(TrainingBatch::supervised).sum();
-        let samples: usize = window.iter().flatten().map(|batch| batch.places().len()).sum();
+        let here: Vec<Vec<Option<TrainingBatch>>> = self
+            .ranks
+            .here(self.settings.ranks)
+            .map(|rank| (start..end).map(|at| self.batch(at, rank)).collect())
+            .collect::<Result<_, RunError>>()?;
+        let tokens = self.tokens(&here)?;
+        let samples: usize = self.epoch[start..end].iter().flatten().map(Vec::len).sum();
         let (loss, factor) = self.reduction(tokens);
-        let dropout = Dropout::everywhere(self.settings.dropout, self.settings.seed);
 
+        let passes = self.passes(&here, &loss, factor)?;
         let mut logged = 0.0;
-        let mut micro_batches = Vec::with_capacity(window.len());
-        for (micro_batch, ranks) in (start..).zip(&window) {
-            let mut of_ranks = Vec::with_capacity(ranks.len());
-            for batch in ranks {
-                let started = Instant::now();
-                let seen = self.trainer.backward(batch, &loss, factor, &dropout)?;
-                self.in_trainer += started.elapsed();
-                let losses = seen.token_losses.unwrap_or_default();
-                logged += factor * seen.loss;
-                let sum: f64 = losses.iter().sum();
-                let mean = if loss.reduction == Reduction::TokenMean {
-                    seen.loss
-                } else {
-                    sum / losses.len() as f64
-                };
+        let mut micro_batches = Vec::with_capacity(end - start);
+        let mut of_rank: Vec<_> = passes.iter().map(|own| own.chunks_exact(Pass::NUMBERS)).collect();
+        for micro_batch in start..end {
+            let samples = &self.epoch[micro_batch];
+            let mut of_ranks = Vec::with_capacity(samples.len());
+            for (rank, samples) in samples.iter().enumerate().filter(|(_, samples)| !samples.is_empty()) {
+                let numbers = of_rank.get_mut(rank).and_then(Iterator::next);
+                let pass = numbers.and_then(Pass::read).ok_or_else(|| RunError::Rank {
+                    rank,
+                    what: format!("has no loss of micro-batch {micro_batch}"),
+                })?;
+                logged += factor * pass.loss;
                 of_ranks.push(RankLoss {
-                    sum,
-                    tokens: count(losses.len()),
-                    mean,
-                    samples: count(batch.places().len()),
+                    sum: pass.sum,
+                    tokens: count(whole(pass.tokens)),
+                    mean: pass.mean,
+                    samples: count(samples.len()),
                 });
             }
             self.progress.tracked.add(self.settings.semantics.tracking, &of_ranks);
             micro_batches.push(MicroBatchRecord {
                 micro_batch,
-                samples: self.epoch[micro_batch].iter().map(|rank| indices(rank)).collect(),
+                samples: samples.iter().map(|rank| indices(rank)).collect(),
                 losses: of_ranks.iter().map(|rank| rank.mean).collect(),
             });
         }
 
         let started = Instant::now();
+        self.ranks.reduce(self.trainer)?;
         let mut tensor_norms = self.trainer.gradient_norms()?;
         for (norm, _) in tensor_norms.iter_mut().zip(&self.frozen).filter(|(_, frozen)| **frozen) {
             *norm = 0.0;
@@ -302,6 +251,7 @@ impl<'a> Run<'a> {
         };
         if !skipped {
             self.trainer.update(learning_rate, clip_factor)?;
+            self.ranks.updated(self.trainer)?;
             self.progress.updates += 1;
         }
         self.trainer.zero_gradient()?;
@@ -322,9 +272,57 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Supervised tokens of a window, over all ranks.
+    fn tokens(&mut self, here: &[Vec<Option<TrainingBatch>>]) -> Result<usize, RunError> {
+        let own = |batches: &Vec<Option<TrainingBatch>>| {
+            let tokens: usize = batches.iter().flatten().map(TrainingBatch::supervised).sum();
+            vec![tokens as f64]
+        };
+        let counted = self.ranks.gather(Gathered::Tokens, here.iter().map(own).collect())?;
+        Ok(counted.into_iter().flatten().map(whole).sum())
+    }
+
+    /// Makes the passes of a window: of every rank, the numbers of each of its own, in order.
+    fn passes(
+        &mut self,
+        here: &[Vec<Option<TrainingBatch>>],
+        loss: &LossSpec,
+        factor: f64,
+    ) -> Result<Vec<Vec<f64>>, RunError> {
+        let dropout = Dropout::everywhere(self.settings.dropout, self.settings.seed);
+        let window = here.first().map_or(0, Vec::len);
+        let mut numbers = vec![Vec::new(); here.len()];
+        let mut pass = |own: &mut Self, rank: usize, at: usize| -> Result<(), RunError> {
+            let batch = here.get(rank).and_then(|batches| batches.get(at)?.as_ref());
+            if let (Some(batch), Some(numbers)) = (batch, numbers.get_mut(rank)) {
+                let started = Instant::now();
+                let seen = own.trainer.backward(batch, loss, factor, &dropout)?;
+                own.in_trainer += started.elapsed();
+                Pass::of(seen, loss).write(numbers);
+            }
+            Ok(())
+        };
+        if self.ranks.in_turn() {
+            for rank in 0..here.len() {
+                for at in 0..window {
+                    pass(self, rank, at)?;
+                }
+                self.ranks.passed(self.trainer)?;
+            }
+        } else {
+            for at in 0..window {
+                for rank in 0..here.len() {
+                    pass(self, rank, at)?;
+                }
+            }
+        }
+        self.ranks.gather(Gathered::Losses, numbers)
+    }
+
     fn validation(&mut self) -> Result<Validation, RunError> {
         let started = Instant::now();
-        let validation = validate(self.trainer, self.corpus, &self.settings, self.progress.epoch)?;
+        let epoch = self.progress.epoch;
+        let validation = validate(self.trainer, self.corpus, &self.settings, epoch, self.ranks)?;
         self.in_trainer += started.elapsed();
         Ok(validation)
     }
@@ -341,18 +339,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// One micro-batch, for each rank with samples.
-    fn batches(&self, micro_batch: usize) -> Result<Vec<TrainingBatch>, RunError> {
+    /// The samples of one rank in a micro-batch, where it has some.
+    fn batch(&self, micro_batch: usize, rank: usize) -> Result<Option<TrainingBatch>, RunError> {
         let epoch = self.progress.epoch;
-        let mut batches = Vec::new();
-        for rank in self.epoch[micro_batch].iter().filter(|rank| !rank.is_empty()) {
-            let mut samples = Vec::with_capacity(rank.len());
-            for &EpochSample { index, place } in rank {
-                samples.push(self.corpus.training(index, SamplePlace { epoch, sample: place })?);
-            }
-            batches.push(TrainingBatch::new(samples)?);
+        let rows = self.epoch[micro_batch].get(rank).filter(|rows| !rows.is_empty());
+        let Some(rows) = rows else { return Ok(None) };
+        let mut samples = Vec::with_capacity(rows.len());
+        for &EpochSample { index, place } in rows {
+            samples.push(self.corpus.training(index, SamplePlace { epoch, sample: place })?);
         }
-        Ok(batches)
+        Ok(Some(TrainingBatch::new(samples)?))
     }
 
     fn end_epoch(&mut self) -> Result<Epoch, RunError> {

@@ -1,15 +1,15 @@
 //! The loop as a subject: a trainer under it, held to the laws of a whole training.
 
 use crate::{
-    Corpus, Event, Length, Objective, Progress, Remainder, Run, RunError, Sampler, Schedule, SeededSampler,
-    Semantics, Settings, semantics::DecayGroups,
+    Corpus, Event, Length, Objective, OneProcess, Progress, Ranks, Remainder, Run, RunError, Sampler,
+    Schedule, SeededSampler, Semantics, Settings, semantics::DecayGroups,
 };
 use lossproof_spec::{BatchError, GlobalBatch, LossSpec, Reduction, Scope};
 use lossproof_subject::{
     Claims, Collect, Evaluated, Evaluation, GradientSink, LoadParameters, LoopTrainer, Objectives,
-    Observation, OptimizerSteps, ParameterInfo, PlannedSchedule, Sample, SamplePlace, Subject, SubjectError,
-    SubjectInfo, TokenLosses, TracedUpdate, TrainerState, TrainingEvent, TrainingLoop, TrainingPlan,
-    TrainingTrace, Unsupported, UpstreamWeights, state_of,
+    Observation, OptimizerSteps, ParameterInfo, PlannedSchedule, RankShares, Sample, SamplePlace, Subject,
+    SubjectError, SubjectInfo, TokenLosses, TracedUpdate, TrainerState, TrainingEvent, TrainingLoop,
+    TrainingPlan, TrainingTrace, Unsupported, UpstreamWeights, state_of,
 };
 use std::collections::BTreeSet;
 
@@ -60,6 +60,7 @@ pub struct LoopSubject {
     trainer: Box<dyn LoopTrainer>,
     claim: LossSpec,
     parts: LoopParts,
+    ranks: Box<dyn Ranks>,
     saved: Option<Saved>,
 }
 
@@ -84,12 +85,25 @@ impl LoopSubject {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_parts(
-        mut trainer: Box<dyn LoopTrainer>,
+        trainer: Box<dyn LoopTrainer>,
         claim: LossSpec,
         parts: LoopParts,
     ) -> Result<Self, Unsupported> {
+        Self::over(trainer, claim, parts, Box::new(OneProcess))
+    }
+
+    /// The same over ranks that may be elsewhere. Every process has such a subject, and is asked the same.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn over(
+        mut trainer: Box<dyn LoopTrainer>,
+        claim: LossSpec,
+        parts: LoopParts,
+        ranks: Box<dyn Ranks>,
+    ) -> Result<Self, Unsupported> {
         trainer.configure(&claim)?;
-        Ok(Self { trainer, claim, parts, saved: None })
+        Ok(Self { trainer, claim, parts, ranks, saved: None })
     }
 
     fn settings(&self, plan: &TrainingPlan) -> Settings {
@@ -138,8 +152,8 @@ impl LoopSubject {
             }
             None => &mut *self.trainer,
         };
-        let mut run =
-            Run::with_frozen(trainer, &corpus, &*sampler, &settings, &plan.frozen).map_err(trainer_error)?;
+        let mut run = Run::over(trainer, &corpus, &*sampler, &settings, &plan.frozen, &mut *self.ranks)
+            .map_err(trainer_error)?;
         if let Some((progress, state)) = from {
             run.trainer().restore(&(self.parts.restored)(state))?;
             run.resume((self.parts.resumed)(&settings, progress));
@@ -227,6 +241,11 @@ impl TrainingLoop for LoopSubject {
         }
         if let Err(error) = self.settings(plan).check() {
             return refuse(format!("a plan that is none: {error}"));
+        }
+        if let Some(most) = self.ranks.most()
+            && plan.ranks > most
+        {
+            return refuse(format!("{} ranks: there are {most} processes", plan.ranks));
         }
         // Whether the trainer has the rule and the parameters, it says itself.
         self.trainer.begin(&plan.rule, &BTreeSet::new(), &plan.frozen)
@@ -325,6 +344,10 @@ impl Subject for LoopSubject {
 
     fn objectives(&mut self) -> Option<&mut dyn Objectives> {
         self.trainer.objectives()
+    }
+
+    fn rank_shares(&mut self) -> Option<&mut dyn RankShares> {
+        self.trainer.rank_shares()
     }
 
     fn training_loop(&mut self) -> Option<&mut dyn TrainingLoop> {
