@@ -19,6 +19,7 @@ mod batches;
 mod broken;
 mod by_hand;
 mod naive_loops;
+pub mod ranks;
 mod text;
 pub mod training_loop;
 

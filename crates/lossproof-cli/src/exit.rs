@@ -52,7 +52,7 @@ pub(crate) fn of(command: impl FnOnce() -> miette::Result<Exit>) -> Exit {
 
 /// Writes to stderr. That nobody reads it changes nothing about how the command ends, so unlike `eprintln!` it does not
 /// panic then.
-fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

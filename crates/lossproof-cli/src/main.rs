@@ -17,6 +17,8 @@ mod number;
 mod output;
 mod picture;
 mod progress;
+#[cfg(feature = "trainers")]
+mod ranks;
 mod report_files;
 #[cfg(feature = "trainers")]
 mod schemas;

@@ -11,7 +11,7 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 24] = [
+const ARROWS: [(&str, May); 25] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-report", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-subject", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
@@ -54,6 +54,13 @@ const ARROWS: [(&str, May); 24] = [
     (
         "lossproof-loop",
         May::Only { always: &["lossproof-spec", "lossproof-subject", "lossproof-trace"], in_tests: &[] },
+    ),
+    (
+        "lossproof-mpi",
+        May::Only {
+            always: &["lossproof-spec", "lossproof-subject", "lossproof-process", "lossproof-loop"],
+            in_tests: &[],
+        },
     ),
     (
         "lossproof-trace",
@@ -145,6 +152,7 @@ const ARROWS: [(&str, May); 24] = [
                 "lossproof-verify",
                 "lossproof-trace",
                 "lossproof-loop",
+                "lossproof-mpi",
                 "lossproof-faults",
                 "lossproof-gpt2",
                 "lossproof-torch",
@@ -164,13 +172,14 @@ const ARROWS: [(&str, May); 24] = [
 ];
 
 /// Frameworks that stay behind one package's door: the dependency, and the only package that may have it.
-const DOORS: [(&str, &str); 6] = [
+const DOORS: [(&str, &str); 7] = [
     ("candle-core", "lossproof-candle"),
     ("candle-nn", "lossproof-candle"),
     ("dfdx", "lossproof-gpt2"),
     ("tch", "lossproof-torch"),
     ("torch-sys", "lossproof-torch"),
     ("femto-gpt", "lossproof-femto-gpt"),
+    ("mpi", "lossproof-mpi"),
 ];
 
 /// The arrows among `packages` that the tables above do not allow, each with both its ends and the rule.

@@ -43,6 +43,14 @@ pub(crate) struct Args {
     files: ReportFiles,
 }
 
+/// The ranks of a trainer, where they are processes.
+#[cfg(feature = "trainers")]
+type Ranks = lossproof_mpi::World;
+
+/// Only trainers of our own have such ranks.
+#[cfg(not(feature = "trainers"))]
+enum Ranks {}
+
 /// Cases per law of a trainer in a process of its own, whose size is not known.
 const CASES: u32 = 64;
 
@@ -64,7 +72,19 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     // Before minutes are spent on what could not be written.
     output::check_writable(args.json.as_deref())?;
     args.files.check_writable()?;
-    let (title, campaign, all) = args.hold(&laws)?;
+    #[cfg(feature = "trainers")]
+    if let Some(world) = args.own.world()? {
+        return crate::ranks::concluded(&world, report(args, &laws, Some(&world)));
+    }
+    report(args, &laws, None)
+}
+
+fn report(args: &Args, laws: &[&'static Law], ranks: Option<&Ranks>) -> miette::Result<Exit> {
+    let (title, campaign, all) = args.hold(laws, ranks)?;
+    if all.is_empty() {
+        // Of the processes of ranks it is the first that judges.
+        return Ok(Exit::Conforms);
+    }
     output::print(&render::text(&title, &campaign, &all))?;
     if let Some(path) = &args.json {
         output::write_json(path, &render::json(&title, &campaign, &all))?;
@@ -76,7 +96,11 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 impl Args {
     /// Holds whoever is named to the laws: what they are called together, and what they were found to be.
     #[cfg(feature = "trainers")]
-    fn hold(&self, laws: &[&'static Law]) -> miette::Result<(String, Campaign, Vec<Found>)> {
+    fn hold(
+        &self,
+        laws: &[&'static Law],
+        ranks: Option<&Ranks>,
+    ) -> miette::Result<(String, Campaign, Vec<Found>)> {
         if let Some(adapter) = self.adapter.open()? {
             return self.hold_adapter(adapter, laws);
         }
@@ -88,12 +112,19 @@ impl Args {
         let cases = if self.own.config == lossproof_gpt2::Config::Pico { 256 } else { 16 };
         let campaign =
             Campaign { size: self.own.size(), control: self.own.control(), ..self.campaign(cases) };
-        let all = self.own.hold(&laws, &campaign)?;
+        let all = match ranks {
+            Some(world) => self.own.hold_ranks(world, &laws, &campaign)?,
+            None => self.own.hold(&laws, &campaign)?,
+        };
         Ok((self.own.config.to_string(), campaign, all))
     }
 
     #[cfg(not(feature = "trainers"))]
-    fn hold(&self, laws: &[&'static Law]) -> miette::Result<(String, Campaign, Vec<Found>)> {
+    fn hold(
+        &self,
+        laws: &[&'static Law],
+        _: Option<&Ranks>,
+    ) -> miette::Result<(String, Campaign, Vec<Found>)> {
         self.hold_adapter(self.adapter.required()?, laws)
     }
 

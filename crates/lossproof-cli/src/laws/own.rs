@@ -1,16 +1,17 @@
 //! Our own two trainers, held to the laws side by side.
 
 use super::{Found, held};
-use crate::{progress::ProgressDisplay, subjects, verify::Dtype};
+use crate::{progress::ProgressDisplay, ranks, subjects, verify::Dtype};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::Diagnostician;
 use lossproof_faults::{Keyhole, NamedClaim, Profile};
 use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, Law};
-use lossproof_loop::LoopSubject;
+use lossproof_loop::{LoopParts, LoopSubject};
+use lossproof_mpi::{Order, ProcessRanks, RankedSubject, World, serve};
 use lossproof_spec::LossSpec;
-use lossproof_subject::{Count, Device, Subject};
+use lossproof_subject::{Count, Device, LoopTrainer, Subject};
 use miette::IntoDiagnostic;
 use std::{
     panic::resume_unwind,
@@ -46,6 +47,10 @@ pub(super) struct OwnArgs {
     /// the laws of a whole training.
     #[arg(long, conflicts_with_all = ["profile", "claim", "device"])]
     pub(super) training: bool,
+    /// Let each rank be a process of its own, one of those that `mpirun` has started: `mpirun -n 4 lossproof laws
+    /// --ranks-as-processes`.
+    #[arg(long, conflicts_with_all = ["profile", "claim", "device"])]
+    ranks_as_processes: bool,
 }
 
 /// One of the two.
@@ -80,9 +85,8 @@ impl OwnArgs {
         let bars = MultiProgress::new();
         // Side by side: each computes on one core for most of the time.
         thread::scope(|scope| {
-            let chosen =
-                Implementation::ALL.into_iter().filter(|one| self.subject.is_none_or(|only| only == *one));
-            let started: Vec<_> = chosen
+            let started: Vec<_> = self
+                .chosen()
                 .map(|one| {
                     let bar = ProgressBar::no_length().with_style(ProgressStyle::default_spinner());
                     let progress = ProgressDisplay::on(bars.add(bar));
@@ -98,6 +102,78 @@ impl OwnArgs {
                 |held: ScopedJoinHandle<'_, _>| held.join().unwrap_or_else(|panic| resume_unwind(panic));
             started.into_iter().map(end).collect::<miette::Result<_>>()
         })
+    }
+
+    /// The processes that ranks are, where they are asked for.
+    ///
+    /// # Errors
+    /// When there are none, or this build has no MPI.
+    pub(super) fn world(&self) -> miette::Result<Option<World>> {
+        if !self.ranks_as_processes {
+            return Ok(None);
+        }
+        let none = || {
+            miette::miette!(
+                help = "start several: `mpirun -n 4 lossproof laws --ranks-as-processes`",
+                "this is one process by itself, and ranks are to be processes"
+            )
+        };
+        ranks::joined(Order::Engine)?.ok_or_else(none).map(Some)
+    }
+
+    /// Holds the implementations that are asked for to the laws, each rank in a process of its own. The first process
+    /// judges, the others compute what it asks.
+    ///
+    /// # Errors
+    /// When one cannot be made, a case file cannot be read, or a rank is lost.
+    pub(super) fn hold_ranks(
+        &self,
+        world: &World,
+        laws: &[&'static Law],
+        campaign: &Campaign,
+    ) -> miette::Result<Vec<Found>> {
+        let claim = LossSpec::token_mean();
+        let mut all = Vec::new();
+        for one in self.chosen() {
+            let mut own = self.make_rank(one, world)?;
+            if world.rank() > 0 {
+                serve(world, &mut *own, claim).into_diagnostic()?;
+                continue;
+            }
+            let mut subject = RankedSubject::new(world.clone(), own, claim);
+            let other = one.other(self.config, self.dtype.into(), self.device);
+            let campaign = Campaign { examiner: Some(Arc::new(other)), ..campaign.clone() };
+            all.push(held(&mut subject, laws, &campaign, &ProgressDisplay::spinner())?);
+            if let Some(lost) = world.lost() {
+                return Err(lost).into_diagnostic();
+            }
+        }
+        Ok(all)
+    }
+
+    /// The implementations that are asked for.
+    fn chosen(&self) -> impl Iterator<Item = Implementation> {
+        Implementation::ALL.into_iter().filter(|one| self.subject.is_none_or(|only| only == *one))
+    }
+
+    /// The trainer of one rank.
+    fn make_rank(&self, implementation: Implementation, world: &World) -> miette::Result<Box<dyn Subject>> {
+        if !self.training {
+            return self.make(implementation);
+        }
+        let ranks = Box::new(ProcessRanks::new(world.clone()));
+        let trainer = self.loop_trainer(implementation)?;
+        let subject = LoopSubject::over(trainer, LossSpec::token_mean(), LoopParts::LAWFUL, ranks);
+        Ok(Box::new(subject.into_diagnostic()?))
+    }
+
+    fn loop_trainer(&self, implementation: Implementation) -> miette::Result<Box<dyn LoopTrainer>> {
+        let dtype = self.dtype.into();
+        let initial = subjects::initial(self.config, 0);
+        match implementation {
+            Implementation::Reference => subjects::ours_for_a_loop(self.config, dtype, initial),
+            Implementation::Libtorch => subjects::theirs_for_a_loop(self.config, dtype, &*initial),
+        }
     }
 
     /// Batches as large as a model of this size can be held to them with two cores and 24 GiB.
@@ -117,11 +193,7 @@ impl OwnArgs {
     fn make(&self, implementation: Implementation) -> miette::Result<Box<dyn Subject>> {
         let dtype = self.dtype.into();
         if self.training {
-            let initial = subjects::initial(self.config, 0);
-            let trainer = match implementation {
-                Implementation::Reference => subjects::ours_for_a_loop(self.config, dtype, initial)?,
-                Implementation::Libtorch => subjects::theirs_for_a_loop(self.config, dtype, &*initial)?,
-            };
+            let trainer = self.loop_trainer(implementation)?;
             return Ok(Box::new(LoopSubject::new(trainer, LossSpec::token_mean()).into_diagnostic()?));
         }
         let subject = match implementation {

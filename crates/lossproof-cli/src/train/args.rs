@@ -21,6 +21,7 @@ use std::path::PathBuf;
                         lossproof train --semantics run-clm-no-trainer --ranks 2\n  \
                         lossproof train --checkpoints run --checkpoint-every 10 --keep 2\n  \
                         lossproof train --resume run --trace run.jsonl\n  \
+                        mpirun -n 4 lossproof train\n  \
                         lossproof train --recording fixtures/loop/one-process")]
 pub(crate) struct Args {
     /// Model: gpt2-pico, gpt2-nano, gpt2-small, gpt2-medium, gpt2-large or gpt2-xl.
@@ -57,9 +58,14 @@ pub(crate) struct Args {
     /// Micro-batches of an update on one rank.
     #[arg(long, value_name = "K", default_value_t = 4)]
     accumulate: usize,
-    /// Number of ranks, simulated one after the other.
-    #[arg(long, value_name = "R", default_value_t = 1)]
-    ranks: usize,
+    /// Number of ranks. They are simulated one after the other; under `mpirun` each is a process, and there are as
+    /// many as processes unless fewer are asked for.
+    #[arg(long, value_name = "R")]
+    ranks: Option<usize>,
+    /// Give each rank a gradient of its own, and add them in rank order: the same bits whether ranks are processes or
+    /// not.
+    #[arg(long, conflicts_with = "recording")]
+    pub(super) in_rank_order: bool,
     /// How often to go through the text; 3 unless updates are given.
     #[arg(long, value_name = "N", conflicts_with = "updates")]
     epochs: Option<u32>,
@@ -187,8 +193,8 @@ enum DecayGroupsName {
 }
 
 impl Args {
-    /// The settings of the run.
-    pub(super) fn settings(&self) -> Settings {
+    /// The settings of the run, on so many processes.
+    pub(super) fn settings(&self, processes: usize) -> Settings {
         let objective = match self.objective {
             ObjectiveName::Causal => Objective::Causal,
             ObjectiveName::Masked => Objective::Masked,
@@ -208,7 +214,7 @@ impl Args {
             batch: self.batch,
             evaluation_batch: self.evaluation_batch.unwrap_or(self.batch),
             accumulate: self.accumulate,
-            ranks: self.ranks,
+            ranks: self.ranks.unwrap_or(processes),
             length: match self.updates {
                 Some(updates) => Length::Updates(updates),
                 None => Length::Epochs(self.epochs.unwrap_or(3)),

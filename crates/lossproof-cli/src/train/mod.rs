@@ -5,19 +5,21 @@ mod parity;
 mod render;
 mod trace_file;
 
-use crate::{exit::Exit, output, progress::ProgressDisplay, source_text::SourceText, subjects};
+use crate::{exit::Exit, output, progress::ProgressDisplay, ranks, source_text::SourceText, subjects};
 pub(crate) use args::Args;
 use args::TrainerName;
 use lossproof_gpt2::Config;
 use lossproof_loop::{
-    Event, Progress, Run, SeededSampler, Settings, TextCorpus,
+    Event, OneProcess, Progress, Ranks, RanksInTurn, Run, SeededSampler, Settings, TextCorpus,
     checkpoint::{self, Checkpoint, Environment},
     reductions,
 };
+use lossproof_mpi::{Order, ProcessRanks, World};
 use lossproof_spec::Dtype;
 use lossproof_subject::{LoopTrainer, ParameterSource, state_of};
 use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 use std::{
+    collections::BTreeSet,
     fs::File,
     path::{Path, PathBuf},
     sync::Arc,
@@ -50,7 +52,17 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     if let Some(folder) = &args.recording {
         return parity::run(args, folder);
     }
-    let settings = args.settings();
+    let order = if args.in_rank_order { Order::Ranks } else { Order::Engine };
+    match ranks::joined(order)? {
+        Some(world) => ranks::concluded(&world, train(args, Some(&world))),
+        None => train(args, None),
+    }
+}
+
+/// Trains, in one process or in each of a world. What is written and printed, the first one writes and prints.
+fn train(args: &Args, world: Option<&World>) -> miette::Result<Exit> {
+    let first = world.is_none_or(|world| world.rank() == 0);
+    let settings = args.settings(world.map_or(1, World::size));
     settings.check().into_diagnostic()?;
     let shape = args.config.shape();
     let positions = settings.objective.positions(settings.block);
@@ -68,10 +80,19 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let environment = environment(args, &*trainer, &text);
     let kept = args.resume.as_deref().map(|path| read(path, &settings, &environment)).transpose()?;
     let (place, kept) = kept.unzip();
-    let mut keeper = Keeper::new(args, settings, environment.clone(), place.as_deref())?;
+    let keeper = first.then(|| Keeper::new(args, settings, environment.clone(), place.as_deref()));
+    let mut keeper = keeper.transpose()?;
+    if let Some(world) = world {
+        let progress = kept.as_ref().map(|kept| kept.progress);
+        let own = serde_json::to_vec(&(&settings, &environment, progress)).into_diagnostic()?;
+        world.agree("the beginning of a run", "other settings or another text", own).into_diagnostic()?;
+    }
 
     let sampler = SeededSampler::new(lossproof_loop::Corpus::training_samples(&corpus), &settings);
-    let mut run = Run::new(&mut *trainer, &corpus, &sampler, &settings).into_diagnostic()?;
+    let mut ranks = ranks_of_run(args, world);
+    let frozen = BTreeSet::new();
+    let run = Run::over(&mut *trainer, &corpus, &sampler, &settings, &frozen, &mut *ranks);
+    let mut run = run.into_diagnostic()?;
     if let Some(kept) = &kept {
         run.trainer().restore(&kept.state).into_diagnostic()?;
         run.resume(kept.progress);
@@ -79,7 +100,8 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     // Last: a run that cannot begin leaves every file as it was.
     let header = Header::new(&settings, &environment, &run.plan());
     let events = kept.as_ref().map(|kept| kept.progress.events);
-    let mut trace = args.trace.as_deref().map(|path| TraceFile::new(path, &header, events)).transpose()?;
+    let traced = args.trace.as_deref().filter(|_| first);
+    let mut trace = traced.map(|path| TraceFile::new(path, &header, events)).transpose()?;
     let mut report = render::Report::new(
         args.config.name(),
         &corpus,
@@ -88,16 +110,25 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         kept.map(|kept| kept.progress),
     );
     let started = Instant::now();
-    let shown = ProgressDisplay::of_updates(run.plan().updates);
+    let shown = first.then(|| ProgressDisplay::of_updates(run.plan().updates));
     while let Some(event) = run.advance().into_diagnostic()? {
         if let Some(trace) = &mut trace {
             trace.event(&event)?;
         }
-        keeper.keep(&mut run, &event, trace.as_ref())?;
-        shown.step(run.progress().updates, "update");
+        if let Some(keeper) = &mut keeper {
+            keeper.keep(&mut run, &event, trace.as_ref())?;
+        }
+        if let Some(shown) = &shown {
+            shown.step(run.progress().updates, "update");
+        }
         report.add(&event);
     }
-    shown.finish();
+    if let Some(shown) = shown {
+        shown.finish();
+    }
+    if !first {
+        return Ok(Exit::Conforms);
+    }
     let (whole, in_trainer) = (started.elapsed(), run.time_in_trainer());
     let of_validation = reductions(&mut *trainer, &corpus, &settings).into_diagnostic()?;
     output::print(&report.text(&of_validation))?;
@@ -105,6 +136,15 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         output::print(&render::timing(whole, in_trainer))?;
     }
     Ok(if report.is_complete() { Exit::Conforms } else { Exit::Deviates })
+}
+
+/// Where the ranks of the run are.
+fn ranks_of_run(args: &Args, world: Option<&World>) -> Box<dyn Ranks> {
+    match world {
+        Some(world) => Box::new(ProcessRanks::new(world.clone())),
+        None if args.in_rank_order => Box::new(RanksInTurn::default()),
+        None => Box::new(OneProcess),
+    }
 }
 
 /// The trainer, at the initial parameters of the seed.

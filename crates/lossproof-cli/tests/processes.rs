@@ -1,0 +1,291 @@
+//! Ranks as processes: the command under `mpirun`, held to itself in one process, and ranks that die, hang or are of
+//! something else. `cargo xtask mpi` runs it where there is an MPI.
+#![cfg(feature = "mpi")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+const LOSSPROOF: &str = env!("CARGO_BIN_EXE_lossproof");
+
+/// `mpirun` as a machine without a scheduler takes it: also as root, on fewer cores than processes, in a container that
+/// does not let processes read each other's memory, and with one thread in each.
+fn mpirun() -> Command {
+    let mut mpirun = Command::new("mpirun");
+    mpirun.args(["--oversubscribe", "--bind-to", "none"]);
+    let settings = [
+        ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
+        ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
+        ("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),
+        ("OMPI_MCA_mpi_yield_when_idle", "1"),
+        ("RAYON_NUM_THREADS", "1"),
+        ("OMP_NUM_THREADS", "1"),
+    ];
+    mpirun.envs(settings).stdin(Stdio::null());
+    mpirun
+}
+
+fn on(processes: usize, args: &[&str]) -> Output {
+    let output = mpirun().arg("-n").arg(processes.to_string()).arg(LOSSPROOF).args(args).output();
+    output.expect("mpirun is installed")
+}
+
+fn alone(args: &[&str]) -> Output {
+    Command::new(LOSSPROOF).args(args).env("RAYON_NUM_THREADS", "1").output().expect("it is built")
+}
+
+#[track_caller]
+fn succeeded(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// A short run in which nothing divides, with dropout, clipping and validations between updates.
+const RUN: [&str; 22] = [
+    "train",
+    "--config",
+    "gpt2-pico",
+    "--text-bytes",
+    "1780",
+    "--block",
+    "12",
+    "--remainder",
+    "kept",
+    "--batch",
+    "3",
+    "--accumulate",
+    "2",
+    "--epochs",
+    "2",
+    "--dropout",
+    "0.1",
+    "--clip",
+    "0.5",
+    "--evaluate-every",
+    "3",
+    "--in-rank-order",
+];
+
+/// The bytes of every file below a folder, by name.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("the folder is there").flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if path.is_dir() {
+            found.extend(files(&path).into_iter().map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)));
+        } else if name != "lock" {
+            found.push((name, fs::read(&path).expect("it can be read")));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The arguments of a run that keeps checkpoints and a trace in a folder of its own.
+fn run_into(folder: &Path, trainer: &str, ranks: usize) -> Vec<String> {
+    fs::create_dir_all(folder).expect("a folder");
+    let mut args: Vec<String> = RUN.map(str::to_owned).to_vec();
+    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let own = ["--trainer", trainer, "--checkpoints", &path("kept"), "--trace", &path("trace.jsonl")];
+    args.extend(own.map(str::to_owned));
+    args.extend(["--ranks".to_owned(), ranks.to_string()]);
+    args
+}
+
+fn borrowed(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+/// A run whose ranks are processes prints, traces and keeps what it does in one process, byte for byte.
+#[track_caller]
+fn same_bytes(trainer: &str, processes: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [here, there] = ["here", "there"].map(|name| folder.path().join(name));
+    let one = succeeded(&alone(&borrowed(&run_into(&here, trainer, processes))));
+    let many = succeeded(&on(processes, &borrowed(&run_into(&there, trainer, processes))));
+    assert_eq!(one, many);
+    let (here, there) = (files(&here), files(&there));
+    assert!(here.len() > 4);
+    let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&here), names(&there));
+    for ((name, here), (_, there)) in here.iter().zip(&there) {
+        assert!(here == there, "{name} differs on {processes} processes");
+    }
+}
+
+#[test]
+fn a_run_on_processes_has_the_bytes_of_one() {
+    for processes in 1..=4 {
+        same_bytes("reference", processes);
+    }
+    same_bytes("libtorch", 3);
+}
+
+/// Numbers of every line of a trace, in order.
+fn numbers(trace: &Path) -> Vec<f64> {
+    fn collect(value: &serde_json::Value, into: &mut Vec<f64>) {
+        match value {
+            serde_json::Value::Number(number) => into.extend(number.as_f64()),
+            serde_json::Value::Array(values) => values.iter().for_each(|value| collect(value, into)),
+            serde_json::Value::Object(fields) => fields.values().for_each(|value| collect(value, into)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    for line in fs::read_to_string(trace).expect("a trace").lines().skip(1) {
+        collect(&serde_json::from_str(line).expect("a line of JSON"), &mut found);
+    }
+    found
+}
+
+/// The all-reduce of MPI adds two gradients as anybody does, and more of them in an order of its own: then a run moves as
+/// far as another order of summation moves it, which over these updates is less than 1e-11 of any number.
+#[test]
+fn the_order_of_the_engine_moves_a_run_by_roundings() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (processes, bound) in [(2, 0.0), (3, 1e-11), (4, 1e-11)] {
+        let [ordered, engine] =
+            ["ordered", "engine"].map(|name| folder.path().join(format!("{name}{processes}")));
+        succeeded(&on(processes, &borrowed(&run_into(&ordered, "reference", processes))));
+        let mut args = run_into(&engine, "reference", processes);
+        args.retain(|arg| arg != "--in-rank-order");
+        succeeded(&on(processes, &borrowed(&args)));
+        let [ordered, engine] = [ordered, engine].map(|place| numbers(&place.join("trace.jsonl")));
+        assert!(ordered.len() == engine.len() && ordered.len() > 50);
+        for (a, b) in ordered.iter().zip(&engine) {
+            assert!((a - b).abs() <= bound * a.abs(), "{a} and {b} on {processes} processes");
+        }
+    }
+}
+
+/// Laws of ranks, whose groups are 5 and 8, and of a training, 9 and 10.
+#[track_caller]
+fn laws_hold(processes: usize, more: &[&str]) {
+    let mut args = vec!["laws", "--ranks-as-processes"];
+    args.extend(more);
+    let output = on(processes, &args);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // 3: some laws need what a trainer on ranks does not offer, or more ranks than there are.
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(text.contains(&format!("on {processes} ranks")), "{text}");
+    assert!(text.contains("ok"), "{text}");
+}
+
+#[test]
+fn laws_hold_on_one_to_four_processes() {
+    for processes in 1..=4 {
+        let laws = ["--law", "rank-invariance", "--law", "rank-average", "--law", "validation-loss"];
+        laws_hold(processes, &[&laws[..], &["--subject", "libtorch", "--cases", "12"]].concat());
+        laws_hold(processes, &["--training", "--cases", "3", "--subject", "reference"]);
+    }
+}
+
+/// A run that would take hours, each of whose processes leaves its number in the folder before it begins.
+fn begun(folder: &Path, processes: usize, limit: u64) -> Child {
+    let script = "echo $$ > \"$0/$OMPI_COMM_WORLD_RANK\"; exec \"$@\"";
+    let mut mpirun = mpirun();
+    mpirun.arg("-n").arg(processes.to_string()).args(["sh", "-c", script]).arg(folder);
+    mpirun.arg(LOSSPROOF).args(["train", "--config", "gpt2-pico", "--text-bytes", "1780", "--block", "12"]);
+    mpirun.args(["--epochs", "1000000"]).env("LOSSPROOF_TIMEOUT", limit.to_string());
+    mpirun.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mpirun is installed")
+}
+
+/// The number of the process of a rank, once it is there and at work.
+fn process_of(folder: &Path, rank: usize) -> String {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let number = fs::read_to_string(folder.join(rank.to_string())).unwrap_or_default();
+        if number.ends_with('\n') {
+            // It has joined the others and begun by then.
+            thread::sleep(Duration::from_secs(5));
+            return number.trim().to_owned();
+        }
+        assert!(Instant::now() < deadline, "rank {rank} did not start");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn signal(name: &str, process: &str) {
+    let sent = Command::new("kill").args([name, process]).status().expect("kill is there");
+    assert!(sent.success());
+}
+
+/// How a run ends in which a rank is sent a signal: what was said, and after how long.
+fn ends_after(signalled: usize, name: &str, limit: u64) -> (String, Duration) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let child = begun(folder.path(), 3, limit);
+    let processes: Vec<String> = (0..3).map(|rank| process_of(folder.path(), rank)).collect();
+    signal(name, &processes[signalled]);
+    let since = Instant::now();
+    let output = child.wait_with_output().expect("it ends");
+    let took = since.elapsed();
+    assert!(!output.status.success());
+    for process in &processes {
+        let left = Path::new("/proc").join(process).exists();
+        assert!(!left, "process {process} is left behind");
+    }
+    (String::from_utf8_lossy(&output.stderr).into_owned(), took)
+}
+
+#[test]
+fn a_rank_that_dies_ends_the_run_with_its_number() {
+    let (said, took) = ends_after(1, "-KILL", 600);
+    assert!(said.contains("rank 1") && said.contains("signal 9"), "{said}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
+#[test]
+fn a_rank_that_hangs_ends_the_run_with_its_number() {
+    // Ranks wait a third of what a call may take.
+    for (rank, within) in [(2, 3), (1, 3)] {
+        let (said, took) = ends_after(rank, "-STOP", 9);
+        assert!(said.contains(&format!("rank {rank} did not come to")), "{said}");
+        assert!(said.contains(&format!("within {within} s")), "{said}");
+        assert!(took < Duration::from_secs(40), "{took:?}");
+    }
+}
+
+/// The first rank is the one that says who is missing; where it is missing itself, the others say so.
+#[test]
+fn a_first_rank_that_hangs_ends_the_run_too() {
+    let (said, took) = ends_after(0, "-STOP", 6);
+    assert!(said.contains("rank 0 did not come to"), "{said}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+/// One rank that was started with something else.
+fn beside(other: &[&str]) -> String {
+    let mut mpirun = mpirun();
+    mpirun.args(["-n", "2", LOSSPROOF]).args(RUN).args([":", "-n", "1", LOSSPROOF]).args(other);
+    let output = mpirun.output().expect("mpirun is installed");
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_rank_with_other_settings_or_another_command_is_named() {
+    let mut other = RUN.to_vec();
+    other.extend(["--seed", "1"]);
+    let said = beside(&other);
+    assert!(said.contains("rank 2 has other settings or another text than the first rank"), "{said}");
+    let said = beside(&["train", "--text", "no such file"]);
+    assert!(said.contains("rank 2 failed: ") && said.contains("no such file"), "{said}");
+}
+
+#[test]
+fn more_ranks_than_processes_are_refused() {
+    let mut args = RUN.to_vec();
+    args.extend(["--ranks", "3"]);
+    let output = on(2, &args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("3 ranks, and there are 2 processes"), "{said}");
+}

@@ -1,0 +1,181 @@
+//! A subject whose ranks are processes: what the first of them is to whoever asks.
+
+use crate::{World, share};
+use lossproof_process::Request;
+use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch};
+use lossproof_subject::{
+    Count, Evaluated, Evaluation, GradientSink, GradientView, LoadParameters, Observation, ParameterInfo,
+    Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, TrainingLoop,
+    TrainingPlan, TrainingTrace, Unsupported,
+};
+use std::borrow::Cow;
+
+/// A subject whose ranks are processes, each with a trainer of its own. It stands in the first process, and the others
+/// [`serve`](crate::serve) it until it is dropped.
+///
+/// It takes batches with as many ranks as there are processes, or fewer. What a trainer does without ranks, such as
+/// token losses by themselves, the first one does alone; optimizer steps are those of a training loop.
+pub struct RankedSubject {
+    world: World,
+    own: Box<dyn Subject>,
+    spec: LossSpec,
+}
+
+impl RankedSubject {
+    /// The subject over the ranks of a world, with the trainer of this process and the loss spec that it begins
+    /// with.
+    #[must_use]
+    pub fn new(world: World, own: Box<dyn Subject>, spec: LossSpec) -> Self {
+        Self { world, own, spec }
+    }
+
+    /// Does something on all ranks: here what is given, on the others what is asked.
+    fn everywhere<T>(
+        &mut self,
+        request: &Request<'static>,
+        tensors: &TensorSet,
+        here: impl FnOnce(&mut Self) -> Result<T, SubjectError>,
+    ) -> Result<T, SubjectError> {
+        self.world.ask(request, tensors)?;
+        let answer = here(self);
+        self.world.conclude(answer)
+    }
+
+    fn own_loop(&mut self) -> Result<&mut dyn TrainingLoop, SubjectError> {
+        self.own.training_loop().ok_or_else(|| SubjectError::failed("ranks", "this trainer has no loop"))
+    }
+
+    fn own_loading(&mut self) -> Result<&mut dyn LoadParameters, SubjectError> {
+        let lacking = || SubjectError::failed("ranks", "this trainer takes no parameters");
+        self.own.parameter_loading().ok_or_else(lacking)
+    }
+}
+
+impl Drop for RankedSubject {
+    fn drop(&mut self) {
+        // Whoever is not there any more needs not be told to go.
+        let _ = self.world.ask(&Request::Bye, &TensorSet::new());
+    }
+}
+
+impl Subject for RankedSubject {
+    fn info(&self) -> SubjectInfo {
+        let mut info = self.own.info();
+        info.limits.ranks =
+            Count { most: info.limits.ranks.most.min(self.world.size()), ..info.limits.ranks };
+        info.name = format!("{} on {} ranks", info.name, self.world.size());
+        info
+    }
+
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        self.own.parameters()
+    }
+
+    fn reset(&mut self) -> Result<(), SubjectError> {
+        self.everywhere(&Request::Reset, &TensorSet::new(), |subject| subject.own.reset())
+    }
+
+    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
+        // What the trainer refuses here, it would refuse everywhere.
+        self.own.configure(spec)?;
+        let request = Request::Configure { spec: *spec };
+        let lost = |error: SubjectError| Unsupported::new("ranks", error);
+        self.everywhere(&request, &TensorSet::new(), |_| Ok(())).map_err(lost)?;
+        self.spec = *spec;
+        Ok(())
+    }
+
+    fn accumulate(
+        &mut self,
+        batch: &GlobalBatch,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        self.info().limits.check(batch)?;
+        let request = Request::Accumulate { batch: Cow::Owned(batch.clone()) };
+        let (gradient, observation) = self.everywhere(&request, &TensorSet::new(), |subject| {
+            share::accumulate(&subject.world, &mut *subject.own, &subject.spec, batch)
+        })?;
+        for info in self.own.parameters() {
+            let Some(tensor) = gradient.get(&info.name) else {
+                let problem = "no rank has a gradient of it".to_owned();
+                return Err(SubjectError::Parameter { name: info.name, problem });
+            };
+            let view = match tensor.values() {
+                TensorValues::F32(values) => GradientView::F32(values),
+                TensorValues::F64(values) => GradientView::F64(values),
+            };
+            gradients.receive(&info.name, tensor.shape(), view)?;
+        }
+        Ok(observation)
+    }
+
+    fn parameter_loading(&mut self) -> Option<&mut dyn LoadParameters> {
+        if self.own.parameter_loading().is_some() { Some(self) } else { None }
+    }
+
+    fn token_losses(&mut self) -> Option<&mut dyn TokenLosses> {
+        self.own.token_losses()
+    }
+
+    fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
+        if self.own.token_losses().is_some() { Some(self) } else { None }
+    }
+
+    fn training_loop(&mut self) -> Option<&mut dyn TrainingLoop> {
+        if self.own.training_loop().is_some() { Some(self) } else { None }
+    }
+}
+
+impl LoadParameters for RankedSubject {
+    fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
+        self.everywhere(&Request::Load, parameters, |subject| subject.own_loading()?.load(parameters))
+    }
+
+    fn set(&mut self, name: &str, values: &[f64]) -> Result<(), SubjectError> {
+        let request = Request::Set { name: Cow::Owned(name.to_owned()) };
+        let tensor = Tensor::new(vec![values.len()], TensorValues::F64(values.to_vec()));
+        let tensor = tensor.map_err(|error| SubjectError::failed("ranks", error))?;
+        let tensors = TensorSet::from([("values".to_owned(), tensor)]);
+        self.everywhere(&request, &tensors, |subject| subject.own_loading()?.set(name, values))
+    }
+}
+
+impl Evaluation for RankedSubject {
+    fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, SubjectError> {
+        let request = Request::Validate { batches: Cow::Owned(batches.to_vec()) };
+        self.everywhere(&request, &TensorSet::new(), |subject| {
+            share::validate(&subject.world, &mut *subject.own, batches)
+        })
+    }
+}
+
+impl TrainingLoop for RankedSubject {
+    fn accepts(&mut self, plan: &TrainingPlan) -> Result<(), Unsupported> {
+        match self.own.training_loop() {
+            Some(own) => own.accepts(plan),
+            None => Err(Unsupported::new("ranks", "a training: this trainer has no loop")),
+        }
+    }
+
+    fn resumes(&mut self) -> bool {
+        self.own.training_loop().is_some_and(TrainingLoop::resumes)
+    }
+
+    fn masks_of_samples(&mut self) -> bool {
+        self.own.training_loop().is_some_and(TrainingLoop::masks_of_samples)
+    }
+
+    fn train(&mut self, plan: &TrainingPlan, stop_after: Option<u64>) -> Result<TrainingTrace, SubjectError> {
+        let request = Request::Train { plan: Cow::Owned(plan.clone()), stop_after };
+        self.everywhere(&request, &TensorSet::new(), |subject| subject.own_loop()?.train(plan, stop_after))
+    }
+
+    fn resume(
+        &mut self,
+        plan: &TrainingPlan,
+        stop_after: Option<u64>,
+    ) -> Result<TrainingTrace, SubjectError> {
+        let request = Request::Resume { plan: Cow::Owned(plan.clone()), stop_after };
+        self.everywhere(&request, &TensorSet::new(), |subject| subject.own_loop()?.resume(plan, stop_after))
+    }
+}

@@ -1,0 +1,350 @@
+//! Ranks apart from each other, held to the ranks of one process: the same bits, the same laws, and a rank that does not
+//! go on is named. Here they are threads; `cargo xtask mpi` does the same with processes.
+
+use lossproof_laws::{Campaign, LAWS, Verdict};
+use lossproof_loop::{
+    Event, LoopParts, LoopSubject, Ranks, RanksInTurn, Remainder, Run, RunError, SeededSampler, Semantics,
+    Settings,
+};
+use lossproof_mpi::{Order, ProcessRanks, RankedSubject, World, serve};
+use lossproof_spec::{
+    Combine, Dtype, EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Reduction, Scope,
+    Sequence,
+};
+use lossproof_subject::{Collect, LoopTrainer, Observation, Subject, SubjectError, TensorSet, state_of};
+use lossproof_tests::{
+    ranks::{LIMIT, beside_one, on_each},
+    training_loop::{Under, corpus, settings},
+};
+use std::{collections::BTreeSet, thread, time::Duration};
+
+/// What a subject answers to a batch.
+type Answer = Result<(TensorSet, Observation), String>;
+
+fn answer(subject: &mut dyn Subject, spec: &LossSpec, batch: &GlobalBatch) -> Answer {
+    subject.configure(spec).map_err(|refused| refused.to_string())?;
+    let mut gradients = Collect::default();
+    let seen = subject.accumulate(batch, &mut gradients).map_err(|error| error.to_string())?;
+    Ok((gradients.into_tensors(), seen))
+}
+
+/// Answers are held together by what is written of them, in which a NaN is one and two zeros are the same.
+fn written(answer: &Answer) -> String {
+    format!("{answer:?}").replace("-0.0", "0.0")
+}
+
+/// A sequence of so many supervised tokens, and one position more that is not.
+fn sequence(tokens: usize, seed: u32) -> Sequence {
+    let ids: Vec<u32> = (0..).take(tokens + 2).map(|at| (seed + 7 * at) % 64).collect();
+    let labels = ids.iter().enumerate().map(|(at, &id)| if at < 2 { IGNORE_INDEX } else { i64::from(id) });
+    let labels = labels.collect();
+    Sequence::new(ids, labels).expect("a sequence")
+}
+
+/// Ranks that have so many micro-batches, of which each has so many supervised tokens, in one or two sequences.
+fn batch(ranks: &[&[usize]]) -> GlobalBatch {
+    let mut seed = 0;
+    let mut micro_batch = |tokens: &usize| {
+        seed += 5;
+        let sequences = if *tokens > 3 {
+            vec![sequence(*tokens - 3, seed), sequence(3, seed + 1)]
+        } else {
+            vec![sequence(*tokens, seed)]
+        };
+        MicroBatch::new(sequences).expect("a micro-batch")
+    };
+    let ranks =
+        ranks.iter().map(|own| Rank::new(own.iter().map(&mut micro_batch).collect()).expect("a rank"));
+    GlobalBatch::new(ranks.collect()).expect("a batch")
+}
+
+/// Every distribution of no tokens, few and many over one to four ranks; windows that are longer on one.
+fn batches(most: usize) -> Vec<GlobalBatch> {
+    let kinds: [&[usize]; 3] = [&[0], &[2], &[5, 0, 3]];
+    let mut batches = Vec::new();
+    for ranks in 1..=most {
+        for code in 0..kinds.len().pow(u32::try_from(ranks).expect("few")) {
+            let own: Vec<&[usize]> = (0..ranks)
+                .map(|rank| kinds[code / kinds.len().pow(u32::try_from(rank).expect("few")) % 3])
+                .collect();
+            batches.push(batch(&own));
+        }
+    }
+    batches
+}
+
+fn specs() -> Vec<LossSpec> {
+    let mut specs = Vec::new();
+    for (reduction, scope) in [
+        (Reduction::TokenMean, Scope::Global),
+        (Reduction::TokenMean, Scope::RankWindow),
+        (Reduction::TokenMean, Scope::MicroBatch),
+        (Reduction::SequenceMean, Scope::Global),
+        (Reduction::Sum, Scope::Global),
+    ] {
+        for empty in
+            [EmptyPolicy::ZeroCounted, EmptyPolicy::ZeroSkipped, EmptyPolicy::Nan, EmptyPolicy::Error]
+        {
+            for ranks in [Combine::Add, Combine::Average] {
+                let spec = LossSpec { reduction, scope, empty, ranks, ..LossSpec::token_mean() };
+                if spec.validate().is_ok() {
+                    specs.push(spec);
+                }
+            }
+        }
+    }
+    specs
+}
+
+/// A subject on so many ranks: the first asks, the others serve.
+fn on_ranks<T: Send>(
+    ranks: usize,
+    order: Order,
+    make: impl Fn(&World) -> Box<dyn Subject> + Sync,
+    ask: impl Fn(&mut dyn Subject) -> T + Sync,
+) -> T {
+    let answers = on_each(ranks, order, LIMIT, |world| {
+        let mut own = make(&world);
+        if world.rank() > 0 {
+            serve(&world, &mut *own, LossSpec::token_mean()).expect("the first rank ends it");
+            return None;
+        }
+        Some(ask(&mut RankedSubject::new(world, own, LossSpec::token_mean())))
+    });
+    answers.into_iter().flatten().next().expect("the first rank answers")
+}
+
+#[track_caller]
+fn same_bits(under: Under, dtype: Dtype, ranks: usize, order: Order) {
+    let (batches, specs) = (batches(ranks), specs());
+    let cases = || {
+        batches.iter().enumerate().flat_map(|(at, batch)| {
+            // Every spec with every seventh batch: all of both are met, and not all pairs.
+            let specs = specs.iter().enumerate().filter(move |(spec, _)| (at + spec) % 7 == 0);
+            specs.map(move |(_, spec)| (spec, batch))
+        })
+    };
+    let mut alone = under.trainer(dtype);
+    let here: Vec<String> = cases().map(|(spec, batch)| written(&answer(&mut *alone, spec, batch))).collect();
+    let make = |_: &World| -> Box<dyn Subject> { under.trainer(dtype) };
+    let there = on_ranks(ranks, order, make, |subject| {
+        cases().map(|(spec, batch)| written(&answer(subject, spec, batch))).collect::<Vec<_>>()
+    });
+    assert!(here.iter().any(|answer| answer.starts_with("Ok")));
+    for ((here, there), (spec, batch)) in here.iter().zip(&there).zip(cases()) {
+        assert!(here == there, "{spec} of {:?}:\n{here}\n{there}", batch.layout());
+    }
+}
+
+#[test]
+fn a_step_of_the_reference_on_ranks_has_the_bits_of_one_process() {
+    same_bits(Under::Reference, Dtype::F64, 2, Order::Engine);
+    same_bits(Under::Reference, Dtype::F32, 3, Order::Ranks);
+    same_bits(Under::Reference, Dtype::F64, 4, Order::Ranks);
+}
+
+#[test]
+fn a_step_of_libtorch_on_ranks_has_the_bits_of_one_process() {
+    same_bits(Under::Libtorch, Dtype::F64, 1, Order::Engine);
+    same_bits(Under::Libtorch, Dtype::F64, 2, Order::Engine);
+    same_bits(Under::Libtorch, Dtype::F32, 4, Order::Ranks);
+}
+
+/// A whole run over ranks, with the parameters and moments at its end.
+fn whole_run(
+    trainer: &mut dyn LoopTrainer,
+    settings: &Settings,
+    ranks: &mut dyn Ranks,
+) -> Result<(Vec<Event>, String), RunError> {
+    let corpus = corpus(settings);
+    let sampler = SeededSampler::new(corpus.training_blocks().len(), settings);
+    let mut run = Run::over(trainer, &corpus, &sampler, settings, &BTreeSet::new(), ranks)?;
+    let events = run.finish()?;
+    Ok((events, format!("{:?}", state_of(run.trainer())?)))
+}
+
+/// With dropout on, a short last batch, a partial last window and ranks that run out.
+fn of_ranks(ranks: usize, semantics: Semantics) -> Settings {
+    Settings { ranks, remainder: Remainder::Kept, evaluate_every: 2, ..settings(semantics) }
+}
+
+#[track_caller]
+fn same_run(under: Under, ranks: usize, order: Order, semantics: Semantics) {
+    let settings = of_ranks(ranks, semantics);
+    let here = whole_run(&mut *under.trainer(Dtype::F64), &settings, &mut RanksInTurn::default());
+    let (events, state) = here.expect("the run of a test");
+    let there = on_each(ranks, order, LIMIT, |world| {
+        let ranks = &mut ProcessRanks::new(world);
+        whole_run(&mut *under.trainer(Dtype::F64), &settings, ranks).expect("the run of a test")
+    });
+    for (own_events, own_state) in there {
+        assert!(own_events == events, "{ranks} ranks log other numbers");
+        assert!(own_state == state, "{ranks} ranks end at other parameters");
+    }
+}
+
+#[test]
+fn a_run_on_ranks_has_the_bits_of_one_process() {
+    for ranks in 1..=4 {
+        same_run(Under::Reference, ranks, Order::Ranks, Semantics::LAWFUL);
+    }
+    same_run(Under::Libtorch, 3, Order::Ranks, Semantics::LAWFUL);
+    same_run(Under::Libtorch, 2, Order::Ranks, Semantics::RUN_CLM_NO_TRAINER);
+}
+
+/// Two numbers have one sum, whoever adds them.
+#[test]
+fn on_two_ranks_any_order_has_the_same_bits() {
+    same_run(Under::Reference, 2, Order::Engine, Semantics::LAWFUL);
+    same_run(Under::Libtorch, 2, Order::Engine, Semantics::LAWFUL);
+}
+
+/// A rank that is not needed has the same numbers as the others.
+#[test]
+fn more_processes_than_ranks_change_nothing() {
+    let settings = of_ranks(2, Semantics::LAWFUL);
+    let runs = on_each(3, Order::Ranks, LIMIT, |world| {
+        let mut trainer = Under::Reference.trainer(Dtype::F64);
+        whole_run(&mut *trainer, &settings, &mut ProcessRanks::new(world)).expect("the run of a test")
+    });
+    let mut trainer = Under::Reference.trainer(Dtype::F64);
+    let (events, state) =
+        whole_run(&mut *trainer, &settings, &mut RanksInTurn::default()).expect("the run of a test");
+    for (own_events, own_state) in runs {
+        assert!(own_events == events && own_state.replace("-0.0", "0.0") == state.replace("-0.0", "0.0"));
+    }
+    let fewer = on_each(1, Order::Ranks, LIMIT, |world| {
+        let mut trainer = Under::Reference.trainer(Dtype::F64);
+        whole_run(&mut *trainer, &settings, &mut ProcessRanks::new(world)).map(drop)
+    });
+    assert!(matches!(fewer[..], [Err(RunError::TooManyRanks { ranks: 2, most: 1 })]));
+}
+
+fn under_the_loop(under: Under, world: &World) -> Box<dyn Subject> {
+    let ranks = Box::new(ProcessRanks::new(world.clone()));
+    let trainer = under.trainer(Dtype::F64);
+    Box::new(
+        LoopSubject::over(trainer, LossSpec::token_mean(), LoopParts::LAWFUL, ranks).expect("it claims it"),
+    )
+}
+
+/// The laws of ranks, of validations, of training states and of loops.
+const GROUPS: [&str; 4] = ["5.", "8.", "9.", "10."];
+
+#[track_caller]
+fn laws_hold(ranks: usize, training: bool, cases: u32) {
+    let laws = LAWS.iter().filter(|law| {
+        let own = law.clauses().any(|clause| GROUPS.iter().any(|group| clause.id.starts_with(group)));
+        own && law.needs_training() == training
+    });
+    let make = |world: &World| -> Box<dyn Subject> {
+        if training { under_the_loop(Under::Libtorch, world) } else { Under::Reference.trainer(Dtype::F64) }
+    };
+    let campaign = Campaign { cases, control: false, ..Campaign::default() };
+    let reports = on_ranks(ranks, Order::Engine, make, |subject| {
+        let report = |law| {
+            let report = campaign.run(law, subject).expect("no files");
+            (report.law.id(), report.verdict, report.to_string())
+        };
+        laws.clone().map(report).collect::<Vec<_>>()
+    });
+    for (law, verdict, report) in &reports {
+        // A case with one rank tells nothing of ranks, and no optimizer is started outside of a loop.
+        let told = if ranks == 1 {
+            &[Verdict::Pass, Verdict::Unsupported, Verdict::Unchecked][..]
+        } else {
+            &[Verdict::Pass, Verdict::Unsupported]
+        };
+        assert!(told.contains(verdict), "{law} on {ranks} ranks: {report}");
+    }
+    let passed = reports.iter().filter(|(_, verdict, _)| *verdict == Verdict::Pass).count();
+    assert!(2 * passed > reports.len(), "{passed} of {} laws pass on {ranks} ranks", reports.len());
+}
+
+#[test]
+fn every_law_of_ranks_holds_where_they_are_apart() {
+    for ranks in 1..=4 {
+        laws_hold(ranks, false, 12);
+    }
+}
+
+#[test]
+fn every_law_of_a_training_holds_where_ranks_are_apart() {
+    for ranks in 1..=4 {
+        laws_hold(ranks, true, 3);
+    }
+}
+
+/// A trainer that fails on one rank alone.
+fn fails_on(rank: usize) -> Vec<String> {
+    let settings = of_ranks(3, Semantics::LAWFUL);
+    on_each(3, Order::Engine, LIMIT, |world| {
+        let mut trainer = Under::Reference.trainer(Dtype::F64);
+        let own = world.rank();
+        let failed = if own == rank {
+            Err(SubjectError::failed("trainer", "the device has no memory left"))
+        } else {
+            whole_run(&mut *trainer, &settings, &mut ProcessRanks::new(world.clone()))
+                .map_err(|error| SubjectError::failed("run", error))
+        };
+        let error = failed.map(drop).expect_err("a rank has failed");
+        world.end(lossproof_mpi::Failure::of(&error));
+        error.to_string()
+    })
+}
+
+#[test]
+fn a_rank_that_fails_is_named_on_all_of_them() {
+    for rank in 0..3 {
+        for (own, error) in fails_on(rank).iter().enumerate().filter(|(own, _)| *own != rank) {
+            let named = format!("rank {rank} failed: the device has no memory left");
+            assert!(error.contains(&named), "on rank {own}: {error}");
+        }
+    }
+}
+
+/// What the others say of a rank that misbehaves.
+fn said_of(wrong: usize, misbehave: impl FnOnce(&mut dyn lossproof_mpi::Engine) + Send) -> Vec<String> {
+    let settings = of_ranks(3, Semantics::LAWFUL);
+    beside_one(3, wrong, Duration::from_millis(1500), misbehave, |world| {
+        let mut trainer = Under::Reference.trainer(Dtype::F64);
+        let run = whole_run(&mut *trainer, &settings, &mut ProcessRanks::new(world));
+        run.map(drop).expect_err("a rank is lost").to_string()
+    })
+}
+
+#[test]
+fn a_rank_that_hangs_is_named_within_the_time() {
+    for wrong in 0..3 {
+        // As long as the others wait at most.
+        let said = said_of(wrong, |_| thread::sleep(Duration::from_secs(8)));
+        for error in said {
+            assert!(error.starts_with(&format!("rank {wrong} did not come to the token counts")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_is_gone_is_named() {
+    for wrong in 1..3 {
+        for error in said_of(wrong, |_| {}) {
+            assert!(error == format!("rank {wrong} is not there any more"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_sends_garbage_is_named() {
+    for wrong in 0..3 {
+        let said = said_of(wrong, |engine| {
+            let own = engine.rank();
+            for to in (0..3).filter(|to| *to != own) {
+                let _ = engine.send(to, b"\xff\xfe\n0123".to_vec(), LIMIT);
+            }
+            thread::sleep(Duration::from_secs(8));
+        });
+        for error in said {
+            assert!(error.starts_with(&format!("rank {wrong} sent what is nothing")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Ranks as processes: what they need of the machine, the build that has them, and their tests.
+//!
+//! Where MPI is lacking, the tests are counted as skipped, and never as passed.
+
+use crate::failure::{Failure, IoContext as _};
+use crate::product::{cargo, exit_code};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The feature of the command that has them.
+const FEATURE: &str = "lossproof-cli/mpi";
+
+/// Their tests, from the root: the suite and its file.
+const SUITE: &str = "processes";
+const TESTS: &str = "crates/lossproof-cli/tests/processes.rs";
+
+/// Where systems have libclang, beside what `LIBCLANG_PATH` names: folders, of which the last part is the beginning of
+/// a name.
+const LIBRARIES: [&str; 4] = ["/usr/lib/llvm-", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/local/lib"];
+
+/// Builds the command with MPI and runs its tests on one to four processes.
+pub(crate) fn mpi(root: &Path) -> Result<ExitCode, Failure> {
+    let lacking = lacking();
+    if !lacking.is_empty() {
+        let tests = count_tests(&root.join(TESTS))?;
+        eprintln!(
+            "ranks as processes need {}, which on Debian are in {}: `apt-get install {}`\n\
+             skipped: {tests} tests of {TESTS}, since that is not installed",
+            lacking.iter().map(|part| part.what).collect::<Vec<_>>().join(", "),
+            lacking.iter().map(|part| part.package).collect::<Vec<_>>().join(", "),
+            lacking.iter().map(|part| part.package).collect::<Vec<_>>().join(" "),
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    // The packages are those of a plain `cargo build`, so that nothing below them is compiled again.
+    let built = cargo("build", root).args(["--features", FEATURE, "--bin", "lossproof"]).status();
+    if !built.context("run", Path::new("cargo"))?.success() {
+        return Ok(ExitCode::FAILURE);
+    }
+    let tested = cargo("test", root).args(["--features", FEATURE, "--test", SUITE]).status();
+    tested.context("run", Path::new("cargo")).map(exit_code)
+}
+
+/// Something that ranks as processes need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    what: &'static str,
+    /// The package of Debian that has it.
+    package: &'static str,
+}
+
+/// What is not here.
+fn lacking() -> Vec<Part> {
+    let parts = [
+        (Part { what: "mpicc", package: "libopenmpi-dev" }, on_path("mpicc")),
+        (Part { what: "mpirun", package: "openmpi-bin" }, on_path("mpirun")),
+        (Part { what: "libclang", package: "libclang-dev" }, has_libclang()),
+    ];
+    parts.into_iter().filter(|(_, found)| !found).map(|(part, _)| part).collect()
+}
+
+fn on_path(program: &str) -> bool {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&folders).any(|folder| folder.join(program).is_file())
+}
+
+fn has_libclang() -> bool {
+    let named = env::var_os("LIBCLANG_PATH").map(PathBuf::from);
+    named.into_iter().chain(LIBRARIES.into_iter().flat_map(beginning_so)).any(|folder| has_library(&folder))
+}
+
+/// The folders whose paths begin so, and their `lib`.
+fn beginning_so(path: &str) -> Vec<PathBuf> {
+    let path = Path::new(path);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
+    let begins = |path: &PathBuf| {
+        path.file_name().is_some_and(|own| own.to_string_lossy().starts_with(&*name.to_string_lossy()))
+    };
+    let folders = entries.flatten().map(|entry| entry.path()).filter(begins);
+    folders.flat_map(|folder| [folder.join("lib"), folder]).collect()
+}
+
+fn has_library(folder: &Path) -> bool {
+    let is_it = |name: &str| name.starts_with("libclang") && name.contains(".so") && !name.contains("cpp");
+    fs::read_dir(folder)
+        .is_ok_and(|entries| entries.flatten().any(|entry| is_it(&entry.file_name().to_string_lossy())))
+}
+
+/// The tests that a file has.
+fn count_tests(file: &Path) -> Result<usize, Failure> {
+    let text = fs::read_to_string(file).context("read", file)?;
+    Ok(text.lines().filter(|line| line.trim() == "#[test]").count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tests_that_are_skipped_are_counted() {
+        let file = crate::workspace_root().join(TESTS);
+        assert!(count_tests(&file).expect("the file is there") >= 8);
+    }
+
+    #[test]
+    fn folders_are_found_by_the_beginning_of_their_path() {
+        let found = beginning_so("/usr/li");
+        assert!(found.contains(&PathBuf::from("/usr/lib")), "{found:?}");
+        assert!(beginning_so("/no such folder/x").is_empty());
+    }
+}
