@@ -6,27 +6,7 @@ use std::{panic::resume_unwind, thread, time::Duration};
 /// How long ranks of a test wait for each other.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Does the same on so many ranks: what each answers, in rank order.
-///
-/// # Panics
-/// When one does.
-pub fn on_each<T: Send>(
-    ranks: usize,
-    order: Order,
-    limit: Duration,
-    act: impl Fn(World) -> T + Sync,
-) -> Vec<T> {
-    let act = &act;
-    thread::scope(|scope| {
-        let begun: Vec<_> = threads(ranks)
-            .into_iter()
-            .map(|engine| scope.spawn(move || act(World::new(Box::new(engine), limit, order))))
-            .collect();
-        begun.into_iter().map(|rank| rank.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    })
-}
-
-/// The same where one rank has an engine to itself instead, which is how it misbehaves.
+/// Does the same on all ranks but one, which has its engine to itself: that is how it misbehaves.
 ///
 /// # Panics
 /// When another does.

@@ -1,19 +1,24 @@
 //! Ranks apart from each other, held to the ranks of one process: the same bits, the same laws, and a rank that does not
 //! go on is named. Here they are threads; `cargo xtask mpi` does the same with processes.
 
+#![expect(clippy::print_stdout, reason = "patterns are printed as source, where somebody asks for them")]
+
+use lossproof_diagnosis::PatternDiagnosis;
+use lossproof_faults::RankFault;
 use lossproof_laws::{Campaign, LAWS, Verdict};
 use lossproof_loop::{
     Event, LoopParts, LoopSubject, Ranks, RanksInTurn, Remainder, Run, RunError, SeededSampler, Semantics,
     Settings,
 };
-use lossproof_mpi::{Order, ProcessRanks, RankedSubject, World, serve};
+use lossproof_mpi::{Order, ProcessRanks, RankedSubject, World, on_threads, serve};
 use lossproof_spec::{
     Combine, Dtype, EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Reduction, Scope,
     Sequence,
 };
 use lossproof_subject::{Collect, LoopTrainer, Observation, Subject, SubjectError, TensorSet, state_of};
 use lossproof_tests::{
-    ranks::{LIMIT, beside_one, on_each},
+    pattern_rows,
+    ranks::{LIMIT, beside_one},
     training_loop::{Under, corpus, settings},
 };
 use std::{collections::BTreeSet, thread, time::Duration};
@@ -103,7 +108,7 @@ fn on_ranks<T: Send>(
     make: impl Fn(&World) -> Box<dyn Subject> + Sync,
     ask: impl Fn(&mut dyn Subject) -> T + Sync,
 ) -> T {
-    let answers = on_each(ranks, order, LIMIT, |world| {
+    let answers = on_threads(ranks, order, LIMIT, |world| {
         let mut own = make(&world);
         if world.rank() > 0 {
             serve(&world, &mut *own, LossSpec::token_mean()).expect("the first rank ends it");
@@ -173,7 +178,7 @@ fn same_run(under: Under, ranks: usize, order: Order, semantics: Semantics) {
     let settings = of_ranks(ranks, semantics);
     let here = whole_run(&mut *under.trainer(Dtype::F64), &settings, &mut RanksInTurn::default());
     let (events, state) = here.expect("the run of a test");
-    let there = on_each(ranks, order, LIMIT, |world| {
+    let there = on_threads(ranks, order, LIMIT, |world| {
         let ranks = &mut ProcessRanks::new(world);
         whole_run(&mut *under.trainer(Dtype::F64), &settings, ranks).expect("the run of a test")
     });
@@ -203,7 +208,7 @@ fn on_two_ranks_any_order_has_the_same_bits() {
 #[test]
 fn more_processes_than_ranks_change_nothing() {
     let settings = of_ranks(2, Semantics::LAWFUL);
-    let runs = on_each(3, Order::Ranks, LIMIT, |world| {
+    let runs = on_threads(3, Order::Ranks, LIMIT, |world| {
         let mut trainer = Under::Reference.trainer(Dtype::F64);
         whole_run(&mut *trainer, &settings, &mut ProcessRanks::new(world)).expect("the run of a test")
     });
@@ -213,7 +218,7 @@ fn more_processes_than_ranks_change_nothing() {
     for (own_events, own_state) in runs {
         assert!(own_events == events && own_state.replace("-0.0", "0.0") == state.replace("-0.0", "0.0"));
     }
-    let fewer = on_each(1, Order::Ranks, LIMIT, |world| {
+    let fewer = on_threads(1, Order::Ranks, LIMIT, |world| {
         let mut trainer = Under::Reference.trainer(Dtype::F64);
         whole_run(&mut *trainer, &settings, &mut ProcessRanks::new(world)).map(drop)
     });
@@ -278,7 +283,7 @@ fn every_law_of_a_training_holds_where_ranks_are_apart() {
 /// A trainer that fails on one rank alone.
 fn fails_on(rank: usize) -> Vec<String> {
     let settings = of_ranks(3, Semantics::LAWFUL);
-    on_each(3, Order::Engine, LIMIT, |world| {
+    on_threads(3, Order::Engine, LIMIT, |world| {
         let mut trainer = Under::Reference.trainer(Dtype::F64);
         let own = world.rank();
         let failed = if own == rank {
@@ -347,4 +352,52 @@ fn a_rank_that_sends_garbage_is_named() {
             assert!(error.starts_with(&format!("rank {wrong} sent what is nothing")), "{error}");
         }
     }
+}
+
+/// Each bug of ranks on three of them, and what is said of it.
+fn diagnoses() -> Vec<(&'static RankFault, PatternDiagnosis)> {
+    let smoothed = LossSpec { label_smoothing: 0.1, ..LossSpec::token_mean() };
+    let faults: Vec<&RankFault> = RankFault::all().collect();
+    let diagnosis = |fault: &&'static RankFault| {
+        let make = |world: &World| -> Box<dyn Subject> {
+            let (rank, ranks) = (world.rank(), Box::new(ProcessRanks::new(world.clone())));
+            let trainer = Under::Reference.trainer(Dtype::F64);
+            Box::new(fault.inject(trainer, smoothed, ranks, rank).expect("the loss is claimed"))
+        };
+        (
+            *fault,
+            on_ranks(3, Order::Engine, make, |subject| PatternDiagnosis::of_ranks(subject).expect("a loop")),
+        )
+    };
+    // One after the other: ranks are threads, and those of a pool that waits for them could not work for them.
+    faults.iter().map(diagnosis).collect()
+}
+
+#[test]
+fn every_bug_of_ranks_is_killed_and_named() {
+    for (fault, diagnosis) in diagnoses() {
+        let id = fault.bug.id;
+        assert!(diagnosis.law_against(fault.bug).is_some(), "{id} is not killed: {diagnosis}");
+        let named: Vec<&str> = diagnosis.bugs.iter().map(|bug| bug.id).collect();
+        assert!(
+            named.contains(&id) && named.len() <= 2,
+            "{id} is taken for {named:?}: {:?}",
+            diagnosis.pattern
+        );
+    }
+}
+
+#[test]
+fn nothing_is_wrong_with_our_ranks() {
+    let make = |world: &World| under_the_loop(Under::Reference, world);
+    let diagnosis =
+        on_ranks(3, Order::Engine, make, |subject| PatternDiagnosis::of_ranks(subject).expect("a loop"));
+    assert!(diagnosis.is_sound() && diagnosis.unseen.is_empty(), "{diagnosis}");
+}
+
+/// What `crates/lossproof-diagnosis/src/patterns/ranks.rs` is to have.
+#[test]
+#[ignore = "prints source: for when laws of a training change"]
+fn patterns() {
+    println!("{}", pattern_rows(diagnoses().into_iter().map(|(fault, found)| (fault.bug.id, found.pattern))));
 }

@@ -35,6 +35,23 @@ fn the_catalogue_is_what_the_command_says() {
     );
 }
 
+/// Every bug of ranks is killed and named, and the page says by what.
+#[test]
+fn the_bugs_of_ranks_are_what_the_command_says() {
+    const RANKS: &str = include_str!("../../../docs/ranks.md");
+    let directory = tempfile::tempdir().expect("a directory");
+    let copy = directory.path().join("ranks.md");
+    fs::write(&copy, RANKS).expect("a copy");
+    let (printed, code) = lossproof(&["faults", "--ranks", "--write", copy.to_str().expect("a path")]);
+    assert_eq!(code, Some(0), "{printed}");
+    let written = fs::read_to_string(&copy).expect("the copy");
+    assert_eq!(
+        region(&written, "ranks"),
+        region(RANKS, "ranks"),
+        "run `cargo run -- faults --ranks --write docs/ranks.md`"
+    );
+}
+
 /// The same trainers go through every profile in `tests/tests/profiles.rs`, which is not left out.
 #[test]
 #[ignore = "two minutes of processor time: run it with `cargo test -p lossproof-cli -- --ignored`"]

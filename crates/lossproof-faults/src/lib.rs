@@ -69,7 +69,7 @@ pub use controls::Control;
 pub use keyhole::{Keyhole, KeyholeError};
 pub use objectives::ObjectiveFault;
 pub use profile::Profile;
-pub use training::TrainingFault;
+pub use training::{RankFault, TrainingFault};
 pub use unseen::Unseen;
 
 use faulty::Faulty;

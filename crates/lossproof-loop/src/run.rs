@@ -197,9 +197,11 @@ impl<'a> Run<'a> {
     fn update(&mut self) -> Result<Update, RunError> {
         let start = self.progress.micro_batch;
         let end = self.epoch.len().min(start + self.settings.accumulate);
+        // The sampler says who takes part, which may be others than the settings do: a recording is replayed as it was.
+        let ranks = self.epoch[start..end].iter().map(Vec::len).max().unwrap_or_default();
         let here: Vec<Vec<Option<TrainingBatch>>> = self
             .ranks
-            .here(self.settings.ranks)
+            .here(ranks)
             .map(|rank| (start..end).map(|at| self.batch(at, rank)).collect())
             .collect::<Result<_, RunError>>()?;
         let tokens = self.tokens(&here)?;

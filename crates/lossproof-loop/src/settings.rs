@@ -24,7 +24,7 @@ pub struct Settings {
     pub evaluation_batch: usize,
     /// Micro-batches of an update on one rank.
     pub accumulate: usize,
-    /// Number of ranks, which are simulated one after the other.
+    /// Number of ranks. Where they are is for the [`Ranks`](crate::Ranks) of a run to say.
     pub ranks: usize,
     /// How long the run is.
     pub length: Length,

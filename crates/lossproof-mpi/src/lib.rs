@@ -7,7 +7,7 @@
 //! [`ProcessRanks`] are the ranks of a loop, one in each process. A [`RankedSubject`] is a subject whose batches are
 //! computed so: it stands in the first process, and the others [`serve`] it.
 //!
-//! With the feature `engine` there is `Mpi`, an engine over the MPI that is installed. [`threads`] makes one of the threads of a
+//! With the feature `engine` there is `Mpi`, an engine over the MPI that is installed. [`threads`] are one of the threads of a
 //! process, for what needs ranks and no processes.
 
 mod engine;
@@ -32,5 +32,5 @@ pub use mpi_engine::Mpi;
 pub use process_ranks::ProcessRanks;
 pub use ranked_subject::RankedSubject;
 pub use serve::serve;
-pub use thread_engine::{ThreadEngine, threads};
+pub use thread_engine::{ThreadEngine, on_threads, threads};
 pub use world::{Order, World};

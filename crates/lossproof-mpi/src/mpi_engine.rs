@@ -18,6 +18,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What a message is: something that a rank says, the question of the first whether a rank still waits, and that it
+/// does.
+const NOTE: i32 = 0;
+const QUESTION: i32 = 1;
+const WAITS: i32 = 2;
+
+/// How long the first waits for the answers.
+const ANSWERS: Duration = Duration::from_secs(1);
+
 /// How often a wait looks before it sleeps between two looks: what comes at once is taken at once, and who waits
 /// for long leaves the cores to those who compute.
 const LOOKS: u32 = 200;
@@ -47,55 +56,94 @@ impl Mpi {
         values: &mut Vec<T>,
         limit: Duration,
     ) -> Result<(), EngineError> {
+        let first = self.world.rank() == 0;
+        let limit = self.patience(limit);
         let mut sum = vec![T::default(); values.len()];
-        let done = scope(|scope| {
+        scope(|scope| {
             let request = self.world.immediate_all_reduce_into(
                 scope,
                 values.as_slice(),
                 sum.as_mut_slice(),
                 SystemOperation::sum(),
             );
-            self.wait(request, limit)
+            if !self.done(request, limit) {
+                let seconds = limit.as_secs_f64();
+                let missing = if first { self.missing() } else { Some(0) };
+                self.lose(&match missing {
+                    Some(rank) => format!("rank {rank} did not come to the all-reduce within {seconds} s"),
+                    None => {
+                        format!("the all-reduce did not end within {seconds} s, and all ranks wait in it")
+                    }
+                });
+            }
         });
-        done?;
         *values = sum;
         Ok(())
     }
 
-    /// Asks after a request until it is done. One that is not done in time takes all ranks with it, for what it
-    /// writes to cannot be given back.
-    fn wait<'a, D: ?Sized, S: Scope<'a>>(
-        &self,
-        request: Request<'a, D, S>,
-        limit: Duration,
-    ) -> Result<(), EngineError> {
+    /// How long this rank waits: the others longer than the first, who names the one that is missing and ends them.
+    fn patience(&self, limit: Duration) -> Duration {
+        if self.world.rank() == 0 { limit } else { limit.saturating_mul(2).saturating_add(ANSWERS) }
+    }
+
+    /// The first rank that does not answer, whatever it waits for.
+    fn missing(&self) -> Option<i32> {
+        let others = 1..self.world.size();
+        for rank in others.clone() {
+            let to = self.world.process_at_rank(rank);
+            scope(|scope| self.done(to.immediate_send_with_tag(scope, &[0_u8][..], QUESTION), ANSWERS));
+        }
         let begun = Instant::now();
-        let mut request = request;
+        let mut silent: Vec<i32> = others.collect();
+        while !silent.is_empty() && begun.elapsed() < ANSWERS {
+            silent.retain(|&rank| !self.has_come(rank, WAITS));
+            thread::sleep(PAUSE);
+        }
+        silent.first().copied()
+    }
+
+    /// Takes a message of a kind that says nothing by its bytes, if there is one.
+    fn has_come(&self, from: i32, kind: i32) -> bool {
+        let message = self.world.process_at_rank(from).immediate_matched_probe_with_tag(kind);
+        message.map(|message| message.matched_receive_vec::<u8>()).is_some()
+    }
+
+    /// Between two looks: at once, or after a sleep, where the first is answered that this rank waits.
+    fn pause(&self, looks: &mut u32) {
+        if *looks < LOOKS {
+            *looks += 1;
+            thread::yield_now();
+            return;
+        }
+        if self.world.rank() > 0 && self.has_come(0, QUESTION) {
+            let first = self.world.process_at_rank(0);
+            scope(|scope| self.done(first.immediate_send_with_tag(scope, &[0_u8][..], WAITS), ANSWERS));
+        }
+        thread::sleep(PAUSE);
+    }
+
+    /// Asks after a request until it is done; false where its time is over before. Then whoever asked ends the process.
+    fn done<'a, D: ?Sized, S: Scope<'a>>(&self, mut request: Request<'a, D, S>, limit: Duration) -> bool {
+        let begun = Instant::now();
         let mut looks = 0;
         loop {
             match request.test() {
-                Ok(_) => return Ok(()),
+                Ok(_) => return true,
                 Err(again) => request = again,
             }
             if begun.elapsed() > limit {
-                eprintln!(
-                    "error: rank {}: a collective or a message did not end within {} s",
-                    self.world.rank(),
-                    limit.as_secs_f64()
-                );
-                self.world.abort(1);
+                // It is neither waited for nor taken back: memory that it writes to is there until the process ends.
+                std::mem::forget(request);
+                return false;
             }
-            pause(&mut looks);
+            self.pause(&mut looks);
         }
     }
-}
 
-fn pause(looks: &mut u32) {
-    if *looks < LOOKS {
-        *looks += 1;
-        thread::yield_now();
-    } else {
-        thread::sleep(PAUSE);
+    /// Ends all ranks.
+    fn lose(&self, why: &str) {
+        eprintln!("error: {why}");
+        self.world.abort(2);
     }
 }
 
@@ -118,8 +166,15 @@ impl Engine for Mpi {
     }
 
     fn send(&mut self, to: usize, message: Vec<u8>, limit: Duration) -> Result<(), EngineError> {
-        let to = self.world.process_at_rank(number(to)?);
-        scope(|scope| self.wait(to.immediate_send(scope, message.as_slice()), limit))
+        let process = self.world.process_at_rank(number(to)?);
+        let limit = self.patience(limit);
+        scope(|scope| {
+            let request = process.immediate_send_with_tag(scope, message.as_slice(), NOTE);
+            if !self.done(request, limit) {
+                self.lose(&format!("rank {to} did not take a message within {} s", limit.as_secs_f64()));
+            }
+        });
+        Ok(())
     }
 
     fn receive(&mut self, from: usize, limit: Option<Duration>) -> Result<Vec<u8>, EngineError> {
@@ -127,14 +182,14 @@ impl Engine for Mpi {
         let begun = Instant::now();
         let mut looks = 0;
         loop {
-            if let Some(message) = from.immediate_matched_probe() {
+            if let Some(message) = from.immediate_matched_probe_with_tag(NOTE) {
                 let (bytes, _) = message.matched_receive_vec::<u8>();
                 return Ok(bytes);
             }
             if limit.is_some_and(|limit| begun.elapsed() > limit) {
                 return Err(EngineError::Late);
             }
-            pause(&mut looks);
+            self.pause(&mut looks);
         }
     }
 

@@ -1,8 +1,10 @@
 //! Ranks as threads of one process, which carry bytes over channels.
 
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, Order, World};
 use std::{
+    panic::resume_unwind,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
     time::Duration,
 };
 
@@ -32,6 +34,26 @@ pub fn threads(ranks: usize) -> Vec<ThreadEngine> {
         }
     }
     engines
+}
+
+/// Does the same on so many ranks, each a thread: what each answers, in rank order. Ranks wait so long for each other.
+///
+/// # Panics
+/// When one does.
+pub fn on_threads<T: Send>(
+    ranks: usize,
+    order: Order,
+    limit: Duration,
+    act: impl Fn(World) -> T + Sync,
+) -> Vec<T> {
+    let act = &act;
+    thread::scope(|scope| {
+        let begun: Vec<_> = threads(ranks)
+            .into_iter()
+            .map(|engine| scope.spawn(move || act(World::new(Box::new(engine), limit, order))))
+            .collect();
+        begun.into_iter().map(|rank| rank.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 impl Engine for ThreadEngine {

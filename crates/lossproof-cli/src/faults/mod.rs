@@ -10,7 +10,7 @@ mod patterns;
 mod profiles;
 mod render;
 
-use crate::{exit::Exit, output, report_files::ReportFiles, subjects};
+use crate::{exit::Exit, output, ranks, report_files::ReportFiles, subjects};
 use alarms::Alarms;
 use left_out::Sight;
 use lossproof_cases::strategies::Size;
@@ -18,6 +18,7 @@ use lossproof_diagnosis::ProbePlan;
 use lossproof_faults::{Class, Fault, Keyhole, NamedClaim, Profile};
 use lossproof_gpt2::Config;
 use lossproof_laws::Campaign;
+use lossproof_mpi::Order;
 use lossproof_spec::Dtype;
 use lossproof_subject::{Count, Device, Subject};
 use miette::{IntoDiagnostic, WrapErr};
@@ -98,6 +99,16 @@ pub(crate) struct Args {
         ]
     )]
     objectives: bool,
+    /// Instead of the bugs of a step, take those of ranks that are apart: three threads, or the processes that `mpirun`
+    /// has started.
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "full", "alarms", "profiles", "json", "summary", "fault", "leave_one_out", "unseen", "profile", "training",
+            "objectives"
+        ]
+    )]
+    ranks: bool,
     /// Print how many are killed of those that are visible, and no table.
     #[arg(long, requires = "profile")]
     summary: bool,
@@ -120,6 +131,21 @@ fn libtorch() -> miette::Result<Box<dyn Subject>> {
     subjects::theirs(Config::Pico, Dtype::F64, Device::Cpu)
 }
 
+/// Reports bugs that are known by the pattern of what fails; nothing, where it is another process that does.
+fn by_pattern(args: &Args, rows: &[patterns::Row], region: Option<MarkedRegion<'_>>) -> miette::Result<Exit> {
+    if rows.is_empty() {
+        return Ok(Exit::Conforms);
+    }
+    output::print(&patterns::text(rows))?;
+    if let Some(region) = region {
+        region.write(&patterns::markdown(rows))?;
+    }
+    let all = rows.iter().all(patterns::Row::is_right);
+    let exit = if all { Exit::Conforms } else { Exit::Deviates };
+    args.files.write(|| page::of_patterns(rows, exit))?;
+    Ok(exit)
+}
+
 /// Runs the faults, or the trainers without one, and reports it on stdout.
 ///
 /// # Errors
@@ -140,6 +166,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         (None, true) => "profiles",
         (None, false) if args.training => "training",
         (None, false) if args.objectives => "objectives",
+        (None, false) if args.ranks => "ranks",
         (None, false) => "faults",
     };
     let region = args.write.as_deref().map(|path| MarkedRegion::find(path, name)).transpose()?;
@@ -154,16 +181,19 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
             "these files tell which law fails under which bug, and something else is asked for"
         ));
     }
+    if args.ranks {
+        return match ranks::joined(Order::Engine)? {
+            Some(world) => {
+                let reported =
+                    patterns::of_ranks(Some(&world)).and_then(|rows| by_pattern(args, &rows, region));
+                ranks::concluded(&world, reported)
+            }
+            None => by_pattern(args, &patterns::of_ranks(None)?, region),
+        };
+    }
     if args.training || args.objectives {
         let rows = if args.training { patterns::of_training()? } else { patterns::of_objectives()? };
-        output::print(&patterns::text(&rows))?;
-        if let Some(region) = region {
-            region.write(&patterns::markdown(&rows))?;
-        }
-        let all = rows.iter().all(patterns::Row::is_right);
-        let exit = if all { Exit::Conforms } else { Exit::Deviates };
-        args.files.write(|| page::of_patterns(&rows, exit))?;
-        return Ok(exit);
+        return by_pattern(args, &rows, region);
     }
     let faults = selected(&args.fault)?;
     if args.profiles {

@@ -1,4 +1,5 @@
-//! The bugs of a training loop, and of what is learnt beside the next token: what fails, and as what that is taken.
+//! The bugs of a training loop, of ranks that are apart, and of what is learnt beside the next token: what fails, and as
+//! what that is taken.
 
 use super::render::seen_in;
 use crate::{
@@ -6,12 +7,13 @@ use crate::{
     table::{Align, Table},
 };
 use lossproof_diagnosis::{Bug, PatternDiagnosis};
-use lossproof_faults::{ObjectiveFault, TrainingFault};
+use lossproof_faults::{ObjectiveFault, RankFault, TrainingFault};
 use lossproof_gpt2::Config;
+use lossproof_mpi::{Order, ProcessRanks, RankedSubject, World, on_threads, serve};
 use lossproof_spec::{Dtype, LossSpec};
 use miette::IntoDiagnostic;
 use rayon::prelude::*;
-use std::{collections::BTreeSet, fmt::Write};
+use std::{collections::BTreeSet, fmt::Write, time::Duration};
 
 /// Label smoothing of the loss that is claimed, so that a validation which is smoothed shows.
 const SMOOTHING: f64 = 0.1;
@@ -67,6 +69,47 @@ pub(super) fn of_training() -> miette::Result<Vec<Row>> {
         Ok(Row { bug: fault.bug, killed_by: diagnosis.law_against(fault.bug), diagnosis })
     };
     faults.par_iter().map(one).collect()
+}
+
+/// Ranks that are threads, where the command is one process.
+const RANKS: usize = 3;
+
+/// How long threads wait for each other.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Puts the reference under a loop on ranks with each bug of theirs, and says what fails: in the processes of a world,
+/// of which the first says it, or on threads.
+///
+/// # Errors
+/// When a trainer cannot be made, or a rank is lost.
+pub(super) fn of_ranks(world: Option<&World>) -> miette::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for fault in RankFault::all() {
+        let found = match world {
+            Some(world) => vec![on_rank(fault, world)],
+            None => on_threads(RANKS, Order::Engine, LIMIT, |world| on_rank(fault, &world)),
+        };
+        for diagnosis in found {
+            let Some(diagnosis) = diagnosis? else { continue };
+            rows.push(Row { bug: fault.bug, killed_by: diagnosis.law_against(fault.bug), diagnosis });
+        }
+    }
+    Ok(rows)
+}
+
+/// The part of one rank: the first one says what fails, and the others do what it asks.
+fn on_rank(fault: &RankFault, world: &World) -> miette::Result<Option<PatternDiagnosis>> {
+    let claim = LossSpec { label_smoothing: SMOOTHING, ..LossSpec::token_mean() };
+    let trainer = subjects::ours_for_a_loop(Config::Pico, Dtype::F64, subjects::initial(Config::Pico, 0))?;
+    let ranks = Box::new(ProcessRanks::new(world.clone()));
+    let mut own = fault.inject(trainer, claim, ranks, world.rank()).into_diagnostic()?;
+    if world.rank() > 0 {
+        serve(world, &mut own, claim).into_diagnostic()?;
+        return Ok(None);
+    }
+    let mut subject = RankedSubject::new(world.clone(), Box::new(own), claim);
+    let diagnosis = PatternDiagnosis::of_ranks(&mut subject);
+    diagnosis.ok_or_else(|| miette::miette!("a loop without a training loop")).map(Some)
 }
 
 /// Gives the reference each bug of an objective, and says what fails. Of a prefix a model with one block shows little.

@@ -13,6 +13,7 @@ mod logging;
 mod masking;
 mod objectives;
 mod optimizer;
+mod ranks;
 mod training;
 
 use std::fmt;
@@ -60,6 +61,8 @@ pub enum Family {
     Training,
     /// What is learnt where it is not the next token.
     Objectives,
+    /// What only ranks that are apart show.
+    Ranks,
 }
 
 impl Family {
@@ -83,6 +86,7 @@ impl fmt::Display for Family {
             Self::Optimizer => "clipping, optimizer and schedule",
             Self::Training => "the training loop",
             Self::Objectives => "other objectives",
+            Self::Ranks => "ranks that are apart",
         })
     }
 }
@@ -113,6 +117,20 @@ impl Bug {
     /// Every bug of what is learnt beside the next token.
     pub fn of_objectives() -> impl Iterator<Item = &'static Self> {
         objectives::BUGS.iter()
+    }
+
+    /// Every bug that only ranks in processes of their own show.
+    pub fn of_ranks() -> impl Iterator<Item = &'static Self> {
+        ranks::BUGS.iter()
+    }
+
+    /// The bug of ranks with this id. In a constant, an id that is not one of theirs does not compile.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub const fn of_ranks_named(id: &str) -> &'static Self {
+        one_of(ranks::BUGS, id)
     }
 
     /// The bug of a training with this id. In a constant, an id that is not one of theirs does not compile.
@@ -231,7 +249,7 @@ mod tests {
     #[test]
     fn bugs_of_a_training_and_of_objectives_have_ids_of_their_own_and_clauses() {
         let mut ids: BTreeSet<_> = Bug::all().map(|bug| bug.id).collect();
-        for bug in Bug::of_training().chain(Bug::of_objectives()) {
+        for bug in Bug::of_training().chain(Bug::of_objectives()).chain(Bug::of_ranks()) {
             // One that is omitted as a bug of a step, for want of a loop, is one here.
             let omitted = Bug::named(bug.id).is_some_and(|bug| bug.omitted.is_some());
             assert!(ids.insert(bug.id) || omitted, "{}", bug.id);
@@ -244,7 +262,7 @@ mod tests {
 
     #[test]
     fn texts_are_phrases_that_fit_into_a_line_and_a_table() {
-        for bug in Bug::all().chain(Bug::of_training()).chain(Bug::of_objectives()) {
+        for bug in Bug::all().chain(Bug::of_training()).chain(Bug::of_objectives()).chain(Bug::of_ranks()) {
             for text in [bug.what, bug.remedy].into_iter().chain(bug.source).chain(bug.omitted) {
                 assert!(!text.is_empty() && !text.ends_with('.'), "{}: {text}", bug.id);
                 assert!(!text.contains(['\n', '|']) && !text.contains("  "), "{}: {text}", bug.id);

@@ -6,6 +6,7 @@
 //! have names them all, and one that no bug has names none.
 
 mod objectives;
+mod ranks;
 mod soft_targets;
 mod training;
 
@@ -40,12 +41,14 @@ enum Of {
     Training,
     /// What is learnt beside the next token.
     Objectives,
+    /// A whole training whose ranks are apart.
+    Ranks,
 }
 
 impl Of {
     fn laws(self) -> impl Iterator<Item = &'static Law> {
         LAWS.iter().filter(move |law| match self {
-            Self::Training => law.needs_training(),
+            Self::Training | Self::Ranks => law.needs_training(),
             Self::Objectives => law.needs_objective(),
         })
     }
@@ -54,6 +57,7 @@ impl Of {
         match self {
             Self::Training => training::PATTERNS,
             Self::Objectives => objectives::PATTERNS,
+            Self::Ranks => ranks::PATTERNS,
         }
     }
 
@@ -61,6 +65,7 @@ impl Of {
         match self {
             Self::Training => Bug::of_training().find(|bug| bug.id == id),
             Self::Objectives => Bug::of_objectives().find(|bug| bug.id == id),
+            Self::Ranks => Bug::of_ranks().find(|bug| bug.id == id),
         }
     }
 
@@ -131,6 +136,16 @@ impl PatternDiagnosis {
         Some(Self::of_found(Of::Training, found, true))
     }
 
+    /// Holds a subject's loop, whose ranks are apart, to the laws of a whole training, and looks for a bug of ranks;
+    /// `None` where it has no loop.
+    ///
+    /// Calls are watched by the default [`Watchdog`](lossproof_subject::Watchdog).
+    pub fn of_ranks(subject: &mut dyn Subject) -> Option<Self> {
+        subject.training_loop()?;
+        let found = Found::of_reports(&reports(Of::Ranks, subject));
+        Some(Self::of_found(Of::Ranks, found, true))
+    }
+
     /// Holds what a subject learns beside the next token to its laws, and a wrong loss of distributions to what is
     /// often made of it; `None` where it learns nothing else.
     ///
@@ -198,7 +213,8 @@ impl Found {
             }
             let Some(failure) = &report.failure else { continue };
             if let Some(error) = &failure.error {
-                found.pattern.insert((id, ERROR.to_owned()));
+                let kind = ranks::apart(error).unwrap_or(ERROR);
+                found.pattern.insert((id, kind.to_owned()));
                 found.evidence.push(format!("{id}: {error}"));
             }
             for violation in failure.violations.iter().chain(&failure.elsewhere) {
@@ -273,7 +289,7 @@ impl fmt::Display for PatternDiagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_sound() {
             f.write_str(match self.of {
-                Of::Training => "of what a training shows nothing is wrong",
+                Of::Training | Of::Ranks => "of what a training shows nothing is wrong",
                 Of::Objectives => "of what is learnt beside the next token nothing is wrong",
             })?;
         }

@@ -17,6 +17,7 @@ pub(super) struct TrainerHooks {
     pub(super) backward:
         fn(&mut Between<'_>, &TrainingBatch, &LossSpec, f64, &Dropout) -> Answer<Observation>,
     pub(super) norms: fn(&mut Between<'_>) -> Answer<Vec<f64>>,
+    pub(super) read: fn(&mut Between<'_>, &mut dyn GradientSink) -> Answer<()>,
     pub(super) write: fn(&mut Between<'_>, &TensorSet) -> Answer<()>,
     pub(super) update: fn(&mut Between<'_>, f64, f64) -> Answer<()>,
     pub(super) zero: fn(&mut Between<'_>) -> Answer<()>,
@@ -30,6 +31,7 @@ impl TrainerHooks {
         frozen: Clone::clone,
         backward: |own, batch, loss, factor, dropout| own.inner.backward(batch, loss, factor, dropout),
         norms: |own| own.inner.gradient_norms(),
+        read: |own, sink| own.inner.read_gradient(sink),
         write: |own, gradient| own.inner.write_gradient(gradient),
         update: |own, learning_rate, factor| own.inner.update(learning_rate, factor),
         zero: |own| own.inner.zero_gradient(),
@@ -61,6 +63,9 @@ pub(super) struct Between<'a> {
     pub(super) undecayed: BTreeSet<String>,
     /// Names of the parameters that are not trained.
     pub(super) frozen: BTreeSet<String>,
+    /// A gradient of before, and norms of one.
+    pub(super) kept: TensorSet,
+    pub(super) norms: Vec<f64>,
 }
 
 impl<'a> Between<'a> {
@@ -79,6 +84,8 @@ impl<'a> Between<'a> {
             resumed: false,
             undecayed: BTreeSet::new(),
             frozen: BTreeSet::new(),
+            kept: TensorSet::new(),
+            norms: Vec::new(),
         }
     }
 }
@@ -146,7 +153,7 @@ impl LoopTrainer for Between<'_> {
     }
 
     fn read_gradient(&mut self, gradient: &mut dyn GradientSink) -> Answer<()> {
-        self.inner.read_gradient(gradient)
+        (self.hooks.read)(self, gradient)
     }
 
     fn write_gradient(&mut self, gradient: &TensorSet) -> Answer<()> {

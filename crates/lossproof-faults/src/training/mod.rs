@@ -4,12 +4,16 @@
 //! schedule with an end, a validation between updates, or a training that is stopped.
 
 mod between;
+mod between_ranks;
 mod logs;
 mod order;
 mod passes;
+mod ranks;
 mod rates;
 mod saved;
 mod updates;
+
+pub use ranks::RankFault;
 
 use lossproof_diagnosis::Bug;
 use lossproof_loop::{LoopParts, LoopSubject};

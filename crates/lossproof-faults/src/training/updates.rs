@@ -95,18 +95,19 @@ pub(super) const FAULTS: &[TrainingFault] = &[
 fn scale_parameters(own: &mut Between<'_>, factor: f64) -> Result<(), SubjectError> {
     let mut state = state_of(own.inner)?;
     for tensor in state.parameters.values_mut() {
-        let values = match tensor.values() {
-            TensorValues::F64(values) => {
-                TensorValues::F64(values.iter().map(|value| value * factor).collect())
-            }
-            #[expect(clippy::cast_possible_truncation, reason = "the trainer's own element type")]
-            TensorValues::F32(values) => {
-                TensorValues::F32(values.iter().map(|&value| (f64::from(value) * factor) as f32).collect())
-            }
-        };
-        if let Ok(scaled) = Tensor::new(tensor.shape().to_vec(), values) {
-            *tensor = scaled;
-        }
+        *tensor = scaled(tensor, factor);
     }
     own.inner.restore(&state)
+}
+
+/// A tensor times a factor, in its element type.
+pub(super) fn scaled(tensor: &Tensor, factor: f64) -> Tensor {
+    let values = match tensor.values() {
+        TensorValues::F64(values) => TensorValues::F64(values.iter().map(|value| value * factor).collect()),
+        #[expect(clippy::cast_possible_truncation, reason = "the trainer's own element type")]
+        TensorValues::F32(values) => {
+            TensorValues::F32(values.iter().map(|&value| (f64::from(value) * factor) as f32).collect())
+        }
+    };
+    Tensor::new(tensor.shape().to_vec(), values).unwrap_or_else(|_| tensor.clone())
 }
