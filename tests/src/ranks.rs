@@ -4,7 +4,7 @@ use lossproof_mpi::{Engine, Order, World, threads};
 use std::{panic::resume_unwind, thread, time::Duration};
 
 /// How long ranks of a test wait for each other.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 /// Does the same on all ranks but one, which has its engine to itself: that is how it misbehaves.
 ///
@@ -22,12 +22,13 @@ pub fn beside_one<T: Send>(
         let mut others = Vec::new();
         let mut misbehave = Some(misbehave);
         for mut engine in threads(ranks) {
-            match misbehave.take_if(|_| engine.rank() == wrong) {
-                Some(misbehave) => drop(scope.spawn(move || misbehave(&mut engine))),
-                None => {
-                    others.push(scope.spawn(move || act(World::new(Box::new(engine), limit, Order::Engine))))
+            if engine.rank() == wrong {
+                if let Some(misbehave) = misbehave.take() {
+                    scope.spawn(move || misbehave(&mut engine));
                 }
+                continue;
             }
+            others.push(scope.spawn(move || act(World::new(Box::new(engine), limit, Order::Engine))));
         }
         others.into_iter().map(|rank| rank.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     })

@@ -293,7 +293,7 @@ fn fails_on(rank: usize) -> Vec<String> {
                 .map_err(|error| SubjectError::failed("run", error))
         };
         let error = failed.map(drop).expect_err("a rank has failed");
-        world.end(lossproof_mpi::Failure::of(&error));
+        world.end(&lossproof_mpi::Failure::of(&error));
         error.to_string()
     })
 }

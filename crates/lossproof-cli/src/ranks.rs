@@ -38,7 +38,7 @@ pub(crate) fn joined(_: Order) -> miette::Result<Option<World>> {
 /// How long ranks wait for each other: less than a call of a subject may take, so that it is a rank that is named,
 /// and not the call.
 fn limit() -> Duration {
-    Watchdog::time_limit().unwrap_or(Duration::from_secs(600)) / 3
+    Watchdog::time_limit().unwrap_or(Duration::from_mins(10)) / 3
 }
 
 /// Ends what all processes of a world have done. A failure is shown by the first of them, which ends the others
@@ -55,7 +55,7 @@ pub(crate) fn concluded(world: &World, result: miette::Result<Exit>) -> miette::
         Ok(exit) => return Ok(if world.rank() == 0 { exit } else { Exit::Conforms }),
         Err(report) => report,
     };
-    world.end(Failure::Failed { message: message(&report) });
+    world.end(&Failure::Failed { message: message(&report) });
     if world.rank() > 0 {
         // The first one says why all end, and takes this one with it: whoever is first to end is all that is heard of.
         thread::sleep(limit().saturating_mul(3));

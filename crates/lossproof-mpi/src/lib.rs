@@ -17,6 +17,7 @@ mod meetings;
 mod mpi_engine;
 mod note;
 mod numbers;
+mod order;
 mod process_ranks;
 mod ranked_subject;
 mod reduction;
@@ -29,8 +30,9 @@ pub use engine::{Engine, EngineError, started};
 pub use failure::{Failure, RankError};
 #[cfg(feature = "engine")]
 pub use mpi_engine::Mpi;
+pub use order::Order;
 pub use process_ranks::ProcessRanks;
 pub use ranked_subject::RankedSubject;
 pub use serve::serve;
 pub use thread_engine::{ThreadEngine, on_threads, threads};
-pub use world::{Order, World};
+pub use world::World;

@@ -54,18 +54,14 @@ impl Meetings {
                 Err(error) => ended = ended.or(Some(error)),
             }
         }
-        match ended.or_else(|| astray(&came)) {
-            Some(error) => {
-                self.tell_end(error.rank, &error.failure);
-                Err(error)
-            }
-            None => {
-                let lengths = brought.iter().map(Vec::len).collect();
-                let reply = Note::new(self.question, Said::All(lengths), brought.concat());
-                self.send_to_others(reply)?;
-                Ok(brought)
-            }
+        if let Some(error) = ended.or_else(|| astray(&came)) {
+            self.tell_end(error.rank, &error.failure);
+            return Err(error);
         }
+        let lengths = brought.iter().map(Vec::len).collect();
+        let reply = Note::new(self.question, Said::All(lengths), brought.concat());
+        self.send_to_others(reply)?;
+        Ok(brought)
     }
 
     /// Where a rank has come, and with what.

@@ -16,7 +16,7 @@ pub fn serve(world: &World, subject: &mut dyn Subject, mut spec: LossSpec) -> Re
         if request == Request::Bye {
             return Ok(());
         }
-        let answer = part(world, subject, &mut spec, request, tensors);
+        let answer = part(world, subject, &mut spec, request, &tensors);
         // The first rank hears of it; here nothing comes of it but the next question.
         let _ = world.conclude(answer);
         if let Some(lost) = world.lost() {
@@ -30,7 +30,7 @@ fn part(
     subject: &mut dyn Subject,
     spec: &mut LossSpec,
     request: Request<'static>,
-    tensors: TensorSet,
+    tensors: &TensorSet,
 ) -> Result<(), SubjectError> {
     match request {
         Request::Reset => subject.reset(),
@@ -39,7 +39,7 @@ fn part(
             *spec = asked;
             Ok(())
         }
-        Request::Load => loading(subject)?.load(&tensors),
+        Request::Load => loading(subject)?.load(tensors),
         Request::Set { name } => {
             let values = tensors.get("values").map(lossproof_subject::Tensor::to_f64).unwrap_or_default();
             loading(subject)?.set(&name, &values)

@@ -1,19 +1,9 @@
 //! What one process knows of all ranks.
 
-use crate::{Engine, Failure, RankError, meetings::Meetings};
+use crate::{Engine, Failure, Order, RankError, meetings::Meetings};
 use lossproof_process::Request;
 use lossproof_subject::{SubjectError, TensorSet};
 use std::{cell::RefCell, rc::Rc, time::Duration};
-
-/// In which order the gradients of ranks are added.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// In that of the engine's all-reduce, which is the engine's own.
-    #[default]
-    Engine,
-    /// In rank order, as [`RanksInTurn`](lossproof_loop::RanksInTurn) does in one process: the same bits.
-    Ranks,
-}
 
 /// What one process knows of all ranks. A clone is the same world.
 #[derive(Clone)]
@@ -65,10 +55,10 @@ impl World {
     }
 
     /// Says at the next place that this rank does not go on with what was asked.
-    pub fn end(&self, failure: Failure) {
+    pub fn end(&self, failure: &Failure) {
         let mut inner = self.0.borrow_mut();
         let rank = inner.engine.rank();
-        inner.tell_end(rank, &failure);
+        inner.tell_end(rank, failure);
     }
 
     /// The sum of the gradients of all ranks, each tensor in its element type.
@@ -113,7 +103,7 @@ impl World {
                 Ok(answer)
             }
             Err(error) => {
-                self.end(Failure::of(&error));
+                self.end(&Failure::of(&error));
                 Err(error)
             }
         }

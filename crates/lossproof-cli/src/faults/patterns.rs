@@ -75,7 +75,7 @@ pub(super) fn of_training() -> miette::Result<Vec<Row>> {
 const RANKS: usize = 3;
 
 /// How long threads wait for each other.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Puts the reference under a loop on ranks with each bug of theirs, and says what fails: in the processes of a world,
 /// of which the first says it, or on threads.

@@ -6,10 +6,13 @@ use std::ops::Range;
 
 type Answer<T> = Result<T, RunError>;
 
+/// Numbers of each rank.
+type OfRanks = Vec<Vec<f64>>;
+
 /// The hooks, each of which stands for the whole call.
 #[derive(Clone, Copy)]
 pub(super) struct RanksHooks {
-    pub(super) gather: fn(&mut BetweenRanks, Gathered, Vec<Vec<f64>>) -> Answer<Vec<Vec<f64>>>,
+    pub(super) gather: fn(&mut BetweenRanks, Gathered, OfRanks) -> Answer<OfRanks>,
     pub(super) reduce: fn(&mut BetweenRanks, &mut dyn LoopTrainer) -> Answer<()>,
     pub(super) updated: fn(&mut BetweenRanks, &mut dyn LoopTrainer) -> Answer<()>,
 }
@@ -41,7 +44,7 @@ impl Ranks for BetweenRanks {
         self.inner.here(ranks)
     }
 
-    fn gather(&mut self, what: Gathered, here: Vec<Vec<f64>>) -> Answer<Vec<Vec<f64>>> {
+    fn gather(&mut self, what: Gathered, here: OfRanks) -> Answer<OfRanks> {
         (self.hooks.gather)(self, what, here)
     }
 
