@@ -1,7 +1,7 @@
 //! The engine over MPI.
 //!
 //! Nothing here waits inside MPI, whose calls have no time-out: what is begun is asked after until it is done or
-//! its time is over. A collective that does not end cannot be taken back; whoever is told so ends all ranks.
+//! its time is over. A collective or a message that does not end cannot be taken back, and all ranks are ended.
 
 use crate::{Engine, EngineError};
 use mpi::{
@@ -51,11 +51,8 @@ impl Mpi {
         Some(Self { world: universe.world(), _universe: universe })
     }
 
-    fn sum<T: Equivalence + Copy + Default>(
-        &mut self,
-        values: &mut Vec<T>,
-        limit: Duration,
-    ) -> Result<(), EngineError> {
+    /// The all-reduce. It does not come back where it does not end: then all ranks are ended, and the missing one is named.
+    fn sum<T: Equivalence + Copy + Default>(&mut self, values: &mut Vec<T>, limit: Duration) {
         let first = self.world.rank() == 0;
         let limit = self.patience(limit);
         let mut sum = vec![T::default(); values.len()];
@@ -78,7 +75,6 @@ impl Mpi {
             }
         });
         *values = sum;
-        Ok(())
     }
 
     /// How long this rank waits: the others longer than the first, who names the one that is missing and ends them.
@@ -105,7 +101,7 @@ impl Mpi {
     /// Takes a message of a kind that says nothing by its bytes, if there is one.
     fn has_come(&self, from: i32, kind: i32) -> bool {
         let message = self.world.process_at_rank(from).immediate_matched_probe_with_tag(kind);
-        message.map(|message| message.matched_receive_vec::<u8>()).is_some()
+        message.map(MatchedReceiveVec::matched_receive_vec::<u8>).is_some()
     }
 
     /// Between two looks: at once, or after a sleep, where the first is answered that this rank waits.
@@ -194,11 +190,13 @@ impl Engine for Mpi {
     }
 
     fn sum_f32(&mut self, values: &mut Vec<f32>, limit: Duration) -> Result<(), EngineError> {
-        self.sum(values, limit)
+        self.sum(values, limit);
+        Ok(())
     }
 
     fn sum_f64(&mut self, values: &mut Vec<f64>, limit: Duration) -> Result<(), EngineError> {
-        self.sum(values, limit)
+        self.sum(values, limit);
+        Ok(())
     }
 
     fn end(&mut self, status: i32) {
