@@ -23,14 +23,14 @@ pub(super) const BUGS: &[Bug] = &[
     bug(
         "idle-rank-skips-reduction",
         "a rank without a token in a window leaves the reduction of the gradient out",
-        Some("loops that `continue` over a batch in which everything is masked; under NCCL they hang"),
+        None,
         &["10.1", "10.2"],
         "reduce on every rank, with zeros where there is no gradient",
     ),
     bug(
         "reduced-before-last-micro-batch",
         "the gradient is reduced before the last micro-batch of a window, which stays that of its rank",
-        Some("`no_sync` that is left a micro-batch too early or too late"),
+        None,
         &["10.2"],
         "reduce after the last backward pass of a window",
     ),
