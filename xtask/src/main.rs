@@ -49,7 +49,7 @@ enum Task {
     /// Hold a released trainer under guards/ to the laws: its folder's name, then arguments for `cargo test`.
     Guard(Forwarded),
     /// Build the command with ranks as processes, and test it on one to four; skipped where MPI is not installed.
-    Mpi,
+    Mpi(mpi::Options),
     /// Build the wheel of the adapters in Python, and test it against the judge; skipped where that cannot be.
     Python,
     /// Show HTML files in Chromium and keep what it looks like under target/screenshots/; skipped without Chromium.
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
         Task::Test(_) => libtorch::setup(root).and_then(|()| product::test(root, &forwarded())),
         Task::Cuda { compute_cap } => cuda::cuda(root, compute_cap).map(|()| ExitCode::SUCCESS),
         Task::Guard(_) => guard::guard(root, &forwarded()),
-        Task::Mpi => libtorch::setup(root).and_then(|()| mpi::mpi(root)),
+        Task::Mpi(options) => libtorch::setup(root).and_then(|()| mpi::mpi(root, &options)),
         Task::Python => libtorch::setup(root).and_then(|()| python::python(root)),
         Task::Screenshots { pages } => screenshots::screenshots(root, &pages).map(|()| ExitCode::SUCCESS),
         Task::Api => api::write(root).map(|()| ExitCode::SUCCESS),

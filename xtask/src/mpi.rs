@@ -7,7 +7,7 @@ use crate::product::{cargo, exit_code};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
 /// The feature of the command that has them.
 const FEATURE: &str = "lossproof-cli/mpi";
@@ -20,8 +20,19 @@ const TESTS: &str = "crates/lossproof-cli/tests/processes.rs";
 /// a name.
 const LIBRARIES: [&str; 4] = ["/usr/lib/llvm-", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/local/lib"];
 
+/// What is done where something is lacking.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Install what is lacking by apt-get, where this user may.
+    #[arg(long)]
+    install: bool,
+}
+
 /// Builds the command with MPI and runs its tests on one to four processes.
-pub(crate) fn mpi(root: &Path) -> Result<ExitCode, Failure> {
+pub(crate) fn mpi(root: &Path, options: &Options) -> Result<ExitCode, Failure> {
+    if options.install {
+        install(&lacking());
+    }
     let lacking = lacking();
     if !lacking.is_empty() {
         let tests = count_tests(&root.join(TESTS))?;
@@ -41,6 +52,24 @@ pub(crate) fn mpi(root: &Path) -> Result<ExitCode, Failure> {
     }
     let tested = cargo("test", root).args(["--features", FEATURE, "--test", SUITE]).status();
     tested.context("run", Path::new("cargo")).map(exit_code)
+}
+
+/// Tries to install the packages of these parts. Whether it has, is seen by what is lacking then.
+fn install(parts: &[Part]) {
+    if parts.is_empty() {
+        return;
+    }
+    let packages = parts.iter().map(|part| part.package);
+    let update = ["update", "-qq"].map(str::to_owned);
+    let install = ["install", "-y", "-qq", "--no-install-recommends"].map(str::to_owned);
+    for arguments in [update.to_vec(), install.into_iter().chain(packages.map(str::to_owned)).collect()] {
+        let mut command = Command::new("apt-get");
+        command.args(&arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+        if !command.status().is_ok_and(|status| status.success()) {
+            eprintln!("`apt-get {}` did not succeed", arguments.join(" "));
+            return;
+        }
+    }
 }
 
 /// Something that ranks as processes need.

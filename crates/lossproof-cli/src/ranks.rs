@@ -35,6 +35,20 @@ pub(crate) fn joined(_: Order) -> miette::Result<Option<World>> {
     }
 }
 
+/// Refuses to be several processes that all do the same.
+///
+/// # Errors
+/// When there are several.
+pub(crate) fn alone(what: &str) -> miette::Result<()> {
+    match lossproof_mpi::started() {
+        None | Some(1) => Ok(()),
+        Some(processes) => Err(miette::miette!(
+            help = "start it once, without mpirun",
+            "{what} is for one process, and it was started as {processes}"
+        )),
+    }
+}
+
 /// How long ranks wait for each other: less than a call of a subject may take, so that it is a rank that is named,
 /// and not the call.
 fn limit() -> Duration {
@@ -48,14 +62,14 @@ fn limit() -> Duration {
 /// When another process has failed.
 pub(crate) fn concluded(world: &World, result: miette::Result<Exit>) -> miette::Result<Exit> {
     let met = result.and_then(|exit| {
-        world.meet("the end of the command", Vec::new()).into_diagnostic()?;
+        world.meet_at_last("the end of the command").into_diagnostic()?;
         Ok(exit)
     });
     let report = match met {
         Ok(exit) => return Ok(if world.rank() == 0 { exit } else { Exit::Conforms }),
         Err(report) => report,
     };
-    world.end(&Failure::Failed { message: message(&report) });
+    world.leave(&Failure::Failed { message: message(&report) });
     if world.rank() > 0 {
         // The first one says why all end, and takes this one with it: whoever is first to end is all that is heard of.
         thread::sleep(limit().saturating_mul(3));

@@ -165,9 +165,9 @@ fn the_order_of_the_engine_moves_a_run_by_roundings() {
     }
 }
 
-/// Laws of ranks, whose groups are 5 and 8, and of a training, 9 and 10.
+/// Laws of ranks, whose groups are 5 and 8, and of a training, 9 and 10: so many pass at least.
 #[track_caller]
-fn laws_hold(processes: usize, more: &[&str]) {
+fn laws_hold(processes: usize, least: usize, more: &[&str]) {
     let mut args = vec!["laws", "--ranks-as-processes"];
     args.extend(more);
     let output = on(processes, &args);
@@ -179,15 +179,17 @@ fn laws_hold(processes: usize, more: &[&str]) {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(text.contains(&format!("on {processes} ranks")), "{text}");
-    assert!(text.contains("ok"), "{text}");
+    // One process has no ranks to tell apart.
+    let passed = text.lines().filter(|line| line.trim_end().ends_with("pass")).count();
+    assert!(passed >= if processes == 1 { 1 } else { least }, "{passed} laws pass on {processes}: {text}");
 }
 
 #[test]
 fn laws_hold_on_one_to_four_processes() {
     for processes in 1..=4 {
         let laws = ["--law", "rank-invariance", "--law", "rank-average", "--law", "validation-loss"];
-        laws_hold(processes, &[&laws[..], &["--subject", "libtorch", "--cases", "12"]].concat());
-        laws_hold(processes, &["--training", "--cases", "3", "--subject", "reference"]);
+        laws_hold(processes, 3, &[&laws[..], &["--subject", "libtorch", "--cases", "12"]].concat());
+        laws_hold(processes, 15, &["--training", "--cases", "3", "--subject", "reference"]);
     }
 }
 
@@ -224,11 +226,18 @@ fn signal(name: &str, process: &str) {
 /// How a run ends in which a rank is sent a signal: what was said, and after how long.
 fn ends_after(signalled: usize, name: &str, limit: u64) -> (String, Duration) {
     let folder = tempfile::tempdir().expect("a folder");
-    let child = begun(folder.path(), 3, limit);
+    let mut child = begun(folder.path(), 3, limit);
     let processes: Vec<String> = (0..3).map(|rank| process_of(folder.path(), rank)).collect();
     signal(name, &processes[signalled]);
     let since = Instant::now();
-    let output = child.wait_with_output().expect("it ends");
+    while child.try_wait().expect("it can be asked").is_none() {
+        if since.elapsed() > Duration::from_mins(3) {
+            child.kill().expect("it can be ended");
+            panic!("nobody has ended the run");
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    let output = child.wait_with_output().expect("it has ended");
     let took = since.elapsed();
     assert!(!output.status.success());
     for process in &processes {

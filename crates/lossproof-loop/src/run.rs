@@ -281,7 +281,7 @@ impl<'a> Run<'a> {
             vec![tokens as f64]
         };
         let counted = self.ranks.gather(Gathered::Tokens, here.iter().map(own).collect())?;
-        Ok(counted.into_iter().flatten().map(whole).sum())
+        Ok(counted.into_iter().flatten().map(whole).fold(0, usize::saturating_add))
     }
 
     /// Makes the passes of a window: of every rank, the numbers of each of its own, in order.

@@ -54,6 +54,12 @@ pub enum EngineError {
     /// The time is over.
     #[error("nothing came in time")]
     Late,
+    /// A message is longer than the engine takes.
+    #[error("a message of {bytes} bytes is longer than MPI takes: leave the order of the ranks to it")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
     /// The other end is not there any more.
     #[error("the other end is gone")]
     Gone,

@@ -35,7 +35,24 @@ impl Meetings {
         if let Some(lost) = &self.lost {
             return Err(lost.clone());
         }
-        if self.engine.rank() == 0 { self.receive_all(place, own) } else { self.go_to(place, own) }
+        if self.engine.rank() == 0 {
+            return self.receive_all(place, own);
+        }
+        // The first waits for the last to come, and that began when the first came itself.
+        let limit = self.limit.saturating_mul(2).saturating_add(Duration::from_secs(1));
+        self.go_to(place, own, Some(limit))
+    }
+
+    /// The last meeting: the first comes to it when it has done what it alone does, however long that takes.
+    pub(crate) fn meet_at_last(&mut self, place: &str) -> Result<(), RankError> {
+        if let Some(lost) = &self.lost {
+            return Err(lost.clone());
+        }
+        if self.engine.rank() == 0 {
+            self.receive_all(place, Vec::new()).map(drop)
+        } else {
+            self.go_to(place, Vec::new(), None).map(drop)
+        }
     }
 
     /// The first rank's end of a meeting.
@@ -76,7 +93,12 @@ impl Meetings {
     }
 
     /// Another rank's end of it.
-    fn go_to(&mut self, place: &str, own: Vec<u8>) -> Result<Vec<Vec<u8>>, RankError> {
+    fn go_to(
+        &mut self,
+        place: &str,
+        own: Vec<u8>,
+        limit: Option<Duration>,
+    ) -> Result<Vec<Vec<u8>>, RankError> {
         let sent = self.send(0, Note::new(self.question, Said::Came(place.to_owned()), own));
         if let Err(error) = sent {
             // Before it went it may have said why.
@@ -87,9 +109,7 @@ impl Meetings {
                 _ => Err(error),
             };
         }
-        // The first waits for the last to come, and that began when the first came itself.
-        let limit = self.limit.saturating_mul(2).saturating_add(Duration::from_secs(1));
-        match self.next(0, Some(limit), place)? {
+        match self.next(0, limit, place)? {
             Note { line: Line { said: Said::All(lengths), .. }, bytes } => {
                 let mut rest = bytes.as_slice();
                 let mut brought = Vec::with_capacity(lengths.len());
@@ -125,6 +145,11 @@ impl Meetings {
                 Err(EngineError::Gone) => return Err(self.loses(rank, Failure::Gone)),
             };
             match Note::read(rank, message) {
+                Ok(Note { line: Line { said: Said::Leaves { rank, failure }, .. }, .. }) => {
+                    let error = RankError { rank, failure };
+                    self.lost = self.lost.take().or(Some(error.clone()));
+                    return Err(error);
+                }
                 Ok(note) if note.line.question < self.question => {}
                 Ok(note) => return Ok(note),
                 Err(error) => return Err(self.loses(rank, error.failure)),
@@ -166,13 +191,23 @@ impl Meetings {
         let _ = if self.engine.rank() == 0 { self.send_to_others(note) } else { self.send(0, note) };
     }
 
+    /// Tells all that this rank leaves for good.
+    pub(crate) fn leave(&mut self, failure: &Failure) {
+        let rank = self.engine.rank();
+        let note = Note::new(self.question, Said::Leaves { rank, failure: failure.clone() }, Vec::new());
+        // Whoever does not hear it any more needs not know.
+        let _ = if rank == 0 { self.send_to_others(note) } else { self.send(0, note) };
+    }
+
     fn send_to_others(&mut self, note: Note) -> Result<(), RankError> {
         let lost = self.lost.as_ref().map(|lost| lost.rank);
         let message = note.write().map_err(|message| self.of_own(message))?;
         let mut gone = None;
         for rank in (1..self.engine.size()).filter(|rank| Some(*rank) != lost) {
-            if self.engine.send(rank, message.clone(), self.limit).is_err() {
-                gone = gone.or(Some(rank));
+            match self.engine.send(rank, message.clone(), self.limit) {
+                Ok(()) => {}
+                Err(error @ EngineError::TooLong { .. }) => return Err(self.of_own(error.to_string())),
+                Err(_) => gone = gone.or(Some(rank)),
             }
         }
         match gone {
@@ -185,6 +220,7 @@ impl Meetings {
         let message = note.write().map_err(|message| self.of_own(message))?;
         match self.engine.send(to, message, self.limit) {
             Ok(()) => Ok(()),
+            Err(error @ EngineError::TooLong { .. }) => Err(self.of_own(error.to_string())),
             Err(_) => Err(self.loses(to, Failure::Gone)),
         }
     }
@@ -227,7 +263,7 @@ fn out_of_turn(said: &Said) -> Failure {
         Said::Asks(_) => "a question",
         Said::Came(_) => "where it has come",
         Said::All(_) => "what all have brought",
-        Said::Ends { .. } => "an end",
+        Said::Ends { .. } | Said::Leaves { .. } => "an end",
     };
     Failure::Garbage { message: format!("{what}, out of turn") }
 }

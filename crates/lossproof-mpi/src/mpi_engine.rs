@@ -31,6 +31,9 @@ const ANSWERS: Duration = Duration::from_secs(1);
 /// for long leaves the cores to those who compute.
 const LOOKS: u32 = 200;
 
+/// How long a message may take that has begun to come, where nothing else limits it.
+const TRANSFER: Duration = Duration::from_mins(10);
+
 /// How long it sleeps.
 const PAUSE: Duration = Duration::from_micros(50);
 
@@ -163,6 +166,9 @@ impl Engine for Mpi {
 
     fn send(&mut self, to: usize, message: Vec<u8>, limit: Duration) -> Result<(), EngineError> {
         let process = self.world.process_at_rank(number(to)?);
+        if i32::try_from(message.len()).is_err() {
+            return Err(EngineError::TooLong { bytes: message.len() });
+        }
         let limit = self.patience(limit);
         scope(|scope| {
             let request = process.immediate_send_with_tag(scope, message.as_slice(), NOTE);
@@ -173,13 +179,21 @@ impl Engine for Mpi {
         Ok(())
     }
 
-    fn receive(&mut self, from: usize, limit: Option<Duration>) -> Result<Vec<u8>, EngineError> {
-        let from = self.world.process_at_rank(number(from)?);
+    fn receive(&mut self, rank: usize, limit: Option<Duration>) -> Result<Vec<u8>, EngineError> {
+        let from = self.world.process_at_rank(number(rank)?);
         let begun = Instant::now();
         let mut looks = 0;
         loop {
-            if let Some(message) = from.immediate_matched_probe_with_tag(NOTE) {
-                let (bytes, _) = message.matched_receive_vec::<u8>();
+            if let Some((message, status)) = from.immediate_matched_probe_with_tag(NOTE) {
+                let mut bytes = vec![0_u8; size(status.count(u8::equivalent_datatype()))];
+                let limit = self.patience(limit.unwrap_or(TRANSFER));
+                scope(|scope| {
+                    let request = message.immediate_matched_receive_into(scope, &mut bytes[..]);
+                    if !self.done(request, limit) {
+                        let seconds = limit.as_secs_f64();
+                        self.lose(&format!("rank {rank} did not end its message within {seconds} s"));
+                    }
+                });
                 return Ok(bytes);
             }
             if limit.is_some_and(|limit| begun.elapsed() > limit) {

@@ -31,8 +31,10 @@ pub(crate) enum Said {
     Came(String),
     /// The first says that all have come; the bytes are those of all ranks, which have these lengths.
     All(Vec<usize>),
-    /// A rank does not go on, and which it is.
+    /// A rank does not go on with a question, and which it is.
     Ends { rank: usize, failure: Failure },
+    /// A rank leaves for good, and which it is: of interest whatever question goes on.
+    Leaves { rank: usize, failure: Failure },
 }
 
 impl Note {

@@ -61,7 +61,9 @@ impl Default for Digest {
 }
 
 impl Digest {
-    fn add(&mut self, word: u64) {
+    /// A NaN is one like any other: which bits it has depends on which of two was added to the other.
+    fn add_value(&mut self, value: f64) {
+        let word = if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() };
         self.0 = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3);
     }
 }
@@ -69,8 +71,8 @@ impl Digest {
 impl GradientSink for Digest {
     fn receive(&mut self, _: &str, _: &[usize], values: GradientView<'_>) -> Result<(), SinkError> {
         match values {
-            GradientView::F32(values) => values.iter().for_each(|value| self.add(value.to_bits().into())),
-            GradientView::F64(values) => values.iter().for_each(|value| self.add(value.to_bits())),
+            GradientView::F32(values) => values.iter().for_each(|&value| self.add_value(value.into())),
+            GradientView::F64(values) => values.iter().for_each(|&value| self.add_value(value)),
         }
         Ok(())
     }

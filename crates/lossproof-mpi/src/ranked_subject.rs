@@ -80,7 +80,11 @@ impl Subject for RankedSubject {
         self.own.configure(spec)?;
         let request = Request::Configure { spec: *spec };
         let lost = |error: SubjectError| Unsupported::new("ranks", error);
-        self.everywhere(&request, &TensorSet::new(), |_| Ok(())).map_err(lost)?;
+        if let Err(refused) = self.everywhere(&request, &TensorSet::new(), |_| Ok(())) {
+            // All ranks have one spec: that of before.
+            self.own.configure(&self.spec)?;
+            return Err(lost(refused));
+        }
         self.spec = *spec;
         Ok(())
     }

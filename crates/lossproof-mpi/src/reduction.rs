@@ -12,11 +12,12 @@ impl Meetings {
         let place = "the reduction of the gradient";
         if self.order == Order::Ranks {
             let own = encode(&gradient).map_err(|error| self.of_own(error.to_string()))?;
-            let mut sum = TensorSet::new();
+            let (mut sum, mut first) = (TensorSet::new(), None);
             for (rank, bytes) in self.meet(place, own)?.into_iter().enumerate() {
                 let failure = |message: String| Failure::Garbage { message };
                 let next = decode(&bytes).map_err(|error| self.loses(rank, failure(error.to_string())))?;
-                if kind_of(&next) != kind_of(&gradient) {
+                let kind = kind_of(&next);
+                if first.get_or_insert_with(|| kind.clone()) != &kind {
                     return Err(other_tensors(rank));
                 }
                 sum = added(sum, next);

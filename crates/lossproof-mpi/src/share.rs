@@ -1,8 +1,7 @@
 //! One step over all ranks, each computing its share.
 
 use crate::{Failure, RankError, World, numbers};
-use lossproof_spec::CompensatedSum;
-use lossproof_spec::{Dtype, GlobalBatch, LossSpec, MicroBatch};
+use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, LossSpec, MicroBatch};
 use lossproof_subject::{
     Collect, Evaluated, Observation, RankPlace, Subject, SubjectError, Tensor, TensorSet, TensorValues,
     TokenLosses, Totals,

@@ -54,6 +54,19 @@ impl World {
         }
     }
 
+    /// Meets all ranks for the last time. The others wait for the first however long it takes.
+    ///
+    /// # Errors
+    /// As [`meet`](Self::meet).
+    pub fn meet_at_last(&self, place: &str) -> Result<(), RankError> {
+        self.0.borrow_mut().meet_at_last(place)
+    }
+
+    /// Says that this rank leaves for good, whatever is asked of it later.
+    pub fn leave(&self, failure: &Failure) {
+        self.0.borrow_mut().leave(failure);
+    }
+
     /// Says at the next place that this rank does not go on with what was asked.
     pub fn end(&self, failure: &Failure) {
         let mut inner = self.0.borrow_mut();

@@ -88,11 +88,11 @@ impl Totals {
 impl std::iter::Sum for Totals {
     fn sum<I: Iterator<Item = Self>>(ranks: I) -> Self {
         ranks.fold(Self::default(), |all, one| Self {
-            ranks: all.ranks + one.ranks,
-            ranks_with_tokens: all.ranks_with_tokens + one.ranks_with_tokens,
-            tokens: all.tokens + one.tokens,
-            sequences: all.sequences + one.sequences,
-            sequences_with_tokens: all.sequences_with_tokens + one.sequences_with_tokens,
+            ranks: all.ranks.saturating_add(one.ranks),
+            ranks_with_tokens: all.ranks_with_tokens.saturating_add(one.ranks_with_tokens),
+            tokens: all.tokens.saturating_add(one.tokens),
+            sequences: all.sequences.saturating_add(one.sequences),
+            sequences_with_tokens: all.sequences_with_tokens.saturating_add(one.sequences_with_tokens),
         })
     }
 }

@@ -110,6 +110,7 @@ impl OwnArgs {
     /// When there are none, or this build has no MPI.
     pub(super) fn world(&self) -> miette::Result<Option<World>> {
         if !self.ranks_as_processes {
+            ranks::alone("`laws` without --ranks-as-processes")?;
             return Ok(None);
         }
         let none = || {

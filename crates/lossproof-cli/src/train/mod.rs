@@ -50,6 +50,7 @@ enum UsageError {
 /// When an argument or a file is unusable, or the trainer fails.
 pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     if let Some(folder) = &args.recording {
+        ranks::alone("`train --recording`")?;
         return parity::run(args, folder);
     }
     let order = if args.in_rank_order { Order::Ranks } else { Order::Engine };

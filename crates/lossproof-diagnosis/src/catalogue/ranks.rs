@@ -22,7 +22,7 @@ pub(super) const BUGS: &[Bug] = &[
     ),
     bug(
         "idle-rank-skips-reduction",
-        "a rank without a token in a window leaves the reduction of the gradient out",
+        "a rank leaves the reduction of the gradient out, as one without a token in the window",
         None,
         &["10.1", "10.2"],
         "reduce on every rank, with zeros where there is no gradient",

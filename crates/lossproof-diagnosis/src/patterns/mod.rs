@@ -53,19 +53,21 @@ impl Of {
         })
     }
 
-    fn rows(self) -> &'static [Row] {
-        match self {
-            Self::Training => training::PATTERNS,
-            Self::Objectives => objectives::PATTERNS,
-            Self::Ranks => ranks::PATTERNS,
-        }
+    /// Ranks that are apart have the bugs of a loop besides their own.
+    fn rows(self) -> impl Iterator<Item = &'static Row> {
+        let (own, more): (&[Row], &[Row]) = match self {
+            Self::Training => (training::PATTERNS, &[]),
+            Self::Objectives => (objectives::PATTERNS, &[]),
+            Self::Ranks => (ranks::PATTERNS, training::PATTERNS),
+        };
+        own.iter().chain(more)
     }
 
     fn bug(self, id: &str) -> Option<&'static Bug> {
         match self {
             Self::Training => Bug::of_training().find(|bug| bug.id == id),
             Self::Objectives => Bug::of_objectives().find(|bug| bug.id == id),
-            Self::Ranks => Bug::of_ranks().find(|bug| bug.id == id),
+            Self::Ranks => Bug::of_ranks().chain(Bug::of_training()).find(|bug| bug.id == id),
         }
     }
 
