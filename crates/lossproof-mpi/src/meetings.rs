@@ -143,6 +143,7 @@ impl Meetings {
                     return Err(self.loses(rank, Failure::Silent { place: place.to_owned(), milliseconds }));
                 }
                 Err(EngineError::Gone) => return Err(self.loses(rank, Failure::Gone)),
+                Err(error @ EngineError::TooLong { .. }) => return Err(self.of_own(error.to_string())),
             };
             match Note::read(rank, message) {
                 Ok(Note { line: Line { said: Said::Leaves { rank, failure }, .. }, .. }) => {
