@@ -4,6 +4,7 @@ use crate::{
     Format, Log, Names, Quantity, Reading, Row,
     printed::{Places, Printed},
 };
+use lossproof_spec::shortened;
 use std::collections::BTreeMap;
 
 /// A log that is being made.
@@ -64,7 +65,8 @@ impl Columns {
         }
         for (_, name, reading, number) in taken {
             let counted = || {
-                count(number).ok_or_else(|| format!("`{name}` is {}, and it must be a count", number.value))
+                let named = || format!("`{}` is {}, and it must be a count", shortened(&name), number.value);
+                count(number).ok_or_else(named)
             };
             match reading {
                 Reading::Update => row.update = Some(counted()?),
@@ -90,6 +92,7 @@ impl Columns {
             self.log.resolution.insert(quantity, places.resolution(always_padded));
         }
         for (taken, left) in self.left_aside {
+            let [taken, left] = [taken, left].map(|name| shortened(&name));
             self.log
                 .notes
                 .push(format!("`{taken}` is taken, and `{left}`, which could be the same, is left aside"));

@@ -115,6 +115,8 @@ fn of_several_names_the_most_usual_is_taken_and_a_step_that_is_no_count_is_an_er
     assert_eq!(log.notes.len(), 2, "{:?}", log.notes);
     let said = error("{\"loss\": 1.0, \"step\": 1}\n{\"loss\": 1.0, \"step\": -5}\n");
     assert_eq!(said, "a log, line 2: `step` is -5, and it must be a count");
+    let said = error("{\"loss\": 1.0, \"step\": 1}\n{\"loss\": 1.0, \"\u{85}step\": -5}\n");
+    assert_eq!(said, "a log, line 2: ` step` is -5, and it must be a count");
 }
 
 #[test]
