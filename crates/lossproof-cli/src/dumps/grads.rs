@@ -1,14 +1,11 @@
 //! `lossproof grads`: what is wrong with a dump of gradients, by itself.
 
-use super::{finding_words::said, page};
-use crate::{
-    exit::Exit,
-    number::grouped,
-    output,
-    report_files::ReportFiles,
-    table::{Align, Table},
-    text::paragraph,
+use super::{
+    cells::{COLUMNS, row},
+    finding_words::said,
+    page,
 };
+use crate::{exit::Exit, number::grouped, output, report_files::ReportFiles, table::Table, text::paragraph};
 use lossproof_cases::read_bytes;
 use lossproof_dumps::{Finding, Gradients, Inspection, LARGEST_DUMP, Sizes, State, inspect, parameter_names};
 use miette::{IntoDiagnostic, WrapErr};
@@ -111,28 +108,6 @@ fn text(args: &Args, gradients: &Gradients, inspection: &Inspection) -> String {
         text += &paragraph("nothing is wrong with them by themselves", 2);
     }
     text
-}
-
-/// What is said of a gradient.
-pub(super) const COLUMNS: [(&str, Align); 6] = [
-    ("gradient", Align::Left),
-    ("values", Align::Right),
-    ("norm", Align::Right),
-    ("root mean square", Align::Right),
-    ("zero", Align::Right),
-    ("no number", Align::Right),
-];
-
-/// The cells of one gradient.
-pub(super) fn row(name: &str, state: &State) -> [String; 6] {
-    [
-        name.to_owned(),
-        grouped(state.elements),
-        format!("{:.3e}", state.norm),
-        format!("{:.3e}", state.root_mean_square()),
-        grouped(state.zeros),
-        grouped(state.nans + state.infinities),
-    ]
 }
 
 /// Every gradient that something is wrong with, or all of them where they are few.

@@ -1,6 +1,7 @@
 //! The commands around gradients that a trainer left in files.
 
 mod answers;
+mod cells;
 pub(crate) mod check;
 #[cfg(feature = "trainers")]
 pub(crate) mod export;

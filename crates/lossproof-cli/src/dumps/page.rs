@@ -1,6 +1,6 @@
 //! What was found in files that a trainer left, as a report.
 
-use super::{answers, finding_words, grads};
+use super::{answers, cells, finding_words};
 use crate::{
     exit::Exit,
     report_files::{command_line, outcome},
@@ -116,7 +116,7 @@ pub(super) fn of_gradients(dump: &Path, inspection: &Inspection, exit: Exit) -> 
     }
     let table = Table {
         caption: "Every gradient".to_owned(),
-        columns: grads::COLUMNS
+        columns: cells::COLUMNS
             .into_iter()
             .map(|(name, align)| match align {
                 Align::Left => Column::words(name),
@@ -126,7 +126,7 @@ pub(super) fn of_gradients(dump: &Path, inspection: &Inspection, exit: Exit) -> 
         rows: inspection
             .states
             .iter()
-            .map(|(name, state)| grads::row(name, state).into_iter().map(TableCell::plain).collect())
+            .map(|(name, state)| cells::row(name, state).into_iter().map(TableCell::plain).collect())
             .collect(),
     };
     Report {
