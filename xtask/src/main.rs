@@ -20,7 +20,7 @@ mod weigh;
 use clap::{Parser, Subcommand};
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
     let result = match Xtask::parse().task {
         Task::Setup => libtorch::setup(root).map(|()| ExitCode::SUCCESS),
         Task::Verify(_) => libtorch::setup(root).and_then(|()| product::verify(root, &forwarded())),
-        Task::Test(_) => libtorch::setup(root).and_then(|()| product::test(root, &forwarded())),
+        Task::Test(_) => libtorch::setup(root).and_then(|()| test(root, &forwarded())),
         Task::Cuda { compute_cap } => cuda::cuda(root, compute_cap).map(|()| ExitCode::SUCCESS),
         Task::Guard(_) => guard::guard(root, &forwarded()),
         Task::Mpi(options) => libtorch::setup(root).and_then(|()| mpi::mpi(root, &options)),
@@ -117,6 +117,12 @@ fn main() -> ExitCode {
         eprintln!("{failure}");
         ExitCode::FAILURE
     })
+}
+
+/// The suite, whole with ranks as processes where they can be had, or what `args` select of it.
+fn test(root: &Path, args: &[OsString]) -> Result<ExitCode, Failure> {
+    let feature = if args.is_empty() { mpi::feature(root)? } else { None };
+    product::test(root, args, feature)
 }
 
 /// What follows the task's name. Not taken from clap, which swallows a leading `--` that `cargo test` must see.

@@ -23,7 +23,7 @@ const LIBRARIES: [&str; 4] = ["/usr/lib/llvm-", "/usr/lib/x86_64-linux-gnu", "/u
 /// What is done where something is lacking.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Install what is lacking by apt-get, where this user may.
+    /// Only install what is lacking by apt-get, where this user may.
     #[arg(long)]
     install: bool,
 }
@@ -32,17 +32,9 @@ pub(crate) struct Options {
 pub(crate) fn mpi(root: &Path, options: &Options) -> Result<ExitCode, Failure> {
     if options.install {
         install(&lacking());
+        return Ok(ExitCode::SUCCESS);
     }
-    let lacking = lacking();
-    if !lacking.is_empty() {
-        let tests = count_tests(&root.join(TESTS))?;
-        eprintln!(
-            "ranks as processes need {}, which on Debian are in {}: `apt-get install {}`\n\
-             skipped: {tests} tests of {TESTS}, since that is not installed",
-            lacking.iter().map(|part| part.what).collect::<Vec<_>>().join(", "),
-            lacking.iter().map(|part| part.package).collect::<Vec<_>>().join(", "),
-            lacking.iter().map(|part| part.package).collect::<Vec<_>>().join(" "),
-        );
+    if !is_installed(root)? {
         return Ok(ExitCode::SUCCESS);
     }
     // The packages are those of a plain `cargo build`, so that nothing below them is compiled again.
@@ -52,6 +44,29 @@ pub(crate) fn mpi(root: &Path, options: &Options) -> Result<ExitCode, Failure> {
     }
     let tested = cargo("test", root).args(["--features", FEATURE, "--test", SUITE]).status();
     tested.context("run", Path::new("cargo")).map(exit_code)
+}
+
+/// The feature of the command that has ranks as processes, where they can be had. Elsewhere their tests are counted.
+pub(crate) fn feature(root: &Path) -> Result<Option<&'static str>, Failure> {
+    Ok(is_installed(root)?.then_some(FEATURE))
+}
+
+/// Whether all is there that ranks as processes need. If not, says what, and how many tests are skipped.
+fn is_installed(root: &Path) -> Result<bool, Failure> {
+    let lacking = lacking();
+    if lacking.is_empty() {
+        return Ok(true);
+    }
+    let tests = count_tests(&root.join(TESTS))?;
+    let packages: Vec<&str> = lacking.iter().map(|part| part.package).collect();
+    eprintln!(
+        "ranks as processes need {}, which on Debian are in {}: `apt-get install {}`\n\
+         skipped: {tests} tests of {TESTS}, since that is not installed",
+        lacking.iter().map(|part| part.what).collect::<Vec<_>>().join(", "),
+        packages.join(", "),
+        packages.join(" "),
+    );
+    Ok(false)
 }
 
 /// Tries to install the packages of these parts. Whether it has, is seen by what is lacking then.

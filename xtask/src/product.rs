@@ -22,8 +22,14 @@ pub(crate) fn verify(root: &Path, args: &[OsString]) -> Result<ExitCode, Failure
 }
 
 /// Runs the whole test suite, or with `args` (which go to `cargo test`) what they select of the product's.
-pub(crate) fn test(root: &Path, args: &[OsString]) -> Result<ExitCode, Failure> {
-    let products = run(cargo("test", root).args(args))?;
+///
+/// The whole suite takes a feature where there is one: a suite of its own for it would be a second build.
+pub(crate) fn test(root: &Path, args: &[OsString], feature: Option<&str>) -> Result<ExitCode, Failure> {
+    let mut tests = cargo("test", root);
+    if let Some(feature) = feature {
+        tests.args(["--features", feature]);
+    }
+    let products = run(tests.args(args))?;
     if !products.success() || !args.is_empty() {
         return Ok(exit_code(products));
     }
