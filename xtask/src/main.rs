@@ -18,6 +18,7 @@ mod tidy;
 mod weigh;
 
 use clap::{Parser, Subcommand};
+use failure::Failure;
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
