@@ -1,5 +1,5 @@
-//! Ranks apart from each other, held to the ranks of one process: the same bits, the same laws, and a rank that does not
-//! go on is named. Here they are threads; `cargo xtask mpi` does the same with processes.
+//! Ranks apart from each other, held to the ranks of one process: the same bits, the same laws, and a rank
+//! that does not go on is named. Here they are threads; `cargo xtask mpi` does the same with processes.
 
 #![expect(clippy::print_stdout, reason = "patterns are printed as source, where somebody asks for them")]
 

@@ -34,28 +34,22 @@ pub(crate) fn mpi(root: &Path, options: &Options) -> Result<ExitCode, Failure> {
         install(&lacking());
         return Ok(ExitCode::SUCCESS);
     }
-    if !is_installed(root)? {
-        return Ok(ExitCode::SUCCESS);
-    }
+    let Some(feature) = feature(root)? else { return Ok(ExitCode::SUCCESS) };
     // The packages are those of a plain `cargo build`, so that nothing below them is compiled again.
-    let built = cargo("build", root).args(["--features", FEATURE, "--bin", "lossproof"]).status();
+    let built = cargo("build", root).args(["--features", feature, "--bin", "lossproof"]).status();
     if !built.context("run", Path::new("cargo"))?.success() {
         return Ok(ExitCode::FAILURE);
     }
-    let tested = cargo("test", root).args(["--features", FEATURE, "--test", SUITE]).status();
+    let tested = cargo("test", root).args(["--features", feature, "--test", SUITE]).status();
     tested.context("run", Path::new("cargo")).map(exit_code)
 }
 
-/// The feature of the command that has ranks as processes, where they can be had. Elsewhere their tests are counted.
+/// The feature of the command that has ranks as processes, where all is there that they need. Elsewhere says what is
+/// lacking, and how many tests are skipped.
 pub(crate) fn feature(root: &Path) -> Result<Option<&'static str>, Failure> {
-    Ok(is_installed(root)?.then_some(FEATURE))
-}
-
-/// Whether all is there that ranks as processes need. If not, says what, and how many tests are skipped.
-fn is_installed(root: &Path) -> Result<bool, Failure> {
     let lacking = lacking();
     if lacking.is_empty() {
-        return Ok(true);
+        return Ok(Some(FEATURE));
     }
     let tests = count_tests(&root.join(TESTS))?;
     let packages: Vec<&str> = lacking.iter().map(|part| part.package).collect();
@@ -66,7 +60,7 @@ fn is_installed(root: &Path) -> Result<bool, Failure> {
         packages.join(", "),
         packages.join(" "),
     );
-    Ok(false)
+    Ok(None)
 }
 
 /// Tries to install the packages of these parts. Whether it has, is seen by what is lacking then.

@@ -145,8 +145,8 @@ fn numbers(trace: &Path) -> Vec<f64> {
     found
 }
 
-/// The all-reduce of MPI adds two gradients as anybody does, and more of them in an order of its own: then a run moves as
-/// far as another order of summation moves it, which over these updates is less than 1e-11 of any number.
+/// The all-reduce of MPI adds two gradients as anybody does, and more of them in an order of its own: then a
+/// run moves as far as another order of summation moves it, which over these updates is less than 1e-11 of any number.
 #[test]
 fn the_order_of_the_engine_moves_a_run_by_roundings() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -5,7 +5,7 @@
 //! it. Every process then has the same numbers, and goes on by itself.
 
 use crate::RunError;
-use lossproof_subject::{Collect, LoopTrainer, Tensor, TensorSet, TensorValues};
+use lossproof_subject::{LoopTrainer, Tensor, TensorSet, TensorValues, gradient_of};
 use std::{fmt, ops::Range};
 
 /// What is gathered of all ranks.
@@ -113,10 +113,9 @@ impl Ranks for RanksInTurn {
     }
 
     fn passed(&mut self, trainer: &mut dyn LoopTrainer) -> Result<(), RunError> {
-        let mut own = Collect::default();
-        trainer.read_gradient(&mut own)?;
+        let own = gradient_of(trainer)?;
         trainer.zero_gradient()?;
-        self.sum = added(std::mem::take(&mut self.sum), own.into_tensors());
+        self.sum = added(std::mem::take(&mut self.sum), own);
         Ok(())
     }
 

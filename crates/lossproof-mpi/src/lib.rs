@@ -7,8 +7,8 @@
 //! [`ProcessRanks`] are the ranks of a loop, one in each process. A [`RankedSubject`] is a subject whose batches are
 //! computed so: it stands in the first process, and the others [`serve`] it.
 //!
-//! With the feature `engine` there is `Mpi`, an engine over the MPI that is installed. [`threads`] are one of the threads of a
-//! process, for what needs ranks and no processes.
+//! With the feature `engine` there is `Mpi`, an engine over the MPI that is installed. [`threads`] are one of
+//! the threads of a process, for what needs ranks and no processes.
 
 mod engine;
 mod failure;

@@ -203,22 +203,19 @@ impl Meetings {
     fn send_to_others(&mut self, note: Note) -> Result<(), RankError> {
         let lost = self.lost.as_ref().map(|lost| lost.rank);
         let message = note.write().map_err(|message| self.of_own(message))?;
-        let mut gone = None;
+        let mut sent = Ok(());
         for rank in (1..self.engine.size()).filter(|rank| Some(*rank) != lost) {
-            match self.engine.send(rank, message.clone(), self.limit) {
-                Ok(()) => {}
-                Err(error @ EngineError::TooLong { .. }) => return Err(self.of_own(error.to_string())),
-                Err(_) => gone = gone.or(Some(rank)),
-            }
+            sent = sent.and(self.carry(rank, message.clone()));
         }
-        match gone {
-            Some(rank) => Err(self.loses(rank, Failure::Gone)),
-            None => Ok(()),
-        }
+        sent
     }
 
     fn send(&mut self, to: usize, note: Note) -> Result<(), RankError> {
         let message = note.write().map_err(|message| self.of_own(message))?;
+        self.carry(to, message)
+    }
+
+    fn carry(&mut self, to: usize, message: Vec<u8>) -> Result<(), RankError> {
         match self.engine.send(to, message, self.limit) {
             Ok(()) => Ok(()),
             Err(error @ EngineError::TooLong { .. }) => Err(self.of_own(error.to_string())),

@@ -54,7 +54,8 @@ impl Mpi {
         Some(Self { world: universe.world(), _universe: universe })
     }
 
-    /// The all-reduce. It does not come back where it does not end: then all ranks are ended, and the missing one is named.
+    /// The all-reduce. It does not come back where it does not end: then all ranks are ended, and the missing
+    /// one is named.
     fn sum<T: Equivalence + Copy + Default>(&mut self, values: &mut Vec<T>, limit: Duration) {
         let first = self.world.rank() == 0;
         let limit = self.patience(limit);

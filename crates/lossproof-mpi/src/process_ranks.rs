@@ -2,7 +2,7 @@
 
 use crate::{World, numbers};
 use lossproof_loop::{Gathered, Ranks, RunError};
-use lossproof_subject::{Collect, GradientSink, GradientView, LoopTrainer, SinkError};
+use lossproof_subject::{GradientSink, GradientView, LoopTrainer, SinkError, gradient_of};
 use std::ops::Range;
 
 /// The ranks of a loop, one in each process of a world. A process beyond the ranks of a run makes no pass, and has
@@ -37,9 +37,7 @@ impl Ranks for ProcessRanks {
     }
 
     fn reduce(&mut self, trainer: &mut dyn LoopTrainer) -> Result<(), RunError> {
-        let mut own = Collect::default();
-        trainer.read_gradient(&mut own)?;
-        let sum = self.world.sum(own.into_tensors())?;
+        let sum = self.world.sum(gradient_of(trainer)?)?;
         Ok(trainer.write_gradient(&sum)?)
     }
 

@@ -4,9 +4,9 @@ use crate::{World, share};
 use lossproof_process::Request;
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch};
 use lossproof_subject::{
-    Count, Evaluated, Evaluation, GradientSink, GradientView, LoadParameters, Observation, ParameterInfo,
-    Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, TrainingLoop,
-    TrainingPlan, TrainingTrace, Unsupported,
+    Count, Evaluated, Evaluation, GradientSink, LoadParameters, Observation, ParameterInfo, Subject,
+    SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, TrainingLoop, TrainingPlan,
+    TrainingTrace, Unsupported,
 };
 use std::borrow::Cow;
 
@@ -104,11 +104,7 @@ impl Subject for RankedSubject {
                 let problem = "no rank has a gradient of it".to_owned();
                 return Err(SubjectError::Parameter { name: info.name, problem });
             };
-            let view = match tensor.values() {
-                TensorValues::F32(values) => GradientView::F32(values),
-                TensorValues::F64(values) => GradientView::F64(values),
-            };
-            gradients.receive(&info.name, tensor.shape(), view)?;
+            gradients.receive(&info.name, tensor.shape(), tensor.values().into())?;
         }
         Ok(observation)
     }

@@ -6,9 +6,7 @@ use crate::{
     message::Said,
 };
 use lossproof_spec::concise;
-use lossproof_subject::{
-    Call, GradientSink, GradientView, SubjectError, Tensor, TensorSet, TensorValues, safetensors,
-};
+use lossproof_subject::{Call, GradientSink, SubjectError, Tensor, TensorSet, safetensors};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -39,11 +37,7 @@ impl Tensors {
 }
 
 pub(crate) fn receive(sink: &mut dyn GradientSink, name: &str, tensor: &Tensor) -> Result<(), SubjectError> {
-    let view = match tensor.values() {
-        TensorValues::F32(values) => GradientView::F32(values),
-        TensorValues::F64(values) => GradientView::F64(values),
-    };
-    Ok(sink.receive(name, tensor.shape(), view)?)
+    Ok(sink.receive(name, tensor.shape(), tensor.values().into())?)
 }
 
 /// Characters of a message that are kept.

@@ -40,6 +40,15 @@ impl GradientView<'_> {
     }
 }
 
+impl<'a> From<&'a TensorValues> for GradientView<'a> {
+    fn from(values: &'a TensorValues) -> Self {
+        match values {
+            TensorValues::F32(values) => Self::F32(values),
+            TensorValues::F64(values) => Self::F64(values),
+        }
+    }
+}
+
 /// Receives the gradient of a subject, each parameter's tensor exactly once.
 pub trait GradientSink {
     /// Takes the gradient of one parameter.

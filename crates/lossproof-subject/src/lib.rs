@@ -55,7 +55,9 @@ pub use info::{Observation, SubjectInfo};
 pub use initial::{gpt2_initial, gpt2_initial_of, probe_initial, probe_initial_of, probe_values};
 pub use limits::Limits;
 pub use log_policy::LogPolicy;
-pub use loop_trainer::{LoopTrainer, Moment, TrainerState, check_gradient, check_state, state_of};
+pub use loop_trainer::{
+    LoopTrainer, Moment, TrainerState, check_gradient, check_state, gradient_of, state_of,
+};
 pub use model::ModelInfo;
 pub use objectives::{ObjectiveBatch, ObjectiveKind, Objectives};
 pub use offered::Offered;

@@ -150,6 +150,16 @@ pub fn state_of(trainer: &mut dyn LoopTrainer) -> Result<TrainerState, SubjectEr
     Ok(TrainerState { updates: trainer.updates(), parameters, first_moments, second_moments })
 }
 
+/// The gradient of a trainer, whole.
+///
+/// # Errors
+/// When nothing was begun, or the trainer fails.
+pub fn gradient_of(trainer: &mut dyn LoopTrainer) -> Result<TensorSet, SubjectError> {
+    let mut gradient = Collect::default();
+    trainer.read_gradient(&mut gradient)?;
+    Ok(gradient.into_tensors())
+}
+
 /// Whether the tensors of a state are those of these parameters, under their names and of their shapes.
 ///
 /// # Errors

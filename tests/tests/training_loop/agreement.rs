@@ -7,7 +7,7 @@ use lossproof_loop::{
 };
 use lossproof_spec::{Dtype, LossSpec, Rule, Sequence};
 use lossproof_subject::{
-    Collect, Device, Dropout, LoopTrainer, Sample, SamplePlace, TensorSet, TrainingBatch, state_of,
+    Device, Dropout, LoopTrainer, Sample, SamplePlace, TensorSet, TrainingBatch, gradient_of, state_of,
 };
 use lossproof_tests::training_loop::{Under, corpus, run, run_in, settings};
 use lossproof_torch::{Gpt2Config, loop_trainer, recomputing_loop_trainer};
@@ -309,9 +309,7 @@ fn gradient_under_dropout(mut trainer: Box<dyn LoopTrainer + Send>) -> TensorSet
     trainer.begin(&rule, &BTreeSet::new(), &BTreeSet::new()).expect("SGD");
     let dropout = Dropout::everywhere(0.25, 11);
     trainer.backward(&batch, &LossSpec::token_mean(), 0.5, &dropout).expect("a backward pass");
-    let mut gradient = Collect::default();
-    trainer.read_gradient(&mut gradient).expect("a gradient");
-    gradient.into_tensors()
+    gradient_of(&mut *trainer).expect("a gradient")
 }
 
 /// Other masks in the second pass over a block would make another gradient.

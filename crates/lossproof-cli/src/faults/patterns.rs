@@ -1,5 +1,5 @@
-//! The bugs of a training loop, of ranks that are apart, and of what is learnt beside the next token: what fails, and as
-//! what that is taken.
+//! The bugs of a training loop, of ranks that are apart, and of what is learnt beside the next token: what fails,
+//! and as what that is taken.
 
 use super::render::seen_in;
 use crate::{

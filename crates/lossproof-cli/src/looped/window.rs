@@ -9,7 +9,9 @@ use lossproof_gpt2::Config;
 use lossproof_loop::{Corpus, Event, Progress, Run, Schedule, SeededSampler, Settings, Update};
 use lossproof_numerics::{Equations, Perturbation};
 use lossproof_spec::{LossSpec, Rule};
-use lossproof_subject::{Collect, Dropout, LoopTrainer, SamplePlace, SubjectError, TensorSet, TrainingBatch};
+use lossproof_subject::{
+    Collect, Dropout, LoopTrainer, SamplePlace, SubjectError, TensorSet, TrainingBatch, gradient_of,
+};
 use miette::IntoDiagnostic;
 use std::collections::BTreeSet;
 
@@ -103,9 +105,7 @@ fn batches(corpus: &dyn Corpus, update: &Update) -> miette::Result<Vec<TrainingB
 fn sum_gradient(trainer: &mut dyn LoopTrainer, batch: &TrainingBatch) -> Result<Vec<f64>, SubjectError> {
     trainer.zero_gradient()?;
     trainer.backward(batch, &LossSpec::sum(), 1.0, &Dropout::NONE)?;
-    let mut gradient = Collect::default();
-    trainer.read_gradient(&mut gradient)?;
-    Ok(flat(&gradient.into_tensors()))
+    Ok(flat(&gradient_of(trainer)?))
 }
 
 /// The parameters as one vector.

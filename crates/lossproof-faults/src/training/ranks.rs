@@ -11,8 +11,8 @@ use lossproof_diagnosis::Bug;
 use lossproof_loop::{Gathered, LoopParts, LoopSubject, Ranks, added};
 use lossproof_spec::LossSpec;
 use lossproof_subject::{
-    Collect, GradientSink, GradientView, LoopTrainer, Sample, SamplePlace, SubjectError, TensorSet,
-    TensorValues, TrainingBatch, Unsupported, state_of,
+    GradientSink, LoopTrainer, Sample, SamplePlace, SubjectError, TensorSet, TrainingBatch, Unsupported,
+    gradient_of, state_of,
 };
 use std::fmt;
 
@@ -231,19 +231,9 @@ impl fmt::Debug for RankFault {
     }
 }
 
-fn gradient_of(trainer: &mut dyn LoopTrainer) -> Result<TensorSet, SubjectError> {
-    let mut gradient = Collect::default();
-    trainer.read_gradient(&mut gradient)?;
-    Ok(gradient.into_tensors())
-}
-
 fn hand_over(gradient: &TensorSet, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
     for (name, tensor) in gradient {
-        let view = match tensor.values() {
-            TensorValues::F32(values) => GradientView::F32(values),
-            TensorValues::F64(values) => GradientView::F64(values),
-        };
-        sink.receive(name, tensor.shape(), view)?;
+        sink.receive(name, tensor.shape(), tensor.values().into())?;
     }
     Ok(())
 }
