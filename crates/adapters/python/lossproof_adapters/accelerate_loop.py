@@ -4,7 +4,8 @@ In words of our own: `accelerator.accumulate`, the model's own loss, `accelerato
 batch that is plain SGD at rate 1, so that what it takes off the parameters is the gradient. A whole training is the
 script's of 2026 line by line: its loaders, its schedule, its epochs with a validation at the end of each, the loss that
 it tracks, its checkpoints and where it goes on from them. The optimizer and the model are the plan's, with dropout and
-frozen parameters; the script has no clipping, and no validation but at the ends of epochs.
+frozen parameters; the script has no clipping, and no validation but at the ends of epochs. With ``--ranks N`` a batch
+is computed by up to N processes under torchrun.
 """
 
 import math
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader
 from .hf_trainer import MicroBatches
 from .hf_trainer import collate as collate_micro_batch
 from .protocol import OtherTraining
-from .ready import UNMASKED, ready
+from .ready import DEALT, UNMASKED, ready
 from .torch_loop import RULES, Samples, Witness, collate, optimizer_of, planned
 from .training import TrainingLoop
 
@@ -32,8 +33,8 @@ def accelerator_of(accumulate):
 
 
 def train(model, batch):
-    """One optimizer step; the mean of the losses of its micro-batches, as the script tracks them."""
-    count = len(batch.micro_batches)
+    """One optimizer step; the mean of the losses of this rank's micro-batches, as the script tracks them."""
+    count = len(batch[0])
     accelerator = accelerator_of(count)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     loader = DataLoader(MicroBatches(batch), batch_size=1, collate_fn=collate_micro_batch)
@@ -154,6 +155,8 @@ def main():
         # The script's labels are its tokens.
         limits=UNMASKED,
         log_policy="mean-of-micro-batches",
+        # The script tracks the loss of the process that prints it.
+        ranks=DEALT | {"log_policy": "first-rank"},
     )
 
 

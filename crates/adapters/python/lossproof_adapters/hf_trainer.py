@@ -2,7 +2,7 @@
 
 One batch is one optimizer step of the trainer's own loop: its data loader, its accumulation, its count of tokens and
 its loss. The step is plain SGD at rate 1, so that what it takes off the parameters is the gradient. A whole training is
-:mod:`lossproof_adapters.hf_loop`'s.
+:mod:`lossproof_adapters.hf_loop`'s. With ``--ranks N`` the step is made by up to N processes under torchrun.
 """
 
 import tempfile
@@ -12,15 +12,16 @@ import transformers
 from torch.utils.data import Dataset, SequentialSampler
 
 from .hf_loop import HfTraining
-from .ready import UNMASKED, ready
+from .ready import DEALT, UNMASKED, ready
 from .torch_trainer import padded
 
 
 class MicroBatches(Dataset):
-    """The micro-batches of a batch, in order: a loader with one element in a batch has those of any sizes."""
+    """The micro-batches of a batch: a loader with one element in a batch has those of any sizes. They stand in the order
+    in which loaders deal them out to ranks, one to each and then the next."""
 
     def __init__(self, batch):
-        self.micro_batches = batch.micro_batches
+        self.micro_batches = [one for dealt in zip(*batch, strict=True) for one in dealt]
 
     def __len__(self):
         return len(self.micro_batches)
@@ -46,13 +47,15 @@ def settings(folder, batch):
     return {
         "output_dir": folder,
         "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": len(batch.micro_batches),
+        "gradient_accumulation_steps": len(batch[0]),
         "max_steps": 1,
         "max_grad_norm": 0.0,
         "lr_scheduler_type": "constant",
         "use_cpu": True,
         "report_to": "none",
         "save_strategy": "no",
+        # What is logged is gathered from all ranks; what was not logged by the end is that of this one.
+        "logging_steps": 1,
         "disable_tqdm": True,
         "remove_unused_columns": False,
     }
@@ -82,7 +85,7 @@ def main():
     # Where it does not count, a micro-batch without a label has a loss of NaN: it is given none.
     card = {} if COUNTS else {"limits": UNMASKED, "log_policy": "mean-of-micro-batches"}
     card |= {"title": "transformers Trainer", "version": transformers.__version__, "training": HfTraining()}
-    ready("lossproof_adapters.hf_trainer", __doc__, train, **card)
+    ready("lossproof_adapters.hf_trainer", __doc__, train, ranks=DEALT, **card)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 
 from .card import Limits
 from .models import MODELS, POSITIONS, VOCABULARY, model
+from .ranks import over_ranks
 from .run import run
 from .torch_trainer import SteppedTrainer, causal_logits
 
@@ -15,21 +16,39 @@ from .torch_trainer import SteppedTrainer, causal_logits
 UNMASKED = Limits(VOCABULARY, POSITIONS, lengths=(2, POSITIONS), ignore_index=False, free_labels=False)
 
 
-def ready(program, description, train, *, title, version, training=None, limits=None, log_policy="window"):
+#: What is other where the loader of a trainer deals the micro-batches of a step out to ranks: each has equally many.
+DEALT = {"micro_batches": 2}
+
+
+def ready(
+    program, description, train, *, title, version, training=None, limits=None, log_policy="window", ranks=None
+):
     """Answers for a trainer whose `train(model, batch)` makes one step of plain SGD at rate 1, and whose `training` is
-    its own loop, where it has one."""
+    its own loop, where it has one. Where it has ranks, `ranks` says in which limits and which log policy it is another
+    over them than on one."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     parser.add_argument("--model", choices=sorted(MODELS), default="gpt2", help="the class of the model")
     parser.add_argument("--length", type=int, metavar="N", help="only sequences of N tokens, as blocks of text are")
+    if ranks is not None:
+        parser.add_argument("--ranks", type=int, metavar="N", help="batches of up to N ranks, as processes of torchrun")
     arguments = parser.parse_args()
     limits = limits or Limits(VOCABULARY, POSITIONS)
     if arguments.length:
         limits = dataclasses.replace(limits, lengths=arguments.length)
+    over = getattr(arguments, "ranks", None)
+    if over:
+        ranks = dict(ranks)
+        log_policy = ranks.pop("log_policy", log_policy)
+        limits = dataclasses.replace(limits, ranks=(1, over), **ranks)
+        # Whole trainings are those of one process.
+        training = None
     # Models are small, and trainings many: more threads would wait for each other, and trainers collect garbage before
     # each, most of which was there before the first.
     torch.set_num_threads(1)
     judged = model(arguments.model)
     gc.freeze()
+    if over:
+        train = over_ranks(judged, train)
     run(
         SteppedTrainer(
             judged,
