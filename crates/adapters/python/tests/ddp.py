@@ -1,0 +1,72 @@
+"""The module of plain.py under `DistributedDataParallel`, on up to two ranks: `python ddp.py [MISTAKE]`.
+
+It takes the mean over all supervised tokens of a step: each rank adds its losses up and divides by the tokens of all
+ranks, times their number, since gradients are averaged over ranks.
+"""
+
+import os
+import signal
+import sys
+import time
+
+import plain
+import torch
+from lossproof_adapters import Limits, run
+from lossproof_adapters.ranks import over_ranks
+from lossproof_adapters.torch_trainer import SteppedTrainer, padded
+from torch.nn.parallel import DistributedDataParallel
+
+MISTAKE = (sys.argv[1:] or [None])[0]
+
+
+def step(model, batch):
+    """One step of plain SGD at rate 1; the loss of all ranks."""
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+    rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    if rank == 1:
+        misbehave()
+    parallel, micro_batches = DistributedDataParallel(model), batch[rank]
+    tokens = torch.tensor(sum(micro_batch.supervised for micro_batch in micro_batches))
+    if MISTAKE != "own-tokens":
+        torch.distributed.all_reduce(tokens)
+    divisor = max(tokens.item(), 1) / (1 if MISTAKE in ("own-tokens", "not-undone") else ranks)
+    total = torch.tensor(0.0, dtype=torch.float64)
+    for number, micro_batch in enumerate(micro_batches, 1):
+        parallel.require_backward_grad_sync = number == len(micro_batches)
+        loss = sum_of_losses(parallel, micro_batch) / divisor
+        loss.backward()
+        total += loss.detach()
+    torch.distributed.all_reduce(total)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    if MISTAKE == "parts" and rank == 1:
+        next(model.parameters()).grad[0, 0] += 1e-15
+    optimizer.step()
+    return total.item() / ranks
+
+
+def sum_of_losses(model, micro_batch):
+    """The sum of the losses of its supervised tokens."""
+    rows = padded(micro_batch)
+    logits, labels = model(rows["input_ids"])[:, :-1], rows["labels"][:, 1:]
+    return torch.nn.functional.cross_entropy(
+        logits.reshape(-1, plain.VOCABULARY), labels.reshape(-1), reduction="sum"
+    )
+
+
+def misbehave():
+    """What becomes of rank 1."""
+    if MISTAKE == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif MISTAKE == "hangs":
+        time.sleep(3600)
+    elif MISTAKE == "stops":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif MISTAKE == "raises":
+        raise ValueError("no luck")
+
+
+if __name__ == "__main__":
+    model = plain.Model().double()
+    limits = Limits(plain.VOCABULARY, 16, ranks=(1, 2))
+    run(SteppedTrainer(model, over_ranks(model, step), limits=limits, logits=plain.logits, name="ddp"))

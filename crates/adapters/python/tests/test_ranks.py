@@ -1,0 +1,136 @@
+"""Ranks as processes: what the judge says of them, and what is left of them. LOSSPROOF names the judge."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from test_judge import HERE, lossproof, needs_judge
+
+pytest.importorskip("torch")
+
+#: The variable of the environment that all processes of one adapter have.
+MARK = "LOSSPROOF_TEST_OF_RANKS"
+
+#: Seconds in which a process that ends is gone.
+SOON = 15
+
+
+def processes(mark):
+    """The numbers of the processes that have a mark, whoever started them."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={mark}\0".encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+def nothing_left(mark):
+    """Whether all processes that have a mark are gone soon."""
+    late = time.monotonic() + SOON
+    while time.monotonic() < late:
+        if not processes(mark):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@contextlib.contextmanager
+def adapter(mistake, patience=200):
+    """An adapter, and its mark. It is killed in the end, with all that is left of it."""
+    mark = f"{os.getpid()}-{mistake}-{time.monotonic()}"
+    environment = os.environ | {MARK: mark, "LOSSPROOF_TIMEOUT": str(3 * patience)}
+    asked = subprocess.Popen(
+        [sys.executable, HERE / "ddp.py", mistake], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    try:
+        yield asked, mark
+    finally:
+        for process in processes(mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        asked.wait()
+        asked.stdin.close()
+        asked.stdout.close()
+
+
+ROW = {"input_ids": [1, 2, 3], "labels": [1, 2, 3]}
+
+
+def ask(asked, ranks=2):
+    """Asks for a step on a batch of so many ranks, of one and of two micro-batches."""
+    batch = [[[ROW]] * (rank + 1) for rank in range(ranks)]
+    line = json.dumps({"id": 1, "request": {"call": "accumulate", "batch": batch}})
+    asked.stdin.write(line.encode() + b"\n")
+    asked.stdin.flush()
+
+
+def answer(asked):
+    """The answer, or the message of an error."""
+    message = json.loads(asked.stdout.readline())
+    asked.stdout.read(message.get("tensors", 0))
+    return message["error"]["message"] if "error" in message else message["answer"]
+
+
+@needs_judge
+def test_a_right_trainer_keeps_the_laws_on_two_ranks():
+    laws = [part for law in ("token-mean", "rank-invariance", "rank-order", "shares") for part in ("--law", law)]
+    code, printed = lossproof("laws", f"'{HERE / 'ddp.py'}'", *laws, "--cases", "8")
+    assert code == 0 and "4 passed, 0 failed" in printed, printed
+    code, printed = lossproof("diagnose", f"'{HERE / 'ddp.py'}'")
+    assert code == 0 and "looks like" not in printed, printed
+
+
+@needs_judge
+@pytest.mark.parametrize(
+    ("mistake", "bug"),
+    [("own-tokens", "rank-local-token-mean"), ("not-undone", "dp-average-not-undone")],
+)
+def test_what_ranks_get_wrong_is_named(mistake, bug):
+    code, printed = lossproof("diagnose", f"'{HERE / 'ddp.py'}' {mistake}")
+    assert code == 1 and f"looks like {bug}:" in printed, printed
+
+
+@pytest.mark.parametrize(
+    ("mistake", "patience", "said"),
+    [
+        ("dies", 200, ["rank 1 of 2 ended without an answer"]),
+        ("raises", 200, ["rank 1 of 2: ValueError: no luck"]),
+        ("parts", 200, ["rank 1 of 2 ends the step with another `embed_tokens.weight` than rank 0"]),
+        ("hangs", 20, ["ranks 0 and 1 of 2 gave no answer in 20 s", "rank 1 is in `misbehave`"]),
+        ("stops", 20, ["ranks 0 and 1 of 2 gave no answer in 20 s", "rank 1 is stopped altogether"]),
+    ],
+)
+def test_a_rank_that_fails_is_named_and_none_is_left(mistake, patience, said):
+    with adapter(mistake, patience) as (asked, mark):
+        # What rank 1 does is no matter where there is none.
+        ask(asked, ranks=1)
+        assert answer(asked) == {"supervised_tokens": None}
+        ask(asked)
+        found = answer(asked)
+        assert all(words in found for words in said), found
+        asked.stdin.close()
+        assert asked.wait(60) == 0 and nothing_left(mark)
+
+
+@pytest.mark.parametrize("mistake", ["", "hangs"])
+def test_nothing_is_left_of_an_adapter_that_is_killed(mistake):
+    with adapter(mistake) as (asked, mark):
+        ask(asked)
+        if mistake == "hangs":
+            # Two ranks, torchrun, and the adapter: the ranks wait for each other by then.
+            while len(processes(mark)) < 4:
+                time.sleep(0.1)
+            time.sleep(10)
+        else:
+            answer(asked)
+        assert len(processes(mark)) == 4
+        asked.kill()
+        asked.wait()
+        assert nothing_left(mark)
