@@ -1,7 +1,7 @@
 """What the ready adapters are found to be, as the tables in docs/bugs.md: ``python survey.py JUDGE [--write FILE]``.
 
-Each release that an interpreter has is diagnosed, and where it has a loop of its own, the loop is held to the laws of
-whole trainings. What is printed is what was seen on the day that is printed. With ``--python``, which can be given more
+Each release that an interpreter has is diagnosed, also over ranks under torchrun where it has ranks, and where it has a
+loop of its own, the loop is held to the laws of whole trainings. What is printed is what was seen on the day that is printed. With ``--python``, which can be given more
 than once, those of other interpreters than this one.
 """
 
@@ -30,6 +30,16 @@ LOOPS = [
     ("accelerate_loop", "--model gpt2", "run_clm_no_trainer on accelerate {}, GPT-2"),
     ("accelerate_loop", "--model gpt2 --length 8", "the same over blocks of one length, accelerate {}"),
 ]
+
+#: The adapter, the package whose version it has, and what trains over ranks.
+OVER_RANKS = [
+    ("hf_trainer", "transformers", "`Trainer`"),
+    ("accelerate_loop", "accelerate", "the loop of run_clm_no_trainer"),
+    ("ddp_loop", "torch", "a plain loop over `DistributedDataParallel`"),
+]
+
+#: The most ranks of a batch.
+RANKS = [2, 3]
 
 #: The laws of whole trainings, as docs/laws.md has them.
 LAWS = """training-validation resume resume-again resume-otherwise samples-once training-update training-schedule
@@ -63,9 +73,9 @@ def asked(judge, *arguments):
     return done.stdout, done.returncode
 
 
-def seen(judge, python, adapter, model):
+def seen(judge, python, adapter, model, more=""):
     """The version, and what the diagnosis says."""
-    command = f"'{python}' -m lossproof_adapters.{adapter} --model {model}"
+    command = f"'{python}' -m lossproof_adapters.{adapter} --model {model} {more}"
     said, code = asked(judge, "diagnose", "--adapter", command)
     # `NAME, MODEL VERSION (FRAMEWORK), …`
     version = re.search(rf", {model} (.*?) \(", said).group(1)
@@ -103,6 +113,23 @@ def diagnosed(judge, pythons):
     return ["| release | what trains | model class | claim | seen |", "|---|---|---|---|---|", *rows]
 
 
+def over_ranks(judge, pythons):
+    """The table of what releases are found to be over ranks, of which each is a process."""
+    rows = []
+    for adapter, package, what in OVER_RANKS:
+        for python in pythons:
+            if not has(python, adapter):
+                continue
+            for model, name in MODELS:
+                for ranks in RANKS:
+                    version, found = seen(judge, python, adapter, model, f"--ranks {ranks}")
+                    claim = "per-token mean of the step"
+                    row = f"| {package} {version} | {what} | {name} | 1 to {ranks} | {claim} | {found} |"
+                    if row not in rows:
+                        rows.append(row)
+    return ["| release | what trains | model class | ranks | claim | seen |", "|---|---|---|---|---|---|", *rows]
+
+
 def loops(judge, pythons):
     """The table of what laws loops keep: a law in each row, a loop in each column."""
     columns = {}
@@ -122,7 +149,7 @@ def loops(judge, pythons):
 
 
 #: The tables, by the names of their marks in the page.
-TABLES = {"survey": diagnosed, "loops": loops}
+TABLES = {"survey": diagnosed, "over-ranks": over_ranks, "loops": loops}
 
 
 def main():

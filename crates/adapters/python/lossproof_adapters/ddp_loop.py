@@ -45,7 +45,7 @@ def main():
         # A mean over no label is NaN.
         limits=UNMASKED,
         # What a rank prints is its own.
-        ranks={"log_policy": "first-rank"},
+        ranks={"ranks": 2, "log_policy": "first-rank"},
     )
 
 

@@ -18,6 +18,7 @@ import os
 import pickle
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -58,17 +59,12 @@ class Ranks:
         try:
             if ranks not in self.jobs:
                 self.jobs[ranks] = Job(ranks, self.patience)
-            steps = self.jobs[ranks].step(parameters_of(model), batch)
+            loss, parameters = agreed(self.jobs[ranks].step(parameters_of(model), batch))
         except BaseException:
             # Where one rank fails, others may wait for it for ever. The next batch has new ones.
             if ranks in self.jobs:
                 self.jobs.pop(ranks).end()
             raise
-        loss, parameters = steps[0]
-        for rank, (_, others) in enumerate(steps):
-            for name, values in parameters.items():
-                if others[name].tobytes() != values.tobytes():
-                    raise RuntimeError(f"rank {rank} of {ranks} ends the step with another `{name}` than rank 0")
         put(parameters, model)
         return loss
 
@@ -76,6 +72,16 @@ class Ranks:
         """Ends all processes."""
         while self.jobs:
             self.jobs.popitem()[1].end()
+
+
+def agreed(steps):
+    """The loss of rank 0, and the parameters that all ranks end with."""
+    loss, parameters = steps[0]
+    for rank, (_, others) in enumerate(steps):
+        for name, values in parameters.items():
+            if others[name].tobytes() != values.tobytes():
+                raise RuntimeError(f"rank {rank} of {len(steps)} ends the step with another `{name}` than rank 0")
+    return loss, parameters
 
 
 class Job:
@@ -114,7 +120,7 @@ class Job:
                 missing = sorted(set(range(self.ranks)) - set(self.connections))
                 raise TimeoutError(f"ranks {missing} of {self.ranks} have not started in {self.patience:g} s")
             if wait([door], timeout=0.5):
-                connection = Connection(door.accept()[0].detach())
+                connection = Connection(hurried(door.accept()[0]).detach())
                 rank, process = connection.recv()
                 self.connections[rank], self.processes[rank] = connection, process
 
@@ -171,13 +177,23 @@ class Job:
             pass
         for rank, connection in self.connections.items():
             # It is connected, so that its number is that of no other process.
-            os.kill(self.processes[rank], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.processes[rank], signal.SIGKILL)
             connection.close()
-        try:
-            self.torchrun.wait(MOMENT)
-        except subprocess.TimeoutExpired:
-            self.torchrun.kill()
-            self.torchrun.wait()
+        # Told to end, torchrun ends the ranks that never came.
+        for harder in (self.torchrun.terminate, self.torchrun.kill):
+            try:
+                self.torchrun.wait(MOMENT)
+            except subprocess.TimeoutExpired:
+                harder()
+        self.torchrun.wait()
+
+
+def hurried(connected):
+    """A socket that waits a moment for the other end to take and to send what was begun, and not for ever."""
+    for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        connected.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", MOMENT, 0))
+    return connected
 
 
 def named(ranks, of):

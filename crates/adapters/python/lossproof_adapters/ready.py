@@ -24,22 +24,23 @@ def ready(
     program, description, train, *, title, version, training=None, limits=None, log_policy="window", ranks=None
 ):
     """Answers for a trainer whose `train(model, batch)` makes one step of plain SGD at rate 1, and whose `training` is
-    its own loop, where it has one. Where it has ranks, `ranks` says in which limits and which log policy it is another
-    over them than on one."""
+    its own loop, where it has one. Where it has ranks, `ranks` says in which limits and in which log policy it is
+    another over them than on one, and how many there are unless one says."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     parser.add_argument("--model", choices=sorted(MODELS), default="gpt2", help="the class of the model")
     parser.add_argument("--length", type=int, metavar="N", help="only sequences of N tokens, as blocks of text are")
+    over = dict(ranks or {})
     if ranks is not None:
-        parser.add_argument("--ranks", type=int, metavar="N", help="batches of up to N ranks, as processes of torchrun")
+        what = "batches of up to N ranks, each a process under torchrun"
+        parser.add_argument("--ranks", type=int, metavar="N", default=over.pop("ranks", None), help=what)
     arguments = parser.parse_args()
     limits = limits or Limits(VOCABULARY, POSITIONS)
     if arguments.length:
         limits = dataclasses.replace(limits, lengths=arguments.length)
-    over = getattr(arguments, "ranks", None)
-    if over:
-        ranks = dict(ranks)
-        log_policy = ranks.pop("log_policy", log_policy)
-        limits = dataclasses.replace(limits, ranks=(1, over), **ranks)
+    most = getattr(arguments, "ranks", None)
+    if most:
+        log_policy = over.pop("log_policy", log_policy)
+        limits = dataclasses.replace(limits, ranks=(1, most), **over)
         # Whole trainings are those of one process.
         training = None
     # Models are small, and trainings many: more threads would wait for each other, and trainers collect garbage before
@@ -47,7 +48,7 @@ def ready(
     torch.set_num_threads(1)
     judged = model(arguments.model)
     gc.freeze()
-    if over:
+    if most:
         train = over_ranks(judged, train)
     run(
         SteppedTrainer(

@@ -21,12 +21,13 @@ MARK = "LOSSPROOF_TEST_OF_RANKS"
 SOON = 15
 
 
-def processes(mark):
-    """The numbers of the processes that have a mark, whoever started them."""
+def processes(mark, also=""):
+    """The numbers of the processes that have a mark, whoever started them, and another variable of the environment."""
     found = []
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if f"{MARK}={mark}\0".encode() in (process / "environ").read_bytes():
+            variables = (process / "environ").read_text(errors="replace").split("\0")
+            if f"{MARK}={mark}" in variables and (not also or also in variables):
                 found.append(int(process.name))
     return found
 
@@ -63,9 +64,9 @@ def adapter(mistake, patience=200):
 ROW = {"input_ids": [1, 2, 3], "labels": [1, 2, 3]}
 
 
-def ask(asked, ranks=2):
-    """Asks for a step on a batch of so many ranks, of one and of two micro-batches."""
-    batch = [[[ROW]] * (rank + 1) for rank in range(ranks)]
+def ask(asked, ranks=2, rows=1):
+    """Asks for a step on a batch of so many ranks, of one and of two micro-batches of so many rows."""
+    batch = [[[ROW] * rows] * (rank + 1) for rank in range(ranks)]
     line = json.dumps({"id": 1, "request": {"call": "accumulate", "batch": batch}})
     asked.stdin.write(line.encode() + b"\n")
     asked.stdin.flush()
@@ -97,6 +98,33 @@ def test_what_ranks_get_wrong_is_named(mistake, bug):
     assert code == 1 and f"looks like {bug}:" in printed, printed
 
 
+TRAINER = f"'{HERE / 'trainer.py'}'"
+
+
+@needs_judge
+@pytest.mark.parametrize(
+    ("adapter", "said"),
+    [
+        ("-m lossproof_adapters.hf_trainer --model llama", None),
+        # The same, so that what is looked at on two ranks would have shown this.
+        (f"{TRAINER} average_tokens_across_devices=False -- --model llama", "looks like rank-local-token-mean:"),
+        # Of updates that were not logged, what is reported in the end is the loss of one rank.
+        (f"{TRAINER} logging_steps=500 -- --model llama", "no known bug shows all of this"),
+        ("-m lossproof_adapters.hf_trainer --model gpt2", "looks like counted-before-shift:"),
+        ("-m lossproof_adapters.accelerate_loop --model llama", "looks like ga-mean-of-means:"),
+        ("-m lossproof_adapters.ddp_loop --model llama", "looks like ga-mean-of-means:"),
+    ],
+)
+def test_what_released_trainers_do_over_two_ranks(adapter, said):
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    code, printed = lossproof("diagnose", f"{adapter} --ranks 2")
+    if said is None:
+        assert code == 0 and "looks like" not in printed, printed
+    else:
+        assert code == 1 and said in printed, printed
+
+
 @pytest.mark.parametrize(
     ("mistake", "patience", "said"),
     [
@@ -115,6 +143,23 @@ def test_a_rank_that_fails_is_named_and_none_is_left(mistake, patience, said):
         ask(asked)
         found = answer(asked)
         assert all(words in found for words in said), found
+        asked.stdin.close()
+        assert asked.wait(60) == 0 and nothing_left(mark)
+
+
+def test_a_rank_that_does_not_take_its_question_is_not_waited_for():
+    with adapter("", patience=20) as (asked, mark):
+        ask(asked)
+        answer(asked)
+        (rank,) = processes(mark, also="RANK=1")
+        os.kill(rank, signal.SIGSTOP)
+        # More than what a socket keeps.
+        ask(asked, rows=20000)
+        found = answer(asked)
+        assert "rank 1 is stopped altogether" in found, found
+        # Others take their place.
+        ask(asked)
+        assert "supervised_tokens" in answer(asked)
         asked.stdin.close()
         assert asked.wait(60) == 0 and nothing_left(mark)
 
