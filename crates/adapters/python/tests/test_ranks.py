@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
@@ -74,6 +75,7 @@ def ask(asked, ranks=2, rows=1):
 
 def answer(asked):
     """The answer, or the message of an error."""
+    assert select.select([asked.stdout], [], [], 150)[0], "no answer"
     message = json.loads(asked.stdout.readline())
     asked.stdout.read(message.get("tensors", 0))
     return message["error"]["message"] if "error" in message else message["answer"]
