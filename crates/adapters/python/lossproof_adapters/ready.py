@@ -6,7 +6,7 @@ import gc
 
 import torch
 
-from .card import Limits
+from .card import CLAIMS, Limits
 from .models import MODELS, POSITIONS, VOCABULARY, model
 from .ranks import over_ranks
 from .run import run
@@ -29,6 +29,7 @@ def ready(
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     parser.add_argument("--model", choices=sorted(MODELS), default="gpt2", help="the class of the model")
     parser.add_argument("--length", type=int, metavar="N", help="only sequences of N tokens, as blocks of text are")
+    parser.add_argument("--claim", choices=sorted(CLAIMS), default="token-mean", help="the loss that it is held to")
     over = dict(ranks or {})
     if ranks is not None:
         what = "batches of up to N ranks, each a process under torchrun"
@@ -54,7 +55,7 @@ def ready(
         SteppedTrainer(
             judged,
             train,
-            claims="token-mean",
+            claims=arguments.claim,
             limits=limits,
             logits=causal_logits,
             training=training,

@@ -115,6 +115,9 @@ TRAINER = f"'{HERE / 'trainer.py'}'"
         ("-m lossproof_adapters.hf_trainer --model gpt2", "looks like counted-before-shift:"),
         ("-m lossproof_adapters.accelerate_loop --model llama", "looks like ga-mean-of-means:"),
         ("-m lossproof_adapters.ddp_loop --model llama", "looks like ga-mean-of-means:"),
+        # Over ranks, too, that is what they are, in gradient and loss.
+        ("-m lossproof_adapters.accelerate_loop --claim naive-accumulated-mean", None),
+        ("-m lossproof_adapters.ddp_loop --claim naive-accumulated-mean", None),
     ],
 )
 def test_what_released_trainers_do_over_two_ranks(adapter, said):
