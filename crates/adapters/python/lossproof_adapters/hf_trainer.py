@@ -54,8 +54,6 @@ def settings(folder, batch):
         "use_cpu": True,
         "report_to": "none",
         "save_strategy": "no",
-        # What is logged is gathered from all ranks; what was not logged by the end is that of this one.
-        "logging_steps": 1,
         "disable_tqdm": True,
         "remove_unused_columns": False,
     }
@@ -64,7 +62,8 @@ def settings(folder, batch):
 def train(model, batch):
     """One optimizer step; the loss that the trainer reports of it."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = transformers.TrainingArguments(**settings(folder, batch))
+        # What is logged is gathered from all ranks; what was not logged by the end is that of this one.
+        arguments = transformers.TrainingArguments(**{"logging_steps": 1} | settings(folder, batch))
         trainer = InOrder(
             model=model,
             args=arguments,
