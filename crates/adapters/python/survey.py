@@ -1,8 +1,9 @@
 """What the ready adapters are found to be, as the tables in docs/bugs.md: ``python survey.py JUDGE [--write FILE]``.
 
-Each release that an interpreter has is diagnosed, also over ranks under torchrun where it has ranks, and where it has a
-loop of its own, the loop is held to the laws of whole trainings. What is printed is what was seen on the day that is printed. With ``--python``, which can be given more
-than once, those of other interpreters than this one.
+Each release that an interpreter has is diagnosed, also over ranks under torchrun where it has ranks, and where
+it has a loop of its own, the loop is held to the laws of whole trainings. What is printed is what was seen on the
+day that is printed. With ``--python``, which can be given more than once, those of other interpreters than this
+one.
 """
 
 import argparse
@@ -127,7 +128,8 @@ def over_ranks(judge, pythons):
                     row = f"| {package} {version} | {what} | {name} | 1 to {ranks} | {claim} | {found} |"
                     if row not in rows:
                         rows.append(row)
-    return ["| release | what trains | model class | ranks | claim | seen |", "|---|---|---|---|---|---|", *rows]
+    head = ["| release | what trains | model class | ranks | claim | seen |", "|---|---|---|---|---|---|"]
+    return [*head, *rows]
 
 
 def loops(judge, pythons):

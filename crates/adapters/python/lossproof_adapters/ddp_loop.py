@@ -1,8 +1,8 @@
-"""A plain loop over PyTorch's `DistributedDataParallel`, behind the judge: ``python -m lossproof_adapters.ddp_loop``.
+"""A loop over PyTorch's `DistributedDataParallel` behind the judge: ``python -m lossproof_adapters.ddp_loop``.
 
-In words of our own, as tutorials have it: each rank takes the mean of each of its micro-batches, divides it by their
-number, and has the gradient averaged over ranks with the last one. The step is plain SGD at rate 1, so that what it
-takes off the parameters is the gradient.
+In words of our own, as tutorials have it: each rank takes the mean of each of its micro-batches, divides it by
+their number, and has the gradient averaged over ranks with the last one. The step is plain SGD at rate 1, so
+that what it takes off the parameters is the gradient.
 """
 
 import contextlib

@@ -17,8 +17,8 @@ from .torch_trainer import padded
 
 
 class MicroBatches(Dataset):
-    """The micro-batches of a batch: a loader with one element in a batch has those of any sizes. They stand in the order
-    in which loaders deal them out to ranks, one to each and then the next."""
+    """The micro-batches of a batch: a loader with one element in a batch has those of any sizes. They stand in
+    the order in which loaders deal them out to ranks, one to each and then the next."""
 
     def __init__(self, batch):
         self.micro_batches = [one for dealt in zip(*batch, strict=True) for one in dealt]

@@ -1,14 +1,15 @@
-"""Ranks as processes: one step of a trainer is made by as many processes as a batch has ranks, under torchrun.
+"""Ranks as processes: a step of a trainer is made by as many processes as a batch has ranks, under torchrun.
 
-The process that answers the judge trains nothing. For each number of ranks it starts its own command once more under
-torchrun, whose processes stay and are asked for one step after another, each over a socket of its own::
+The process that answers the judge trains nothing. For each number of ranks it starts its own command once
+more under torchrun, whose processes stay and are asked for one step after another, each over its own socket::
 
     model = my_model().double()
     train = over_ranks(model, train)
     run(SteppedTrainer(model, train, limits=Limits(vocabulary=61, positions=32, ranks=(1, 2))))
 
-There `train(model, batch)` sees the ranks of the environment that torchrun makes, and is given the whole batch, of which
-it trains on its own rank. Nothing is left running: a process whose socket is closed ends, whatever it waits for.
+There `train(model, batch)` sees the ranks of the environment that torchrun makes, and is given the whole
+batch, of which it trains on its own rank. Nothing is left running: a process whose socket is closed ends,
+whatever it waits for.
 """
 
 import atexit
@@ -38,15 +39,16 @@ MOMENT = 5
 
 
 def over_ranks(model, train):
-    """`train(model, batch)`, as it is made by processes under torchrun: it leaves the parameters that they end with in
-    the model, and returns the loss that rank 0 returns. In such a process this answers, and does not return."""
+    """`train(model, batch)`, as it is made by processes under torchrun: it leaves the parameters that they end
+    with in the model, and returns the loss that rank 0 returns. In such a process this answers, and does not
+    return."""
     if SOCKET in os.environ:
         serve(model, train)
     return Ranks()
 
 
 class Ranks:
-    """A step on a batch, made by as many processes as it has ranks. They are started when they are needed first."""
+    """A step on a batch, made by as many processes as it has ranks. They are started when they are needed."""
 
     def __init__(self):
         self.jobs = {}
@@ -80,7 +82,8 @@ def agreed(steps):
     for rank, (_, others) in enumerate(steps):
         for name, values in parameters.items():
             if others[name].tobytes() != values.tobytes():
-                raise RuntimeError(f"rank {rank} of {len(steps)} ends the step with another `{name}` than rank 0")
+                which = f"rank {rank} of {len(steps)}"
+                raise RuntimeError(f"{which} ends the step with another `{name}` than rank 0")
     return loss, parameters
 
 
@@ -115,7 +118,8 @@ class Job:
         late = time.monotonic() + self.patience
         while len(self.connections) < self.ranks:
             if self.torchrun.poll() is not None:
-                raise RuntimeError(f"torchrun ended ({self.torchrun.returncode}) before {self.ranks} ranks had started")
+                code = self.torchrun.returncode
+                raise RuntimeError(f"torchrun ended ({code}) before {self.ranks} ranks had started")
             if time.monotonic() > late:
                 missing = sorted(set(range(self.ranks)) - set(self.connections))
                 raise TimeoutError(f"ranks {missing} of {self.ranks} have not started in {self.patience:g} s")
@@ -148,7 +152,7 @@ class Job:
                 self.connections[rank].send_bytes(pickle.dumps(question))
 
     def hear(self, ranks, seconds):
-        """What is said first by some of these ranks, and which of them are gone: nothing where the time is over."""
+        """What is said first by some of these ranks, and which are gone: nothing where the time is over."""
         said, gone = {}, []
         waited = wait([self.connections[rank] for rank in ranks], timeout=max(seconds, 0))
         for rank in sorted(rank for rank in ranks if self.connections[rank] in waited):
@@ -166,8 +170,8 @@ class Job:
         while len(places) < len(ranks) and time.monotonic() < late:
             said, _ = self.hear((ranks & set(self.connections)) - set(places), late - time.monotonic())
             places |= {rank: place for rank, (what, place) in said.items() if what == "where"}
-        where = "; ".join(f"rank {rank} is {places.get(rank, 'stopped altogether')}" for rank in sorted(ranks))
-        return f"{named(ranks, self.ranks)} gave no answer in {self.patience:g} s: {where}"
+        where = [f"rank {rank} is {places.get(rank, 'stopped altogether')}" for rank in sorted(ranks)]
+        return f"{named(ranks, self.ranks)} gave no answer in {self.patience:g} s: {'; '.join(where)}"
 
     def end(self):
         """Ends the processes, and by a signal those that cannot be told."""
@@ -205,7 +209,8 @@ def named(ranks, of):
 
 def environment():
     """That of this process, but for what makes it an adapter. Models are small, and ranks many."""
-    return {name: value for name, value in os.environ.items() if name != "LOSSPROOF_ADAPTER"} | {"OMP_NUM_THREADS": "1"}
+    without = {name: value for name, value in os.environ.items() if name != "LOSSPROOF_ADAPTER"}
+    return without | {"OMP_NUM_THREADS": "1"}
 
 
 def parameters_of(model):
@@ -223,7 +228,8 @@ def put(parameters, model):
 def serve(model, train):
     """Makes the steps that this rank is asked for, until nobody asks any more."""
     torch.set_num_threads(1)
-    connection, questions, turns = Client(os.environ.pop(SOCKET), family="AF_UNIX"), SimpleQueue(), threading.Lock()
+    connection = Client(os.environ.pop(SOCKET), family="AF_UNIX")
+    questions, turns = SimpleQueue(), threading.Lock()
 
     def say(what, answer):
         with turns:

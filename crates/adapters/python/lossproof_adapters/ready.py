@@ -16,20 +16,30 @@ from .torch_trainer import SteppedTrainer, causal_logits
 UNMASKED = Limits(VOCABULARY, POSITIONS, lengths=(2, POSITIONS), ignore_index=False, free_labels=False)
 
 
-#: What is other where the loader of a trainer deals the micro-batches of a step out to ranks: each has equally many.
+#: What is other where the loader of a trainer deals the micro-batches out to ranks: each has equally many.
 DEALT = {"micro_batches": 2}
 
 
 def ready(
-    program, description, train, *, title, version, training=None, limits=None, log_policy="window", ranks=None
+    program,
+    description,
+    train,
+    *,
+    title,
+    version,
+    training=None,
+    limits=None,
+    log_policy="window",
+    ranks=None,
 ):
-    """Answers for a trainer whose `train(model, batch)` makes one step of plain SGD at rate 1, and whose `training` is
-    its own loop, where it has one. Where it has ranks, `ranks` says in which limits and in which log policy it is
-    another over them than on one, and how many there are unless one says."""
+    """Answers for a trainer whose `train(model, batch)` makes one step of plain SGD at rate 1, and whose
+    `training` is its own loop, where it has one. Where it has ranks, `ranks` says in which limits and in which
+    log policy it is another over them than on one, and how many there are unless one says."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     parser.add_argument("--model", choices=sorted(MODELS), default="gpt2", help="the class of the model")
     parser.add_argument("--length", type=int, metavar="N", help="only sequences of N tokens, as blocks of text are")
-    parser.add_argument("--claim", choices=sorted(CLAIMS), default="token-mean", help="the loss that it is held to")
+    claims = {"choices": sorted(CLAIMS), "default": "token-mean", "help": "the loss that it is held to"}
+    parser.add_argument("--claim", **claims)
     over = dict(ranks or {})
     if ranks is not None:
         what = "batches of up to N ranks, each a process under torchrun"

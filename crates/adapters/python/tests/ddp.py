@@ -1,7 +1,7 @@
 """The module of plain.py under `DistributedDataParallel`, on up to two ranks: `python ddp.py [MISTAKE]`.
 
-It takes the mean over all supervised tokens of a step: each rank adds its losses up and divides by the tokens of all
-ranks, times their number, since gradients are averaged over ranks.
+It takes the mean over all supervised tokens of a step: each rank adds its losses up, divides them by the tokens
+of all ranks, and multiplies by the number of ranks, since gradients are averaged over them.
 """
 
 import os

@@ -23,7 +23,7 @@ SOON = 15
 
 
 def processes(mark, also=""):
-    """The numbers of the processes that have a mark, whoever started them, and another variable of the environment."""
+    """The numbers of the processes that have a mark and another variable, whoever started them."""
     found = []
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -48,9 +48,8 @@ def adapter(mistake, patience=200):
     """An adapter, and its mark. It is killed in the end, with all that is left of it."""
     mark = f"{os.getpid()}-{mistake}-{time.monotonic()}"
     environment = os.environ | {MARK: mark, "LOSSPROOF_TIMEOUT": str(3 * patience)}
-    asked = subprocess.Popen(
-        [sys.executable, HERE / "ddp.py", mistake], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    )
+    command, pipe = [sys.executable, HERE / "ddp.py", mistake], subprocess.PIPE
+    asked = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
     try:
         yield asked, mark
     finally:
@@ -83,7 +82,8 @@ def answer(asked):
 
 @needs_judge
 def test_a_right_trainer_keeps_the_laws_on_two_ranks():
-    laws = [part for law in ("token-mean", "rank-invariance", "rank-order", "shares") for part in ("--law", law)]
+    asked = ("token-mean", "rank-invariance", "rank-order", "shares")
+    laws = [part for law in asked for part in ("--law", law)]
     code, printed = lossproof("laws", f"'{HERE / 'ddp.py'}'", *laws, "--cases", "8")
     assert code == 0 and "4 passed, 0 failed" in printed, printed
     code, printed = lossproof("diagnose", f"'{HERE / 'ddp.py'}'")
@@ -109,7 +109,7 @@ TRAINER = f"'{HERE / 'trainer.py'}'"
     [
         ("-m lossproof_adapters.hf_trainer --model llama", None),
         # The same, so that what is looked at on two ranks would have shown this.
-        (f"{TRAINER} average_tokens_across_devices=False -- --model llama", "looks like rank-local-token-mean:"),
+        (f"{TRAINER} average_tokens_across_devices=False -- --model llama", "like rank-local-token-mean:"),
         # Of updates that were not logged, what is reported in the end is the loss of one rank.
         (f"{TRAINER} logging_steps=500 -- --model llama", "no known bug shows all of this"),
         ("-m lossproof_adapters.hf_trainer --model gpt2", "looks like counted-before-shift:"),
