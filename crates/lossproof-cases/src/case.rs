@@ -1,8 +1,12 @@
 //! One example a law is tried on.
 
-use crate::batch_in_words::Counts;
+use crate::{
+    batch_in_words::Counts,
+    edit::{edit_freely, id},
+};
 use lossproof_spec::{GlobalBatch, InvalidSpec, LossSpec};
 use lossproof_subject::{ParameterInfo, TensorSet, gpt2_initial_of, probe_initial_of};
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng, seq::SliceRandom};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use std::fmt;
 
@@ -74,6 +78,24 @@ impl Case {
             Scale::Probe => probe_initial_of(of, self.seed),
             Scale::Gpt2 => gpt2_initial_of(of, self.seed),
         }
+    }
+
+    /// The same case among other numbers: with other parameters, at which logits differ, and every token another one,
+    /// so that what was the same token is.
+    #[must_use]
+    pub fn in_context(&self, context: u64, vocabulary: usize) -> Self {
+        let seed = ChaCha8Rng::seed_from_u64(self.seed ^ context.rotate_left(32)).random();
+        let mut names: Vec<u32> = (0..vocabulary).map(id).collect();
+        names.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        let batch = self.batch.map_sequences(|sequence| {
+            edit_freely(sequence, |fields| {
+                for token in fields.input_ids.iter_mut().chain(&mut fields.targets) {
+                    // What is no token of the vocabulary stays what it is.
+                    *token = names.get(*token as usize).copied().unwrap_or(*token);
+                }
+            })
+        });
+        Self { batch, seed, scale: Scale::Probe, ..self.clone() }
     }
 
     /// The upstream weight of every prediction.

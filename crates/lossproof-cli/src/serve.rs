@@ -1,6 +1,10 @@
 //! `lossproof serve`: one of our own trainers behind the protocol that adapters speak.
 
-use crate::{exit::Exit, subjects, trainer, verify::Dtype};
+use crate::{
+    exit::Exit,
+    subjects::{self, Arithmetic},
+    trainer,
+};
 use lossproof_gpt2::Config;
 use lossproof_loop::LoopSubject;
 use lossproof_process::serve;
@@ -23,7 +27,7 @@ pub(crate) struct Args {
     config: Config,
     /// Arithmetic.
     #[arg(long, default_value = "f64")]
-    dtype: Dtype,
+    dtype: Arithmetic,
     /// Inject this known bug into it, by its id in docs/bugs.md.
     #[arg(long, value_name = "ID", conflicts_with = "training")]
     fault: Option<String>,
@@ -54,18 +58,19 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 
 impl Args {
     fn make(&self) -> miette::Result<Box<dyn Subject>> {
-        let dtype = self.dtype.into();
         if self.training {
             let initial = subjects::initial(self.config, 0);
             let trainer = match self.subject {
-                Served::Reference => subjects::ours_for_a_loop(self.config, dtype, initial)?,
-                Served::Libtorch => subjects::theirs_for_a_loop(self.config, dtype, &*initial)?,
+                Served::Reference => {
+                    subjects::ours_for_a_loop(self.config, self.dtype.of_the_reference()?, initial)?
+                }
+                Served::Libtorch => subjects::theirs_for_a_loop(self.config, self.dtype.dtype(), &*initial)?,
             };
             return Ok(Box::new(LoopSubject::new(trainer, LossSpec::token_mean()).into_diagnostic()?));
         }
         let honest = match self.subject {
-            Served::Reference => subjects::ours(self.config, dtype, Device::Cpu)?,
-            Served::Libtorch => subjects::theirs(self.config, dtype, Device::Cpu)?,
+            Served::Reference => subjects::ours(self.config, self.dtype.of_the_reference()?, Device::Cpu)?,
+            Served::Libtorch => subjects::theirs_in(self.config, self.dtype, Device::Cpu)?,
         };
         let Some(id) = &self.fault else { return Ok(honest) };
         Ok(trainer::fault(id)?.inject(honest))

@@ -152,7 +152,12 @@ impl Campaign {
         let clearly = Cell::new(0.0);
         let failing = Cell::new(None);
         let drawn = Cell::new(0);
-        let searched = self.runner(law).run(&strategy, |case| {
+        // A case that is tried in many contexts takes as many times as long.
+        let shrinking = match (self.shrink, law.contexts(&facts.at(Turn::ALONE))) {
+            (false, _) => 0,
+            (true, contexts) => SHRINKING / u32::try_from(contexts).unwrap_or(SHRINKING),
+        };
+        let searched = self.runner_that_shrinks(law, shrinking).run(&strategy, |case| {
             // What panicked is reported as it was found: to shrink it would panic thousands of times, and a process
             // that has ended fails on everything.
             if crashed.get() {
@@ -331,10 +336,15 @@ impl Campaign {
 
     /// A runner that draws the same cases for a law every time.
     fn runner(&self, law: &Law) -> TestRunner {
+        self.runner_that_shrinks(law, 0)
+    }
+
+    /// The same, which makes a case that fails simpler in so many steps.
+    fn runner_that_shrinks(&self, law: &Law, shrinking: u32) -> TestRunner {
         let config = Config {
             cases: self.cases,
             failure_persistence: None,
-            max_shrink_iters: if self.shrink { SHRINKING } else { 0 },
+            max_shrink_iters: shrinking,
             ..Config::default()
         };
         let mut seed = [0; 32];

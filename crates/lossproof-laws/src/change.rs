@@ -13,6 +13,8 @@ pub(crate) enum Change {
     Block(Block, f64),
     /// A tensor, of a gradient or of the parameters after a step, is multiplied.
     Tensor(String, f64),
+    /// The gradient as a whole is multiplied.
+    Gradient(f64),
     /// One of the numbers of an answer, in the order of [`NUMBERS`], is multiplied.
     Number(usize, f64),
     /// Everything is another: each value becomes 1.5 times itself plus a thousandth, what was skipped was
@@ -56,6 +58,11 @@ impl Change {
                         *value *= factor;
                     }
                 });
+            }
+            (Self::Gradient(factor), Answer::Gradient(_, tensors) | Answer::Weighted(_, tensors)) => {
+                for name in tensors.keys().cloned().collect::<Vec<_>>() {
+                    change(tensors, &name, |values| values.iter_mut().for_each(|value| *value *= factor));
+                }
             }
             (Self::Tensor(name, factor), Answer::Trained(trace)) => {
                 for update in updates(trace) {

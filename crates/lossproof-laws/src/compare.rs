@@ -2,7 +2,11 @@
 
 use super::trial::{Computed, Origin, Trial};
 use crate::blocks::{self, Blocks};
-use lossproof_numerics::{Block, Control, Difference, Unit, Violation, difference, difference_in_runs};
+use crate::values_beside::Values;
+use lossproof_numerics::{
+    Block, Control, Deviation, Difference, Unit, Violation, WEAKEST, bias, difference, difference_in_runs,
+    power,
+};
 use lossproof_spec::{GlobalBatch, Role};
 use lossproof_subject::{Tensor, TensorSet};
 use std::ops::Range;
@@ -124,6 +128,12 @@ impl Trial<'_> {
             scales = blocks.scales(|index, _| sizes[index].max(tokens[index]));
         }
         let whole = sizes.iter().copied().fold(0.0, f64::max);
+        if self.facts.is_coarse() {
+            let counted = blocks.with_scales(&scales).filter(|(block, scale)| {
+                compared(block) && !block.may_be_zero && !block.structurally_zero && *scale > 0.0
+            });
+            self.weights(what, &counted.collect::<Vec<_>>(), actual, parts);
+        }
         for (((block, scale), &bound), apart) in blocks.with_scales(&scales).zip(&bounds).zip(&apart) {
             if !compared(block) || block.may_be_zero {
                 continue;
@@ -132,7 +142,9 @@ impl Trial<'_> {
             // Zero by its structure, for all that is declared, and what is left is the rounding of other parts.
             let negligible = |apart: &Difference| largest_norm(apart) <= bound * whole;
             if block.undeclared && !block.structurally_zero && apart.as_ref().is_some_and(negligible) {
-                self.comparisons.require(&unit);
+                if !self.facts.is_coarse() {
+                    self.comparisons.require(&unit);
+                }
                 continue;
             }
             let at = format!("{what}: gradient of {unit}{unknown_scale}");
@@ -199,6 +211,10 @@ impl Trial<'_> {
             pair: apart.worst.map(|worst| (worst.actual, worst.expected)),
             ratio: ratio(),
         };
+        // Without digits, it is the parts' weights that certify.
+        if self.facts.is_coarse() {
+            return self.comparisons.hold(unit, bound, error, violation);
+        }
         // There is nothing to be relative to, or nothing that a factor would change.
         if scale <= 0.0 || apart.actual <= 0.0 {
             self.comparisons.hold(unit, bound, error, violation);
@@ -234,8 +250,30 @@ impl Trial<'_> {
                 self.comparisons.require(unit);
             }
         } else {
-            self.comparisons.compare(unit, bound, actual.abs() / scale, error, violation);
+            let value = (actual - expected) / scale;
+            self.compare(unit, bound, actual.abs() / scale, value, violation);
         }
+    }
+
+    /// Holds a deviation, with its sign, to a bound; where the bound is too wide to check anything by itself, for want
+    /// of digits, its mean over many contexts is held to one.
+    pub(crate) fn compare(
+        &mut self,
+        unit: &str,
+        bound: f64,
+        effect: f64,
+        value: f64,
+        describe: impl FnOnce() -> Violation,
+    ) {
+        let error = value.abs();
+        if !self.facts.is_coarse() || power(bound, effect, error).is_finite() {
+            return self.comparisons.compare(unit, bound, effect, error, describe);
+        }
+        let violation = describe();
+        let statement = violation.statement.clone();
+        self.comparisons.hold(unit, bound, error, || violation);
+        self.averages
+            .note(unit, Deviation { value, effect, bias: bias(bound), weakest: WEAKEST }, || statement);
     }
 
     /// Holds the elements of one tensor to what is expected of each, relative to `scale`.
@@ -262,6 +300,13 @@ impl Trial<'_> {
         let length = actual.len();
         let values = Values { actual: |i| actual[i], expected: |i| expected[i], indices: || 0..length };
         let apart = values.apart();
+        if self.facts.is_coarse() && apart.expected > 0.0 {
+            let value = values.along(apart.expected) - 1.0;
+            // What reaches the logit of a label may be rounded alike in all contexts.
+            let bias = bias(bound) + self.facts.coarsest().unit_roundoff();
+            let deviation = Deviation { value, effect: 1.0, bias, weakest: WEAKEST };
+            self.averages.note(unit, deviation, || what.to_owned());
+        }
         self.values(what, unit, bound, &apart, || values.ratio(apart.expected), scale);
     }
 
@@ -328,29 +373,5 @@ fn error(apart: &Difference, block: &Block, scale: f64) -> f64 {
         norm if !block.structurally_zero || norm.is_nan() => apart.relative_to(scale),
         norm if norm <= 0.0 => 0.0,
         norm => norm / scale,
-    }
-}
-
-/// Values beside what is expected of them, by index.
-struct Values<A, E, I> {
-    actual: A,
-    expected: E,
-    indices: I,
-}
-
-impl<A: Fn(usize) -> f64, E: Fn(usize) -> f64, N: Iterator<Item = usize>, I: Fn() -> N> Values<A, E, I> {
-    /// How far apart they are.
-    fn apart(&self) -> Difference {
-        difference(&self.actual, &self.expected, (self.indices)())
-    }
-
-    /// The factor that turns what is expected, of this norm, into the values, where there is one: both are
-    /// parallel to a millionth.
-    fn ratio(&self, norm: f64) -> Option<f64> {
-        let inner: f64 = (self.indices)().map(|index| (self.actual)(index) * (self.expected)(index)).sum();
-        let factor = inner / norm / norm;
-        let scaled = |index| factor * (self.expected)(index);
-        let apart = difference(&self.actual, scaled, (self.indices)());
-        (apart.difference <= 1e-6 * apart.actual && factor.is_finite()).then_some(factor)
     }
 }

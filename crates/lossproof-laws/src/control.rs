@@ -7,6 +7,7 @@ use crate::{
     playback::{Changed, Playback},
     tape::Tape,
     trial::{Facts, Turn},
+    weights::{SCALE, WEIGHTS},
 };
 use lossproof_cases::Case;
 use lossproof_numerics::{CONTROL, Control, Unit};
@@ -29,9 +30,15 @@ pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts
         let tried = law.try_with(&mut playback, &taped.case, &facts.at(taped.turn));
         tried.comparisons.violates(name)
     };
-    let fails = |answer: usize, change: Change| fails_if(Changed::One(answer), change);
+    // What is judged by its mean is changed in every context.
+    let contexts = law.contexts(&facts.at(taped.turn));
+    let answers = if tape.len().is_multiple_of(contexts) { tape.len() / contexts } else { tape.len() };
+    let fails = |answer: usize, change: Change| match answers {
+        all if all == tape.len() => fails_if(Changed::One(answer), change),
+        _ => fails_if(Changed::InEachContext(answer, answers), change),
+    };
     // What is judged mostly comes after what it is judged by.
-    for answer in (0..tape.len()).rev() {
+    for answer in (0..answers).rev() {
         let found = match unit.control {
             Control::Factor => fails_by(tape, answer, name, 1.0 + CONTROL * unit.power, &fails),
             Control::Zero => fails_by(tape, answer, name, 0.0, &fails),
@@ -72,6 +79,9 @@ fn fails_by(
     factor: f64,
     fails: &impl Fn(usize, Change) -> bool,
 ) -> bool {
+    if [WEIGHTS, SCALE].contains(&name) {
+        return fails(answer, Change::Gradient(factor));
+    }
     if let Some(block) = tape.block(answer, name) {
         return fails(answer, Change::Block(block, factor));
     }

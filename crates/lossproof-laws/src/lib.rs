@@ -21,6 +21,7 @@ mod final_norm;
 mod floor;
 mod imposed;
 mod known_logits;
+mod need;
 mod noise;
 mod playback;
 mod precision;
@@ -32,13 +33,16 @@ mod summary;
 mod tally;
 mod tape;
 mod trial;
+mod values_beside;
 mod verdict;
+mod weights;
 
 pub use campaign::Campaign;
 pub use examiner::{Examiner, Likeness};
 pub use final_norm::FinalNorm;
 pub use floor::floor;
 pub use known_logits::{KnownGradient, KnownLogits};
+pub use need::Need;
 // They stand in reports, and who has `lossproof` alone can name them.
 pub use lossproof_numerics::{Closest, Violation};
 pub use precision::{distance, error_model};
@@ -52,84 +56,10 @@ use clauses::{
     ranks, reductions, reported, step, step_slope, training,
 };
 use lossproof_cases::Case;
-use lossproof_numerics::Comparisons;
-use lossproof_spec::{CLAUSES, Clause, Dtype, Level};
+use lossproof_numerics::{Averages, CONTEXTS, Comparisons};
+use lossproof_spec::{CLAUSES, Clause, Level};
 use lossproof_subject::{ObjectiveKind, Subject, SubjectError};
-use trial::{CaseOutcome, Ended, Facts, Trial};
-
-/// What a law needs of a subject beyond a forward and backward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// [`Subject::parameter_loading`].
-    Parameters,
-    /// [`Subject::token_losses`].
-    TokenLosses,
-    /// [`Subject::upstream_weights`].
-    UpstreamWeights,
-    /// [`Subject::optimizer_steps`].
-    OptimizerSteps,
-    /// [`Subject::evaluation`].
-    Evaluation,
-    /// [`Subject::objectives`], and this one among them.
-    Objective(ObjectiveKind),
-    /// [`Subject::training_loop`].
-    TrainingLoop,
-    /// Labels that can be ignored.
-    IgnoredLabels,
-    /// Sequences that may be padded, packed and of any length.
-    Segments,
-    /// A head that is the embedding.
-    TiedHead,
-    /// f64.
-    DoublePrecision,
-    /// More than one micro-batch a rank.
-    SeveralMicroBatches,
-    /// One micro-batch a rank.
-    OneMicroBatch,
-    /// Windows of different numbers of micro-batches.
-    ShorterWindows,
-    /// More than one rank.
-    SeveralRanks,
-    /// One rank, and more.
-    OneRankAndMore,
-}
-
-impl Need {
-    /// What the subject lacks, in words, if it does.
-    fn lacking(self, subject: &mut dyn Subject) -> Option<&'static str> {
-        let limits = subject.info().limits;
-        let (met, what) = match self {
-            Self::Parameters => (subject.parameter_loading().is_some(), "loading parameters"),
-            Self::TokenLosses => (subject.token_losses().is_some(), "evaluating token losses"),
-            Self::UpstreamWeights => (subject.upstream_weights().is_some(), "weighting token losses"),
-            Self::OptimizerSteps => (subject.optimizer_steps().is_some(), "optimizer steps"),
-            Self::Evaluation => (subject.evaluation().is_some(), "validation"),
-            Self::Objective(kind) => {
-                (subject.objectives().is_some_and(|objectives| objectives.learns(kind)), kind.name())
-            }
-            Self::TrainingLoop => (subject.training_loop().is_some(), "training"),
-            Self::IgnoredLabels => (limits.ignore_index, "ignored labels"),
-            Self::Segments => (limits.segments && !limits.lengths.is_exact(), "padded and packed sequences"),
-            Self::TiedHead => {
-                (subject.parameters().iter().any(|p| p.tied_to.is_some()), "a head tied to the embedding")
-            }
-            Self::DoublePrecision => {
-                let facts = Facts::of(subject);
-                let mut dtypes = facts.parameters.iter().map(|p| facts.slope_dtype(&p.name));
-                (dtypes.any(|dtype| dtype == Dtype::F64), "double precision")
-            }
-            Self::SeveralMicroBatches => (limits.micro_batches.most > 1, "several micro-batches"),
-            Self::OneMicroBatch => (limits.micro_batches.least <= 1, "a rank with one micro-batch"),
-            Self::ShorterWindows => (
-                limits.micro_batches.most > limits.micro_batches.least.max(1),
-                "windows of different numbers of micro-batches",
-            ),
-            Self::SeveralRanks => (limits.ranks.most > 1, "several ranks"),
-            Self::OneRankAndMore => (limits.ranks.least <= 1 && limits.ranks.most > 1, "one rank, and more"),
-        };
-        (!met).then_some(what)
-    }
-}
+use trial::{CaseOutcome, Ended, Facts, Trial, choices};
 
 /// A clause, or several, made executable.
 #[derive(Clone, Copy, Debug)]
@@ -137,16 +67,24 @@ pub struct Law {
     id: &'static str,
     needs: &'static [Need],
     check: fn(&mut Trial<'_>) -> CaseOutcome,
+    /// Whether it takes so many passes that it is tried in one context, however coarse numbers are.
+    costs_much: bool,
 }
 
 const fn law(id: &'static str, needs: &'static [Need], check: fn(&mut Trial<'_>) -> CaseOutcome) -> Law {
-    Law { id, needs, check }
+    Law { id, needs, check, costs_much: false }
+}
+
+impl Law {
+    const fn that_costs_much(self) -> Self {
+        Self { costs_much: true, ..self }
+    }
 }
 
 use Need::{
-    DoublePrecision, Evaluation, IgnoredLabels, Objective, OneMicroBatch, OneRankAndMore, OptimizerSteps,
-    Parameters, Segments, SeveralMicroBatches, SeveralRanks, ShorterWindows, TiedHead, TokenLosses,
-    TrainingLoop, UpstreamWeights,
+    DoublePrecision, Evaluation, FinerAccumulation, IgnoredLabels, Objective, OneMicroBatch, OneRankAndMore,
+    OptimizerSteps, Parameters, Segments, SeveralMicroBatches, SeveralRanks, ShorterWindows, TiedHead,
+    TokenLosses, TrainingLoop, UpstreamWeights,
 };
 
 use ObjectiveKind::{Masked, Prefix, SoftTargets};
@@ -160,9 +98,9 @@ pub const LAWS: &[Law] = &[
     law("closed-form-gradient", &[Parameters], cross_entropy::closed_form_gradient),
     law("label-smoothing", &[Parameters], cross_entropy::label_smoothing),
     law("z-loss", &[Parameters], cross_entropy::z_loss),
-    law("normalisation", &[], lone_tokens::normalisation),
+    law("normalisation", &[], lone_tokens::normalisation).that_costs_much(),
     law("next-position", &[], lone_tokens::next_position),
-    law("mean-zero-score", &[], lone_tokens::mean_zero_score),
+    law("mean-zero-score", &[], lone_tokens::mean_zero_score).that_costs_much(),
     law("soft-targets", &[Objective(SoftTargets)], objectives::soft_targets),
     law("masked-tokens", &[Objective(Masked)], objectives::masked_tokens),
     law("prefix-source", &[Objective(Prefix), IgnoredLabels], objectives::prefix_source),
@@ -195,6 +133,7 @@ pub const LAWS: &[Law] = &[
     law("zero-grad", &[], accumulation::zero_grad),
     law("no-op-accumulation", &[OneMicroBatch], accumulation::no_op_accumulation),
     law("reported-loss", &[], reported::reported_loss),
+    law("accumulation-type", &[FinerAccumulation, SeveralMicroBatches], accumulation::accumulation_type),
     law("rank-average", &[SeveralRanks], ranks::rank_average),
     law("rank-invariance", &[SeveralRanks], ranks::rank_invariance),
     law("rank-deviation", &[SeveralRanks], ranks::rank_deviation),
@@ -245,6 +184,9 @@ pub const LAWS: &[Law] = &[
     law("frozen", &[TrainingLoop, Parameters], training::frozen),
     law("dropout", &[TrainingLoop, Parameters, TokenLosses], training::dropout),
 ];
+
+/// Cases of a campaign, or less than twice as many, that are tried in many contexts where numbers are coarse.
+const AVERAGED_CASES: usize = 4;
 
 /// What a law found on one case.
 #[derive(Debug)]
@@ -340,13 +282,55 @@ impl Law {
     }
 
     pub(crate) fn try_with(&self, subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Tried {
-        match Trial::new(subject, case, facts) {
-            Err(stop) => Tried { comparisons: Comparisons::default(), told: Err(stop) },
-            Ok(mut trial) => {
-                let told = (self.check)(&mut trial);
-                Tried { comparisons: trial.comparisons, told }
-            }
+        let mut averages = Averages::default();
+        let mut tried = self.try_in(subject, case, facts, (case, &mut averages));
+        if averages.is_empty() {
+            return tried;
         }
+        let contexts = self.contexts(facts);
+        // The case itself may lie where everything is rounded alike. Alone it says what is to be certified.
+        if contexts > 1 {
+            averages = Averages::default();
+        }
+        for context in 1..contexts {
+            // What is broken in one context is broken.
+            if tried.told.is_err() || tried.comparisons.is_violated() {
+                return tried;
+            }
+            let other = case.in_context(context as u64, facts.info.limits.vocabulary);
+            let Tried { comparisons, told } = self.try_in(subject, &other, facts, (case, &mut averages));
+            tried.comparisons.merge(comparisons);
+            tried.told = told.map(|tells| tells || matches!(tried.told, Ok(true)));
+        }
+        averages.judge(&mut tried.comparisons);
+        tried
+    }
+
+    /// In how many contexts a case is tried: where numbers are coarse, some cases of a campaign in many.
+    pub(crate) fn contexts(&self, facts: &Facts) -> usize {
+        let is_its_turn = facts.turn.among(AVERAGED_CASES).is_some();
+        let many = facts.is_coarse() && self.is_of_a_step() && !self.costs_much && is_its_turn;
+        if many { 1 + CONTEXTS } else { 1 }
+    }
+
+    /// Tries the law in one context of a case, which fixes the choices that the law makes.
+    fn try_in(
+        &self,
+        subject: &mut dyn Subject,
+        context: &Case,
+        facts: &Facts,
+        (case, averages): (&Case, &mut Averages),
+    ) -> Tried {
+        averages.begin();
+        let mut trial = match Trial::new(subject, context, facts) {
+            Ok(trial) => trial,
+            Err(stop) => return Tried { comparisons: Comparisons::default(), told: Err(stop) },
+        };
+        trial.random = choices(case);
+        trial.averages = std::mem::take(averages);
+        let told = (self.check)(&mut trial);
+        *averages = trial.averages;
+        Tried { comparisons: trial.comparisons, told }
     }
 }
 

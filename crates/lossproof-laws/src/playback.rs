@@ -17,6 +17,8 @@ use lossproof_subject::{Offered, ParameterInfo, SubjectError, SubjectInfo, Train
 pub(crate) enum Changed {
     /// The one with this number.
     One(usize),
+    /// The one with this number in every context: so many answers each has.
+    InEachContext(usize, usize),
     All,
 }
 
@@ -94,7 +96,12 @@ impl Answers for Playback<'_> {
         };
         self.given[index] = true;
         let mut answer = self.tape.answers[index].1.clone();
-        if [Changed::One(index), Changed::All].contains(&self.changed.0) {
+        let is_changed = match self.changed.0 {
+            Changed::One(number) => index == number,
+            Changed::InEachContext(number, answers) => index % answers == number,
+            Changed::All => true,
+        };
+        if is_changed {
             if let Change::Like(other) = self.changed.1 {
                 answer = self.tape.answers[other].1.clone();
             }

@@ -2,7 +2,7 @@
 
 use crate::error_model;
 use lossproof_cases::Case;
-use lossproof_numerics::{Comparisons, ErrorModel};
+use lossproof_numerics::{Averages, Comparisons, ErrorModel};
 use lossproof_spec::{Dtype, Fraction, GlobalBatch, LossSpec, Role, Sequence, TokenWeights};
 use lossproof_subject::{
     Collect, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor,
@@ -112,6 +112,11 @@ impl Facts {
         self.info.coarsest(&self.parameters)
     }
 
+    /// Whether numbers have so few digits that comparisons are judged by their mean over many contexts.
+    pub(crate) fn is_coarse(&self) -> bool {
+        matches!(self.coarsest(), Dtype::F16 | Dtype::Bf16)
+    }
+
     /// The coarsest on the way to a loss.
     pub(crate) fn loss_dtype(&self) -> Dtype {
         self.info.loss_dtype(&self.parameters)
@@ -185,12 +190,19 @@ impl Computed {
     }
 }
 
+/// Fixes the choices that a law makes on a case.
+pub(crate) fn choices(case: &Case) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(case.seed ^ 0x6c61_7773)
+}
+
 /// One law on one case.
 pub(crate) struct Trial<'a> {
     pub(crate) subject: &'a mut dyn Subject,
     pub(crate) case: &'a Case,
     pub(crate) facts: &'a Facts,
     pub(crate) comparisons: Comparisons,
+    /// Comparisons that are judged by their mean over contexts.
+    pub(crate) averages: Averages,
     /// For the choices the law makes on its own.
     pub(crate) random: ChaCha8Rng,
     /// The parameters that are loaded, where they are not the case's own.
@@ -209,12 +221,13 @@ impl<'a> Trial<'a> {
         if let Some(loader) = subject.parameter_loading() {
             loader.load(&case.parameters(&facts.parameters))?;
         }
-        let random = ChaCha8Rng::seed_from_u64(case.seed ^ 0x6c61_7773);
+        let random = choices(case);
         Ok(Self {
             subject,
             case,
             facts,
             comparisons: Comparisons::default(),
+            averages: Averages::default(),
             random,
             loaded: None,
             loads: 0,

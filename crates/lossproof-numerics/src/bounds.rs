@@ -4,7 +4,7 @@ use lossproof_spec::{Dtype, GlobalBatch, Sequence};
 
 /// λ of the probabilistic model: one sum exceeds its bound with probability at most `2·exp(−λ²/2) = 2.5e-14`, an inner
 /// product of 50 257 terms with at most that many times as much, 1.3e-9. The norm over a tensor concentrates further.
-const LAMBDA: f64 = 8.0;
+pub(crate) const LAMBDA: f64 = 8.0;
 
 /// How much further from the truth than another implementation one may be: `√16`. See [`f32_rule`].
 const MULTIPLE: f64 = 4.0;

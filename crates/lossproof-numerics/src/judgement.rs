@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 /// A comparison weaker than this checks nothing: an error of 1 % would pass.
-const WEAKEST: f64 = 1e-2;
+pub const WEAKEST: f64 = 1e-2;
 
 /// A negative control changes what is judged by this many times the power.
 pub const CONTROL: f64 = 4.0;

@@ -7,12 +7,16 @@
 //!   cannot be told apart;
 //! - [`difference`]: how far apart two tensors are, and relative to which scale;
 //! - [`Comparisons`]: what was held to which bound, how close it came, and how small an error is certain to be caught;
+//! - [`Averages`]: comparisons in half precision, held by their mean over many contexts;
 //! - [`gradient_blocks`]: which blocks of a GPT-2 gradient are structurally zero on a batch;
 //! - [`ErrorModel`] and [`f32_rule`]: how far rounding may carry a gradient from its exact value.
 //!
 //! Every bound is derived where it is defined; `docs/tolerances.md` tells the derivations in one place.
 
+mod averages;
 mod bounds;
+#[cfg(feature = "least-squares")]
+mod coefficients;
 #[cfg(feature = "least-squares")]
 mod column_space;
 mod comparisons;
@@ -28,14 +32,17 @@ mod structure;
 mod tensor;
 mod update;
 
+pub use averages::{Averages, CONTEXTS, Deviation, QUANTILE, bias};
 pub use bounds::{ErrorModel, f32_rule};
+#[cfg(feature = "least-squares")]
+pub use coefficients::coefficients;
 #[cfg(feature = "least-squares")]
 pub use column_space::ColumnSpace;
 pub use comparisons::{Closest, Comparisons, Control, Unit, Violation};
 pub use cross_entropy::{CrossEntropy, CrossEntropyError};
 pub use direction::{Rademacher, rademacher};
 pub use finite_difference::{Plateau, Sweep, directional_bound, sweep};
-pub use judgement::{CONTROL, closeness, exceeds, power};
+pub use judgement::{CONTROL, WEAKEST, closeness, exceeds, power};
 #[cfg(feature = "least-squares")]
 pub use least_squares::{Equations, LeastSquaresError, Perturbation, Solution, Unresolved};
 pub use quadrature::{Integral, integrate};

@@ -9,6 +9,16 @@ pub(crate) fn of(dtype: Dtype) -> Result<Kind, Failure> {
     match dtype {
         Dtype::F32 => Ok(Kind::Float),
         Dtype::F64 => Ok(Kind::Double),
-        Dtype::F16 | Dtype::Bf16 => Err(Failure::new(format!("{dtype} is not offered: take f32 or f64"))),
+        Dtype::Bf16 => Ok(Kind::BFloat16),
+        Dtype::F16 => Err(Failure::new(format!("{dtype} is not offered: take f64, f32 or bf16"))),
+    }
+}
+
+/// The largest number that a kind has.
+pub(crate) fn largest(kind: Kind) -> f64 {
+    match kind {
+        Kind::BFloat16 => (2.0 - (-7.0_f64).exp2()) * 127.0_f64.exp2(),
+        Kind::Float => f64::from(f32::MAX),
+        _ => f64::MAX,
     }
 }

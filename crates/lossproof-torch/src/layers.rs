@@ -2,7 +2,7 @@
 
 use crate::dim;
 use crate::padded::Padded;
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 /// The rows of `weight` with these `indices`.
 pub(crate) fn embed(weight: &Tensor, indices: &Tensor) -> Result<Tensor, TchError> {
@@ -34,6 +34,12 @@ pub(crate) fn kept(x: Tensor, dropped: Option<&Tensor>) -> Result<Tensor, TchErr
         Some(factors) => x.f_mul(factors),
         None => Ok(x),
     }
+}
+
+/// Logits as a loss takes them: in f32 where the model computes in less, so that a loss is not rounded as its
+/// activations are.
+pub(crate) fn for_a_loss(logits: Tensor) -> Result<Tensor, TchError> {
+    if logits.f_kind()? == Kind::BFloat16 { logits.f_to_kind(Kind::Float) } else { Ok(logits) }
 }
 
 /// Those rows of `x`, `[n·l, C]`, at which something is predicted, `[n·(l − 1), C]`: all but the last of each

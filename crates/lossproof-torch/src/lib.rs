@@ -67,7 +67,8 @@ pub use mixture::Mixture;
 const NAME: &str = "libtorch";
 
 /// A model of shape `config`, a [`Gpt2Config`], a [`LlamaConfig`] or either as a [`Config`], on libtorch, in
-/// f32 or f64, on the processor or a CUDA device.
+/// f64, f32 or bf16, on the processor or a CUDA device. In bf16 everything is but the loss, which is computed in f32
+/// from its logits; with [master weights](Mixture::masters) of f32 it is mixed precision.
 ///
 /// Until parameters are loaded it has the model's own initialisation from the fixed seed 20190214. Its loss
 /// is the mean over all supervised tokens until it is [configured](Subject::configure); every spec that

@@ -21,9 +21,12 @@ pub struct Mixture {
     /// Those that are not trained, as with `requires_grad=False` in PyTorch: the model computes with them, and
     /// they have no gradient, no part in the gradient's norm and none in a step.
     pub frozen: BTreeSet<String>,
-    /// Those that are held in an element type of their own, f32 or f64. They are converted to the one that the
-    /// model computes in where they are used, and their gradient is converted back.
+    /// Those that are held in an element type of their own: f64, f32 or bf16. They are converted to the one that
+    /// the model computes in where they are used, and their gradient is converted back.
     pub dtypes: BTreeMap<String, Dtype>,
+    /// The element type of master weights, in which all others are held and their gradients added up, where it is
+    /// not the one that the model computes in: f32 beside bf16 is what mixed precision is.
+    pub masters: Option<Dtype>,
 }
 
 /// How one parameter is held.
@@ -45,6 +48,7 @@ impl Mixture {
                  parameter"
             )));
         }
+        let kind = self.masters.map_or(Ok(kind), kinds::of)?;
         let mut held = Vec::with_capacity(declared.len());
         for one in declared {
             let dtype = self.dtypes.get(&one.name).copied();

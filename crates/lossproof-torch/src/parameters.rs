@@ -2,7 +2,7 @@
 
 use crate::architecture::{Architecture, Declared, Initial};
 use crate::mixture::{Held, Mixture};
-use crate::{Failure, dim};
+use crate::{Failure, dim, kinds};
 use lossproof_subject::{ParameterInfo, ParameterSource, SubjectError, TensorSet, TensorValues};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -237,8 +237,7 @@ pub(crate) fn gradients(leaves: &[Tensor]) -> Result<Vec<Option<Tensor>>, TchErr
 
 /// Whether a kind has a finite value for `value`.
 fn holds(kind: Kind, value: f64) -> bool {
-    let largest = if kind == Kind::Float { f64::from(f32::MAX) } else { f64::MAX };
-    value.abs() <= largest
+    value.abs() <= kinds::largest(kind)
 }
 
 fn refuse(name: &str, problem: &str) -> Failure {

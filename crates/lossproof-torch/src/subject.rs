@@ -20,6 +20,8 @@ pub(crate) struct Torch {
     /// In which the model computes.
     dtype: Dtype,
     kind: Kind,
+    /// In which parameters are held that have no element type of their own.
+    held_in: Dtype,
     device: Device,
     pub(crate) spec: LossSpec,
     pub(crate) parameters: Parameters,
@@ -63,6 +65,7 @@ impl Torch {
             config,
             dtype,
             kind,
+            held_in: mixture.masters.unwrap_or(dtype),
             device,
             spec: LossSpec::token_mean(),
             parameters,
@@ -92,11 +95,11 @@ impl Torch {
     ) -> Result<(), Failure> {
         for (info, tensor) in self.parameters.infos().iter().zip(tensors) {
             let elements = info.shape.iter().product();
-            if info.dtype.unwrap_or(self.dtype) == Dtype::F64 {
+            if info.dtype.unwrap_or(self.held_in) == Dtype::F64 {
                 let values = on_host(tensor, 0.0, elements)?;
                 sink.receive(&info.name, &info.shape, GradientView::F64(&values))?;
             } else {
-                let values = on_host(tensor, 0.0, elements)?;
+                let values = on_host(tensor, 0.0_f32, elements)?;
                 sink.receive(&info.name, &info.shape, GradientView::F32(&values))?;
             }
         }
@@ -138,7 +141,7 @@ impl Torch {
 fn on_host<T: Element + Clone>(tensor: Option<Tensor>, zero: T, elements: usize) -> Result<Vec<T>, TchError> {
     let mut values = vec![zero; elements];
     if let Some(tensor) = tensor {
-        tensor.f_copy_data(&mut values, elements)?;
+        tensor.f_to_kind(T::KIND)?.f_copy_data(&mut values, elements)?;
     }
     Ok(values)
 }
@@ -149,7 +152,11 @@ impl Subject for Torch {
             name: NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             framework: "libtorch 2.11.0 (tch 0.24.0)".to_owned(),
-            dtypes: Dtypes::all(self.dtype),
+            dtypes: Dtypes {
+                parameters: self.held_in,
+                accumulation: self.held_in,
+                ..Dtypes::all(self.dtype)
+            },
             device: self.device,
             claims: Claims::Any,
             limits: self.limits(),

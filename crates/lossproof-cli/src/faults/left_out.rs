@@ -3,14 +3,13 @@
 
 use super::profiles;
 use crate::{
-    subjects,
+    subjects::{self, Arithmetic},
     table::{Align, Table},
 };
 use lossproof_diagnosis::{Diagnosis, Diagnostician};
 use lossproof_faults::{Class, Fault, Keyhole, Unseen};
 use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, LAWS, Law};
-use lossproof_spec::Dtype;
 use lossproof_subject::{Device, Subject, Watchdog};
 use miette::IntoDiagnostic;
 use rayon::prelude::*;
@@ -21,12 +20,12 @@ use std::fmt::Write;
 pub(super) struct Sight {
     pub(super) keyhole: Option<Keyhole>,
     pub(super) config: Config,
-    pub(super) dtype: Dtype,
+    pub(super) arithmetic: Arithmetic,
 }
 
 impl Sight {
     fn honest(&self) -> miette::Result<Box<dyn Subject>> {
-        subjects::ours(self.config, self.dtype, Device::Cpu)
+        profiles::honest(self.config, self.arithmetic)
     }
 
     /// A trainer as it is seen.
@@ -41,7 +40,7 @@ impl Sight {
     fn diagnostician(&self) -> Diagnostician {
         match self.keyhole {
             Some(_) => Diagnostician::default(),
-            None => subjects::beside_the_reference(self.config, self.dtype, Device::Cpu),
+            None => subjects::beside_the_reference(self.config, self.arithmetic.truth(), Device::Cpu),
         }
     }
 }
@@ -83,7 +82,7 @@ pub(super) fn leave_one_out(
 ) -> miette::Result<Vec<LeftOut>> {
     let mut visible = faults.to_vec();
     if let Some(keyhole) = &sight.keyhole {
-        let rows = profiles::classify(keyhole, (sight.config, sight.dtype), faults, campaign)?;
+        let rows = profiles::classify(keyhole, (sight.config, sight.arithmetic), faults, campaign)?;
         visible = rows.iter().filter(|row| row.class == Class::Killed).map(|row| row.fault).collect();
     }
     let one = |fault: &&'static Fault| -> miette::Result<LeftOut> {

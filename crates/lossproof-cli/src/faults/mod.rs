@@ -10,7 +10,12 @@ mod patterns;
 mod profiles;
 mod render;
 
-use crate::{exit::Exit, output, ranks, report_files::ReportFiles, subjects};
+use crate::{
+    exit::Exit,
+    output, ranks,
+    report_files::ReportFiles,
+    subjects::{self, Arithmetic},
+};
 use alarms::Alarms;
 use left_out::Sight;
 use lossproof_cases::strategies::Size;
@@ -61,7 +66,7 @@ pub(crate) struct Args {
     claim: NamedClaim,
     /// Arithmetic of the trainers that are seen through a profile.
     #[arg(long, default_value = "f64", requires = "profile")]
-    dtype: crate::verify::Dtype,
+    dtype: Arithmetic,
     /// Model of the trainers that are seen through a profile.
     #[arg(long, value_name = "NAME", default_value = "gpt2-pico", requires = "profile")]
     config: Config,
@@ -205,7 +210,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     if let Some(profile) = args.profile {
         let micro_batches = args.micro_batches.map_or(Count::ANY, Count::exactly);
         let keyhole = Keyhole { profile, claim: args.claim.spec, micro_batches };
-        let rows = profiles::classify(&keyhole, (args.config, args.dtype.into()), &faults, &campaign)?;
+        let rows = profiles::classify(&keyhole, (args.config, args.dtype), &faults, &campaign)?;
         output::print(&profiles::text(&rows, args.summary))?;
         let all = rows.iter().all(|row| row.class != Class::Survived);
         return Ok(if all { Exit::Conforms } else { Exit::Deviates });
@@ -243,7 +248,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
 fn of_nobody(args: &Args, faults: &[&'static Fault], campaign: &Campaign) -> miette::Result<Exit> {
     let micro_batches = args.micro_batches.map_or(Count::ANY, Count::exactly);
     let keyhole = args.profile.map(|profile| Keyhole { profile, claim: args.claim.spec, micro_batches });
-    let sight = Sight { keyhole, config: args.config, dtype: args.dtype.into() };
+    let sight = Sight { keyhole, config: args.config, arithmetic: args.dtype };
     if args.unseen {
         let rows = left_out::unseen(&sight, campaign)?;
         output::print(&left_out::unseen_text(&rows))?;

@@ -1,29 +1,48 @@
 //! Every fault behind one claim, seen through a profile: what the laws find of a trainer that shows little.
 
 use crate::{
-    subjects,
+    subjects::{self, Arithmetic},
     table::{Align, Table},
 };
 use lossproof_faults::{Class, Classes, Classified, Column, Fault, Keyhole, NamedClaim, Profile};
 use lossproof_gpt2::Config;
 use lossproof_laws::Campaign;
 use lossproof_spec::Dtype;
-use lossproof_subject::Device;
+use lossproof_subject::{Device, Subject};
 use miette::IntoDiagnostic;
 use rayon::prelude::*;
 use std::{collections::BTreeSet, fmt::Write};
 
-/// Holds every fault to the laws, injected into the reference of this configuration and precision.
+/// The trainer that faults are injected into: the reference, and in half precision libtorch.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn honest(config: Config, arithmetic: Arithmetic) -> miette::Result<Box<dyn Subject>> {
+    match arithmetic {
+        Arithmetic::F32 | Arithmetic::F64 => subjects::ours(config, arithmetic.dtype(), Device::Cpu),
+        Arithmetic::Bf16 | Arithmetic::Mixed => subjects::theirs_in(config, arithmetic, Device::Cpu),
+    }
+}
+
+/// Holds every fault to the laws, injected into the [honest](honest) trainer of this configuration and precision.
 ///
 /// # Errors
 /// When a trainer cannot be made or does not have the claim.
 pub(super) fn classify(
     keyhole: &Keyhole,
-    (config, dtype): (Config, Dtype),
+    (config, arithmetic): (Config, Arithmetic),
     faults: &[&'static Fault],
     campaign: &Campaign,
 ) -> miette::Result<Vec<Classified>> {
-    let honest = |dtype| subjects::ours(config, dtype, Device::Cpu).map_err(Into::into);
+    let dtype = arithmetic.dtype();
+    let honest = |wanted| {
+        let made = if wanted == dtype {
+            honest(config, arithmetic)
+        } else {
+            subjects::ours(config, wanted, Device::Cpu)
+        };
+        made.map_err(Into::into)
+    };
     let one = |fault: &&'static Fault| keyhole.classify(fault, campaign, dtype, honest).into_diagnostic();
     faults.par_iter().map(one).collect()
 }
@@ -55,7 +74,8 @@ impl Row {
         let mut columns = Column::ALL.map(|_| Vec::new());
         for (classified, Column { dtype, micro_batches, .. }) in columns.iter_mut().zip(Column::ALL) {
             let keyhole = Keyhole { profile, claim: claim.spec, micro_batches };
-            *classified = classify(&keyhole, (Config::Pico, dtype), faults, campaign)?;
+            let arithmetic = if dtype == Dtype::F32 { Arithmetic::F32 } else { Arithmetic::F64 };
+            *classified = classify(&keyhole, (Config::Pico, arithmetic), faults, campaign)?;
         }
         Ok(Self { profile, claim, columns })
     }

@@ -1,7 +1,11 @@
 //! Our own two trainers, held to the laws side by side.
 
 use super::{Found, held};
-use crate::{progress::ProgressDisplay, ranks, subjects, verify::Dtype};
+use crate::{
+    progress::ProgressDisplay,
+    ranks,
+    subjects::{self, Arithmetic},
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::Diagnostician;
@@ -28,7 +32,7 @@ pub(super) struct OwnArgs {
     pub(super) config: Config,
     /// Arithmetic.
     #[arg(long, default_value = "f64")]
-    dtype: Dtype,
+    dtype: Arithmetic,
     /// Where the models run: cpu, cuda or cuda:INDEX.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: Device,
@@ -92,7 +96,7 @@ impl OwnArgs {
                     let progress = ProgressDisplay::on(bars.add(bar));
                     scope.spawn(move || {
                         let mut subject = self.make(one)?;
-                        let other = one.other(self.config, self.dtype.into(), self.device);
+                        let other = one.other(self.config, self.dtype.truth(), self.device);
                         let campaign = Campaign { examiner: Some(Arc::new(other)), ..campaign.clone() };
                         held(&mut *subject, laws, &campaign, &progress)
                     })
@@ -142,7 +146,7 @@ impl OwnArgs {
                 continue;
             }
             let mut subject = RankedSubject::new(world.clone(), own, claim);
-            let other = one.other(self.config, self.dtype.into(), self.device);
+            let other = one.other(self.config, self.dtype.truth(), self.device);
             let campaign = Campaign { examiner: Some(Arc::new(other)), ..campaign.clone() };
             all.push(held(&mut subject, laws, &campaign, &ProgressDisplay::spinner())?);
             if let Some(lost) = world.lost() {
@@ -169,11 +173,14 @@ impl OwnArgs {
     }
 
     fn loop_trainer(&self, implementation: Implementation) -> miette::Result<Box<dyn LoopTrainer>> {
-        let dtype = self.dtype.into();
         let initial = subjects::initial(self.config, 0);
         match implementation {
-            Implementation::Reference => subjects::ours_for_a_loop(self.config, dtype, initial),
-            Implementation::Libtorch => subjects::theirs_for_a_loop(self.config, dtype, &*initial),
+            Implementation::Reference => {
+                subjects::ours_for_a_loop(self.config, self.dtype.of_the_reference()?, initial)
+            }
+            Implementation::Libtorch => {
+                subjects::theirs_for_a_loop(self.config, self.dtype.dtype(), &*initial)
+            }
         }
     }
 
@@ -192,14 +199,15 @@ impl OwnArgs {
     }
 
     fn make(&self, implementation: Implementation) -> miette::Result<Box<dyn Subject>> {
-        let dtype = self.dtype.into();
         if self.training {
             let trainer = self.loop_trainer(implementation)?;
             return Ok(Box::new(LoopSubject::new(trainer, LossSpec::token_mean()).into_diagnostic()?));
         }
         let subject = match implementation {
-            Implementation::Reference => subjects::ours(self.config, dtype, self.device),
-            Implementation::Libtorch => subjects::theirs(self.config, dtype, self.device),
+            Implementation::Reference => {
+                subjects::ours(self.config, self.dtype.of_the_reference()?, self.device)
+            }
+            Implementation::Libtorch => subjects::theirs_in(self.config, self.dtype, self.device),
         }?;
         let Some(claim) = self.claim else { return Ok(subject) };
         let profile = self.profile.unwrap_or(Profile::Full);

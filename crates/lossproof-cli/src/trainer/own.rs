@@ -1,7 +1,7 @@
 //! One of our own trainers, or one that none of us wrote, with a bug injected or not.
 
 use super::{Judged, Trainer};
-use crate::subjects;
+use crate::subjects::{self, Arithmetic};
 use lossproof_diagnosis::Diagnostician;
 use lossproof_faults::{Fault, Keyhole, NamedClaim, Profile};
 use lossproof_gpt2::Config;
@@ -24,7 +24,7 @@ pub(crate) struct OwnArgs {
     config: Config,
     /// Arithmetic of the reference and of libtorch.
     #[arg(long, default_value = "f64")]
-    dtype: crate::verify::Dtype,
+    dtype: Arithmetic,
     /// The one loss that the trainer claims, and nothing else: sum, token-mean, sequence-mean, batch-mean
     /// or naive-accumulated-mean. Without it, it claims what it has.
     #[arg(long, value_name = "NAME")]
@@ -63,8 +63,8 @@ impl OwnArgs {
     pub(super) fn open(&self) -> miette::Result<Trainer> {
         let fault = self.fault.as_deref().map(fault).transpose()?;
         let honest = match self.subject {
-            Own::Reference => subjects::ours(self.config, self.dtype.into(), Device::Cpu)?,
-            Own::Libtorch => subjects::theirs(self.config, self.dtype.into(), Device::Cpu)?,
+            Own::Reference => subjects::ours(self.config, self.dtype.of_the_reference()?, Device::Cpu)?,
+            Own::Libtorch => subjects::theirs_in(self.config, self.dtype, Device::Cpu)?,
             #[cfg(feature = "femto-gpt")]
             Own::FemtoGpt => {
                 use lossproof_femto_gpt::{Config, Head, femto_gpt};

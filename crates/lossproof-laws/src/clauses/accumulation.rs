@@ -1,8 +1,9 @@
 //! Clauses of group 4: gradient accumulation.
 
 use super::reductions::differ;
-use crate::trial::{CaseOutcome, Ended, Trial};
+use crate::trial::{CaseOutcome, Ended, Trial, values};
 use lossproof_cases::edit::{alone, assemble, disassemble};
+use lossproof_numerics::{Violation, difference, norm};
 use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, LossSpec, Scope, Sequence, TokenWeights};
 use lossproof_subject::Limits;
 use num_traits::ToPrimitive;
@@ -187,4 +188,63 @@ pub(crate) fn no_op_accumulation(trial: &mut Trial<'_>) -> CaseOutcome {
     let (expected, actual) = (trial.gradient(&plain, &batch)?, trial.gradient(&spec, &batch)?);
     trial.same(&format!("{spec}, of one micro-batch"), &batch, &actual, &expected);
     Ok(expected.total > 0.0)
+}
+
+/// Micro-batches that are added up to see in which type: a power of two, so that each has exactly so much of the
+/// gradient of one.
+const EQUAL_MICRO_BATCHES: usize = 32;
+
+/// The gradient of many equal micro-batches is a multiple of that of one, in the digits of the type that gradients are
+/// added up in: each adds the same numbers, and their multiples lie exactly between the digits of a finer type.
+pub(crate) fn accumulation_type(trial: &mut Trial<'_>) -> CaseOutcome {
+    let limits = trial.facts.info.limits;
+    let longest = trial.case.batch.sequences().max_by_key(|sequence| sequence.supervised());
+    let one = alone(longest.ok_or(Ended::NotApplicable)?, &limits);
+    let spec = trial.spec(&[&one])?;
+    let ranks = disassemble(&one);
+    let own = ranks.iter().map(Vec::len).max().unwrap_or(1).max(1);
+    let fitting = (limits.micro_batches.most / own).min(EQUAL_MICRO_BATCHES);
+    if fitting < 4 {
+        return Err(Ended::Unsupported("four times as many micro-batches".to_owned()));
+    }
+    let copies = 1_usize << fitting.ilog2();
+    let repeated = |rank: &Vec<Vec<Sequence>>| (0..copies).flat_map(|_| rank.clone()).collect();
+    let many = assemble(ranks.iter().map(repeated).collect());
+    let weight = |batch: &GlobalBatch| -> Result<f64, Ended> {
+        let weights = TokenWeights::new(&spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?;
+        weights.total().to_f64().ok_or(Ended::NotApplicable)
+    };
+    let factor = weight(&many)? / weight(&one)?;
+    // Only a power of two leaves the digits of each gradient what they are.
+    if !factor.is_normal() || factor.log2().fract() != 0.0 {
+        return Ok(false);
+    }
+    let (of_one, of_many) = (trial.gradient(&spec, &one)?, trial.gradient(&spec, &many)?);
+    let dtypes = trial.facts.info.dtypes;
+    for (name, tensor) in of_many.gradient.iter() {
+        let found = tensor.to_f64();
+        let expected: Vec<f64> = values(&of_one.gradient, name)?.iter().map(|g| factor * g).collect();
+        let size = norm(&expected);
+        if size <= 0.0 || !size.is_finite() {
+            continue;
+        }
+        // Of the numbers that are handed over a share of `copies·u/u'` may be rounded to the other side, by 2u'.
+        let (added, handed) = (dtypes.accumulation.unit_roundoff(), dtypes.coarsest().unit_roundoff());
+        let bound = 2.0 * (copies as f64 * added * handed).sqrt() + trial.facts.noise;
+        let apart = difference(|index| found[index], |index| expected[index], 0..found.len());
+        let error = apart.relative_to(size);
+        trial.comparisons.compare(name, bound, apart.actual / size, error, || Violation {
+            unit: name.clone(),
+            statement: format!(
+                "{copies} equal micro-batches: the gradient of {name} is added up in fewer digits than those of {}, \
+                 which the card declares",
+                dtypes.accumulation
+            ),
+            error,
+            bound,
+            pair: apart.worst.map(|worst| (worst.actual, worst.expected)),
+            ratio: None,
+        });
+    }
+    Ok(of_one.total > 0.0)
 }

@@ -5,6 +5,7 @@ pub(crate) mod cross_entropy;
 pub(crate) mod derivative;
 pub(crate) mod embedding;
 pub(crate) mod evaluation;
+pub(crate) mod lines;
 pub(crate) mod lone_tokens;
 pub(crate) mod masks;
 pub(crate) mod model;

@@ -2,7 +2,7 @@
 
 use super::{Activation, Gpt2Config};
 use crate::architecture::{Context, InOrder, Model};
-use crate::layers::{attend, embed, kept, predicting};
+use crate::layers::{attend, embed, for_a_loss, kept, predicting};
 use crate::{dim, padded::Padded};
 use lossproof_subject::DropoutSite;
 use tch::{TchError, Tensor};
@@ -120,7 +120,7 @@ impl Model for Gpt2 {
 
     fn head(&self, x: &Tensor, batch: &Padded) -> Result<Tensor, TchError> {
         let normal = self.final_norm.layer_norm(&predicting(x, batch)?)?;
-        normal.f_matmul(&self.token_embedding.f_tr()?)
+        for_a_loss(normal.f_matmul(&self.token_embedding.f_tr()?)?)
     }
 }
 

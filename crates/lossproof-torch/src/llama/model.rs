@@ -2,7 +2,7 @@
 
 use super::LlamaConfig;
 use crate::architecture::{Context, InOrder, Model};
-use crate::layers::{attend, embed, predicting};
+use crate::layers::{attend, embed, for_a_loss, predicting};
 use crate::{dim, padded::Padded};
 use tch::{Kind, TchError, Tensor};
 
@@ -171,10 +171,10 @@ impl Model for Llama {
     fn head(&self, x: &Tensor, batch: &Padded) -> Result<Tensor, TchError> {
         let products = linear(&self.head, &self.rms_norm(&self.final_norm, &predicting(x, batch)?)?)?;
         let logits = products.f_mul_scalar(self.logit_scale)?;
-        match self.logit_cap {
-            Some(cap) => logits.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap),
-            None => Ok(logits),
-        }
+        for_a_loss(match self.logit_cap {
+            Some(cap) => logits.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap)?,
+            None => logits,
+        })
     }
 }
 
