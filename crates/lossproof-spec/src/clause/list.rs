@@ -186,11 +186,7 @@ pub const CLAUSES: &[Clause] = &[
         "reported-loss",
         "The loss a trainer reports for a step MUST be the one whose gradient it takes, or the one of the log policy that it declares.",
     ),
-    must(
-        "4.8",
-        "accumulation-type",
-        "Gradients MUST be added up in the declared element type, or in a finer one.",
-    ),
+    must("4.8", "accumulation-type", "Gradients MUST be added up in the declared element type."),
     must(
         "5.1",
         "rank-average",
