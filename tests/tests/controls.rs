@@ -14,6 +14,9 @@ use lossproof_tests::{error_model, hard_batch, ours, packed_batch, ragged_batch}
 use lossproof_torch::{Gpt2Config, libtorch};
 use rayon::prelude::*;
 
+/// The law that needs half precision, and is tried in `half_precision.rs`.
+const HALF_PRECISION: &str = "accumulation-type";
+
 /// Small cases of every kind, enough of them for each law to certify what it compares.
 fn campaign() -> Campaign {
     let size = Size { ranks: 1..=3, micro_batches: 1..=3, sequences: 1..=3, positions: 1..=12 };
@@ -26,7 +29,7 @@ fn honest() -> Box<dyn Subject> {
 
 #[test]
 fn no_law_raises_an_alarm_over_a_control() {
-    let of_a_step = || LAWS.iter().filter(|law| law.is_of_a_step());
+    let of_a_step = || LAWS.iter().filter(|law| law.is_of_a_step() && law.id() != HALF_PRECISION);
     let pairs: Vec<_> =
         Control::all().flat_map(|control| of_a_step().map(move |law| (control, law))).collect();
     let wrong = |(control, law): (&'static Control, _)| {
