@@ -32,6 +32,7 @@ pub use text::text_batches;
 use lossproof_cases::Recorded;
 use lossproof_diagnosis::Pattern;
 use lossproof_gpt2::{Config, ModelShape, reference};
+use lossproof_laws::{LAWS, Law};
 use lossproof_numerics::ErrorModel;
 use lossproof_spec::{Dtype, GlobalBatch};
 use lossproof_subject::{Device, Subject};
@@ -51,6 +52,12 @@ pub fn bf16(value: f64) -> f32 {
 pub const PICO: &[u8] = include_bytes!("../../fixtures/third-forward/gpt2-pico.safetensors");
 /// The recording of gpt2-nano, as bytes.
 pub const NANO: &[u8] = include_bytes!("../../fixtures/third-forward/gpt2-nano.safetensors");
+
+/// The laws of a step that a trainer in f64 which lacks nothing is held to: all but the one that needs half
+/// precision, which `tests/half_precision.rs` tries.
+pub fn laws_of_a_step() -> impl Iterator<Item = &'static Law> {
+    LAWS.iter().filter(|law| law.is_of_a_step() && law.id() != "accumulation-type")
+}
 
 /// A subject behind its door.
 pub type Door = Box<dyn Subject>;

@@ -3,19 +3,16 @@
 use lossproof_cases::strategies::Size;
 use lossproof_faults::{Control, Fault};
 use lossproof_gpt2::Config;
-use lossproof_laws::{Campaign, LAWS, Verdict};
+use lossproof_laws::{Campaign, Verdict};
 use lossproof_numerics::difference;
 use lossproof_spec::{
     Adam, Dtype, EpsilonPlacement, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Optimizer, Rank, Rule,
     Sequence, SequenceFields,
 };
 use lossproof_subject::{Collect, Subject, SubjectError, TensorSet};
-use lossproof_tests::{error_model, hard_batch, ours, packed_batch, ragged_batch};
+use lossproof_tests::{error_model, hard_batch, laws_of_a_step, ours, packed_batch, ragged_batch};
 use lossproof_torch::{Gpt2Config, libtorch};
 use rayon::prelude::*;
-
-/// The law that needs half precision, and is tried in `half_precision.rs`.
-const HALF_PRECISION: &str = "accumulation-type";
 
 /// Small cases of every kind, enough of them for each law to certify what it compares.
 fn campaign() -> Campaign {
@@ -29,9 +26,8 @@ fn honest() -> Box<dyn Subject> {
 
 #[test]
 fn no_law_raises_an_alarm_over_a_control() {
-    let of_a_step = || LAWS.iter().filter(|law| law.is_of_a_step() && law.id() != HALF_PRECISION);
     let pairs: Vec<_> =
-        Control::all().flat_map(|control| of_a_step().map(move |law| (control, law))).collect();
+        Control::all().flat_map(|control| laws_of_a_step().map(move |law| (control, law))).collect();
     let wrong = |(control, law): (&'static Control, _)| {
         let report = campaign().run(law, &mut *control.inject(honest())).expect("no case files are read");
         (report.verdict != Verdict::Pass).then(|| format!("{}: {report}", control.id))

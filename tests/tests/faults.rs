@@ -7,12 +7,9 @@ use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, LAWS, Law, Verdict};
 use lossproof_spec::Dtype;
 use lossproof_subject::Subject;
-use lossproof_tests::ours;
+use lossproof_tests::{laws_of_a_step, ours};
 use rayon::prelude::*;
 use std::{collections::BTreeSet, fmt::Write};
-
-/// The law that needs half precision, and is tried in `half_precision.rs`.
-const HALF_PRECISION: &str = "accumulation-type";
 
 /// Few and small cases: a fault that hides from this many random batches would hide from a trainer's own
 /// tests too.
@@ -67,8 +64,7 @@ fn which_laws_each_fault_turns_red() {
         }
     }
     let caught: BTreeSet<_> = red.iter().flat_map(|red| &red.failed).copied().collect();
-    let of_a_step = LAWS.iter().filter(|law| law.is_of_a_step() && law.id() != HALF_PRECISION);
-    let green: Vec<_> = of_a_step.map(Law::id).filter(|id| !caught.contains(id)).collect();
+    let green: Vec<_> = laws_of_a_step().map(Law::id).filter(|id| !caught.contains(id)).collect();
     let missed: Vec<_> = red.iter().filter(|red| !red.as_declared()).map(|red| red.fault.bug.id).collect();
 
     assert!(missed.is_empty(), "no law of a clause that they violate fails under {missed:?}:\n{matrix}");
@@ -85,8 +81,7 @@ fn without_a_fault_every_law_is_green() {
         // Every law must pass: what too few cases could certify would be unchecked.
         (report.verdict != Verdict::Pass).then(|| report.to_string())
     };
-    let of_a_step: Vec<_> =
-        LAWS.iter().filter(|law| law.is_of_a_step() && law.id() != HALF_PRECISION).collect();
+    let of_a_step: Vec<_> = laws_of_a_step().collect();
     let wrong: Vec<_> = of_a_step.into_par_iter().filter_map(wrong).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

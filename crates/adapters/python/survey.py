@@ -99,37 +99,36 @@ def held(judge, python, adapter, arguments):
     return version, found
 
 
+def releases(judge, pythons, adapters, more=""):
+    """What is found of the adapters, with more arguments, that interpreters have: what it is, and what is seen."""
+    for adapter, package, what in adapters:
+        for python in pythons:
+            if has(python, adapter):
+                for model, name in MODELS:
+                    version, found = seen(judge, python, adapter, model, more)
+                    yield f"{package} {version} | {what} | {name}", found
+
+
+#: What all of them claim.
+CLAIM = "per-token mean of the step"
+
+
 def diagnosed(judge, pythons):
     """The table of what releases are found to be."""
-    rows = []
-    for adapter, package, what in ADAPTERS:
-        for python in pythons:
-            if not has(python, adapter):
-                continue
-            for model, name in MODELS:
-                version, found = seen(judge, python, adapter, model)
-                row = f"| {package} {version} | {what} | {name} | per-token mean of the step | {found} |"
-                if row not in rows:
-                    rows.append(row)
-    return ["| release | what trains | model class | claim | seen |", "|---|---|---|---|---|", *rows]
+    rows = [f"| {what} | {CLAIM} | {found} |" for what, found in releases(judge, pythons, ADAPTERS)]
+    # Interpreters may have the same release.
+    return ["| release | what trains | model class | claim | seen |", "|---|---|---|---|---|", *dict.fromkeys(rows)]
 
 
 def over_ranks(judge, pythons):
     """The table of what releases are found to be over ranks, of which each is a process."""
+    most = [list(releases(judge, pythons, OVER_RANKS, f"--ranks {ranks}")) for ranks in RANKS]
     rows = []
-    for adapter, package, what in OVER_RANKS:
-        for python in pythons:
-            if not has(python, adapter):
-                continue
-            for model, name in MODELS:
-                for ranks in RANKS:
-                    version, found = seen(judge, python, adapter, model, f"--ranks {ranks}")
-                    claim = "per-token mean of the step"
-                    row = f"| {package} {version} | {what} | {name} | 1 to {ranks} | {claim} | {found} |"
-                    if row not in rows:
-                        rows.append(row)
+    for of_one in zip(*most, strict=True):
+        for ranks, (what, found) in zip(RANKS, of_one, strict=True):
+            rows.append(f"| {what} | 1 to {ranks} | {CLAIM} | {found} |")
     head = ["| release | what trains | model class | ranks | claim | seen |", "|---|---|---|---|---|---|"]
-    return [*head, *rows]
+    return [*head, *dict.fromkeys(rows)]
 
 
 def loops(judge, pythons):

@@ -1,13 +1,13 @@
 //! What the parts of a gradient weigh in it, where single elements say little: in half precision.
 //!
-//! An element of such a gradient is off by percents, and so is the whole in its norm. But its rounding errors point
-//! anywhere, and of P elements hardly any along one of a few given directions: the coefficients of a least-squares fit to
-//! the parts are off by a `√P`-th of that, and their means over many contexts by less still.
+//! An element of such a gradient is off by percents, and so is the whole in its norm. But its rounding errors
+//! point anywhere, and of P elements hardly any along one of a few given directions: the coefficients of a
+//! least-squares fit to the parts are off by a `√P`-th of that, and their means over many contexts by less still.
 //!
-//! Not everything is rounded by chance. What a token hands back to the logit of its label is `w·(p − 1)`, and where p is
-//! small that is nearly `−w` in every context, and rounded alike in all of them. What it hands back to the logits of
-//! tokens that occur nowhere, `w·p_v`, is as different as their probabilities. So the fit is to the rows of the
-//! head that belong to those tokens, where it is known which these are.
+//! Not everything is rounded by chance. What a token hands back to the logit of its label is `w·(p − 1)`, and
+//! where p is small that is nearly `−w` in every context, and rounded alike in all of them. What it hands back to
+//! the logits of tokens that occur nowhere, `w·p_v`, is as different as their probabilities. So the fit is to the
+//! rows of the head that belong to those tokens, where it is known which these are.
 
 use crate::trial::{Computed, Trial};
 use lossproof_numerics::{Block, Deviation, WEAKEST, coefficients};

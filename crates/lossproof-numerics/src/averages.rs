@@ -12,7 +12,8 @@
 //! ```
 //!
 //! whatever the distributions are, different ones and with heavy tails included. With their deviation `s(e)` from
-//! their mean that is `|mean e| > q·s(e)/√(n − q²)`. A comparison is off by `d_k = e_k + b_k`, with a bias of at most b; so
+//! their mean that is `|mean e| > q·s(e)/√(n − q²)`. A comparison is off by `d_k = e_k + b_k`, with a bias of at
+//! most b; so
 //!
 //! ```text
 //! |mean d| ≤ b + q·(s(d) + b)/√(n − q²)

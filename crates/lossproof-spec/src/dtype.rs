@@ -30,6 +30,17 @@ impl Dtype {
         }
     }
 
+    /// The largest number that it has.
+    #[must_use]
+    pub fn largest(self) -> f64 {
+        match self {
+            Self::F64 => f64::MAX,
+            Self::F32 => f64::from(f32::MAX),
+            Self::F16 => 65504.0,
+            Self::Bf16 => (2.0 - (-7.0_f64).exp2()) * 127.0_f64.exp2(),
+        }
+    }
+
     /// The one of two that rounds more.
     #[must_use]
     pub fn coarser(self, other: Self) -> Self {

@@ -16,9 +16,10 @@ pub(crate) fn of(dtype: Dtype) -> Result<Kind, Failure> {
 
 /// The largest number that a kind has.
 pub(crate) fn largest(kind: Kind) -> f64 {
-    match kind {
-        Kind::BFloat16 => (2.0 - (-7.0_f64).exp2()) * 127.0_f64.exp2(),
-        Kind::Float => f64::from(f32::MAX),
-        _ => f64::MAX,
-    }
+    let dtype = match kind {
+        Kind::BFloat16 => Dtype::Bf16,
+        Kind::Float => Dtype::F32,
+        _ => Dtype::F64,
+    };
+    dtype.largest()
 }

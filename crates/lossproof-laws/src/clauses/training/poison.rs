@@ -61,7 +61,7 @@ impl Trial<'_> {
         let mut rows = values(&parameters, &name)?;
         let shape = parameters.get(&name).map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
         let width = shape.last().copied().unwrap_or(1);
-        let largest = largest(self.facts.slope_dtype(&name));
+        let largest = self.facts.slope_dtype(&name).largest();
         for value in rows.iter_mut().skip(row * width).take(width) {
             *value = largest;
         }
@@ -83,7 +83,7 @@ impl Trial<'_> {
             return Err(Ended::Unsupported("parameters as large as the numbers it computes with".to_owned()));
         }
         let elements = values(&parameters, &gain)?.len();
-        replace(&mut parameters, &gain, vec![largest(held); elements])?;
+        replace(&mut parameters, &gain, vec![held.largest(); elements])?;
         Ok(parameters)
     }
 
@@ -145,16 +145,6 @@ impl Trial<'_> {
             format!("an update has a sample without a finite loss among others, and {found} is logged for it")
         });
         Ok(true)
-    }
-}
-
-/// The largest number of an element type.
-pub(super) fn largest(dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::F64 => f64::MAX,
-        Dtype::F32 => f64::from(f32::MAX),
-        Dtype::F16 => 65504.0,
-        Dtype::Bf16 => (2.0 - (-7.0_f64).exp2()) * 127.0_f64.exp2(),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Clauses about validations in a training.
 
 use super::plan::{epochs, same_bits, together};
-use super::poison::largest;
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_spec::{CompensatedSum, Sequence};
 use lossproof_subject::{Evaluated, TensorSet, TracedUpdate, TrainingEvent, TrainingPlan, TrainingTrace};
@@ -78,7 +77,7 @@ pub(crate) fn training_validation(trial: &mut Trial<'_>) -> CaseOutcome {
         });
         let (found, expected) = (found.perplexity, expected.exp());
         // Beyond the range of the trainer's numbers it is infinite.
-        if expected < largest(trial.facts.loss_dtype()) {
+        if expected < trial.facts.loss_dtype().largest() {
             let scale = expected * expected.ln().max(1.0);
             let what = format!("validation {number}: perplexity");
             trial.number(&what, "perplexity", bound, (found, expected), scale);
