@@ -57,6 +57,9 @@ VERDICTS = {
     "errored": "ends with an error",
 }
 
+#: What the judge's exit code says of a trainer in which it names no bug.
+UNNAMED = {0: "as claimed", 1: "not as claimed, and no known bug", 3: "undecided"}
+
 
 def has(python, adapter):
     """Whether an interpreter can import an adapter."""
@@ -69,8 +72,8 @@ def asked(judge, *arguments):
     # Releases older than PyTorch's default of loading nothing but weights can read their own checkpoints with it.
     environment = {**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
     done = subprocess.run([judge, *arguments], capture_output=True, text=True, timeout=1800, env=environment)
-    if done.returncode == 2:
-        raise SystemExit(done.stderr)
+    if done.returncode not in UNNAMED:
+        raise SystemExit(done.stderr or f"{judge} ended with {done.returncode}")
     return done.stdout, done.returncode
 
 
@@ -83,7 +86,7 @@ def seen(judge, python, adapter, model, more=""):
     named = re.findall(r"^(?:looks like|or, alike in everything that was looked at,) ([\w-]+):", said, re.M)
     if named:
         return version, " or ".join(f"`{bug}`" for bug in named)
-    return version, "as claimed" if code == 0 else "not as claimed, and no known bug"
+    return version, UNNAMED[code]
 
 
 def held(judge, python, adapter, arguments):

@@ -16,7 +16,8 @@ const DESIGNED: [&[&[Designed]]; 2] = [
     &[&[(8, &[])], &[(6, &[0, 1])], &[(3, &[])]],
 ];
 
-/// The batch on which the most semantics differ, with as many groups and tokens as the limits allow.
+/// The batch on which the most semantics differ, with as many groups and tokens as the limits allow. Where no label can
+/// be ignored, sequences are shorter by those that are here, so that as many are supervised.
 #[must_use]
 pub fn designed_batch(limits: &Limits, seed: u64) -> GlobalBatch {
     let random = &mut ChaCha8Rng::seed_from_u64(seed);
@@ -29,7 +30,11 @@ pub fn designed_batch(limits: &Limits, seed: u64) -> GlobalBatch {
             let mut sequences = Vec::new();
             for sequence in 0..limits.sequences.nearest(of_micro_batch.len()) {
                 let (length, ignored) = of_micro_batch[sequence % of_micro_batch.len()];
-                let ignored = if limits.ignore_index { ignored } else { &[] };
+                let (length, ignored) = if limits.ignore_index {
+                    (length, ignored)
+                } else {
+                    (length - ignored_predictions(ignored), [].as_slice())
+                };
                 sequences.push(drawn(limits.lengths.nearest(length), ignored, limits, random));
             }
             micro_batches.push(sequences);
@@ -37,6 +42,11 @@ pub fn designed_batch(limits: &Limits, seed: u64) -> GlobalBatch {
         ranks.push(micro_batches);
     }
     assemble(ranks)
+}
+
+/// How many predictions these ignored labels are of: the first label of a sequence is of none.
+fn ignored_predictions(ignored: &[usize]) -> usize {
+    ignored.iter().filter(|&&position| position > 0).count()
 }
 
 /// A batch of wholly supervised sequences of the lengths of a layout.
@@ -69,4 +79,22 @@ fn drawn(length: usize, ignored: &[usize], limits: &Limits, random: &mut ChaCha8
         }
     }
     Sequence::new(tokens, labels).expect("invariant: a label for each token, and a token at least")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Supervised tokens by micro-batch.
+    fn supervised(limits: &Limits) -> Vec<usize> {
+        let tokens = |sequences: &[Sequence]| sequences.iter().map(Sequence::supervised).sum();
+        designed_batch(limits, 0).micro_batches().map(|micro_batch| tokens(micro_batch.sequences())).collect()
+    }
+
+    #[test]
+    fn no_two_micro_batches_have_as_many_tokens_whether_or_not_labels_are_ignored() {
+        let limits = Limits::of_model(32, 16);
+        assert_eq!(supervised(&limits), [8, 10, 7, 4, 2]);
+        assert_eq!(supervised(&Limits { ignore_index: false, ..limits }), [8, 10, 7, 4, 2]);
+    }
 }

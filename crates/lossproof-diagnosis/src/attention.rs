@@ -5,7 +5,7 @@ use crate::{
     trainer_model::{TrainerModel, honest_attention},
 };
 use lossproof_cases::edit::{edit, given};
-use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, Role, Sequence, SequenceFields};
+use lossproof_spec::{Dtype, IGNORE_INDEX, Role, Sequence, SequenceFields};
 use lossproof_subject::{Limits, Subject, SubjectError};
 
 /// Which inputs the token losses of a sequence depend on.
@@ -107,8 +107,14 @@ pub(crate) fn dependence(
     let blocks = parameters.iter().filter_map(|parameter| parameter.block).max().map(|last| last + 1);
     let free_labels = limits.free_labels;
     let mut evaluate = |sequence: Sequence| match subject.token_losses() {
-        Some(losses) => losses.evaluate(&GlobalBatch::single(sequence)),
-        None => Ok(Vec::new()),
+        Some(losses) => {
+            let batch = limits.alone(&sequence);
+            let mut losses = losses.evaluate(&batch)?;
+            // Where the trainer takes no batch of one, those of the first copy.
+            losses.truncate(losses.len() / batch.sequences().count());
+            Ok(losses)
+        }
+        None => Ok::<_, SubjectError>(Vec::new()),
     };
     let before = evaluate(sequence.clone())?;
     if before.len() + 1 != sequence.len() || before.iter().any(|loss| !loss.is_finite()) {

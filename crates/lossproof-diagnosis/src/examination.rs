@@ -14,7 +14,7 @@ use crate::{
 };
 use lossproof_laws::KnownLogits;
 use lossproof_numerics::norm;
-use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
+use lossproof_spec::{Dtype, LossSpec};
 use lossproof_subject::{Limits, LogPolicy, ParameterInfo, Subject, SubjectError};
 
 /// What came of a probe.
@@ -186,7 +186,7 @@ impl Examination {
             return;
         }
         for sequence in sequences(&self.limits) {
-            if self.limits.check(&GlobalBatch::single(sequence.clone())).is_err() {
+            if self.limits.check(&self.limits.alone(&sequence)).is_err() {
                 continue;
             }
             match dependence(subject, sequence, self.dtype, &self.limits) {

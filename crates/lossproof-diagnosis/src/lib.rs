@@ -13,6 +13,7 @@ mod call;
 pub mod catalogue;
 mod diagnosis;
 mod diagnostician;
+mod drafts;
 mod evidence;
 mod examination;
 mod explanations;

@@ -2,15 +2,13 @@
 //! micro-batches, sequences, supervised tokens, positions, first labels, padding, documents, empty groups) is
 //! there, and no two of it are alike.
 
-use crate::call::TrainerCall;
-use lossproof_cases::edit::edit_freely;
-use lossproof_spec::{
-    Combine, EmptyPolicy, GlobalBatch, IGNORE_INDEX, LossSpec, MicroBatch, Rank, Scope, Sequence,
-    SequenceFields,
+use crate::{
+    call::TrainerCall,
+    drafts::{self, BatchDraft, ProbeTokens, SequenceDraft, plain},
 };
+use lossproof_cases::edit::edit_freely;
+use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Scope, Sequence};
 use lossproof_subject::{Limits, LogPolicy};
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng, seq::SliceRandom};
 
 /// The parameters that a probe is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,141 +46,6 @@ impl Probe {
             upstream: self.upstream.as_deref(),
         }
     }
-}
-
-/// A sequence to be filled with tokens.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct SequenceDraft {
-    /// Positions without padding.
-    length: usize,
-    /// Leading labels that are ignored; 0 leaves the first one given, which nothing is scored against.
-    prompt: usize,
-    /// Padding before.
-    left: usize,
-    /// Padding after.
-    right: usize,
-    /// Positions of the first of two documents, where there are two.
-    document: usize,
-    /// Whether the text ends with the token that padding has.
-    ends: bool,
-}
-
-impl SequenceDraft {
-    /// The draft for a subject whose sequences all have one length, or whose labels cannot be ignored; `None`
-    /// where what is special about it is what the subject does not take.
-    fn within(self, limits: &Limits) -> Option<Self> {
-        let special = self.left + self.right + self.document > 0;
-        if special && (limits.lengths.is_exact() || !limits.segments || !limits.ignore_index) {
-            return None;
-        }
-        let length = limits.lengths.nearest(self.length);
-        let prompt = if limits.ignore_index { self.prompt.min(length) } else { 0 };
-        Some(Self { length, prompt, ..self })
-    }
-}
-
-pub(crate) const fn plain(length: usize, prompt: usize) -> SequenceDraft {
-    SequenceDraft { length, prompt, left: 0, right: 0, document: 0, ends: false }
-}
-
-/// Draws tokens for a probe: distinct as long as the vocabulary has any left, the first and the last among
-/// the earliest, since mistakes sit at its ends.
-pub(crate) struct ProbeTokens {
-    left: Vec<u32>,
-    vocabulary: u32,
-    padding: u32,
-    random: ChaCha8Rng,
-}
-
-impl ProbeTokens {
-    pub(crate) fn new(vocabulary: usize, seed: u64) -> Self {
-        let vocabulary = u32::try_from(vocabulary).unwrap_or(u32::MAX).max(2);
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut left: Vec<u32> = (1..vocabulary.min(4096) - 1).collect();
-        left.shuffle(&mut random);
-        let padding = left.pop().unwrap_or(0);
-        // In every second probe something else comes first, so that what is wrong with a first token and what is
-        // wrong with token 0 are two things.
-        let ends = if seed.is_multiple_of(2) { left.len() } else { left.len().saturating_sub(2) };
-        left.splice(ends..ends, [vocabulary - 1, 0]);
-        Self { left, vocabulary, padding, random }
-    }
-
-    /// A token that was not drawn before, as long as there is one.
-    pub(crate) fn next(&mut self) -> u32 {
-        self.left.pop().unwrap_or_else(|| self.random.random_range(0..self.vocabulary))
-    }
-
-    /// The token of padding.
-    pub(crate) fn padding(&self) -> u32 {
-        self.padding
-    }
-
-    /// Fills a sequence with tokens; `None` where the subject takes no such sequence.
-    pub(crate) fn fill(&mut self, draft: SequenceDraft, limits: &Limits) -> Option<Sequence> {
-        let draft = draft.within(limits)?;
-        let total = draft.left + draft.length + draft.right;
-        let mut fields = SequenceFields::default();
-        for position in 0..total {
-            let within = position.checked_sub(draft.left).filter(|&within| within < draft.length);
-            let second = within.is_some_and(|within| draft.document > 0 && within >= draft.document);
-            let token = match within {
-                None => self.padding,
-                Some(within) if draft.ends && within + 1 == draft.length => self.padding,
-                Some(_) => self.next(),
-            };
-            let starts = draft.document > 0 && within == Some(draft.document);
-            let ignored = within.is_none_or(|within| within < draft.prompt) || starts;
-            fields.input_ids.push(token);
-            fields.targets.push(token);
-            fields.labels.push(if ignored { IGNORE_INDEX } else { i64::from(token) });
-            fields.segment_ids.push(within.map_or(0, |_| 1 + u32::from(second)));
-            let from_document =
-                within.map_or(0, |within| if second { within - draft.document } else { within });
-            fields.position_ids.push(u32::try_from(from_document).unwrap_or(0));
-        }
-        // Nothing is predicted from padding.
-        for position in 0..total {
-            if position == 0 && draft.left > 0 || position > 0 && fields.segment_ids[position - 1] == 0 {
-                fields.labels[position] = IGNORE_INDEX;
-            }
-        }
-        Sequence::from_fields(fields).ok()
-    }
-}
-
-/// Sequences to be filled with tokens, by rank and micro-batch.
-type BatchDraft<'a> = &'a [&'a [&'a [SequenceDraft]]];
-
-/// A layout as a subject takes it: what is too many ranks becomes micro-batches of one, and what is too many
-/// micro-batches sequences of one.
-fn fitted(layout: BatchDraft<'_>, limits: &Limits) -> Vec<Vec<Vec<SequenceDraft>>> {
-    let owned = |micro_batch: &&[SequenceDraft]| micro_batch.to_vec();
-    let mut ranks: Vec<Vec<Vec<SequenceDraft>>> =
-        layout.iter().map(|rank| rank.iter().map(owned).collect()).collect();
-    if ranks.len() > limits.ranks.most {
-        ranks = vec![ranks.into_iter().flatten().collect()];
-    }
-    for rank in &mut ranks {
-        if rank.len() > limits.micro_batches.most {
-            *rank = vec![rank.iter().flatten().copied().collect()];
-        }
-    }
-    ranks
-}
-
-fn batch(layout: BatchDraft<'_>, tokens: &mut ProbeTokens, limits: &Limits) -> Option<GlobalBatch> {
-    let mut ranks = Vec::new();
-    for rank in fitted(layout, limits) {
-        let mut micro_batches = Vec::new();
-        for micro_batch in rank {
-            let sequences: Option<Vec<_>> =
-                micro_batch.iter().map(|draft| tokens.fill(*draft, limits)).collect();
-            micro_batches.push(MicroBatch::new(sequences?).ok()?);
-        }
-        ranks.push(Rank::new(micro_batches).ok()?);
-    }
-    GlobalBatch::new(ranks).ok()
 }
 
 /// Ranks, micro-batches, sequences, supervised tokens of the batch, of each rank, micro-batch and sequence,
@@ -239,9 +102,9 @@ impl ProbePool<'_> {
     ) -> Option<&mut Probe> {
         let seed = self.probes.len() as u64;
         let mut tokens = ProbeTokens::new(self.limits.vocabulary, seed);
-        let batch = batch(layout, &mut tokens, self.limits)?;
+        let batch = drafts::batch(layout, &mut tokens, self.limits)?;
         let before: Option<Vec<_>> =
-            before.iter().map(|layout| self::batch(layout, &mut tokens, self.limits)).collect();
+            before.iter().map(|layout| drafts::batch(layout, &mut tokens, self.limits)).collect();
         let before = before?;
         if !std::iter::once(&batch).chain(&before).all(|batch| self.limits.check(batch).is_ok()) {
             return None;
@@ -270,7 +133,11 @@ impl ProbePool<'_> {
         ] {
             self.add("a ragged batch", state, spec, RAGGED, &[]);
         }
-        self.add("one sequence", state, mean, PLAIN, &[]);
+        if let Some(probe) = self.add("one sequence", state, mean, PLAIN, &[])
+            && probe.batch.sequences().count() > 1
+        {
+            probe.name = "a batch as small as the trainer takes";
+        }
         self.add("equal lengths", state, mean, EQUAL, &[]);
         self.add("label smoothing", state, LossSpec { label_smoothing: 0.125, ..mean }, RAGGED, &[]);
         self.add("a z-loss", state, LossSpec { z_loss: 0.0625, ..mean }, RAGGED, &[]);
@@ -280,7 +147,16 @@ impl ProbePool<'_> {
         }
         for empty in [EmptyPolicy::ZeroCounted, EmptyPolicy::ZeroSkipped] {
             for spec in [LossSpec::sequence_mean(), LossSpec::naive_accumulated_mean()] {
-                self.add("groups without a supervised token", state, LossSpec { empty, ..spec }, EMPTY, &[]);
+                let spec = LossSpec { empty, ..spec };
+                let name = "groups without a supervised token";
+                // Where labels cannot be ignored and no sequence may be a single token, there are no such groups.
+                let supervises = |sequence: &Sequence| sequence.supervised() > 0;
+                if self
+                    .add(name, state, spec, EMPTY, &[])
+                    .is_some_and(|probe| probe.batch.sequences().all(supervises))
+                {
+                    self.probes.pop();
+                }
             }
         }
         self.add(
@@ -292,7 +168,11 @@ impl ProbePool<'_> {
         );
         self.add("another batch before", state, mean, PLAIN, &[RAGGED]);
         for spec in [mean, LossSpec::naive_data_parallel()] {
-            self.add("three ranks", state, spec, THREE_RANKS, &[]);
+            if let Some(probe) = self.add("three ranks", state, spec, THREE_RANKS, &[])
+                && probe.batch.ranks().len() != THREE_RANKS.len()
+            {
+                probe.name = "what three ranks would have, on fewer or more";
+            }
         }
         if state == ProbeState::General {
             self.repeated_tokens(mean);
@@ -320,7 +200,7 @@ impl ProbePool<'_> {
 /// Batches for optimizer steps: a long window, a short one.
 pub(crate) fn windows(limits: &Limits) -> Vec<GlobalBatch> {
     let mut tokens = ProbeTokens::new(limits.vocabulary, 77);
-    let drawn = [WINDOW, SHORT].map(|layout| batch(layout, &mut tokens, limits));
+    let drawn = [WINDOW, SHORT].map(|layout| drafts::batch(layout, &mut tokens, limits));
     let both: Option<Vec<_>> = drawn.into_iter().collect();
     both.unwrap_or_default().into_iter().filter(|batch| limits.check(batch).is_ok()).collect()
 }
@@ -330,7 +210,61 @@ const CORPUS: BatchDraft<'_> = &[&[&[plain(5, 1), plain(3, 0), plain(6, 2)], &[p
 /// The batches of a validation, and a batch of training.
 pub(crate) fn corpus(limits: &Limits) -> Option<(Vec<MicroBatch>, GlobalBatch)> {
     let mut tokens = ProbeTokens::new(limits.vocabulary, 78);
-    let (corpus, training) = (batch(CORPUS, &mut tokens, limits)?, batch(PLAIN, &mut tokens, limits)?);
+    let (corpus, training) =
+        (drafts::batch(CORPUS, &mut tokens, limits)?, drafts::batch(PLAIN, &mut tokens, limits)?);
     let fits = limits.check(&corpus).is_ok() && limits.check(&training).is_ok();
     fits.then(|| (corpus.micro_batches().cloned().collect(), training))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lossproof_spec::Rank;
+    use lossproof_subject::Count;
+
+    /// Supervised tokens of a micro-batch, by rank and micro-batch, of the first probe that is called so.
+    fn supervised(name: &str, limits: &Limits) -> Option<Vec<Vec<usize>>> {
+        let pool = pool(limits, false, false);
+        let probe = pool.iter().find(|probe| probe.name == name)?;
+        let of_rank = |rank: &Rank| {
+            let tokens = |own: &MicroBatch| own.sequences().iter().map(Sequence::supervised).sum();
+            rank.micro_batches().iter().map(tokens).collect()
+        };
+        Some(probe.batch.ranks().iter().map(of_rank).collect())
+    }
+
+    fn limits() -> Limits {
+        Limits::of_model(64, 32)
+    }
+
+    #[test]
+    fn no_probe_is_lost_to_a_trainer_of_exactly_two_micro_batches() {
+        let exact = Limits { micro_batches: Count::exactly(2), ..limits() };
+        let everything: Vec<_> = pool(&limits(), true, false).iter().map(|probe| probe.spec).collect();
+        let pool = pool(&exact, true, false);
+        assert_eq!(pool.iter().map(|probe| probe.spec).collect::<Vec<_>>(), everything);
+        assert!(pool.iter().all(|probe| exact.check(&probe.batch).is_ok()));
+        assert_eq!(supervised("a ragged batch", &exact), Some(vec![vec![8, 10], vec![3, 6]]));
+    }
+
+    #[test]
+    fn micro_batches_stay_unequal_where_no_label_is_ignored() {
+        let whole = Limits { ignore_index: false, ..limits() };
+        let ragged = supervised("a ragged batch", &limits());
+        assert_eq!(ragged, Some(vec![vec![8, 10], vec![9]]));
+        assert_eq!(supervised("a ragged batch", &whole), ragged);
+        // A sequence of one token supervises nothing; where there is none, no group is empty.
+        assert!(supervised("groups without a supervised token", &whole).is_some());
+        let longer = Limits { lengths: Count { least: 2, most: 32 }, ..whole };
+        assert_eq!(supervised("groups without a supervised token", &longer), None);
+    }
+
+    #[test]
+    fn what_is_on_fewer_ranks_is_not_called_three_ranks() {
+        let alone = Limits { ranks: Count::exactly(1), ..limits() };
+        assert!(supervised("three ranks", &limits()).is_some_and(|ranks| ranks.len() == 3));
+        assert_eq!(supervised("three ranks", &alone), None);
+        let two = Limits { ranks: Count::exactly(2), ..limits() };
+        assert!(pool(&two, false, false).iter().all(|probe| probe.batch.ranks().len() == 2));
+    }
 }

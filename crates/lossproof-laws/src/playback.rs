@@ -1,4 +1,4 @@
-//! A subject that gives the answers of a tape again, with one of them changed, or all: the negative control.
+//! A subject that gives the answers of a tape again, with some of them changed: the negative control.
 //!
 //! A law is a function of a case and of what the subject answers. So it can be run again on the answers
 //! alone, without another forward or backward pass, and with one answer changed it must fail. That is no
@@ -15,14 +15,13 @@ use lossproof_subject::{Offered, ParameterInfo, SubjectError, SubjectInfo, Train
 /// Which answers of a tape are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Changed {
-    /// The one with this number.
-    One(usize),
+    /// From this number up to, but not including, that one.
+    Range(usize, usize),
     /// The one with this number in every context: so many answers each has.
     InEachContext(usize, usize),
-    All,
 }
 
-/// The answers of a tape, with one of them changed, or all.
+/// The answers of a tape, with some of them changed.
 pub(crate) struct Playback<'a> {
     tape: &'a Tape,
     given: Vec<bool>,
@@ -97,9 +96,8 @@ impl Answers for Playback<'_> {
         self.given[index] = true;
         let mut answer = self.tape.answers[index].1.clone();
         let is_changed = match self.changed.0 {
-            Changed::One(number) => index == number,
+            Changed::Range(from, to) => (from..to).contains(&index),
             Changed::InEachContext(number, answers) => index % answers == number,
-            Changed::All => true,
         };
         if is_changed {
             if let Change::Like(other) = self.changed.1 {

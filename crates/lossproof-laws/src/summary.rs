@@ -40,7 +40,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of a subject's reports, each with its verdict after expectations, on batches of up to this size.
+    /// Of a subject's reports, each with its verdict after expectations, on batches of up to this size: what of the
+    /// campaign's the subject takes ([`Size::within`]).
     pub fn new<'a>(
         subject: &str,
         size: &Size,
@@ -91,12 +92,11 @@ impl Summary {
         }
         let Size { ranks, micro_batches, sequences, positions } = size;
         not_covered.push(format!(
-            "batches of more than {} ranks, {} micro-batches, {} sequences or {} positions; more than {MOST_STEPS} \
-             optimizer steps",
-            ranks.end(),
-            micro_batches.end(),
-            sequences.end(),
-            positions.end()
+            "batches of more than {}, {}, {} or {}; more than {MOST_STEPS} optimizer steps",
+            counted(*ranks.end(), "rank"),
+            counted(*micro_batches.end(), "micro-batch"),
+            counted(*sequences.end(), "sequence"),
+            counted(*positions.end(), "position")
         ));
         // Every law compares a trainer with itself or with closed forms of its head.
         not_covered.push(
@@ -138,6 +138,16 @@ impl Summary {
         };
         format!("{laws} laws hold {power}, {anchors}")
     }
+}
+
+/// A count with its noun, which forms its plural with an s or, after a sibilant, es.
+fn counted(count: usize, noun: &str) -> String {
+    let ending = match (count, noun.ends_with("ch")) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{count} {noun}{ending}")
 }
 
 /// One line of counts, one of what is certified, one of what is not.

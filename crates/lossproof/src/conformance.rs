@@ -211,7 +211,10 @@ impl Conformance {
             } else {
                 Card::of(stand, &campaign, selected)
             };
-            limits.extend(card.as_ref().map(|card| card.limits));
+            if let Some(card) = &card {
+                limits.push(card.limits);
+                outcomes.sized(&stand.name, campaign.size.within(&card.limits));
+            }
             let (of_floor, on_floor) = (stand.clone(), campaign.clone());
             trials.push(Trial::test(named(FLOOR), move || {
                 let held = of_floor.hold(FLOOR, on_floor, |campaign, subject| {

@@ -1,7 +1,11 @@
 //! What the tests of a run decided, gathered for its last lines.
 
-use lossproof_laws::{Campaign, Law, Report, Summary, Verdict, expectations::Outcome};
-use std::sync::{Arc, Mutex, PoisonError};
+use lossproof_cases::strategies::Size;
+use lossproof_laws::{Law, Report, Summary, Verdict, expectations::Outcome};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// What one test decided.
 #[derive(Clone, Debug)]
@@ -30,11 +34,17 @@ impl Decided {
 pub(crate) struct Outcomes {
     decided: Arc<Mutex<Vec<Decided>>>,
     ruled_out: Arc<Mutex<Vec<(String, Report)>>>,
+    sizes: Arc<Mutex<BTreeMap<String, Size>>>,
 }
 
 impl Outcomes {
     pub(crate) fn add(&self, decided: Decided) {
         self.decided.lock().unwrap_or_else(PoisonError::into_inner).push(decided);
+    }
+
+    /// Notes the size of a subject's batches.
+    pub(crate) fn sized(&self, subject: &str, size: Size) {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(subject.to_owned(), size);
     }
 
     /// Notes that a subject's card rules a law out.
@@ -48,6 +58,7 @@ impl Outcomes {
     pub(crate) fn tell(&self, subjects: &[&str], whole: bool) -> bool {
         let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
         let ruled_out = self.ruled_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut green = true;
         for subject in subjects {
             let own: Vec<&Decided> = decided.iter().filter(|decided| decided.subject == *subject).collect();
@@ -59,7 +70,7 @@ impl Outcomes {
             let ran = own.iter().map(|decided| (&decided.report, decided.verdict));
             let summary = Summary::new(
                 subject,
-                &Campaign::default().size,
+                sizes.get(*subject).unwrap_or(&Size::default()),
                 ran.chain(none.iter().map(|report| (*report, report.verdict))),
             );
             eprintln!("{summary}");

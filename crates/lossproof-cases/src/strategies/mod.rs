@@ -13,7 +13,7 @@ mod tree;
 
 use crate::Case;
 use bounds::Bounds;
-use lossproof_subject::{Claims, Limits};
+use lossproof_subject::{Claims, Count, Limits};
 use proptest::{
     strategy::{NewTree, Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
@@ -38,6 +38,22 @@ pub struct Size {
 impl Default for Size {
     fn default() -> Self {
         Self { ranks: 1..=4, micro_batches: 1..=5, sequences: 1..=6, positions: 1..=24 }
+    }
+}
+
+impl Size {
+    /// What of this size a subject takes: no count beyond the most that its limits allow.
+    #[must_use]
+    pub fn within(&self, limits: &Limits) -> Self {
+        let narrowed = |range: &RangeInclusive<usize>, takes: Count| {
+            takes.nearest(*range.start())..=takes.nearest(*range.end())
+        };
+        Self {
+            ranks: narrowed(&self.ranks, limits.ranks),
+            micro_batches: narrowed(&self.micro_batches, limits.micro_batches),
+            sequences: narrowed(&self.sequences, limits.sequences),
+            positions: narrowed(&self.positions, limits.lengths),
+        }
     }
 }
 

@@ -140,8 +140,8 @@ fn by_laws(hostile: &Hostile, campaign: &Campaign, only: Option<&[&str]>) -> Cam
     if let Some(report) = with(Verdict::Unchecked) {
         return (NOT_COVERED, report.law.id().to_owned(), reason(report));
     }
-    let summary =
-        Summary::new(hostile.id, &campaign.size, reports.iter().map(|report| (report, report.verdict)));
+    let size = campaign.size.within(&subject.info().limits);
+    let summary = Summary::new(hostile.id, &size, reports.iter().map(|report| (report, report.verdict)));
     if summary.passed() == 0 {
         let what = with(Verdict::Unsupported).map_or_else(String::new, reason);
         return (NOT_COVERED, "every law".to_owned(), what);

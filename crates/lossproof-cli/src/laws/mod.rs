@@ -9,6 +9,7 @@ use crate::{
     adapter::AdapterArgs, exit::Exit, output, progress::ProgressDisplay, report_files::ReportFiles,
     text::headline,
 };
+use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::Diagnostician;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
 use lossproof_subject::Subject;
@@ -57,6 +58,8 @@ const CASES: u32 = 64;
 /// What a subject was found to be.
 pub(crate) struct Found {
     pub(crate) subject: String,
+    /// What of the campaign's batches it takes.
+    pub(crate) size: Size,
     pub(crate) reports: Vec<Report>,
     pub(crate) seconds: f64,
     /// How its process broke, where it has one, whatever became of the laws.
@@ -168,6 +171,7 @@ fn held(
     progress.finish();
     Ok(Found {
         subject: headline(&info),
+        size: campaign.size.within(&info.limits),
         reports,
         seconds: started.elapsed().as_secs_f64(),
         breaches: Vec::new(),

@@ -12,7 +12,7 @@ pub(super) fn report(title: &str, campaign: &Campaign, all: &[Found]) -> Report 
     for found in all {
         let summary = Summary::new(
             &found.subject,
-            &campaign.size,
+            &found.size,
             found.reports.iter().map(|report| (report, report.verdict)),
         );
         let mut parts = Vec::new();

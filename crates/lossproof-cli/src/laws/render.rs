@@ -24,7 +24,7 @@ pub(super) fn text(title: &str, campaign: &Campaign, all: &[Found]) -> String {
         }
         let summary = Summary::new(
             &found.subject,
-            &campaign.size,
+            &found.size,
             found.reports.iter().map(|report| (report, report.verdict)),
         );
         let count = |verdict| summary.count(verdict);

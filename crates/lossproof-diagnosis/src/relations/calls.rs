@@ -1,7 +1,10 @@
 //! Batches that give the same few sequences again and again: alone, together, in micro-batches and on ranks, padded,
 //! packed, and after other batches.
 
-use crate::probes::{Probe, ProbeState, ProbeTokens, SequenceDraft, plain};
+use crate::{
+    drafts::{ProbeTokens, SequenceDraft, plain},
+    probes::{Probe, ProbeState},
+};
 use lossproof_cases::edit::{alone, assemble, edit_freely, given, packed, padded, relabel};
 use lossproof_spec::{GlobalBatch, LossSpec, Sequence, SequenceFields, TokenWeights};
 use lossproof_subject::{Count, Limits};

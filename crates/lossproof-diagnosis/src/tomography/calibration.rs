@@ -37,8 +37,9 @@ impl Factor {
 impl Basis {
     /// The token losses of a batch as the subject itself differentiates them, without any reference.
     ///
-    /// Every prediction is probed in a batch of its own: one rank, one micro-batch, one sequence, padded to
-    /// the width of the longest one, a single label given and label 0 ignored. There sum, token mean,
+    /// Every prediction is probed in a batch of its own: one rank, one micro-batch, one sequence (copies of it where the
+    /// subject takes no fewer, [`Limits::alone`](lossproof_subject::Limits::alone)), padded to the width of the longest
+    /// one, a single label given and label 0 ignored. There sum, token mean,
     /// sequence mean and batch mean coincide, and so do micro-batches, ranks and their averages; what remains
     /// is one factor c on all of them, fixed by two facts:
     ///
@@ -85,7 +86,7 @@ impl Basis {
         for single in singles {
             let missing = if pads { width.saturating_sub(single.sequence.len()) } else { 0 };
             let sequence = padded(&single.sequence, 0, missing, 0);
-            let gradient = accumulated(subject, &GlobalBatch::single(sequence.clone()))?.1;
+            let gradient = accumulated(subject, &info.limits.alone(&sequence))?.1;
             if first.is_none() {
                 first = Some((sequence, single.prediction.position, gradient.clone()));
             }
@@ -97,7 +98,7 @@ impl Basis {
             open.push(UNPADDED.to_owned());
         }
         let Some((sequence, position, gradient)) = first else { return Ok(basis.leaving_open(open)) };
-        let alone = GlobalBatch::single(sequence.clone());
+        let alone = info.limits.alone(&sequence);
         let loss = loss_factor(subject, spec, (&sequence, position), precision)?;
         let tie = gradient_factor(subject, parameters, &Lone { batch: alone, gradient, loss }, precision)?;
         open.extend(undetermined(loss, tie));
@@ -143,7 +144,7 @@ pub(super) fn loss_factor(
     for label in 0..info.limits.vocabulary {
         let label = u32::try_from(label).unwrap_or(u32::MAX);
         let Some(probe) = labelled(sequence, position, label, info.limits.ignore_index) else { continue };
-        reported.push(subject.accumulate(&GlobalBatch::single(probe), &mut Discard)?.loss);
+        reported.push(subject.accumulate(&info.limits.alone(&probe), &mut Discard)?.loss);
     }
     let problem = |problem: &str| TomographyError::Calibration {
         subject: info.name.clone(),
@@ -271,6 +272,7 @@ mod tests {
         toy::{self, Toy},
     };
     use lossproof_spec::{Counting, LossSpec, TokenWeights};
+    use lossproof_subject::Count;
 
     fn weights(mut toy: Toy, with_parameters: bool) -> (super::super::Tomogram, Vec<f64>) {
         let batch = toy::batch([5, 3, 4, 3], |index, p| index == 0 && p == 2);
@@ -299,6 +301,17 @@ mod tests {
                 assert_weights(&tomogram, &truth, factors.0);
                 assert_eq!(tomogram.undetermined.len(), 1, "{tomogram:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_trainer_that_takes_no_batch_of_one_sequence_is_asked_for_copies() {
+        for spec in [LossSpec::sum(), LossSpec::token_mean(), LossSpec::naive_data_parallel()] {
+            let mut toy = Toy { spec, factors: (3.0, 0.7), ..Toy::new() };
+            toy.limits.ranks = Count::exactly(2);
+            let (tomogram, truth) = weights(toy, true);
+            assert!(tomogram.is_explained(), "{tomogram:?}");
+            assert_weights(&tomogram, &truth, 3.0);
         }
     }
 

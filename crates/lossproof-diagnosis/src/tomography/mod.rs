@@ -23,6 +23,7 @@
 
 mod basis;
 mod calibration;
+mod difference;
 mod disagreement;
 mod evaluated;
 mod part_equations;

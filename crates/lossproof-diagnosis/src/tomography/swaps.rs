@@ -4,6 +4,7 @@ use super::{
     Basis, Precision, Tomogram, TomographyError, Unexplained, Weight, WeightGroup,
     basis::prediction_name,
     calibration::{Factor, Lone, gradient_factor, loss_factor, relabelled, undetermined},
+    difference::minus,
     evaluated::evaluated_share,
     precision::{accumulated, checked},
     recover::recover_above,
@@ -11,7 +12,7 @@ use super::{
 };
 use lossproof_cases::edit::cut_off;
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Prediction, Sequence};
-use lossproof_subject::{Subject, Tensor, TensorSet, TensorValues};
+use lossproof_subject::{Subject, Tensor, TensorSet};
 use std::collections::BTreeMap;
 
 /// Recovers the weights of the supervised predictions of a batch by swapping their labels, one at a time.
@@ -66,17 +67,17 @@ pub fn label_swaps(
         always_open: open.len(),
         undetermined: open,
     };
-    let together = swapper.swaps(batch, &predictions)?;
+    let together = swapper.swaps_together(batch, &predictions)?;
     let mut ratios = Vec::new();
     for (index, sequence) in batch.sequences().enumerate() {
         let own: Vec<_> = supervised.iter().filter(|(_, p)| p.sequence == index).collect();
         let Some((_, first)) = own.first() else { continue };
-        let alone: Vec<_> = own.iter().map(|(_, p)| Prediction { sequence: 0, ..*p }).collect();
-        let swaps = swapper.swaps(&GlobalBatch::single(sequence.clone()), &alone)?;
+        let alone: Vec<Prediction> = own.iter().map(|(_, prediction)| *prediction).collect();
+        let swaps = swapper.swaps_alone(sequence, &alone)?;
         // Up to the token that its first prediction is about.
         let lone = cut_off(sequence, first.position + 2);
         let unit = if info.limits.lengths.contains(lone.len()) {
-            let lone_swap = swapper.swaps(&GlobalBatch::single(lone.clone()), &alone[..1])?;
+            let lone_swap = swapper.swaps_alone(&lone, &alone[..1])?;
             let c = swapper.lone_weight(&lone, first.position)?;
             let relative = swapper.ratio(&swaps, 0, &lone_swap, 0)?;
             told_from_zero(&relative.weights[0]).map(|relative| c.times(relative))
@@ -135,18 +136,47 @@ struct Swaps {
 }
 
 impl Swapper<'_> {
-    fn swaps(&mut self, batch: &GlobalBatch, predictions: &[Prediction]) -> Result<Swaps, TomographyError> {
-        let before = self.gradient(batch)?;
-        let mut differences = Vec::new();
-        for prediction in predictions {
-            let label = (prediction.target + self.vocabulary / 2) % self.vocabulary;
+    /// The swaps of predictions of a batch.
+    fn swaps_together(
+        &mut self,
+        batch: &GlobalBatch,
+        predictions: &[Prediction],
+    ) -> Result<Swaps, TomographyError> {
+        let swapped = |prediction: &Prediction| {
             let mut index = 0;
-            let swapped = batch.map_sequences(|sequence| {
+            batch.map_sequences(|sequence| {
                 index += 1;
                 let here = index - 1 == prediction.sequence;
-                let other = here.then(|| relabelled(sequence, prediction.position, label)).flatten();
-                other.unwrap_or_else(|| sequence.clone())
-            });
+                if here { self.swapped(sequence, prediction) } else { sequence.clone() }
+            })
+        };
+        let swapped = predictions.iter().map(swapped).collect();
+        self.swaps(batch, swapped)
+    }
+
+    /// The swaps of predictions of one sequence when it is alone, in all of its copies where the subject takes no batch
+    /// of one.
+    fn swaps_alone(
+        &mut self,
+        sequence: &Sequence,
+        predictions: &[Prediction],
+    ) -> Result<Swaps, TomographyError> {
+        let limits = self.subject.info().limits;
+        let swapped = |prediction| limits.alone(&self.swapped(sequence, prediction));
+        let swapped = predictions.iter().map(swapped).collect();
+        self.swaps(&limits.alone(sequence), swapped)
+    }
+
+    /// The sequence with another label of one prediction.
+    fn swapped(&self, sequence: &Sequence, prediction: &Prediction) -> Sequence {
+        let label = (prediction.target + self.vocabulary / 2) % self.vocabulary;
+        relabelled(sequence, prediction.position, label).unwrap_or_else(|| sequence.clone())
+    }
+
+    fn swaps(&mut self, batch: &GlobalBatch, swapped: Vec<GlobalBatch>) -> Result<Swaps, TomographyError> {
+        let before = self.gradient(batch)?;
+        let mut differences = Vec::new();
+        for swapped in swapped {
             differences.push(minus(&before, &self.gradient(&swapped)?)?);
         }
         let mut scales = BTreeMap::new();
@@ -164,7 +194,7 @@ impl Swapper<'_> {
         if let Some(&known) = self.factors.get(&layout) {
             return Ok(known);
         }
-        let batch = GlobalBatch::single(lone.clone());
+        let batch = self.subject.info().limits.alone(lone);
         let loss = loss_factor(self.subject, self.spec, (lone, position), self.precision)?;
         let gradient = self.gradient(&batch)?;
         let tie =
@@ -184,7 +214,7 @@ impl Swapper<'_> {
         sequence: &Sequence,
         prediction: &Prediction,
     ) -> Result<Factor, TomographyError> {
-        let batch = GlobalBatch::single(sequence.clone());
+        let batch = self.subject.info().limits.alone(sequence);
         let loss = evaluated_share(self.subject, self.spec, (sequence, prediction.position), self.precision)?;
         let gradient = self.gradient(&batch)?;
         let lone = Lone { batch, gradient, loss: Some(loss) };
@@ -212,25 +242,6 @@ impl Swapper<'_> {
         };
         recover_above(&basis, &of.differences[index], &exact, &of.scales.iter().map(floor).collect())
     }
-}
-
-fn minus(one: &TensorSet, other: &TensorSet) -> Result<TensorSet, TomographyError> {
-    if let Some((name, tensor)) = other.iter().find(|(name, _)| !one.contains_key(*name)) {
-        let (of, parameter) = ("the gradient before a swap".to_owned(), name.clone());
-        return Err(TomographyError::Tensor { of, parameter, shape: tensor.shape().to_vec() });
-    }
-    let difference = |(name, tensor): (&String, &Tensor)| {
-        let missing = || TomographyError::Tensor {
-            of: "the gradient after a swap".to_owned(),
-            parameter: name.clone(),
-            shape: tensor.shape().to_vec(),
-        };
-        let other = other.get(name).filter(|other| other.shape() == tensor.shape()).ok_or_else(missing)?;
-        let values = (0..tensor.elements()).map(|index| tensor.get(index) - other.get(index)).collect();
-        let difference = Tensor::new(tensor.shape().to_vec(), TensorValues::F64(values));
-        Ok((name.clone(), difference.map_err(|_| missing())?))
-    };
-    one.iter().map(difference).collect()
 }
 
 /// A ratio as a factor; `None` where the swap it is over changes nothing, or by no more than its error.
@@ -294,7 +305,7 @@ mod tests {
     use super::*;
     use crate::tomography::toy::{self, Toy};
     use lossproof_spec::{Counting, LossSpec, TokenWeights};
-    use lossproof_subject::Count;
+    use lossproof_subject::{Count, Limits};
 
     fn swapped(mut toy: Toy, masked: bool) -> (Tomogram, Vec<f64>) {
         let batch = toy::batch([5, 3, 4, 3], |index, p| masked && index == 0 && p < 3);
@@ -325,8 +336,12 @@ mod tests {
         for spec in [LossSpec::sum(), LossSpec::sequence_mean(), LossSpec::batch_mean(), naive, before, all] {
             let mut toy = Toy { spec, ..Toy::new() };
             toy.limits.ignore_index = false;
-            let (tomogram, truth) = swapped(toy, false);
-            assert_weights(&tomogram, &truth);
+            // One sequence alone, or one on each of two ranks.
+            for ranks in [Count::ANY, Count::exactly(2)] {
+                let limits = Limits { ranks, ..toy.limits };
+                let (tomogram, truth) = swapped(Toy { limits, ..toy.clone() }, false);
+                assert_weights(&tomogram, &truth);
+            }
         }
     }
 

@@ -23,6 +23,7 @@ const TABLES: [(&str, usize); 3] = [("last", VOCABULARY), ("first", VOCABULARY),
 
 /// Logits are the sum of a row for the token, one for the first token of the sequence and one for the
 /// position.
+#[derive(Clone)]
 pub(super) struct Toy {
     pub(super) spec: LossSpec,
     pub(super) limits: Limits,
