@@ -4,7 +4,7 @@ use crate::{
     score::{Grade, Score},
     trainer_model::{TrainerModel, honest_attention},
 };
-use lossproof_cases::edit::{edit, given};
+use lossproof_cases::edit::{alone, edit, given};
 use lossproof_spec::{Dtype, IGNORE_INDEX, Role, Sequence, SequenceFields};
 use lossproof_subject::{Limits, Subject, SubjectError};
 
@@ -108,7 +108,7 @@ pub(crate) fn dependence(
     let free_labels = limits.free_labels;
     let mut evaluate = |sequence: Sequence| match subject.token_losses() {
         Some(losses) => {
-            let batch = limits.alone(&sequence);
+            let batch = alone(&sequence, limits);
             let mut losses = losses.evaluate(&batch)?;
             // Where the trainer takes no batch of one, those of the first copy.
             losses.truncate(losses.len() / batch.sequences().count());

@@ -255,9 +255,14 @@ impl fmt::Display for Diagnosis {
         for (index, candidate) in self.candidates.iter().enumerate() {
             let bug = candidate.bug;
             if index < alike {
-                let or =
-                    if index == 0 { "looks like" } else { "or, alike in everything that was looked at," };
-                write!(f, "\n{or} {}: {}", bug.id, bug.what)?;
+                if alike == 1 && !self.is_certain() {
+                    // As likely as all others and one that nobody knows, or less.
+                    write!(f, "\nperhaps {} (likelihood {:.2}): {}", bug.id, candidate.likelihood, bug.what)?;
+                } else {
+                    let or =
+                        if index == 0 { "looks like" } else { "or, alike in everything that was looked at," };
+                    write!(f, "\n{or} {}: {}", bug.id, bug.what)?;
+                }
                 if let Some(source) = bug.source {
                     write!(f, "\n  seen in {source}")?;
                 }

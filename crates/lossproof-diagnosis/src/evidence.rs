@@ -13,6 +13,7 @@ use crate::{
     truth::HonestAnswer,
 };
 use lossproof_laws::KnownLogits;
+use lossproof_numerics::norm;
 use lossproof_spec::{GlobalBatch, Prediction, Sequence, TokenWeights};
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -49,6 +50,11 @@ pub(crate) fn statements(
         Some(Repeated::Twice) => {
             evidence.push("the second of two identical calls gives twice the gradient".to_owned());
         }
+        Some(Repeated::CarriedOver) => evidence.push(
+            "the second of two identical calls gives another gradient, and which one depends on the batch of the first: \
+             something is kept from one call to the next"
+                .to_owned(),
+        ),
         Some(Repeated::Other) => evidence.push("two identical calls give different gradients".to_owned()),
         Some(Repeated::Same) | None => {}
     }
@@ -94,18 +100,49 @@ fn several(names: &[&str]) -> String {
     if names.len() > 4 { format!("{first} and {} more", names.len() - 4) } else { first }
 }
 
+/// Why the gradient of the head is not that of known logits whatever tokens weigh, to half of its digits; `None` where it
+/// is, or is no number. It is along the last activations, since these are the same at every position; and by the logits of
+/// tokens that nobody has it is in proportion to their probabilities.
+fn contradiction(known: &KnownLogits, result: &ProbeResult, tolerance: f64) -> Option<&'static str> {
+    let gradient = result.gradient.get(known.head())?;
+    let by_logit = known.by_logit(gradient);
+    let along = known.gradient(&by_logit).embedding;
+    let rest: Vec<f64> = gradient.iter().zip(&along).map(|(found, along)| found - along).collect();
+    let size = norm(gradient);
+    if norm(&rest) > tolerance * size {
+        return Some("is not along the last activations");
+    }
+    let probabilities = softmax(known.logits());
+    let unused = unused(&by_logit, &result.probe.batch)?;
+    let of_unused = |values: &[f64]| -> Vec<f64> {
+        values.iter().zip(&unused).filter(|(_, unused)| **unused).map(|(value, _)| *value).collect()
+    };
+    let (found, due) = (of_unused(&by_logit), of_unused(&probabilities));
+    let all = found.iter().sum::<f64>() / due.iter().sum::<f64>();
+    let rest: Vec<f64> = found.iter().zip(&due).map(|(found, p)| found - all * p).collect();
+    let proportional = norm(&rest) <= tolerance * norm(&by_logit);
+    (!proportional && norm(&rest).is_finite())
+        .then_some("is not in proportion to the probabilities of tokens that are not in the batch")
+}
+
+/// Which tokens of the vocabulary a batch does not have.
+fn unused(by_logit: &[f64], batch: &GlobalBatch) -> Option<Vec<bool>> {
+    let mut unused = vec![true; by_logit.len()];
+    for sequence in batch.sequences() {
+        for token in sequence.targets().iter().chain(sequence.input_ids()) {
+            *unused.get_mut(*token as usize)? = false;
+        }
+    }
+    Some(unused)
+}
+
 /// What a token weighs in the gradient of a model with known logits: the label with token v has the gradient
 /// `W·p_v − W_v` at logit v, where `W_v` is its weight and `W` the sum of all.
 fn label_weights(known: &KnownLogits, result: &ProbeResult) -> Option<Vec<f64>> {
     let by_logit = known.by_logit(result.gradient.get(known.head())?);
     let probabilities = softmax(known.logits());
     // W from the tokens that nobody has.
-    let mut unused = vec![true; by_logit.len()];
-    for sequence in result.probe.batch.sequences() {
-        for token in sequence.targets().iter().chain(sequence.input_ids()) {
-            *unused.get_mut(*token as usize)? = false;
-        }
-    }
+    let unused = unused(&by_logit, &result.probe.batch)?;
     let over =
         |values: &[f64]| -> f64 { values.iter().zip(&unused).filter(|(_, u)| **u).map(|(v, _)| v).sum() };
     let all = over(&by_logit) / over(&probabilities);
@@ -124,6 +161,15 @@ fn weights_anomaly(
     let plain = probe.spec.label_smoothing <= 0.0 && probe.spec.z_loss <= 0.0;
     if probe.state != ProbeState::KnownLogits || !plain || probe.upstream.is_some() {
         return None;
+    }
+    if let Some(contradiction) = contradiction(known, result, tolerance) {
+        return Some(format!(
+            "{} under {}: the gradient of {} {contradiction}, whatever tokens weigh: the token loss is another, or the head \
+             and the final norm are not what the roles on the card say, or their backward pass is wrong",
+            probe.name,
+            probe.spec,
+            known.head()
+        ));
     }
     let found = label_weights(known, result)?;
     let due = TokenWeights::new(&probe.spec, &probe.batch.layout()).ok()?.per_prediction(&probe.batch);

@@ -12,9 +12,10 @@ use crate::{
     relations::Relations,
     validation_run::{ValidationRun, run_validation},
 };
+use lossproof_cases::edit::{alone, edit, given};
 use lossproof_laws::KnownLogits;
 use lossproof_numerics::norm;
-use lossproof_spec::{Dtype, LossSpec};
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
 use lossproof_subject::{Limits, LogPolicy, ParameterInfo, Subject, SubjectError};
 
 /// What came of a probe.
@@ -33,7 +34,9 @@ pub(crate) enum Repeated {
     Same,
     /// Twice the gradient.
     Twice,
-    /// Another gradient.
+    /// Another gradient, which depends on the batch of the first call.
+    CarriedOver,
+    /// Another gradient, of chance as far as can be told.
     Other,
 }
 
@@ -186,7 +189,7 @@ impl Examination {
             return;
         }
         for sequence in sequences(&self.limits) {
-            if self.limits.check(&self.limits.alone(&sequence)).is_err() {
+            if self.limits.check(&alone(&sequence, &self.limits)).is_err() {
                 continue;
             }
             match dependence(subject, sequence, self.dtype, &self.limits) {
@@ -267,16 +270,48 @@ fn repeated(
     // Relative to the largest tensor.
     let floor = one.values().map(norm).fold(0.0, f64::max);
     let half_digits = HalfDigits { floor, ..HalfDigits::of(dtype) };
-    let is_multiple = |factor: f64| {
-        one.len() == other.len()
-            && one.iter().all(|(name, values)| {
+    let is_multiple = |of: &NamedValues, factor: f64, found: &NamedValues| {
+        of.len() == found.len()
+            && of.iter().all(|(name, values)| {
                 let multiple: Vec<f64> = values.iter().map(|value| factor * value).collect();
-                other.get(name).is_some_and(|twin| half_digits.same(twin, &multiple))
+                found.get(name).is_some_and(|twin| half_digits.same(twin, &multiple))
             })
     };
-    Ok(Some(match (is_multiple(1.0), is_multiple(2.0)) {
-        (true, _) => Repeated::Same,
-        (false, true) => Repeated::Twice,
-        (false, false) => Repeated::Other,
-    }))
+    if is_multiple(&one, 1.0, &other) {
+        return Ok(Some(Repeated::Same));
+    }
+    if is_multiple(&one, 2.0, &other) {
+        return Ok(Some(Repeated::Twice));
+    }
+    // What is drawn comes again where its generator is reset and as much was drawn before; what is kept of another batch
+    // is something else.
+    let from_fresh = |subject: &mut dyn Subject, before: &[&Probe]| {
+        subject.reset()?;
+        for probe in before {
+            judged_call(subject, probe)?;
+        }
+        judged_call(subject, probe).map(|(_, gradient)| gradient)
+    };
+    let repeats = is_multiple(&one, 1.0, &from_fresh(subject, &[])?);
+    let otherwise = Probe { batch: with_other_tokens(&probe.batch, subject), ..probe.clone() };
+    let kept = repeats && !is_multiple(&other, 1.0, &from_fresh(subject, &[&otherwise])?);
+    Ok(Some(if kept { Repeated::CarriedOver } else { Repeated::Other }))
+}
+
+/// The batch with the next token of the vocabulary in place of each.
+fn with_other_tokens(batch: &GlobalBatch, subject: &dyn Subject) -> GlobalBatch {
+    let vocabulary = u32::try_from(subject.info().limits.vocabulary).unwrap_or(u32::MAX).max(1);
+    let next = |token: u32| (token + 1) % vocabulary;
+    batch.map_sequences(|sequence| {
+        edit(sequence, |fields| {
+            for (id, (target, label)) in
+                fields.input_ids.iter_mut().zip(fields.targets.iter_mut().zip(&mut fields.labels))
+            {
+                (*id, *target) = (next(*id), next(*target));
+                if given(*label) {
+                    *label = i64::from(*target);
+                }
+            }
+        })
+    })
 }

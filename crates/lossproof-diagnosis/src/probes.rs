@@ -73,6 +73,9 @@ const WINDOW: BatchDraft<'_> = &[&[&[plain(4, 0)], &[plain(3, 1)], &[plain(5, 0)
 const SHORT: BatchDraft<'_> = &[&[&[plain(4, 1)], &[plain(2, 0)]]];
 const PLAIN: BatchDraft<'_> = &[&[&[plain(6, 0)]]];
 
+/// Positions of the longest sequence of a probe, where a trainer takes as many.
+const LONGEST: usize = 64;
+
 /// Every probe that a trainer with these limits takes: with `general` those whose truth a reference has to
 /// say, too, and with `upstream` those whose weights come from above.
 pub(crate) fn pool(limits: &Limits, general: bool, upstream: bool) -> Vec<Probe> {
@@ -139,6 +142,11 @@ impl ProbePool<'_> {
             probe.name = "a batch as small as the trainer takes";
         }
         self.add("equal lengths", state, mean, EQUAL, &[]);
+        let longest = self.limits.lengths.most.min(LONGEST);
+        if longest > 11 {
+            // Longer than all others: some trainers cut off what is long.
+            self.add("a long sequence", state, mean, &[&[&[plain(longest, 0), plain(5, 1)]]], &[]);
+        }
         self.add("label smoothing", state, LossSpec { label_smoothing: 0.125, ..mean }, RAGGED, &[]);
         self.add("a z-loss", state, LossSpec { z_loss: 0.0625, ..mean }, RAGGED, &[]);
         for spec in [mean, LossSpec::naive_accumulated_mean()] {

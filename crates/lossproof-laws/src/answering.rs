@@ -3,11 +3,11 @@
 use crate::tape::{Answer, Question};
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{
-    Evaluated, Evaluation, GradientSink, GradientView, LoadParameters, ObjectiveBatch, ObjectiveKind,
-    Objectives, Observation, Offered, OptimizerSteps, ParameterInfo, StepReport, Subject, SubjectError,
-    SubjectInfo, TensorSet, TokenLosses, TrainingLoop, TrainingPlan, TrainingTrace, Unsupported,
-    UpstreamWeights,
+    Evaluated, Evaluation, GradientSink, LoadParameters, ObjectiveBatch, ObjectiveKind, Objectives,
+    Observation, Offered, OptimizerSteps, ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo,
+    TensorSet, TokenLosses, TrainingLoop, TrainingPlan, TrainingTrace, Unsupported, UpstreamWeights,
 };
+use std::rc::Rc;
 
 /// Where the answers come from.
 pub(crate) trait Answers {
@@ -24,7 +24,7 @@ pub(crate) trait Answers {
     /// Whether masks of dropout belong to samples.
     fn masks_of_samples(&mut self) -> bool;
     /// The answer, which is of the kind that the question asks for.
-    fn answer(&mut self, question: Question) -> Result<Answer, SubjectError>;
+    fn answer(&mut self, question: Question) -> Result<Rc<Answer>, SubjectError>;
 }
 
 /// The subject that answers so.
@@ -35,7 +35,7 @@ impl<A: Answers> Answering<A> {
     fn hand_over(&self, tensors: &TensorSet, sink: &mut dyn GradientSink) -> Result<(), SubjectError> {
         for parameter in self.0.parameters() {
             if let Some(tensor) = tensors.get(&parameter.name) {
-                sink.receive(&parameter.name, &parameter.shape, GradientView::F64(&tensor.to_f64()))?;
+                sink.receive(&parameter.name, &parameter.shape, tensor.values().into())?;
             }
         }
         Ok(())
@@ -46,18 +46,18 @@ impl<A: Answers> Answering<A> {
         question: Question,
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
-        match self.0.answer(question)? {
+        match &*self.0.answer(question)? {
             Answer::Gradient(observation, tensors) => {
-                self.hand_over(&tensors, gradients)?;
-                Ok(observation)
+                self.hand_over(tensors, gradients)?;
+                Ok(observation.clone())
             }
             _ => Err(self.of_another_kind()),
         }
     }
 
     fn trained(&mut self, question: Question) -> Result<TrainingTrace, SubjectError> {
-        match self.0.answer(question)? {
-            Answer::Trained(trace) => Ok(trace),
+        match &*self.0.answer(question)? {
+            Answer::Trained(trace) => Ok(trace.clone()),
             _ => Err(self.of_another_kind()),
         }
     }
@@ -135,8 +135,8 @@ impl<A: Answers> LoadParameters for Answering<A> {
 
 impl<A: Answers> TokenLosses for Answering<A> {
     fn evaluate(&mut self, batch: &GlobalBatch) -> Result<Vec<f64>, SubjectError> {
-        match self.0.answer(Question::Evaluate(batch.clone()))? {
-            Answer::Losses(losses) => Ok(losses),
+        match &*self.0.answer(Question::Evaluate(batch.clone()))? {
+            Answer::Losses(losses) => Ok(losses.clone()),
             _ => Err(self.of_another_kind()),
         }
     }
@@ -150,10 +150,10 @@ impl<A: Answers> UpstreamWeights for Answering<A> {
         gradients: &mut dyn GradientSink,
     ) -> Result<f64, SubjectError> {
         let spec = self.0.spec();
-        match self.0.answer(Question::Backward(spec, batch.clone(), weights.to_vec()))? {
+        match &*self.0.answer(Question::Backward(spec, batch.clone(), weights.to_vec()))? {
             Answer::Weighted(loss, tensors) => {
-                self.hand_over(&tensors, gradients)?;
-                Ok(loss)
+                self.hand_over(tensors, gradients)?;
+                Ok(*loss)
             }
             _ => Err(self.of_another_kind()),
         }
@@ -167,15 +167,15 @@ impl<A: Answers> OptimizerSteps for Answering<A> {
 
     fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
         let spec = self.0.spec();
-        match self.0.answer(Question::Step(spec, batch.clone()))? {
-            Answer::Stepped(report) => Ok(report),
+        match &*self.0.answer(Question::Step(spec, batch.clone()))? {
+            Answer::Stepped(report) => Ok(report.clone()),
             _ => Err(self.of_another_kind()),
         }
     }
 
     fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
-        match self.0.answer(Question::Read)? {
-            Answer::Parameters(tensors) => self.hand_over(&tensors, parameters),
+        match &*self.0.answer(Question::Read)? {
+            Answer::Parameters(tensors) => self.hand_over(tensors, parameters),
             _ => Err(self.of_another_kind()),
         }
     }
@@ -197,8 +197,8 @@ impl<A: Answers> Objectives for Answering<A> {
 
 impl<A: Answers> Evaluation for Answering<A> {
     fn validate(&mut self, batches: &[MicroBatch]) -> Result<Evaluated, SubjectError> {
-        match self.0.answer(Question::Validate(batches.to_vec()))? {
-            Answer::Validated(evaluated) => Ok(evaluated),
+        match &*self.0.answer(Question::Validate(batches.to_vec()))? {
+            Answer::Validated(evaluated) => Ok(*evaluated),
             _ => Err(self.of_another_kind()),
         }
     }

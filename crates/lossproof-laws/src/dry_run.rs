@@ -13,6 +13,7 @@ use lossproof_subject::{
     Evaluated, Observation, Offered, ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tensor,
     TensorSet, TensorValues, TrainingLoop, TrainingPlan, TrainingTrace, Unsupported,
 };
+use std::rc::Rc;
 
 /// A subject of which only the card is asked.
 pub(crate) struct CardOnly<'a> {
@@ -84,9 +85,9 @@ impl Answers for CardOnly<'_> {
         self.subject.training_loop().is_some_and(TrainingLoop::masks_of_samples)
     }
 
-    fn answer(&mut self, question: Question) -> Result<Answer, SubjectError> {
+    fn answer(&mut self, question: Question) -> Result<Rc<Answer>, SubjectError> {
         let observation = Observation::new(0.0, None);
-        Ok(match question {
+        Ok(Rc::new(match question {
             Question::Accumulate(..) | Question::Learn(_) => Answer::Gradient(observation, self.zeros()),
             Question::Backward(..) => Answer::Weighted(0.0, self.zeros()),
             Question::Evaluate(batch) => Answer::Losses(vec![0.0; batch.predictions().count()]),
@@ -101,6 +102,6 @@ impl Answers for CardOnly<'_> {
             Question::Read => Answer::Parameters(self.zeros()),
             Question::Train(..) | Question::Resume(..) => Answer::Trained(TrainingTrace::default()),
             Question::Validate(_) => Answer::Validated(Evaluated { loss: 0.0, perplexity: 1.0, tokens: 0 }),
-        })
+        }))
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn noise(subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Re
         Ok(noise) => Ok(noise),
         Err(Ended::Failed(error)) => Err(error),
         // The law itself meets the same and says so.
-        Err(Ended::Unsupported(_) | Ended::NotApplicable) => Ok(0.0),
+        Err(Ended::Unsupported(_) | Ended::NotApplicable | Ended::OutsideLimits(_)) => Ok(0.0),
     }
 }
 

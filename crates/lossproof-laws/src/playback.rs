@@ -11,6 +11,7 @@ use crate::{
 };
 use lossproof_spec::{LossSpec, Optimizer};
 use lossproof_subject::{Offered, ParameterInfo, SubjectError, SubjectInfo, TrainingPlan, Unsupported};
+use std::rc::Rc;
 
 /// Which answers of a tape are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl Answers for Playback<'_> {
 
     /// The next answer to this question. A question that the tape does not have is the second look of a law
     /// that would rather know more before it convicts.
-    fn answer(&mut self, question: Question) -> Result<Answer, SubjectError> {
+    fn answer(&mut self, question: Question) -> Result<Rc<Answer>, SubjectError> {
         let answers = self.tape.answers.iter().zip(&self.given);
         let next = answers.into_iter().position(|((asked, _), given)| !given && *asked == question);
         let Some(index) = next else {
@@ -94,21 +95,23 @@ impl Answers for Playback<'_> {
             return Err(SubjectError::Failed { subject: self.tape.info.name.clone(), message });
         };
         self.given[index] = true;
-        let mut answer = self.tape.answers[index].1.clone();
+        let mut answer = Rc::clone(&self.tape.answers[index].1);
         let is_changed = match self.changed.0 {
             Changed::Range(from, to) => (from..to).contains(&index),
             Changed::InEachContext(number, answers) => index % answers == number,
         };
         if is_changed {
             if let Change::Like(other) = self.changed.1 {
-                answer = self.tape.answers[other].1.clone();
+                answer = Rc::clone(&self.tape.answers[other].1);
             }
-            self.changed.1.of(&mut answer, self.tape);
+            self.changed.1.of(Rc::make_mut(&mut answer), self.tape);
         }
-        match answer {
-            Answer::Empty(empty) => Err(empty.into()),
-            Answer::OtherTraining(difference) => Err(SubjectError::OtherTraining { difference }),
-            answer => Ok(answer),
+        match &*answer {
+            Answer::Empty(empty) => Err((*empty).into()),
+            Answer::OtherTraining(difference) => {
+                Err(SubjectError::OtherTraining { difference: difference.clone() })
+            }
+            _ => Ok(answer),
         }
     }
 }

@@ -127,7 +127,10 @@ impl Summary {
     /// What a green certifies, in one sentence.
     #[must_use]
     pub fn certifies(&self) -> String {
-        let laws = self.count(Verdict::Pass);
+        let laws = match self.count(Verdict::Pass) {
+            1 => "1 law holds".to_owned(),
+            laws => format!("{laws} laws hold"),
+        };
         let power = match self.power {
             Some(power) if power.is_finite() => format!("to a relative error of {power:.1e}"),
             _ => "with no power to speak of".to_owned(),
@@ -136,7 +139,7 @@ impl Summary {
             [] => "without an anchor".to_owned(),
             anchors => format!("anchored by {}", anchors.join(", ")),
         };
-        format!("{laws} laws hold {power}, {anchors}")
+        format!("{laws} {power}, {anchors}")
     }
 }
 

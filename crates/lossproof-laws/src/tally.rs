@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     pub(crate) cases: usize,
     telling: usize,
     unsupported: Option<String>,
+    /// Cases of which the subject's limits rule a batch out, and the first reason.
+    outside: (usize, Option<String>),
     /// The case that certified each unit best.
     strongest: BTreeMap<String, Rc<Taped>>,
 }
@@ -25,6 +27,10 @@ impl Tally {
         self.telling += usize::from(tried.tells());
         if let Some(what) = tried.unsupported() {
             self.unsupported = Some(what.to_owned());
+        }
+        if let Some(error) = tried.outside_limits() {
+            self.outside.0 += 1;
+            self.outside.1.get_or_insert_with(|| error.to_string());
         }
         let taped = taped.map(Rc::new);
         for (name, unit) in tried.comparisons.units() {
@@ -70,6 +76,11 @@ impl Tally {
     /// The verdict where no case broke the law, and what would make it another where it is no pass.
     fn undisputed(&self, law: &Law, facts: &Facts, control: bool) -> (Verdict, Option<String>) {
         let unchecked = |reason: String| (Verdict::Unchecked, Some(reason));
+        // Of cases that cannot be within the limits more would decide nothing.
+        let limit = self.outside.1.as_deref().filter(|_| self.outside.0 == self.cases && self.telling == 0);
+        if let Some(limit) = limit {
+            return unchecked(format!("the trainer's limits rule out what this law asks for: {limit}"));
+        }
         if self.comparisons.compared() == 0 {
             return match &self.unsupported {
                 Some(what) => (Verdict::Unsupported, Some(what.clone())),

@@ -8,7 +8,7 @@ use lossproof_subject::{
     Observation, Offered, OptimizerSteps, ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tee,
     TensorSet, TokenLosses, TrainingLoop, TrainingPlan, TrainingTrace, Unsupported, UpstreamWeights,
 };
-use std::mem::discriminant;
+use std::{mem::discriminant, rc::Rc};
 
 /// What a subject was asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +46,7 @@ pub(crate) struct Tape {
     pub(crate) info: SubjectInfo,
     pub(crate) parameters: Vec<ParameterInfo>,
     pub(crate) offered: Offered,
-    pub(crate) answers: Vec<(Question, Answer)>,
+    pub(crate) answers: Vec<(Question, Rc<Answer>)>,
     pub(crate) refused_specs: Vec<(LossSpec, Unsupported)>,
     pub(crate) refused_optimizers: Vec<(Optimizer, Unsupported)>,
     pub(crate) refused_plans: Vec<(TrainingPlan, Unsupported)>,
@@ -64,8 +64,8 @@ impl Tape {
 
     /// The answers before this one that are of its kind, the last first.
     pub(crate) fn former(&self, answer: usize) -> impl Iterator<Item = usize> {
-        let kind = discriminant(&self.answers[answer].1);
-        (0..answer).rev().filter(move |&former| discriminant(&self.answers[former].1) == kind)
+        let kind = discriminant(&*self.answers[answer].1);
+        (0..answer).rev().filter(move |&former| discriminant(&*self.answers[former].1) == kind)
     }
 
     /// The block of this name among the tensors of an answer.
@@ -81,7 +81,7 @@ impl Tape {
 
     /// Whether an answer has numbers of this kind.
     pub(crate) fn has_number(&self, answer: usize, kind: usize) -> bool {
-        match &self.answers[answer].1 {
+        match &*self.answers[answer].1 {
             Answer::Gradient(observation, _) => match kind {
                 0 => true,
                 1 => observation.token_losses.is_some(),
@@ -99,7 +99,7 @@ impl Tape {
 
     /// Whether an answer is a training.
     pub(crate) fn is_training(&self, answer: usize) -> bool {
-        matches!(self.answers[answer].1, Answer::Trained(_))
+        matches!(*self.answers[answer].1, Answer::Trained(_))
     }
 
     /// Whether a parameter is called so.
@@ -144,12 +144,12 @@ impl<'a> Recorder<'a> {
         put: impl FnOnce(&T) -> Answer,
     ) -> Result<T, SubjectError> {
         match &answer {
-            Ok(value) => self.tape.answers.push((question, put(value))),
+            Ok(value) => self.tape.answers.push((question, Rc::new(put(value)))),
             Err(SubjectError::EmptyGroup(empty)) => {
-                self.tape.answers.push((question, Answer::Empty(*empty)));
+                self.tape.answers.push((question, Rc::new(Answer::Empty(*empty))));
             }
             Err(SubjectError::OtherTraining { difference }) => {
-                self.tape.answers.push((question, Answer::OtherTraining(difference.clone())));
+                self.tape.answers.push((question, Rc::new(Answer::OtherTraining(difference.clone()))));
             }
             // The case ends here, and with it the tape.
             Err(_) => {}

@@ -20,8 +20,10 @@ pub(crate) enum Ended {
     Unsupported(String),
     /// The subject failed where it should not.
     Failed(SubjectError),
-    /// The law has nothing to compare on this case: it lies outside the law's preconditions or the subject's limits.
+    /// The law has nothing to compare on this case: it lies outside the law's preconditions.
     NotApplicable,
+    /// A batch that the law makes of the case lies outside the subject's limits.
+    OutsideLimits(SubjectError),
 }
 
 impl From<Unsupported> for Ended {
@@ -33,8 +35,9 @@ impl From<Unsupported> for Ended {
 impl From<SubjectError> for Ended {
     fn from(error: SubjectError) -> Self {
         match error {
-            SubjectError::Limit { .. } | SubjectError::Number { .. } | SubjectError::Kind { .. } => {
-                Self::NotApplicable
+            error
+            @ (SubjectError::Limit { .. } | SubjectError::Number { .. } | SubjectError::Kind { .. }) => {
+                Self::OutsideLimits(error)
             }
             error => Self::Failed(error),
         }

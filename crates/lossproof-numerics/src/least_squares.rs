@@ -47,6 +47,9 @@ pub struct Solution {
     pub values: Vec<f64>,
     /// First-order bound on the error of each unknown; infinite for those of a group.
     pub errors: Vec<f64>,
+    /// The unknowns that come closest to the equations, open directions included: what these leave unexplained, no
+    /// values explain. The same as `values` where nothing is open.
+    pub closest: Vec<f64>,
     /// Unknowns that the equations do not tell apart. Groups have no member in common.
     pub groups: Vec<Unresolved>,
     /// Singular values of `A` with its columns scaled to norm one, falling.
@@ -236,6 +239,8 @@ impl Equations {
             column *= *scale;
         }
         let right = self.reduced.column(unknowns).into_owned();
+        let every = Resolved::of(scaled.clone(), scales.clone(), self.rounding())?;
+        let closest = every.solution(&right).iter().copied().collect();
         let resolved = Resolved::of(scaled, scales, self.tolerance(perturbation, &norms))?;
         let values: Vec<f64> = resolved.solution(&right).iter().copied().collect();
         let residual = self.residual(&values);
@@ -255,16 +260,19 @@ impl Equations {
         });
         let groups = groups.collect();
         let (singular_values, condition) = (resolved.singular_values.clone(), resolved.condition());
-        Ok(Solution { values, errors, groups, singular_values, condition, residual })
+        Ok(Solution { values, errors, closest, groups, singular_values, condition, residual })
     }
 
     /// The largest singular value that rounding and perturbations may have made, columns being scaled to norm one.
     fn tolerance(&self, perturbation: &Perturbation<'_>, norms: &DVector<f64>) -> f64 {
         let relative = |(bound, norm): (&f64, &f64)| if *norm > 0.0 { bound / norm } else { 0.0 };
         let squares = perturbation.columns.iter().zip(norms.iter()).map(relative).map(|share| share * share);
-        // σ_max of T unit columns is at most √T.
-        let rounding = self.equations.max(self.unknowns()) as f64 * f64::EPSILON;
-        squares.sum::<f64>().sqrt().max(rounding * (self.unknowns() as f64).sqrt())
+        squares.sum::<f64>().sqrt().max(self.rounding())
+    }
+
+    /// The same of the rounding of the decomposition alone: σ_max of T unit columns is at most √T.
+    fn rounding(&self) -> f64 {
+        self.equations.max(self.unknowns()) as f64 * f64::EPSILON * (self.unknowns() as f64).sqrt()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What batches a subject takes.
 
 use crate::{Count, SubjectError};
-use lossproof_spec::{GlobalBatch, IGNORE_INDEX, MicroBatch, Rank, Sequence};
+use lossproof_spec::{GlobalBatch, IGNORE_INDEX, Sequence};
 
 /// What a subject can take; batches are made inside these limits only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,18 +74,6 @@ impl Limits {
             }
         }
         Ok(())
-    }
-
-    /// The smallest batch of this sequence that the subject takes: one rank with one micro-batch with one sequence, or
-    /// copies of it where more are asked for. All its groups are alike, so that whatever they are averaged over, all copies
-    /// of a token together weigh what the token weighs in one of them; only a sum is as many times as large.
-    #[must_use]
-    pub fn alone(&self, sequence: &Sequence) -> GlobalBatch {
-        let copies = |count: Count| count.least.max(1);
-        let micro_batch = MicroBatch::new(vec![sequence.clone(); copies(self.sequences)]);
-        let rank = micro_batch.and_then(|own| Rank::new(vec![own; copies(self.micro_batches)]));
-        let batch = rank.and_then(|own| GlobalBatch::new(vec![own; copies(self.ranks)]));
-        batch.expect("invariant: no group is empty")
     }
 
     fn check_groups(&self, batch: &GlobalBatch) -> Result<(), SubjectError> {

@@ -3,9 +3,10 @@
 use super::{
     Basis, Precision, TomographyError,
     basis::{singles, supervising},
+    decimal_places::half_of_a_place,
     precision::{accumulated, checked},
 };
-use lossproof_cases::edit::padded;
+use lossproof_cases::edit::{alone, padded};
 use lossproof_numerics::{norm, sweep};
 use lossproof_spec::{GlobalBatch, LossSpec, Sequence, SequenceFields};
 use lossproof_subject::{Discard, Subject, Tensor, TensorSet};
@@ -38,7 +39,7 @@ impl Basis {
     /// The token losses of a batch as the subject itself differentiates them, without any reference.
     ///
     /// Every prediction is probed in a batch of its own: one rank, one micro-batch, one sequence (copies of it where the
-    /// subject takes no fewer, [`Limits::alone`](lossproof_subject::Limits::alone)), padded to the width of the longest
+    /// subject takes no fewer, [`alone`]), padded to the width of the longest
     /// one, a single label given and label 0 ignored. There sum, token mean,
     /// sequence mean and batch mean coincide, and so do micro-batches, ranks and their averages; what remains
     /// is one factor c on all of them, fixed by two facts:
@@ -86,7 +87,7 @@ impl Basis {
         for single in singles {
             let missing = if pads { width.saturating_sub(single.sequence.len()) } else { 0 };
             let sequence = padded(&single.sequence, 0, missing, 0);
-            let gradient = accumulated(subject, &info.limits.alone(&sequence))?.1;
+            let gradient = accumulated(subject, &alone(&sequence, &info.limits))?.1;
             if first.is_none() {
                 first = Some((sequence, single.prediction.position, gradient.clone()));
             }
@@ -98,9 +99,9 @@ impl Basis {
             open.push(UNPADDED.to_owned());
         }
         let Some((sequence, position, gradient)) = first else { return Ok(basis.leaving_open(open)) };
-        let alone = info.limits.alone(&sequence);
+        let batch = alone(&sequence, &info.limits);
         let loss = loss_factor(subject, spec, (&sequence, position), precision)?;
-        let tie = gradient_factor(subject, parameters, &Lone { batch: alone, gradient, loss }, precision)?;
+        let tie = gradient_factor(subject, parameters, &Lone { batch, gradient, loss }, precision)?;
         open.extend(undetermined(loss, tie));
         let factor = loss.unwrap_or(Factor::ONE).times(tie.unwrap_or(Factor::ONE));
         Ok(basis.over(factor.value, factor.error).leaving_open(open))
@@ -144,7 +145,7 @@ pub(super) fn loss_factor(
     for label in 0..info.limits.vocabulary {
         let label = u32::try_from(label).unwrap_or(u32::MAX);
         let Some(probe) = labelled(sequence, position, label, info.limits.ignore_index) else { continue };
-        reported.push(subject.accumulate(&info.limits.alone(&probe), &mut Discard)?.loss);
+        reported.push(subject.accumulate(&alone(&probe, &info.limits), &mut Discard)?.loss);
     }
     let problem = |problem: &str| TomographyError::Calibration {
         subject: info.name.clone(),
@@ -156,9 +157,11 @@ pub(super) fn loss_factor(
     let root = root(&reported).ok_or_else(|| problem("sum to no probability of one under any factor"))?;
     // Each r_y errs by precision·max(r_y, c): with s = 1/c, δ(log Σ exp(−s·r_y)) = −Σ p_y·(s·δr_y + r_y·δs).
     let weigh = |loss: f64| (-loss / root).exp();
-    let error: f64 = reported.iter().map(|&loss| weigh(loss) * loss.max(root)).sum();
+    let places = half_of_a_place(&reported, precision.loss);
+    let error = |loss: f64| weigh(loss) * (precision.loss * loss.max(root) + places);
+    let error: f64 = reported.iter().map(|&loss| error(loss)).sum();
     let slope: f64 = reported.iter().map(|&loss| weigh(loss) * loss).sum();
-    Ok(Some(Factor { value: root, error: precision.loss * error / slope }))
+    Ok(Some(Factor { value: root, error: error / slope }))
 }
 
 /// A sequence with another label at one position, the other labels ignored where the subject lets them be.
@@ -229,20 +232,24 @@ pub(super) fn gradient_factor(
     if let Some(name) = gradient.keys().find(|name| !parameters.contains_key(*name)) {
         return Err(problem(format!("no values were given for parameter `{name}`")));
     }
+    let mut seen = Vec::new();
     let swept = sweep(FIRST_STEP, HALVINGS, |step| {
         if let Some(loader) = subject.parameter_loading() {
             for (name, slope) in gradient {
                 loader.set(name, &moved(&parameters[name], slope, step / length))?;
             }
         }
-        Ok::<_, TomographyError>(vec![subject.accumulate(batch, &mut Discard)?.loss])
+        let loss = subject.accumulate(batch, &mut Discard)?.loss;
+        seen.push(loss);
+        Ok::<_, TomographyError>(vec![loss])
     });
     subject.reset()?;
     let slope = swept?.contract(&[1.0]);
     let reported = subject.accumulate(batch, &mut Discard)?.loss;
     // A loss r = c·ℓ errs by precision·c·max(ℓ, 1).
     let c = loss.unwrap_or(Factor::ONE).value;
-    let uncertainty = slope.uncertainty + precision.loss * reported.abs().max(c) / slope.step;
+    let rounding = precision.loss * reported.abs().max(c) + half_of_a_place(&seen, precision.loss);
+    let uncertainty = slope.uncertainty + rounding / slope.step;
     let error = uncertainty / slope.value.abs() + precision.gradient;
     if slope.value > 0.0 && error < 0.5 {
         return Ok(Some(Factor { value: length / slope.value, error }));

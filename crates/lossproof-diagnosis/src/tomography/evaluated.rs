@@ -4,6 +4,7 @@ use super::{
     Precision, TomographyError,
     calibration::{Factor, VOCABULARY, relabelled},
 };
+use lossproof_cases::edit::alone;
 use lossproof_spec::{LossSpec, Sequence};
 use lossproof_subject::{Discard, Subject};
 
@@ -32,7 +33,7 @@ pub(super) fn evaluated_share(
     for label in 0..info.limits.vocabulary.min(VOCABULARY) {
         let label = u32::try_from(label).unwrap_or(u32::MAX);
         let Some(probe) = relabelled(sequence, position, label) else { continue };
-        let batch = info.limits.alone(&probe);
+        let batch = alone(&probe, &info.limits);
         let reported = subject.accumulate(&batch, &mut Discard)?.loss;
         let evaluator = subject.token_losses().ok_or_else(|| lacks("evaluate token losses"))?;
         let losses = evaluator.evaluate(&batch)?;

@@ -23,6 +23,7 @@
 
 mod basis;
 mod calibration;
+mod decimal_places;
 mod difference;
 mod disagreement;
 mod evaluated;

@@ -52,7 +52,7 @@ pub(super) fn recover_from(
 ) -> Result<Tomogram, TomographyError> {
     let mut trusted = parts.to_vec();
     let mut solution = equations.solve(&trusted, 0.0)?;
-    let mut misfits = equations.misfits(parts, &solution.values);
+    let mut misfits = equations.misfits(parts, &solution.closest);
     let mut is_fit = false;
     if !misfits.iter().all(Misfit::explained) {
         if let Some((explained, by_explained)) = majority(equations, parts, &solution)? {
@@ -62,7 +62,7 @@ pub(super) fn recover_from(
             is_fit = true;
             solution = equations.solve(&trusted, solution.residual)?;
         }
-        misfits = equations.misfits(parts, &solution.values);
+        misfits = equations.misfits(parts, &solution.closest);
     }
     Ok(Tomogram { is_fit, ..tomogram(equations, &trusted, solution, &misfits) })
 }

@@ -10,7 +10,7 @@ use super::{
     recover::recover_above,
     tomogram::WeightSource,
 };
-use lossproof_cases::edit::cut_off;
+use lossproof_cases::edit::{alone, cut_off};
 use lossproof_spec::{GlobalBatch, IGNORE_INDEX, LossSpec, Prediction, Sequence};
 use lossproof_subject::{Subject, Tensor, TensorSet};
 use std::collections::BTreeMap;
@@ -72,12 +72,12 @@ pub fn label_swaps(
     for (index, sequence) in batch.sequences().enumerate() {
         let own: Vec<_> = supervised.iter().filter(|(_, p)| p.sequence == index).collect();
         let Some((_, first)) = own.first() else { continue };
-        let alone: Vec<Prediction> = own.iter().map(|(_, prediction)| *prediction).collect();
-        let swaps = swapper.swaps_alone(sequence, &alone)?;
+        let predictions: Vec<Prediction> = own.iter().map(|(_, prediction)| *prediction).collect();
+        let swaps = swapper.swaps_alone(sequence, &predictions)?;
         // Up to the token that its first prediction is about.
         let lone = cut_off(sequence, first.position + 2);
         let unit = if info.limits.lengths.contains(lone.len()) {
-            let lone_swap = swapper.swaps_alone(&lone, &alone[..1])?;
+            let lone_swap = swapper.swaps_alone(&lone, &predictions[..1])?;
             let c = swapper.lone_weight(&lone, first.position)?;
             let relative = swapper.ratio(&swaps, 0, &lone_swap, 0)?;
             told_from_zero(&relative.weights[0]).map(|relative| c.times(relative))
@@ -162,9 +162,9 @@ impl Swapper<'_> {
         predictions: &[Prediction],
     ) -> Result<Swaps, TomographyError> {
         let limits = self.subject.info().limits;
-        let swapped = |prediction| limits.alone(&self.swapped(sequence, prediction));
+        let swapped = |prediction| alone(&self.swapped(sequence, prediction), &limits);
         let swapped = predictions.iter().map(swapped).collect();
-        self.swaps(&limits.alone(sequence), swapped)
+        self.swaps(&alone(sequence, &limits), swapped)
     }
 
     /// The sequence with another label of one prediction.
@@ -194,7 +194,7 @@ impl Swapper<'_> {
         if let Some(&known) = self.factors.get(&layout) {
             return Ok(known);
         }
-        let batch = self.subject.info().limits.alone(lone);
+        let batch = alone(lone, &self.subject.info().limits);
         let loss = loss_factor(self.subject, self.spec, (lone, position), self.precision)?;
         let gradient = self.gradient(&batch)?;
         let tie =
@@ -214,7 +214,7 @@ impl Swapper<'_> {
         sequence: &Sequence,
         prediction: &Prediction,
     ) -> Result<Factor, TomographyError> {
-        let batch = self.subject.info().limits.alone(sequence);
+        let batch = alone(sequence, &self.subject.info().limits);
         let loss = evaluated_share(self.subject, self.spec, (sequence, prediction.position), self.precision)?;
         let gradient = self.gradient(&batch)?;
         let lone = Lone { batch, gradient, loss: Some(loss) };

@@ -60,7 +60,10 @@ pub(crate) fn shift(trial: &mut Trial<'_>) -> CaseOutcome {
                 if given(fields.labels[0]) || padding { IGNORE_INDEX } else { i64::from(fields.targets[0]) };
         })
     });
-    trial.unchanged_by("first labels given or not", &spec, &batch, &flipped)?;
+    // Where labels cannot be ignored, the first one is always given.
+    if trial.facts.info.limits.check(&flipped).is_ok() {
+        trial.unchanged_by("first labels given or not", &spec, &batch, &flipped)?;
+    }
     // With the same logits everywhere the loss depends on which labels are scored, and on nothing else.
     let known = trial.known_logits(|trial, _| trial.random_bias())?;
     let sum = trial.reduction(LossSpec::sum()).unwrap_or(spec);
@@ -121,9 +124,12 @@ impl Trial<'_> {
                 fields.targets[position + 1] = target;
             })
         };
-        let rows = (0_u32..).take(limits.vocabulary).map(with_target).collect();
-        let losses = self.token_losses(&assemble(vec![vec![rows]]))?;
-        let here = losses.chunks_exact(sequence.len() - 1).map(|row| (-row[position]).exp());
+        let rows: Vec<Sequence> = (0_u32..).take(limits.vocabulary).map(with_target).collect();
+        let rank = vec![rows; limits.micro_batches.least.max(1)];
+        let losses = self.token_losses(&assemble(vec![rank; limits.ranks.least.max(1)]))?;
+        // Of the copies, where the subject takes no fewer, the first.
+        let rows = losses.chunks_exact(sequence.len() - 1).take(limits.vocabulary);
+        let here = rows.map(|row| (-row[position]).exp());
         let total = here.collect::<CompensatedSum>().value();
         let bound = self.loss_bound(batch);
         self.number("probabilities of all labels", "probabilities", bound, (total, 1.0), 1.0);

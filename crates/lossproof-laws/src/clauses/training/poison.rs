@@ -113,12 +113,12 @@ impl Trial<'_> {
     fn one_of_several(&mut self, spec: &LossSpec) -> CaseOutcome {
         let (plan, poison) = match self.poisoned() {
             Ok(poisoned) => poisoned,
-            Err(Ended::NotApplicable | Ended::Unsupported(_)) => return Ok(false),
+            Err(Ended::NotApplicable | Ended::OutsideLimits(_) | Ended::Unsupported(_)) => return Ok(false),
             Err(ended) => return Err(ended),
         };
         let taken = match self.taken(spec, &plan) {
             Ok(plan) => TrainingPlan { learning_rate: plan.learning_rate / 64.0, ..plan },
-            Err(Ended::NotApplicable | Ended::Unsupported(_)) => return Ok(false),
+            Err(Ended::NotApplicable | Ended::OutsideLimits(_) | Ended::Unsupported(_)) => return Ok(false),
             Err(ended) => return Err(ended),
         };
         let sample = plan.training[poison.sample].clone();
