@@ -20,6 +20,7 @@ fn region<'a>(text: &'a str, name: &str) -> &'a str {
 /// Every fault is killed, nine of ten are named first and all within the first three: the command ends with 0
 /// only then.
 #[test]
+#[ignore = "thorough: four minutes; tests/tests/faults.rs holds each fault to the same laws on half as many cases"]
 fn the_catalogue_is_what_the_command_says() {
     let directory = tempfile::tempdir().expect("a directory");
     let copy = directory.path().join("bugs.md");
@@ -54,7 +55,7 @@ fn the_bugs_of_ranks_are_what_the_command_says() {
 
 /// The same trainers go through every profile in `tests/tests/profiles.rs`, which is not left out.
 #[test]
-#[ignore = "two minutes of processor time: run it with `cargo test -p lossproof-cli -- --ignored`"]
+#[ignore = "thorough: two minutes, and tests/tests/profiles.rs takes the same trainers through every profile"]
 fn two_hundred_batches_raise_no_alarm() {
     let (printed, code) = lossproof(&["faults", "--alarms", "200", "--seed", "9"]);
     assert_eq!(code, Some(0), "{printed}");

@@ -11,6 +11,7 @@ fn lossproof(arguments: &[&str]) -> (String, Option<i32>) {
 }
 
 #[test]
+#[ignore = "thorough: four minutes, for when laws, the door or the floor under a green change"]
 fn no_hostile_trainer_comes_out_green() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("hostile.json");

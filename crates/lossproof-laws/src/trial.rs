@@ -247,8 +247,9 @@ impl<'a> Trial<'a> {
     pub(crate) fn named_by(&self, role: Role, what: &str) -> Result<String, Ended> {
         let found = self.facts.parameters.iter().find(|parameter| parameter.role == role);
         let lacking = || {
-            let what = format!("a parameter whose declared role (ParameterInfo::role) is that of {what}");
-            Ended::Unsupported(what)
+            let frozen = self.facts.info.model.frozen.iter().any(|parameter| parameter.role == role);
+            let wanted = if frozen { "a trainable parameter" } else { "a parameter" };
+            Ended::Unsupported(format!("{wanted} whose declared role (ParameterInfo::role) is that of {what}"))
         };
         Ok(found.ok_or_else(lacking)?.name.clone())
     }
