@@ -20,6 +20,7 @@ fn with_reference() -> Diagnostician {
 /// 92 at most three are taken for another with certainty by who does not think of them, nor of those that
 /// look the same.
 #[test]
+#[ignore = "thorough: a minute and a half, for when hypotheses, probes or the catalogue change"]
 fn every_fault_is_named_and_hardly_one_that_is_not_thought_of_is_taken_for_another() {
     let faults: Vec<_> = Fault::all().collect();
     let results: Vec<(Option<usize>, String, Option<String>)> = faults
@@ -47,6 +48,7 @@ fn every_fault_is_named_and_hardly_one_that_is_not_thought_of_is_taken_for_anoth
 /// named first, and of all that are killed at most one in twenty is taken for another with certainty when it
 /// is not thought of.
 #[test]
+#[ignore = "thorough: a minute and a half, for when hypotheses, probes or the catalogue change"]
 fn a_bare_look_names_what_is_wrong_with_weights() {
     let classes: Classes = include_str!("../../fixtures/fault-classes.txt").parse().unwrap();
     // Those that most trainers claim; `faults --leave-one-out --claim` looks at the others.

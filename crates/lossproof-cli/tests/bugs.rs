@@ -20,7 +20,7 @@ fn region<'a>(text: &'a str, name: &str) -> &'a str {
 /// Every fault is killed, nine of ten are named first and all within the first three: the command ends with 0
 /// only then.
 #[test]
-#[ignore = "thorough: four minutes; tests/tests/faults.rs holds each fault to the same laws on half as many cases"]
+#[ignore = "thorough: four minutes; tests/tests/faults.rs holds each fault to the laws of its clauses"]
 fn the_catalogue_is_what_the_command_says() {
     let directory = tempfile::tempdir().expect("a directory");
     let copy = directory.path().join("bugs.md");

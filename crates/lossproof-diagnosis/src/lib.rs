@@ -31,6 +31,7 @@ mod patterns;
 mod plan;
 mod probe_parameters;
 mod probes;
+mod reference;
 mod relations;
 mod reported_loss;
 mod score;

@@ -7,14 +7,14 @@ use crate::{
     examination::{Examination, ProbeResult, Repeated},
     gradient_comparison::{GradientComparison, Place},
     half_digits::{Forecast, HalfDigits, NEGLIGIBLE},
-    measuring::load,
     probe_parameters::ProbeParameters,
     probes::ProbeState,
+    reference::Reference,
     relations::{RelationScorer, RelationTerms},
     score::{Grade, Score, UNKNOWN},
     simulated_optimizer::StepMistake,
     trainer_model::{BackwardEffect, LossKernel, TokenGradients, TrainerModel},
-    truth::{HonestAnswer, LossAndGradient, by_reference, in_closed_form},
+    truth::{HonestAnswer, LossAndGradient, in_closed_form},
 };
 use lossproof_spec::GlobalBatch;
 use lossproof_subject::{LogPolicy, Subject, SubjectError};
@@ -24,9 +24,7 @@ use std::rc::Rc;
 pub(crate) struct Scorer<'a, 'r> {
     pub(crate) seen: &'a Examination,
     parameters: &'a ProbeParameters,
-    reference: Option<&'r mut (dyn Subject + 'r)>,
-    /// Whether the reference has the general parameters.
-    loaded: bool,
+    reference: Option<Reference<'a, 'r>>,
     /// The log policy that models have.
     log_policy: LogPolicy,
     /// By probe: what an honest trainer gives, where somebody can tell.
@@ -49,9 +47,10 @@ impl<'a, 'r> Scorer<'a, 'r> {
     ) -> Result<Self, SubjectError> {
         let (honest, log_policy) = (vec![None; seen.results.len()], seen.log_policy);
         let (deviating, steps) = (0, Vec::new());
-        let (loaded, relations) = (false, relations(seen, log_policy));
+        let relations = relations(seen, log_policy);
+        let reference = reference.map(|reference| Reference::new(reference, parameters.general()));
         let mut scorer =
-            Self { seen, parameters, reference, loaded, log_policy, honest, deviating, steps, relations };
+            Self { seen, parameters, reference, log_policy, honest, deviating, steps, relations };
         scorer.log_by(log_policy)?;
         scorer.deviating = gradient_anomalies(seen, &scorer.honest).len();
         Ok(scorer)
@@ -212,12 +211,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
         if let Some(known) = self.parameters.known_logits(state) {
             return Ok(in_closed_form(known, kernel, terms));
         }
-        let Some(reference) = self.reference.as_deref_mut() else { return Ok(None) };
-        if !self.loaded {
-            load(reference, self.parameters.general())?;
-            self.loaded = true;
-        }
-        by_reference(reference, kernel, terms)
+        self.reference.as_mut().map_or(Ok(None), |reference| reference.truth(index, kernel, terms))
     }
 
     /// The loss that a model reports of a probe, beside what it differentiates and the loss of that.

@@ -6,10 +6,7 @@ use crate::{
     named_values::{NamedValues, global_norm},
     trainer_model::{LossKernel, ScoredToken, TokenKernel, honest_kernel},
 };
-use lossproof_cases::edit::relabel;
 use lossproof_laws::{FinalNorm, KnownLogits};
-use lossproof_spec::{GlobalBatch, LossSpec};
-use lossproof_subject::{Collect, Subject, SubjectError};
 
 /// A loss, and its gradient by those parameters of which it is known.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,46 +61,4 @@ pub(crate) fn in_closed_form(
         gradient.insert(bias.clone(), by_logit.bias);
     }
     Some(LossAndGradient { loss, gradient })
-}
-
-/// `Σ` of the terms and its gradient as another trainer with the same parameters computes them, which is
-/// taken to be right; `None` where it cannot say.
-///
-/// # Errors
-/// When it fails.
-pub(crate) fn by_reference(
-    reference: &mut dyn Subject,
-    kernel: Option<LossKernel>,
-    terms: &[Term],
-) -> Result<Option<LossAndGradient>, SubjectError> {
-    let mut sum = LossAndGradient::default();
-    for term in terms {
-        if kernel.is_some_and(|kernel| (kernel.of)(&term.token_loss())) {
-            return Ok(None);
-        }
-        let spec = LossSpec { label_smoothing: term.label_smoothing, z_loss: term.z_loss, ..LossSpec::sum() };
-        if reference.configure(&spec).is_err() || term.weights.iter().any(|weight| weight.is_nan()) {
-            return Ok(None);
-        }
-        let Some(upstream) = reference.upstream_weights() else { return Ok(None) };
-        let mut sink = Collect::default();
-        let weighed = supervised_where_weighed(&term.batch, &term.weights);
-        sum.loss += upstream.backward(&weighed, &term.weights, &mut sink)?;
-        for (name, tensor) in sink.into_tensors() {
-            let own = sum.gradient.entry(name).or_insert_with(|| vec![0.0; tensor.elements()]);
-            own.iter_mut().enumerate().for_each(|(index, value)| *value += tensor.get(index));
-        }
-    }
-    Ok(Some(sum))
-}
-
-/// The batch with a label exactly where a prediction weighs something.
-fn supervised_where_weighed(batch: &GlobalBatch, weights: &[f64]) -> GlobalBatch {
-    let mut rest = weights.iter();
-    batch.map_sequences(|sequence| {
-        relabel(sequence, |fields, at| {
-            let weighs = rest.next().is_some_and(|weight| *weight != 0.0);
-            weighs.then(|| fields.targets[at])
-        })
-    })
 }

@@ -249,7 +249,9 @@ impl<'a> Trial<'a> {
         let lacking = || {
             let frozen = self.facts.info.model.frozen.iter().any(|parameter| parameter.role == role);
             let wanted = if frozen { "a trainable parameter" } else { "a parameter" };
-            Ended::Unsupported(format!("{wanted} whose declared role (ParameterInfo::role) is that of {what}"))
+            Ended::Unsupported(format!(
+                "{wanted} whose declared role (ParameterInfo::role) is that of {what}"
+            ))
         };
         Ok(found.ok_or_else(lacking)?.name.clone())
     }
