@@ -29,6 +29,10 @@ pub(crate) fn test(root: &Path, args: &[OsString], feature: Option<&str>) -> Res
     if let Some(feature) = feature {
         tests.args(["--features", feature]);
     }
+    if args.is_empty() {
+        // Of a suite of many minutes all failures are told at once.
+        tests.arg("--no-fail-fast");
+    }
     let products = run(tests.args(args))?;
     if !products.success() || !args.is_empty() {
         return Ok(exit_code(products));

@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 /// Numbers that are kept of all answers together, at most: 64 MiB.
 const KEPT: usize = 1 << 23;
 
+/// Weighted sums, and what they are; `None` where the reference cannot say.
+type Answer = (Vec<Term>, Option<LossAndGradient>);
+
 /// Another trainer with the same parameters, which is taken to be right. Most hypotheses agree with others on most
 /// probes, so that its answers are kept.
 pub(crate) struct Reference<'a, 'r> {
@@ -19,7 +22,7 @@ pub(crate) struct Reference<'a, 'r> {
     /// Whether it has the parameters.
     loaded: bool,
     /// What it answered, by probe.
-    answers: BTreeMap<usize, Vec<(Vec<Term>, Option<LossAndGradient>)>>,
+    answers: BTreeMap<usize, Vec<Answer>>,
     /// Numbers in these answers.
     kept: usize,
 }

@@ -270,7 +270,7 @@ impl Equations {
         squares.sum::<f64>().sqrt().max(self.rounding())
     }
 
-    /// The same of the rounding of the decomposition alone: σ_max of T unit columns is at most √T.
+    /// The same of the rounding of the decomposition alone. The largest singular value of T unit columns is at most √T.
     fn rounding(&self) -> f64 {
         self.equations.max(self.unknowns()) as f64 * f64::EPSILON * (self.unknowns() as f64).sqrt()
     }

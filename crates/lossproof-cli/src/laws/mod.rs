@@ -92,7 +92,7 @@ fn report(args: &Args, laws: &[&'static Law], ranks: Option<&Ranks>) -> miette::
     if let Some(path) = &args.json {
         output::write_json(path, &render::json(&title, &campaign, &all))?;
     }
-    args.files.write(|| page::report(&title, &campaign, &all))?;
+    args.files.write(|| page::report(&title, &all))?;
     Ok(exit(&all))
 }
 

@@ -2,11 +2,11 @@
 
 use super::{Found, exit};
 use crate::report_files::{command_line, outcome};
-use lossproof_laws::{Campaign, Report as LawReport, Summary, Verdict};
+use lossproof_laws::{Report as LawReport, Summary, Verdict};
 use lossproof_report::{Check, CheckOutcome, Checks, Coverage, Part, Report, Section};
 
 /// The whole report.
-pub(super) fn report(title: &str, campaign: &Campaign, all: &[Found]) -> Report {
+pub(super) fn report(title: &str, all: &[Found]) -> Report {
     let mut sections = Vec::new();
     let mut counted = Vec::new();
     for found in all {
