@@ -10,9 +10,11 @@ use lossproof_faults::{
     kit::{Capability, HandedOver, Hooks, wrap},
 };
 use lossproof_gpt2::Config;
-use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
+use lossproof_laws::{Campaign, LAWS, Law, Report, Summary, Verdict};
 use lossproof_spec::{Dtype, Role};
-use lossproof_subject::{Device, ModelInfo, ParameterInfo, SubjectInfo, Tensor, TensorSet, TensorValues};
+use lossproof_subject::{
+    Count, Device, Limits, ModelInfo, ParameterInfo, SubjectInfo, Tensor, TensorSet, TensorValues,
+};
 use lossproof_tests::{Door, ours};
 use lossproof_torch::{LlamaConfig, libtorch};
 use rayon::prelude::*;
@@ -45,6 +47,55 @@ fn with_card(inner: Door, change: fn(&mut ModelInfo)) -> Door {
         ..Hooks::IDENTITY
     };
     wrap(inner, change, hooks)
+}
+
+fn within(inner: Door, limits: fn(&mut Limits)) -> Door {
+    let hooks = Hooks {
+        info: |change: &fn(&mut Limits), mut info: SubjectInfo| {
+            change(&mut info.limits);
+            info
+        },
+        ..Hooks::IDENTITY
+    };
+    wrap(inner, limits, hooks)
+}
+
+/// More cases would decide nothing, and nobody is told that they would.
+#[test]
+fn a_law_whose_batches_are_outside_the_limits_says_which_limit() {
+    let own_labels = within(ours(Config::Pico, Dtype::F64), |limits| limits.free_labels = false);
+    let report = held_to(Law::named("weight-tying").unwrap(), own_labels);
+    assert_eq!(report.verdict, Verdict::Unchecked, "{report}");
+    let reason = report.reason.as_deref().unwrap();
+    assert!(
+        reason.contains("limits rule out") && reason.contains("labels that are not its tokens"),
+        "{reason}"
+    );
+}
+
+/// What these laws ask for is within the limits in another form.
+#[test]
+fn laws_of_the_token_loss_decide_without_ignored_labels_and_with_two_micro_batches() {
+    let limits: [fn(&mut Limits); 2] =
+        [|limits| limits.ignore_index = false, |limits| limits.micro_batches = Count::exactly(2)];
+    for limits in limits {
+        for law in ["shift", "token-loss"] {
+            let law = Law::named(law).unwrap();
+            let report = held_to(law, within(ours(Config::Pico, Dtype::F64), limits));
+            assert_eq!(report.verdict, Verdict::Pass, "{report}");
+            let wrong = Fault::named("shift-twice").unwrap().inject(ours(Config::Pico, Dtype::F64));
+            assert_eq!(held_to(law, within(wrong, limits)).verdict, Verdict::Fail, "{}", law.id());
+        }
+    }
+}
+
+#[test]
+fn a_summary_names_no_size_that_the_trainer_does_not_take() {
+    let limits =
+        Limits { ranks: Count::exactly(1), micro_batches: Count::up_to(2), ..Limits::of_model(64, 16) };
+    let summary = Summary::new("a trainer", &Size::default().within(&limits), []).to_string();
+    let sizes = "batches of more than 1 rank, 2 micro-batches, 6 sequences or 16 positions";
+    assert!(summary.contains(sizes), "{summary}");
 }
 
 /// Queries and keys have no gradient where each prediction sees one token alone; what is left is rounding.

@@ -4,7 +4,7 @@ use lossproof_diagnosis::{Diagnosis, Diagnostician, Hypothesis, ProbePlan};
 use lossproof_faults::{
     Control, Fault,
     hostile::Hostile,
-    kit::{Capability, Hooks, wrap},
+    kit::{Capability, HandedOver, Hooks, wrap},
 };
 use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, Examiner, Law, Verdict};
@@ -304,4 +304,62 @@ fn no_hostile_subject_ends_a_diagnosis() {
         assert!(!diagnosis.to_string().is_empty(), "{}", hostile.id);
     });
     assert!(subjects.len() > 40, "{} hostile subjects", subjects.len());
+}
+
+/// Whatever tokens weigh, the gradient of the head is along the last activations; that of another head is not.
+#[test]
+fn no_weights_are_told_where_the_head_is_not_what_its_role_says() {
+    let gradient = |(): &mut (), _: &GlobalBatch, handed: &mut HandedOver| {
+        for (index, value) in handed.tensor("wte.weight").values.iter_mut().enumerate() {
+            *value *= if index.is_multiple_of(3) { 1.5 } else { 1.0 };
+        }
+    };
+    let mut subject = wrap(honest(), (), Hooks { gradient, ..Hooks::IDENTITY });
+    let said = examined(&mut *subject).to_string();
+    assert!(said.contains("wte.weight is not along the last activations"), "{said}");
+    assert!(!said.contains("weigh something") && !said.contains("hence not"), "{said}");
+}
+
+/// Probabilities of another token loss than the card says are told as such, and not as weights.
+#[test]
+fn no_weights_are_told_where_the_token_loss_is_another() {
+    let configure = |(): &mut (), inner: &mut dyn Subject, spec: &LossSpec| {
+        inner.configure(&LossSpec { label_smoothing: spec.label_smoothing + 0.1, ..*spec })
+    };
+    let mut subject = wrap(honest(), (), Hooks { configure, ..Hooks::IDENTITY });
+    let said = Diagnosis::alone(&mut *subject).to_string();
+    assert!(said.contains("not in proportion to the probabilities"), "{said}");
+    assert!(!said.contains("hence not"), "{said}");
+}
+
+/// A tenth of the gradient before is in each gradient: no chance, since it hangs on the batch before.
+#[test]
+fn what_is_kept_from_one_call_to_the_next_is_not_taken_for_chance() {
+    let gradient = |kept: &mut Option<HandedOver>, _: &GlobalBatch, handed: &mut HandedOver| {
+        let own = handed.clone();
+        if let Some(former) = kept.replace(own) {
+            handed.add(0.1, &former);
+        }
+    };
+    let reset = |kept: &mut Option<HandedOver>, inner: &mut dyn Subject| {
+        *kept = None;
+        inner.reset()
+    };
+    let mut subject = wrap(honest(), None, Hooks { gradient, reset, ..Hooks::IDENTITY });
+    let diagnosis = examined(&mut *subject);
+    let said = diagnosis.to_string();
+    assert!(said.contains("something is kept from one call to the next"), "{said}");
+    assert!(!candidates(&diagnosis).contains(&"recompute-draws-new-dropout"), "{said}");
+}
+
+/// Nothing else is wrong with it than that what is long is cut off.
+#[test]
+fn a_trainer_that_cuts_off_long_sequences_is_seen() {
+    let batch = |(): &mut (), batch: &GlobalBatch| {
+        batch.map_sequences(|sequence| sequence.supervise_only(|at| at < 12 && sequence.supervises(at)))
+    };
+    let mut subject = wrap(honest(), (), Hooks { batch, ..Hooks::IDENTITY });
+    let diagnosis = examined(&mut *subject);
+    assert!(!diagnosis.sound, "{diagnosis}");
+    assert!(diagnosis.to_string().contains("a long sequence under"), "{diagnosis}");
 }

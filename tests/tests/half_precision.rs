@@ -3,14 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lossproof_cases::strategies::Size;
+use lossproof_cases::{designed_batch, strategies::Size};
+use lossproof_diagnosis::tomography::{Agreement, Scan, ScanSetup};
 use lossproof_faults::{
     Unseen,
     kit::{HandedOver, Hooks, wrap},
 };
 use lossproof_laws::{Campaign, Law, Report, Verdict};
-use lossproof_spec::{Dtype, GlobalBatch};
-use lossproof_subject::{Device, Subject};
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
+use lossproof_subject::{Device, Subject, probe_initial};
 use lossproof_torch::{Gpt2Config, Mixture, libtorch_mixed};
 
 /// libtorch in bf16, with master weights or without.
@@ -67,4 +68,20 @@ fn gradients_that_are_added_up_in_fewer_digits_than_declared_are_found() {
     assert!(violations(&report)[0].contains("added up in fewer digits than those of f32"), "{report}");
     // Who declares it has nothing to answer for.
     assert_eq!(held("accumulation-type", honest(None)).verdict, Verdict::Unsupported);
+}
+
+/// One direction of many is left where all tokens look alike to the digits that there are: what it leaves unexplained is
+/// held against nobody.
+#[test]
+fn tomography_convicts_no_honest_trainer() {
+    for masters in [Some(Dtype::F32), None] {
+        let mut subject = honest(masters);
+        let batch = designed_batch(&subject.info().limits, 0);
+        let shapes: Vec<_> = subject.parameters().into_iter().map(|own| (own.name, own.shape)).collect();
+        let parameters = probe_initial(&shapes, 1);
+        let declared = LossSpec::token_mean();
+        let setup = ScanSetup { batch: &batch, declared, parameters: &parameters, reference: None };
+        let scan = Scan::of(&mut *subject, setup).unwrap();
+        assert_ne!(scan.agreement(), Agreement::Disagrees, "{masters:?}: {:?}", scan.gradient);
+    }
 }

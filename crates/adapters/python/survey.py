@@ -83,7 +83,7 @@ def seen(judge, python, adapter, model, more=""):
     said, code = asked(judge, "diagnose", "--adapter", command)
     # `NAME, MODEL VERSION (FRAMEWORK), …`
     version = re.search(rf", {model} (.*?) \(", said).group(1)
-    named = re.findall(r"^(?:looks like|or, alike in everything that was looked at,) ([\w-]+):", said, re.M)
+    named = re.findall(r"^(?:looks like|perhaps|or, alike in everything that was looked at,) ([\w-]+)(?: \(.*?\))?:", said, re.M)
     if named:
         return version, " or ".join(f"`{bug}`" for bug in named)
     return version, UNNAMED[code]

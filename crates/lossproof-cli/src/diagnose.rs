@@ -58,7 +58,8 @@ fn report(subject: String, diagnosis: &Diagnosis, exit: Exit) -> Report {
         (Exit::Deviates, []) => {
             "Something is not as it should be, and no known bug would show it.".to_owned()
         }
-        (Exit::Deviates, named) => format!("It looks like {}.", named.join(" or ")),
+        (Exit::Deviates, named) if diagnosis.is_likely() => format!("It looks like {}.", named.join(" or ")),
+        (Exit::Deviates, named) => format!("Perhaps it is {}.", named.join(" or ")),
         _ => "Nothing could be looked at.".to_owned(),
     };
     let found = match exit {

@@ -201,6 +201,14 @@ impl Diagnosis {
         self.candidates.first().is_some_and(|candidate| candidate.likelihood > CERTAIN)
     }
 
+    /// Whether one of the bugs that nothing tells apart, of the likeliest, is likelier than all others and one that nobody
+    /// knows together.
+    #[must_use]
+    pub fn is_likely(&self) -> bool {
+        let alike = self.candidates.iter().take(self.first().len());
+        alike.map(|candidate| candidate.likelihood).sum::<f64>() > CERTAIN
+    }
+
     /// Where a bug stands among the candidates, from 0; those that are as likely as the first count as one.
     #[must_use]
     pub fn place(&self, id: &str) -> Option<usize> {
@@ -252,17 +260,21 @@ impl fmt::Display for Diagnosis {
             }
         }
         let alike = self.first().len();
+        let likely = self.is_likely();
         for (index, candidate) in self.candidates.iter().enumerate() {
             let bug = candidate.bug;
             if index < alike {
-                if alike == 1 && !self.is_certain() {
+                let or = match index {
+                    0 if likely => "looks like",
+                    0 => "perhaps",
+                    _ => "or, alike in everything that was looked at,",
+                };
+                write!(f, "\n{or} {}", bug.id)?;
+                if !likely {
                     // As likely as all others and one that nobody knows, or less.
-                    write!(f, "\nperhaps {} (likelihood {:.2}): {}", bug.id, candidate.likelihood, bug.what)?;
-                } else {
-                    let or =
-                        if index == 0 { "looks like" } else { "or, alike in everything that was looked at," };
-                    write!(f, "\n{or} {}: {}", bug.id, bug.what)?;
+                    write!(f, " (likelihood {:.2})", candidate.likelihood)?;
                 }
+                write!(f, ": {}", bug.what)?;
                 if let Some(source) = bug.source {
                     write!(f, "\n  seen in {source}")?;
                 }

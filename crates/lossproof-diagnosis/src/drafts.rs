@@ -124,7 +124,8 @@ fn fitted(layout: BatchDraft<'_>, limits: &Limits) -> Vec<Vec<Vec<SequenceDraft>
     let mut ranks: Vec<Vec<Vec<SequenceDraft>>> = ranks.into_iter().map(in_micro_batches).collect();
     for micro_batch in ranks.iter_mut().flatten() {
         let given = micro_batch.clone();
-        *micro_batch = given.iter().copied().cycle().take(limits.sequences.nearest(given.len())).collect();
+        let count = given.len().max(limits.sequences.least);
+        *micro_batch = given.into_iter().cycle().take(count).collect();
     }
     ranks
 }

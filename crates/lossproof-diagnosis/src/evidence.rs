@@ -7,7 +7,7 @@ use crate::{
     half_digits::tolerance,
     inference::{BeyondLayout, Measurement, explain_ratio, infer},
     probe_parameters::ProbeParameters,
-    probes::ProbeState,
+    probes::{Probe, ProbeState},
     relations::{self, RelationTerms},
     trainer_model::softmax,
     truth::HonestAnswer,
@@ -40,6 +40,9 @@ pub(crate) fn statements(
         evidence.extend(losses.take(OF_A_KIND));
         evidence.extend(gradients(seen, honest));
     }
+    // Once: on the next probe it is the same.
+    let unexplained = |(result, _)| no_weights_explain(result, known?, tolerance(seen.dtype));
+    evidence.extend(results().find_map(unexplained));
     for (position, input, depends) in seen.dependences.iter().filter_map(Dependence::anomaly) {
         let (verb, should) = if depends { ("depends", "must not") } else { ("does not depend", "should") };
         evidence.push(format!(
@@ -113,7 +116,7 @@ fn contradiction(known: &KnownLogits, result: &ProbeResult, tolerance: f64) -> O
         return Some("is not along the last activations");
     }
     let probabilities = softmax(known.logits());
-    let unused = unused(&by_logit, &result.probe.batch)?;
+    let unused = unused(&by_logit, &result.probe)?;
     let of_unused = |values: &[f64]| -> Vec<f64> {
         values.iter().zip(&unused).filter(|(_, unused)| **unused).map(|(value, _)| *value).collect()
     };
@@ -125,10 +128,11 @@ fn contradiction(known: &KnownLogits, result: &ProbeResult, tolerance: f64) -> O
         .then_some("is not in proportion to the probabilities of tokens that are not in the batch")
 }
 
-/// Which tokens of the vocabulary a batch does not have.
-fn unused(by_logit: &[f64], batch: &GlobalBatch) -> Option<Vec<bool>> {
+/// Which tokens of the vocabulary the batches of a probe do not have.
+fn unused(by_logit: &[f64], probe: &Probe) -> Option<Vec<bool>> {
     let mut unused = vec![true; by_logit.len()];
-    for sequence in batch.sequences() {
+    // What is kept from a batch before is no other token loss.
+    for sequence in probe.before.iter().chain([&probe.batch]).flat_map(GlobalBatch::sequences) {
         for token in sequence.targets().iter().chain(sequence.input_ids()) {
             *unused.get_mut(*token as usize)? = false;
         }
@@ -142,11 +146,31 @@ fn label_weights(known: &KnownLogits, result: &ProbeResult) -> Option<Vec<f64>> 
     let by_logit = known.by_logit(result.gradient.get(known.head())?);
     let probabilities = softmax(known.logits());
     // W from the tokens that nobody has.
-    let unused = unused(&by_logit, &result.probe.batch)?;
+    let unused = unused(&by_logit, &result.probe)?;
     let over =
         |values: &[f64]| -> f64 { values.iter().zip(&unused).filter(|(_, u)| **u).map(|(v, _)| v).sum() };
     let all = over(&by_logit) / over(&probabilities);
     all.is_finite().then(|| by_logit.iter().zip(&probabilities).map(|(g, p)| all * p - g).collect())
+}
+
+/// Whether a probe is one of known logits, whose tokens weigh what a semantics gives them, under plain cross-entropy.
+fn is_weighed(result: &ProbeResult) -> bool {
+    let Probe { spec, state, upstream, .. } = &result.probe;
+    let plain = spec.label_smoothing <= 0.0 && spec.z_loss <= 0.0;
+    *state == ProbeState::KnownLogits && plain && upstream.is_none()
+}
+
+/// That no weights explain the gradient of a probe with known logits, and what then may be wrong.
+fn no_weights_explain(result: &ProbeResult, known: &KnownLogits, tolerance: f64) -> Option<String> {
+    let contradiction = is_weighed(result).then(|| contradiction(known, result, tolerance)).flatten()?;
+    Some(format!(
+        "{} under {}: the gradient of {} {contradiction}, whatever tokens weigh: the token loss is another, labels are no \
+         tokens of the batch, the head and the final norm are not what the roles on the card say, or their backward pass \
+         is wrong",
+        result.probe.name,
+        result.probe.spec,
+        known.head()
+    ))
 }
 
 /// What the weights of a probe with known logits are, in words, where they are not what they should be.
@@ -157,20 +181,10 @@ fn weights_anomaly(
     beyond: BeyondLayout,
     (tolerance, right): (f64, bool),
 ) -> Option<String> {
-    let probe = &result.probe;
-    let plain = probe.spec.label_smoothing <= 0.0 && probe.spec.z_loss <= 0.0;
-    if probe.state != ProbeState::KnownLogits || !plain || probe.upstream.is_some() {
+    if !is_weighed(result) || contradiction(known, result, tolerance).is_some() {
         return None;
     }
-    if let Some(contradiction) = contradiction(known, result, tolerance) {
-        return Some(format!(
-            "{} under {}: the gradient of {} {contradiction}, whatever tokens weigh: the token loss is another, or the head \
-             and the final norm are not what the roles on the card say, or their backward pass is wrong",
-            probe.name,
-            probe.spec,
-            known.head()
-        ));
-    }
+    let probe = &result.probe;
     let found = label_weights(known, result)?;
     let due = TokenWeights::new(&probe.spec, &probe.batch.layout()).ok()?.per_prediction(&probe.batch);
     let mut occurrences = BTreeMap::<u32, usize>::new();

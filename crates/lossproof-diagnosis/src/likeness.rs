@@ -130,6 +130,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_no_likelier_than_one_that_nobody_knows_is_no_more_than_perhaps() {
+        let said = |likelihood: f64| diagnosis(&[("shift-twice", likelihood)]).to_string();
+        assert!(said(0.5).contains("\nperhaps shift-twice (likelihood 0.50): "), "{}", said(0.5));
+        assert!(said(0.98).contains("\nlooks like shift-twice: "), "{}", said(0.98));
+        let alike = diagnosis(&[("shift-twice", 0.4), ("token-mean-not-divided", 0.4)]).to_string();
+        assert!(alike.contains("\nlooks like shift-twice: ") && alike.contains("\nor, alike in"), "{alike}");
+        let unlikely = diagnosis(&[("shift-twice", 0.1), ("token-mean-not-divided", 0.1)]).to_string();
+        assert!(unlikely.contains("\nperhaps shift-twice (likelihood 0.10): "), "{unlikely}");
+    }
+
+    #[test]
     fn bugs_that_look_alike_are_all_named_and_mended() {
         let Likeness { looks_like, change } =
             diagnosis(&[("shift-twice", 0.4), ("token-mean-not-divided", 0.4)]).likeness();

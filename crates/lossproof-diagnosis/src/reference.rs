@@ -43,7 +43,8 @@ impl<'a, 'r> Reference<'a, 'r> {
         kernel: Option<LossKernel>,
         terms: &[Term],
     ) -> Result<Option<LossAndGradient>, SubjectError> {
-        if kernel.is_some_and(|kernel| terms.iter().any(|term| (kernel.of)(&term.token_loss()))) {
+        let of_kernel = kernel.is_some_and(|kernel| terms.iter().any(|term| (kernel.of)(&term.token_loss())));
+        if of_kernel || terms.iter().any(|term| term.weights.iter().any(|weight| weight.is_nan())) {
             return Ok(None);
         }
         let known = self.answers.entry(probe).or_default().iter().find(|(known, _)| known == terms);
@@ -51,7 +52,10 @@ impl<'a, 'r> Reference<'a, 'r> {
             return Ok(answer.clone());
         }
         let answer = self.computed(terms)?;
-        let numbers: usize = answer.iter().flat_map(|answer| answer.gradient.values()).map(Vec::len).sum();
+        let gradients = answer.iter().flat_map(|answer| answer.gradient.values()).map(Vec::len);
+        // Of a batch there are a weight and five numbers for each position.
+        let numbers =
+            gradients.sum::<usize>() + 6 * terms.iter().map(|term| term.weights.len()).sum::<usize>();
         if self.kept + numbers <= KEPT {
             self.kept += numbers;
             self.answers.entry(probe).or_default().push((terms.to_vec(), answer.clone()));
@@ -68,7 +72,7 @@ impl<'a, 'r> Reference<'a, 'r> {
         for term in terms {
             let spec =
                 LossSpec { label_smoothing: term.label_smoothing, z_loss: term.z_loss, ..LossSpec::sum() };
-            if self.subject.configure(&spec).is_err() || term.weights.iter().any(|weight| weight.is_nan()) {
+            if self.subject.configure(&spec).is_err() {
                 return Ok(None);
             }
             let Some(upstream) = self.subject.upstream_weights() else { return Ok(None) };

@@ -83,6 +83,10 @@ impl Search<'_> {
         if tape.has_parameter(self.name) {
             return self.finds_by_halves(&Change::Tensor(self.name.to_owned(), factor));
         }
+        let is_block = |answer: usize| tape.block(answer, self.name).is_some();
+        if [WEIGHTS, SCALE].contains(&self.name) || (0..self.answers()).any(is_block) {
+            return false;
+        }
         let has = |kind: usize| (0..self.answers()).any(|answer| tape.has_number(answer, kind));
         (0..NUMBERS).any(|kind| has(kind) && self.finds_by_halves(&Change::Number(kind, factor)))
     }

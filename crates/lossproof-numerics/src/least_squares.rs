@@ -47,8 +47,8 @@ pub struct Solution {
     pub values: Vec<f64>,
     /// First-order bound on the error of each unknown; infinite for those of a group.
     pub errors: Vec<f64>,
-    /// The unknowns that come closest to the equations, open directions included: what these leave unexplained, no
-    /// values explain. The same as `values` where nothing is open.
+    /// The unknowns that come closest to the equations, open directions included: no values leave less of all of them
+    /// unexplained. The same as `values` where nothing is open.
     pub closest: Vec<f64>,
     /// Unknowns that the equations do not tell apart. Groups have no member in common.
     pub groups: Vec<Unresolved>,
@@ -270,7 +270,8 @@ impl Equations {
         squares.sum::<f64>().sqrt().max(self.rounding())
     }
 
-    /// The same of the rounding of the decomposition alone. The largest singular value of T unit columns is at most √T.
+    /// The largest singular value that the rounding of the decomposition alone may have made, when the largest of T columns
+    /// of norm one is at most √T.
     fn rounding(&self) -> f64 {
         self.equations.max(self.unknowns()) as f64 * f64::EPSILON * (self.unknowns() as f64).sqrt()
     }

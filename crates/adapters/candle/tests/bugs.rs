@@ -136,6 +136,7 @@ fn bugs_of_a_llama_that_means_tokens() {
 }
 
 #[test]
+#[ignore = "thorough: a minute, for when laws or hypotheses change; what means tokens is looked at always"]
 fn bugs_of_a_gpt2_that_means_micro_batches() {
     let found = Found::of(Architecture::Gpt2, Mean::OfMicroBatches);
     insta::assert_snapshot!(found.text);
@@ -143,6 +144,7 @@ fn bugs_of_a_gpt2_that_means_micro_batches() {
 }
 
 #[test]
+#[ignore = "thorough: a minute, for when laws or hypotheses change; what means tokens is looked at always"]
 fn bugs_of_a_llama_that_means_micro_batches() {
     let found = Found::of(Architecture::Llama, Mean::OfMicroBatches);
     insta::assert_snapshot!(found.text);

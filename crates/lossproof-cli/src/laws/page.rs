@@ -1,6 +1,6 @@
 //! What was found of the laws, as a report.
 
-use super::{Found, exit};
+use super::{Found, exit, render::counts};
 use crate::report_files::{command_line, outcome};
 use lossproof_laws::{Report as LawReport, Summary, Verdict};
 use lossproof_report::{Check, CheckOutcome, Checks, Coverage, Part, Report, Section};
@@ -23,14 +23,7 @@ pub(super) fn report(title: &str, all: &[Found]) -> Report {
         let certified = if summary.passed() > 0 { vec![summary.certifies()] } else { Vec::new() };
         parts.push(Part::Coverage(Coverage { certified, not_covered: summary.not_covered.clone() }));
         sections.push(Section::new(found.subject.clone(), parts));
-        counted.push(format!(
-            "{}: {} passed, {} failed, {} unchecked, {} unsupported",
-            found.subject,
-            summary.count(Verdict::Pass),
-            summary.count(Verdict::Fail) + summary.count(Verdict::Errored),
-            summary.count(Verdict::Unchecked),
-            summary.count(Verdict::Unsupported),
-        ));
+        counted.push(format!("{}: {}", found.subject, counts(&summary)));
     }
     Report {
         title: format!("The laws of the loss, {title}"),

@@ -27,15 +27,11 @@ pub(super) fn text(title: &str, campaign: &Campaign, all: &[Found]) -> String {
             &found.size,
             found.reports.iter().map(|report| (report, report.verdict)),
         );
-        let count = |verdict| summary.count(verdict);
         let cases: usize = found.reports.iter().map(|report| report.cases).sum();
         let _ = writeln!(
             text,
-            "\n{} passed, {} failed, {} unchecked, {} unsupported; {cases} cases in {:.1} s, {:.0} per second",
-            count(Verdict::Pass),
-            count(Verdict::Fail) + count(Verdict::Errored),
-            count(Verdict::Unchecked),
-            count(Verdict::Unsupported),
+            "\n{}; {cases} cases in {:.1} s, {:.0} per second",
+            counts(&summary),
             found.seconds,
             cases as f64 / found.seconds,
         );
@@ -52,6 +48,21 @@ pub(super) fn text(title: &str, campaign: &Campaign, all: &[Found]) -> String {
     }
     text.push('\n');
     text + LEGEND
+}
+
+/// How many laws have which verdict. That one errored is no verdict on the trainer, and is said where it happened.
+pub(super) fn counts(summary: &Summary) -> String {
+    let errored = match summary.count(Verdict::Errored) {
+        0 => String::new(),
+        errored => format!(", {errored} errored"),
+    };
+    format!(
+        "{} passed, {} failed{errored}, {} unchecked, {} unsupported",
+        summary.count(Verdict::Pass),
+        summary.count(Verdict::Fail),
+        summary.count(Verdict::Unchecked),
+        summary.count(Verdict::Unsupported),
+    )
 }
 
 fn table(reports: &[Report]) -> String {

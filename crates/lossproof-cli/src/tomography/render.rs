@@ -250,8 +250,16 @@ fn quality(tomogram: &Tomogram) -> String {
         ),
         0,
     );
-    for group in tomogram.groups.iter().take(OF_A_KIND) {
+    let (lone, groups): (Vec<_>, Vec<_>) = tomogram.groups.iter().partition(|group| group.members.len() == 1);
+    for group in groups.into_iter().take(OF_A_KIND) {
         text += &paragraph(&group.to_string(), 2);
+    }
+    match lone.as_slice() {
+        [] => {}
+        [one] => text += &paragraph(&one.to_string(), 2),
+        [first, rest @ ..] => {
+            text += &paragraph(&format!("{first}, nor are {} others", rest.len()), 2);
+        }
     }
     if let Some(fault) = tomogram.fault() {
         text += &paragraph(&fault, 2);

@@ -3,6 +3,7 @@
 use super::{
     Precision, TomographyError,
     calibration::{Factor, VOCABULARY, relabelled},
+    decimal_places::half_of_a_place,
 };
 use lossproof_cases::edit::alone;
 use lossproof_spec::{LossSpec, Sequence};
@@ -39,6 +40,8 @@ pub(super) fn evaluated_share(
         let losses = evaluator.evaluate(&batch)?;
         probes.push((losses.get(position).copied().unwrap_or(f64::NAN), reported));
     }
+    let reported: Vec<f64> = probes.iter().map(|(_, reported)| *reported).collect();
+    let places = half_of_a_place(&reported, precision.loss);
     probes.sort_by(|one, other| one.0.total_cmp(&other.0));
     let (Some(least), Some(greatest)) = (probes.first(), probes.last()) else {
         return Err(lacks("take another label"));
@@ -49,7 +52,7 @@ pub(super) fn evaluated_share(
     let floor = share.abs() * sequence.len() as f64;
     let of_reported = least.1.max(floor) + greatest.1.max(floor);
     let of_evaluated = share.abs() * (least.0.max(1.0) + greatest.0.max(1.0));
-    let relative = precision.loss * (of_reported + of_evaluated) / reported.abs();
+    let relative = (precision.loss * (of_reported + of_evaluated) + 2.0 * places) / reported.abs();
     if share.is_finite() && relative < 0.5 {
         return Ok(Factor { value: share, error: relative });
     }

@@ -89,11 +89,16 @@ impl GradientReading {
         };
         if !explained || !comparison.agrees {
             Agreement::Disagrees
-        } else if inference.matches().len() > 1 || self.says_nothing() {
+        } else if inference.matches().len() > 1 || self.says_nothing() || self.is_open() {
             Agreement::Undecided
         } else {
             Agreement::Agrees
         }
+    }
+
+    /// Whether only weights that nothing determines explain it.
+    fn is_open(&self) -> bool {
+        self.tomogram.as_ref().is_some_and(|tomogram| tomogram.is_open)
     }
 
     /// Whether there are predictions, and of none of them the weight is known.

@@ -64,7 +64,9 @@ pub(super) fn recover_from(
         }
         misfits = equations.misfits(parts, &solution.closest);
     }
-    Ok(Tomogram { is_fit, ..tomogram(equations, &trusted, solution, &misfits) })
+    let explained = |misfits: &[Misfit]| misfits.iter().all(Misfit::explained);
+    let is_open = explained(&misfits) && !explained(&equations.misfits(parts, &solution.values));
+    Ok(Tomogram { is_fit, is_open, ..tomogram(equations, &trusted, solution, &misfits) })
 }
 
 /// The tomogram of a solution that was recovered from the trusted parts.

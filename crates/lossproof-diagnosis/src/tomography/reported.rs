@@ -3,6 +3,7 @@
 use super::{
     Precision, Tomogram, TomographyError, Unexplained,
     basis::{Single, singles},
+    decimal_places::half_of_a_place,
     precision::checked,
     tomogram::{ReportedPolicy, Weight, WeightSource, measurements, weights},
 };
@@ -128,7 +129,8 @@ impl ReportedLosses {
             weights.iter().zip(&bounds).map(|(weight, bound)| weight.abs() * bound).sum::<f64>()
         };
         let first = equations.solve(&Perturbation { columns: &bounds, right: 0.0 })?;
-        let right = rounding(&first.values);
+        let places = half_of_a_place(&reported, self.precision.loss) * (reported.len() as f64).sqrt();
+        let right = rounding(&first.values) + places;
         let mut solution = equations.solve(&Perturbation { columns: &bounds, right })?;
         // Errors of the token losses bend the residual as much as those of the reported loss.
         let explained = 2.0 * right;

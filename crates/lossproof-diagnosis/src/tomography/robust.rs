@@ -31,7 +31,7 @@ pub(super) fn majority(
 ) -> Result<Option<(Vec<usize>, Solution)>, TomographyError> {
     let unknowns = start.values.len();
     let sizes: Vec<f64> = parts.iter().map(|&part| all.size(part)).collect();
-    let mut misfits = all.misfits(parts, &start.values);
+    let mut misfits = all.misfits(parts, &start.closest);
     for _ in 0..ROUNDS {
         let sized = misfits.iter().zip(&sizes).filter(|(misfit, size)| **size > 0.0 && misfit.bound > 0.0);
         let weighed = sized.map(|(misfit, &size)| (factor(misfit, size), &all.of_part[misfit.part]));
@@ -50,7 +50,7 @@ pub(super) fn majority(
         if !same_members(&solution, start) {
             return Ok(None);
         }
-        let misfits = all.misfits(&candidates, &solution.values);
+        let misfits = all.misfits(&candidates, &solution.closest);
         let worst = misfits.iter().enumerate().filter(|(_, misfit)| !misfit.explained());
         let excess = |misfit: &Misfit| misfit.residual / misfit.bound;
         match worst.max_by(|(_, a), (_, b)| excess(a).total_cmp(&excess(b))) {

@@ -142,16 +142,14 @@ impl Swapper<'_> {
         batch: &GlobalBatch,
         predictions: &[Prediction],
     ) -> Result<Swaps, TomographyError> {
-        let swapped = |prediction: &Prediction| {
+        self.swaps(batch, predictions, |swapper, prediction| {
             let mut index = 0;
             batch.map_sequences(|sequence| {
                 index += 1;
                 let here = index - 1 == prediction.sequence;
-                if here { self.swapped(sequence, prediction) } else { sequence.clone() }
+                if here { swapper.swapped(sequence, prediction) } else { sequence.clone() }
             })
-        };
-        let swapped = predictions.iter().map(swapped).collect();
-        self.swaps(batch, swapped)
+        })
     }
 
     /// The swaps of predictions of one sequence when it is alone, in all of its copies where the subject takes no batch
@@ -162,9 +160,9 @@ impl Swapper<'_> {
         predictions: &[Prediction],
     ) -> Result<Swaps, TomographyError> {
         let limits = self.subject.info().limits;
-        let swapped = |prediction| alone(&self.swapped(sequence, prediction), &limits);
-        let swapped = predictions.iter().map(swapped).collect();
-        self.swaps(&alone(sequence, &limits), swapped)
+        self.swaps(&alone(sequence, &limits), predictions, |swapper, prediction| {
+            alone(&swapper.swapped(sequence, prediction), &limits)
+        })
     }
 
     /// The sequence with another label of one prediction.
@@ -173,10 +171,16 @@ impl Swapper<'_> {
         relabelled(sequence, prediction.position, label).unwrap_or_else(|| sequence.clone())
     }
 
-    fn swaps(&mut self, batch: &GlobalBatch, swapped: Vec<GlobalBatch>) -> Result<Swaps, TomographyError> {
+    fn swaps(
+        &mut self,
+        batch: &GlobalBatch,
+        predictions: &[Prediction],
+        swapped: impl Fn(&Self, &Prediction) -> GlobalBatch,
+    ) -> Result<Swaps, TomographyError> {
         let before = self.gradient(batch)?;
         let mut differences = Vec::new();
-        for swapped in swapped {
+        for prediction in predictions {
+            let swapped = swapped(self, prediction);
             differences.push(minus(&before, &self.gradient(&swapped)?)?);
         }
         let mut scales = BTreeMap::new();
@@ -256,10 +260,12 @@ fn told_from_zero(ratio: &Weight) -> Option<Factor> {
 fn assemble(ratios: Vec<(String, Option<Factor>, Tomogram)>, undetermined: Vec<String>) -> Tomogram {
     let mut unexplained: BTreeMap<String, Unexplained> = BTreeMap::new();
     let (mut weights, mut groups) = (Vec::new(), Vec::new());
-    let (mut residual, mut bound, mut equations, mut is_fit) = (0.0_f64, 0.0_f64, 0, false);
+    let (mut residual, mut bound, mut equations) = (0.0_f64, 0.0_f64, 0);
+    let (mut is_fit, mut is_open) = (false, false);
     for (index, (name, unit, ratio)) in ratios.into_iter().enumerate() {
         equations += ratio.equations;
         is_fit |= ratio.is_fit;
+        is_open |= ratio.is_open;
         residual = residual.max(ratio.residual);
         bound = bound.max(ratio.bound);
         for part in ratio.unexplained {
@@ -295,6 +301,7 @@ fn assemble(ratios: Vec<(String, Option<Factor>, Tomogram)>, undetermined: Vec<S
         bound,
         unexplained,
         is_fit,
+        is_open,
         undetermined,
         policy: None,
     }

@@ -29,6 +29,8 @@ pub struct Tomogram {
     pub unexplained: Vec<Unexplained>,
     /// Whether the weights are a mere fit, because what they do not explain is more than a minority of parts.
     pub is_fit: bool,
+    /// Whether only values of undetermined weights explain everything, of which nobody knows that they are theirs.
+    pub is_open: bool,
     /// What these weights leave undetermined, in words.
     pub undetermined: Vec<String>,
     /// The weights of a reported loss beside those of the log policies; `None` for those of a gradient.
@@ -134,6 +136,7 @@ pub(super) fn weights<'a>(solution: Solution, names: impl Iterator<Item = &'a st
         bound: 0.0,
         unexplained: Vec::new(),
         is_fit: false,
+        is_open: false,
         undetermined: Vec::new(),
         policy: None,
     }

@@ -114,7 +114,7 @@ impl Trial<'_> {
         let limits = self.facts.info.limits;
         let fits = |s: &&Sequence| s.len() > 1 && !limits.lengths.is_exact();
         let Some(sequence) = batch.sequences().find(fits) else { return Ok(()) };
-        if limits.vocabulary > limits.sequences.most || !limits.ignore_index {
+        if !limits.sequences.contains(limits.vocabulary) || !limits.ignore_index {
             return Ok(());
         }
         let position = self.random.random_range(0..sequence.len() - 1);

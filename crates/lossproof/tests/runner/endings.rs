@@ -13,7 +13,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
 ];
 
 fn honest() {
-    Inner::of("tiny=honest").run(&["tiny::sum", "--exact"]).assert(0, &["1 passed", "1 laws hold"]);
+    Inner::of("tiny=honest").run(&["tiny::sum", "--exact"]).assert(0, &["1 passed", "1 law holds"]);
     let listed = Inner::of("tiny=honest").run(&["--list"]);
     listed.assert(0, &["tiny::sum: test", "tiny::floor: test"]);
     Inner::of("tiny=honest").run(&["--help"]).assert(0, &["USAGE"]);
@@ -72,7 +72,7 @@ fn failure() {
 fn time_limits() {
     let with = |value: &str| Inner::of("tiny=honest").with("LOSSPROOF_TIMEOUT", value).run(&["tiny::sum"]);
     with("soon").assert(2, &["LOSSPROOF_TIMEOUT takes a number of seconds above zero, not `soon`"]);
-    with(&u64::MAX.to_string()).assert(0, &["1 laws hold"]);
+    with(&u64::MAX.to_string()).assert(0, &["1 law holds"]);
     // Who meant to draft is told that nothing was.
     let draft = Inner::of("tiny=honest").with("LOSSPROOF_EXPECT", "wrte").run(&["tiny::sum"]);
     draft.assert(2, &["LOSSPROOF_EXPECT is `write` or not set, not `wrte`"]);

@@ -33,7 +33,7 @@ fn ruled_out() {
 fn selected() {
     // Who hangs when it is made is not made where none of its tests is selected.
     let inner = Inner::of("tiny=honest,other=hang-in-make");
-    inner.run(&["tiny::sum", "--exact"]).assert(0, &["1 laws hold"]);
+    inner.run(&["tiny::sum", "--exact"]).assert(0, &["1 law holds"]);
     // Nor is the card asked about laws that are not, or are only listed: each would take hours.
     let most = u32::MAX.to_string();
     for arguments in [&["no-such-test", "--cases", &most][..], &["--list", "--cases", &most]] {

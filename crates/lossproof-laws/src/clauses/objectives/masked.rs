@@ -35,7 +35,7 @@ pub(crate) fn masked_tokens(trial: &mut Trial<'_>) -> CaseOutcome {
 /// Tells that nothing was looked at where nothing could be: where no claim weighs all tokens alike.
 fn possible(looked: CaseOutcome) -> CaseOutcome {
     match looked {
-        Err(Ended::NotApplicable) => Ok(false),
+        Err(Ended::NotApplicable | Ended::OutsideLimits(_)) => Ok(false),
         looked => looked,
     }
 }
