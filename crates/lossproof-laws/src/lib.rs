@@ -217,14 +217,6 @@ impl Tried {
         }
     }
 
-    /// What of the law's batches the subject's limits rule out, if they do.
-    pub(crate) fn outside_limits(&self) -> Option<&SubjectError> {
-        match &self.told {
-            Err(Ended::OutsideLimits(error)) => Some(error),
-            _ => None,
-        }
-    }
-
     /// The error the subject failed with, if it did.
     #[must_use]
     pub fn error(&self) -> Option<&SubjectError> {

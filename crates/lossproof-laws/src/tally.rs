@@ -3,7 +3,7 @@
 use crate::{
     Failure, Law, Report, Tried, Verdict,
     control::{Taped, caught},
-    trial::Facts,
+    trial::{Ended, Facts},
 };
 use lossproof_numerics::{Comparisons, Control};
 use std::{collections::BTreeMap, rc::Rc};
@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     pub(crate) cases: usize,
     telling: usize,
     unsupported: Option<String>,
+    /// Cases outside the law's preconditions.
+    not_applicable: usize,
     /// Cases of which the subject's limits rule a batch out, and the first reason.
     outside: (usize, Option<String>),
     /// The case that certified each unit best.
@@ -28,9 +30,13 @@ impl Tally {
         if let Some(what) = tried.unsupported() {
             self.unsupported = Some(what.to_owned());
         }
-        if let Some(error) = tried.outside_limits() {
-            self.outside.0 += 1;
-            self.outside.1.get_or_insert_with(|| error.to_string());
+        match &tried.told {
+            Err(Ended::NotApplicable) => self.not_applicable += 1,
+            Err(Ended::OutsideLimits(error)) => {
+                self.outside.0 += 1;
+                self.outside.1.get_or_insert_with(|| error.to_string());
+            }
+            _ => {}
         }
         let taped = taped.map(Rc::new);
         for (name, unit) in tried.comparisons.units() {
@@ -77,7 +83,8 @@ impl Tally {
     fn undisputed(&self, law: &Law, facts: &Facts, control: bool) -> (Verdict, Option<String>) {
         let unchecked = |reason: String| (Verdict::Unchecked, Some(reason));
         // Of cases that cannot be within the limits more would decide nothing.
-        let limit = self.outside.1.as_deref().filter(|_| self.outside.0 == self.cases && self.telling == 0);
+        let all = self.outside.0 + self.not_applicable == self.cases;
+        let limit = self.outside.1.as_deref().filter(|_| all);
         if let Some(limit) = limit {
             return unchecked(format!("the trainer's limits rule out what this law asks for: {limit}"));
         }
