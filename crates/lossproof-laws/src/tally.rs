@@ -15,10 +15,8 @@ pub(crate) struct Tally {
     pub(crate) cases: usize,
     telling: usize,
     unsupported: Option<String>,
-    /// Cases outside the law's preconditions.
-    not_applicable: usize,
-    /// Cases of which the subject's limits rule a batch out, and the first reason.
-    outside: (usize, Option<String>),
+    /// Why the subject's limits rule out a batch of some case.
+    outside: Option<String>,
     /// The case that certified each unit best.
     strongest: BTreeMap<String, Rc<Taped>>,
 }
@@ -30,13 +28,8 @@ impl Tally {
         if let Some(what) = tried.unsupported() {
             self.unsupported = Some(what.to_owned());
         }
-        match &tried.told {
-            Err(Ended::NotApplicable) => self.not_applicable += 1,
-            Err(Ended::OutsideLimits(error)) => {
-                self.outside.0 += 1;
-                self.outside.1.get_or_insert_with(|| error.to_string());
-            }
-            _ => {}
+        if let Err(Ended::OutsideLimits(error)) = &tried.told {
+            self.outside.get_or_insert_with(|| error.to_string());
         }
         let taped = taped.map(Rc::new);
         for (name, unit) in tried.comparisons.units() {
@@ -82,16 +75,14 @@ impl Tally {
     /// The verdict where no case broke the law, and what would make it another where it is no pass.
     fn undisputed(&self, law: &Law, facts: &Facts, control: bool) -> (Verdict, Option<String>) {
         let unchecked = |reason: String| (Verdict::Unchecked, Some(reason));
-        // Of cases that cannot be within the limits more would decide nothing.
-        let all = self.outside.0 + self.not_applicable == self.cases;
-        let limit = self.outside.1.as_deref().filter(|_| all);
-        if let Some(limit) = limit {
-            return unchecked(format!("the trainer's limits rule out what this law asks for: {limit}"));
-        }
         if self.comparisons.compared() == 0 {
-            return match &self.unsupported {
-                Some(what) => (Verdict::Unsupported, Some(what.clone())),
-                None => unchecked(
+            return match (&self.unsupported, &self.outside) {
+                (Some(what), _) => (Verdict::Unsupported, Some(what.clone())),
+                // More cases would decide nothing.
+                (None, Some(limit)) => unchecked(format!(
+                    "nothing was compared: the trainer's limits rule out what this law asks for: {limit}"
+                )),
+                (None, None) => unchecked(
                     "nothing was compared: the law's case never came up within the limits; more cases (--cases) or wider \
                      limits would decide it"
                         .to_owned(),
