@@ -55,7 +55,7 @@ fn the_bugs_of_ranks_are_what_the_command_says() {
 
 /// The same trainers go through every profile in `tests/tests/profiles.rs`, which is not left out.
 #[test]
-#[ignore = "thorough: two minutes, and tests/tests/profiles.rs takes the same trainers through every profile"]
+#[ignore = "thorough: two minutes; tests/tests/profiles.rs takes the same trainers through every profile"]
 fn two_hundred_batches_raise_no_alarm() {
     let (printed, code) = lossproof(&["faults", "--alarms", "200", "--seed", "9"]);
     assert_eq!(code, Some(0), "{printed}");
