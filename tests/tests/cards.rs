@@ -38,10 +38,10 @@ fn declaring(inner: Door, parameter: fn(ParameterInfo) -> ParameterInfo) -> Door
     wrap(inner, parameter, hooks)
 }
 
-fn with_card(inner: Door, change: fn(&mut ModelInfo)) -> Door {
+fn with_card(inner: Door, change: fn(&mut SubjectInfo)) -> Door {
     let hooks = Hooks {
-        info: |change: &fn(&mut ModelInfo), mut info: SubjectInfo| {
-            change(&mut info.model);
+        info: |change: &fn(&mut SubjectInfo), mut info| {
+            change(&mut info);
             info
         },
         ..Hooks::IDENTITY
@@ -49,21 +49,10 @@ fn with_card(inner: Door, change: fn(&mut ModelInfo)) -> Door {
     wrap(inner, change, hooks)
 }
 
-fn within(inner: Door, limits: fn(&mut Limits)) -> Door {
-    let hooks = Hooks {
-        info: |change: &fn(&mut Limits), mut info: SubjectInfo| {
-            change(&mut info.limits);
-            info
-        },
-        ..Hooks::IDENTITY
-    };
-    wrap(inner, limits, hooks)
-}
-
 /// More cases would decide nothing, and nobody is told that they would.
 #[test]
 fn a_law_whose_batches_are_outside_the_limits_says_which_limit() {
-    let own_labels = within(ours(Config::Pico, Dtype::F64), |limits| limits.free_labels = false);
+    let own_labels = with_card(ours(Config::Pico, Dtype::F64), |card| card.limits.free_labels = false);
     let report = held_to(Law::named("weight-tying").unwrap(), own_labels);
     assert_eq!(report.verdict, Verdict::Unchecked, "{report}");
     let reason = report.reason.as_deref().unwrap();
@@ -76,15 +65,15 @@ fn a_law_whose_batches_are_outside_the_limits_says_which_limit() {
 /// What these laws ask for is within the limits in another form.
 #[test]
 fn laws_of_the_token_loss_decide_without_ignored_labels_and_with_two_micro_batches() {
-    let limits: [fn(&mut Limits); 2] =
-        [|limits| limits.ignore_index = false, |limits| limits.micro_batches = Count::exactly(2)];
-    for limits in limits {
+    let cards: [fn(&mut SubjectInfo); 2] =
+        [|card| card.limits.ignore_index = false, |card| card.limits.micro_batches = Count::exactly(2)];
+    for card in cards {
         for law in ["shift", "token-loss"] {
             let law = Law::named(law).unwrap();
-            let report = held_to(law, within(ours(Config::Pico, Dtype::F64), limits));
+            let report = held_to(law, with_card(ours(Config::Pico, Dtype::F64), card));
             assert_eq!(report.verdict, Verdict::Pass, "{report}");
             let wrong = Fault::named("shift-twice").unwrap().inject(ours(Config::Pico, Dtype::F64));
-            assert_eq!(held_to(law, within(wrong, limits)).verdict, Verdict::Fail, "{}", law.id());
+            assert_eq!(held_to(law, with_card(wrong, card)).verdict, Verdict::Fail, "{}", law.id());
         }
     }
 }
@@ -110,13 +99,13 @@ fn queries_under_a_name_of_their_own_are_no_mistake() {
 
 #[test]
 fn a_factor_that_is_no_positive_number_is_said_to_be_none() {
-    let cards: [fn(&mut ModelInfo); 6] = [
-        |model| model.embedding_scale = 0.0,
-        |model| model.embedding_scale = f64::NAN,
-        |model| model.logit_scale = -1.0,
-        |model| model.logit_scale = f64::NAN,
-        |model| model.logit_cap = Some(f64::INFINITY),
-        |model| model.logit_cap = Some(-30.0),
+    let cards: [fn(&mut SubjectInfo); 6] = [
+        |card| card.model.embedding_scale = 0.0,
+        |card| card.model.embedding_scale = f64::NAN,
+        |card| card.model.logit_scale = -1.0,
+        |card| card.model.logit_scale = f64::NAN,
+        |card| card.model.logit_cap = Some(f64::INFINITY),
+        |card| card.model.logit_cap = Some(-30.0),
     ];
     for card in cards {
         let report = held_to(Law::named("duplication").unwrap(), with_card(llama(&LlamaConfig::PICO), card));

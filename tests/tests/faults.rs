@@ -1,5 +1,5 @@
-//! Every deliberate break turns a law red, and every law can fail: which of them each break turns red is a snapshot, and
-//! none stays green under all.
+//! Every deliberate break turns a law red, and every law can fail: which of them each break turns red is a snapshot,
+//! and none stays green under all.
 
 use lossproof_cases::strategies::Size;
 use lossproof_faults::{Fault, without_fault};

@@ -70,8 +70,8 @@ fn gradients_that_are_added_up_in_fewer_digits_than_declared_are_found() {
     assert_eq!(held("accumulation-type", honest(None)).verdict, Verdict::Unsupported);
 }
 
-/// One direction of many is left where all tokens look alike to the digits that there are: what it leaves unexplained is
-/// held against nobody.
+/// One direction of many is left where all tokens look alike to the digits that there are: what it leaves unexplained
+/// is held against nobody.
 #[test]
 fn tomography_convicts_no_honest_trainer() {
     for masters in [Some(Dtype::F32), None] {

@@ -83,7 +83,8 @@ def seen(judge, python, adapter, model, more=""):
     said, code = asked(judge, "diagnose", "--adapter", command)
     # `NAME, MODEL VERSION (FRAMEWORK), …`
     version = re.search(rf", {model} (.*?) \(", said).group(1)
-    named = re.findall(r"^(?:looks like|perhaps|or, alike in everything that was looked at,) ([\w-]+)(?: \(.*?\))?:", said, re.M)
+    how_sure = "looks like|perhaps|or, alike in everything that was looked at,"
+    named = re.findall(rf"^(?:{how_sure}) ([\w-]+)(?: \(.*?\))?:", said, re.M)
     if named:
         return version, " or ".join(f"`{bug}`" for bug in named)
     return version, UNNAMED[code]

@@ -30,8 +30,8 @@ pub fn disassemble(batch: &GlobalBatch) -> Vec<Vec<Vec<Sequence>>> {
 }
 
 /// A sequence by itself: in as many copies as the smallest batch inside the limits has, one where they allow
-/// it. All groups are alike, so that over whatever is averaged, all copies of a token together weigh what the token weighs
-/// in one of them; a sum alone is as many times as large.
+/// it. All groups are alike, so that over whatever is averaged, all copies of a token together weigh what the token
+/// weighs in one of them; a sum alone is as many times as large.
 #[must_use]
 pub fn alone(sequence: &Sequence, limits: &Limits) -> GlobalBatch {
     let micro_batch = vec![sequence.clone(); limits.sequences.least.max(1)];

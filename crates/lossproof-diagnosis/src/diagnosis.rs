@@ -201,8 +201,8 @@ impl Diagnosis {
         self.candidates.first().is_some_and(|candidate| candidate.likelihood > CERTAIN)
     }
 
-    /// Whether one of the bugs that nothing tells apart, of the likeliest, is likelier than all others and one that nobody
-    /// knows together.
+    /// Whether one of the bugs that nothing tells apart, of the likeliest, is likelier than all others and one that
+    /// nobody knows together.
     #[must_use]
     pub fn is_likely(&self) -> bool {
         let alike = self.candidates.iter().take(self.first().len());

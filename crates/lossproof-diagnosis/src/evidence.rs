@@ -54,8 +54,8 @@ pub(crate) fn statements(
             evidence.push("the second of two identical calls gives twice the gradient".to_owned());
         }
         Some(Repeated::CarriedOver) => evidence.push(
-            "the second of two identical calls gives another gradient, and which one depends on the batch of the first: \
-             something is kept from one call to the next"
+            "the second of two identical calls gives another gradient, and which one depends on the batch of the \
+             first: something is kept from one call to the next"
                 .to_owned(),
         ),
         Some(Repeated::Other) => evidence.push("two identical calls give different gradients".to_owned()),
@@ -103,9 +103,9 @@ fn several(names: &[&str]) -> String {
     if names.len() > 4 { format!("{first} and {} more", names.len() - 4) } else { first }
 }
 
-/// Why the gradient of the head is not that of known logits whatever tokens weigh, to half of its digits; `None` where it
-/// is, or is no number. It is along the last activations, since these are the same at every position; and by the logits of
-/// tokens that nobody has it is in proportion to their probabilities.
+/// Why the gradient of the head is not that of known logits whatever tokens weigh, to half of its digits; `None` where
+/// it is, or is no number. It is along the last activations, since these are the same at every position; and by the
+/// logits of tokens that nobody has it is in proportion to their probabilities.
 fn contradiction(known: &KnownLogits, result: &ProbeResult, tolerance: f64) -> Option<&'static str> {
     let gradient = result.gradient.get(known.head())?;
     let by_logit = known.by_logit(gradient);
@@ -164,9 +164,9 @@ fn is_weighed(result: &ProbeResult) -> bool {
 fn no_weights_explain(result: &ProbeResult, known: &KnownLogits, tolerance: f64) -> Option<String> {
     let contradiction = is_weighed(result).then(|| contradiction(known, result, tolerance)).flatten()?;
     Some(format!(
-        "{} under {}: the gradient of {} {contradiction}, whatever tokens weigh: the token loss is another, labels are no \
-         tokens of the batch, the head and the final norm are not what the roles on the card say, or their backward pass \
-         is wrong",
+        "{} under {}: the gradient of {} {contradiction}, whatever tokens weigh: the token loss is another, labels are \
+         no tokens of the batch, the head and the final norm are not what the roles on the card say, or their backward \
+         pass is wrong",
         result.probe.name,
         result.probe.spec,
         known.head()

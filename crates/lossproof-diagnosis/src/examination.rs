@@ -283,8 +283,8 @@ fn repeated(
     if is_multiple(&one, 2.0, &other) {
         return Ok(Some(Repeated::Twice));
     }
-    // What is drawn comes again where its generator is reset and as much was drawn before; what is kept of another batch
-    // is something else.
+    // What is drawn comes again where its generator is reset and as much was drawn before; what is kept of another
+    // batch is something else.
     let from_fresh = |subject: &mut dyn Subject, before: &[&Probe]| {
         subject.reset()?;
         for probe in before {

@@ -61,7 +61,7 @@ impl Search<'_> {
     fn finds_by_halves(&self, change: &Change) -> bool {
         let fails = |from: usize, to: usize| self.fails_if(Changed::Range(from, to), change.clone());
         let (mut from, mut to) = (0, self.answers());
-        if self.contexts > 1 || to < LONG || !fails(from, to) {
+        if !fails(from, to) {
             return false;
         }
         while to - from > 1 {
@@ -80,6 +80,9 @@ impl Search<'_> {
     /// The same for a factor on what the unit names: a tensor, or else one of the numbers of an answer.
     fn finds_factor_by_halves(&self, factor: f64) -> bool {
         let tape = &self.taped.tape;
+        if self.contexts > 1 || tape.len() < LONG {
+            return false;
+        }
         if tape.has_parameter(self.name) {
             return self.finds_by_halves(&Change::Tensor(self.name.to_owned(), factor));
         }

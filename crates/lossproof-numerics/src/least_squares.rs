@@ -239,10 +239,14 @@ impl Equations {
             column *= *scale;
         }
         let right = self.reduced.column(unknowns).into_owned();
-        let every = Resolved::of(scaled.clone(), scales.clone(), self.rounding())?;
-        let closest = every.solution(&right).iter().copied().collect();
-        let resolved = Resolved::of(scaled, scales, self.tolerance(perturbation, &norms))?;
+        let resolved = Resolved::of(scaled.clone(), scales.clone(), self.tolerance(perturbation, &norms))?;
         let values: Vec<f64> = resolved.solution(&right).iter().copied().collect();
+        let closest = if resolved.is_whole() {
+            values.clone()
+        } else {
+            let every = Resolved::of(scaled, scales, self.rounding())?;
+            every.solution(&right).iter().copied().collect()
+        };
         let residual = self.residual(&values);
         let open = resolved.groups();
         let absolute = Absolute { perturbation, values: &values, residual };
@@ -270,8 +274,8 @@ impl Equations {
         squares.sum::<f64>().sqrt().max(self.rounding())
     }
 
-    /// The largest singular value that the rounding of the decomposition alone may have made, when the largest of T columns
-    /// of norm one is at most √T.
+    /// The largest singular value that the rounding of the decomposition alone may have made, when the largest of T
+    /// columns of norm one is at most √T.
     fn rounding(&self) -> f64 {
         self.equations.max(self.unknowns()) as f64 * f64::EPSILON * (self.unknowns() as f64).sqrt()
     }
@@ -325,6 +329,11 @@ impl Resolved {
             share: (tolerance / smallest).clamp(SHARE, LARGEST_SHARE),
             singular_values: singular_values.iter().copied().collect(),
         })
+    }
+
+    /// Whether no direction is left out.
+    fn is_whole(&self) -> bool {
+        self.inverse.ncols() == self.singular_values.len()
     }
 
     fn solution(&self, right: &DVector<f64>) -> DVector<f64> {

@@ -38,11 +38,10 @@ impl Factor {
 impl Basis {
     /// The token losses of a batch as the subject itself differentiates them, without any reference.
     ///
-    /// Every prediction is probed in a batch of its own: one rank, one micro-batch, one sequence (copies of it where the
-    /// subject takes no fewer, [`alone`]), padded to the width of the longest
-    /// one, a single label given and label 0 ignored. There sum, token mean,
-    /// sequence mean and batch mean coincide, and so do micro-batches, ranks and their averages; what remains
-    /// is one factor c on all of them, fixed by two facts:
+    /// Every prediction is probed in a batch of its own: one rank, one micro-batch, one sequence (copies of it where
+    /// the subject takes no fewer, [`alone`]), padded to the width of the longest one, a single label given and label 0
+    /// ignored. There sum, token mean, sequence mean and batch mean coincide, and so do micro-batches, ranks and their
+    /// averages; what remains is one factor c on all of them, fixed by two facts:
     ///
     /// 1. *Probabilities sum to one.* The reported losses of all labels y at one position are
     ///    `r_y = c·(−log p_y)`, so c is the root of `Σ_y exp(−r_y/c) = 1`. That needs plain cross-entropy and

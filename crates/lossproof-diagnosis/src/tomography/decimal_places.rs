@@ -3,8 +3,8 @@
 /// Half of a unit in the last decimal place, where all of these losses are rounded to one, as some trainers round what
 /// they log; 0 where they are not. They are known to `precision`.
 pub(super) fn half_of_a_place(losses: &[f64], precision: f64) -> f64 {
-    // By chance a loss is within a twentieth of a place of a whole number of places in one case of ten. What is the same
-    // loss again says nothing.
+    // By chance a loss is within a twentieth of a place of a whole number of places in one case of ten. What is the
+    // same loss again says nothing.
     const ENOUGH: usize = 6;
     const NEAR: f64 = 0.05;
     let largest = losses.iter().fold(1.0_f64, |largest, loss| largest.max(loss.abs()));
