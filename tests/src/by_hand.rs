@@ -4,7 +4,7 @@
 
 use crate::Door;
 use lossproof_faults::kit::{HandedOver, Hooks, wrap};
-use lossproof_numerics::{Updated, norm};
+use lossproof_numerics::{Updated, norm, vector::norm_of_parts};
 use lossproof_spec::{GlobalBatch, LossSpec, Optimizer};
 use lossproof_subject::{Observation, StepReport, Subject, SubjectError, SubjectInfo};
 use rand::rngs::ChaCha8Rng;
@@ -145,7 +145,7 @@ fn clipped_as_it_grows(
         inner.accumulate(&GlobalBatch::of_micro_batch(micro_batch.clone()), &mut gradient)?;
         gradient.scale(1.0 / tokens);
         if let Some(former) = &grown {
-            let norm = norm(former.tensors.iter().flat_map(|tensor| &tensor.values));
+            let norm = norm_of_parts(former.tensors.iter().map(|tensor| tensor.values.as_slice()));
             gradient.add(clip_factor(optimizer, norm), former);
         }
         grown = Some(gradient);

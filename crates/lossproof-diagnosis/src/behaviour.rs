@@ -10,7 +10,7 @@ use crate::{
     validation::honest,
     validation_run::ValidationRun,
 };
-use lossproof_numerics::norm;
+use lossproof_numerics::{norm, vector};
 use lossproof_spec::{Dtype, LossSpec};
 use lossproof_subject::{Limits, ParameterInfo};
 
@@ -104,11 +104,13 @@ fn grade_moves<'a>(
             grades.push((name.as_str(), Grade::Loose));
             continue;
         };
-        let moves = |to: &[f64]| -> Vec<f64> { to.iter().zip(before).map(|(to, from)| to - from).collect() };
         // A parameter that moves is rounded to the dtype.
         let floor = 64.0 * dtype.unit_roundoff() / tolerance(dtype) * norm(before);
         let half_digits = HalfDigits { floor, ..HalfDigits::of(dtype) };
-        grades.push((name.as_str(), half_digits.grade(&moves(found), &moves(expected))));
+        grades.push((
+            name.as_str(),
+            half_digits.grade(&vector::minus(found, before), &vector::minus(expected, before)),
+        ));
     }
     grades
 }

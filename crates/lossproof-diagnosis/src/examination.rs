@@ -14,7 +14,7 @@ use crate::{
 };
 use lossproof_cases::edit::{alone, edit, given};
 use lossproof_laws::KnownLogits;
-use lossproof_numerics::norm;
+use lossproof_numerics::{norm, vector};
 use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
 use lossproof_subject::{Limits, LogPolicy, ParameterInfo, Subject, SubjectError};
 
@@ -268,12 +268,13 @@ fn repeated(
     let (_, one) = judged_call(subject, probe)?;
     let (_, other) = judged_call(subject, probe)?;
     // Relative to the largest tensor.
-    let floor = one.values().map(norm).fold(0.0, f64::max);
+    let floor = one.values().map(|values| norm(values)).fold(0.0, f64::max);
     let half_digits = HalfDigits { floor, ..HalfDigits::of(dtype) };
     let is_multiple = |of: &NamedValues, factor: f64, found: &NamedValues| {
         of.len() == found.len()
             && of.iter().all(|(name, values)| {
-                let multiple: Vec<f64> = values.iter().map(|value| factor * value).collect();
+                let mut multiple = values.clone();
+                vector::scale(&mut multiple, factor);
                 found.get(name).is_some_and(|twin| half_digits.same(twin, &multiple))
             })
     };

@@ -1,7 +1,7 @@
 //! The gradient of one parameter as it was measured, compared with what it should be.
 
 use crate::{call::TrainerCall, half_digits::HalfDigits, score::Grade};
-use lossproof_numerics::norm;
+use lossproof_numerics::{norm, vector};
 use lossproof_spec::Role;
 use lossproof_subject::ParameterInfo;
 
@@ -85,7 +85,7 @@ impl GradientComparison<'_> {
 
     /// Whether every element is a number.
     pub(crate) fn is_finite(&self) -> bool {
-        self.measured.iter().all(|value| value.is_finite())
+        vector::is_finite(self.measured)
     }
 
     /// Whether the gradient is what it should be.
@@ -95,16 +95,15 @@ impl GradientComparison<'_> {
 
     /// Whether two parts of the gradient are the same, at the scale of the whole.
     pub(crate) fn close(&self, honest: &[f64], measured: &[f64]) -> bool {
-        let apart: Vec<f64> = honest.iter().zip(measured).map(|(a, b)| a - b).collect();
-        norm(&apart) <= self.half_digits.tolerance * norm(self.honest).max(self.half_digits.floor)
+        vector::distance(honest, measured)
+            <= self.half_digits.tolerance * norm(self.honest).max(self.half_digits.floor)
     }
 
     /// What the honest gradient must be multiplied with, where the measured one is parallel to it.
     pub(crate) fn factor(&self) -> Option<f64> {
-        let square: f64 = self.honest.iter().map(|value| value * value).sum();
-        let inner: f64 = self.honest.iter().zip(self.measured).map(|(a, b)| a * b).sum();
-        let factor = inner / square;
-        let scaled: Vec<f64> = self.honest.iter().map(|value| factor * value).collect();
+        let factor = vector::dot(self.honest, self.measured) / vector::dot(self.honest, self.honest);
+        let mut scaled = self.honest.to_vec();
+        vector::scale(&mut scaled, factor);
         (factor.is_finite() && self.close(&scaled, self.measured)).then_some(factor)
     }
 

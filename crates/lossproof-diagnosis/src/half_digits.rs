@@ -2,7 +2,7 @@
 //! apart.
 
 use crate::score::Grade;
-use lossproof_numerics::norm;
+use lossproof_numerics::vector;
 use lossproof_spec::Dtype;
 
 /// A gradient whose norm is this much smaller than that of all of them is as good as none.
@@ -71,17 +71,9 @@ impl HalfDigits {
 
     /// Whether values are the expected ones.
     pub(crate) fn same(self, found: &[f64], expected: &[f64]) -> bool {
-        if found.len() != expected.len() {
-            return false;
-        }
         // What is no number must be none on both sides.
-        if found.iter().zip(expected).any(|(a, b)| a.is_finite() != b.is_finite()) {
-            return false;
-        }
-        let numbers: Vec<_> = found.iter().zip(expected).filter(|(_, b)| b.is_finite()).collect();
-        let apart: Vec<f64> = numbers.iter().map(|(a, b)| **a - **b).collect();
-        let expected: Vec<f64> = numbers.iter().map(|(_, b)| **b).collect();
-        norm(&apart) <= self.tolerance * norm(&expected).max(self.floor)
+        vector::distance_of_numbers(found, expected)
+            .is_some_and(|(apart, size)| apart <= self.tolerance * size.max(self.floor))
     }
 
     /// How well a number agrees with its forecast, `honest` being the right one.

@@ -1,6 +1,6 @@
 //! Values of tensors by name: parameters and gradients, in f64.
 
-use lossproof_numerics::norm;
+use lossproof_numerics::vector::norm_of_parts;
 use lossproof_subject::TensorSet;
 use std::collections::BTreeMap;
 
@@ -14,5 +14,5 @@ pub(crate) fn named_values(set: &TensorSet) -> NamedValues {
 
 /// The norm over all tensors.
 pub(crate) fn global_norm(values: &NamedValues) -> f64 {
-    norm(values.values().flatten())
+    norm_of_parts(values.values().map(Vec::as_slice))
 }

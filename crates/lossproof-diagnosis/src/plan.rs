@@ -11,7 +11,7 @@ use crate::{
     trainer_model::{BackwardEffect, TrainerModel},
     truth::in_closed_form,
 };
-use lossproof_numerics::norm;
+use lossproof_numerics::{norm, vector};
 use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Role};
 use lossproof_subject::{Limits, LogPolicy, ModelInfo, ParameterInfo};
 use std::{collections::BTreeSet, fmt};
@@ -56,8 +56,8 @@ type ProbeForecast = Forecast<(f64, Vec<f64>)>;
 fn distance(one: &ProbeForecast, other: &ProbeForecast) -> f64 {
     match (one, other) {
         (Forecast::Value((loss, gradient)), Forecast::Value((l, g))) => {
-            let difference: Vec<f64> = gradient.iter().zip(g).map(|(a, b)| a - b).collect();
-            let of_gradient = norm(&difference) / norm(gradient).max(norm(g)).max(f64::MIN_POSITIVE);
+            let of_gradient =
+                vector::distance(gradient, g) / norm(gradient).max(norm(g)).max(f64::MIN_POSITIVE);
             of_gradient.max((loss - l).abs() / loss.abs().max(l.abs()).max(f64::MIN_POSITIVE))
         }
         (Forecast::NoNumber, Forecast::NoNumber) | (Forecast::Unsaid, Forecast::Unsaid) => 0.0,

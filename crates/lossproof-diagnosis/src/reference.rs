@@ -4,15 +4,16 @@ use crate::{
     call::Term, measuring::load, named_values::NamedValues, trainer_model::LossKernel, truth::LossAndGradient,
 };
 use lossproof_cases::edit::relabel;
+use lossproof_numerics::vector;
 use lossproof_spec::{GlobalBatch, LossSpec};
 use lossproof_subject::{Collect, Subject, SubjectError, TensorSet};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 /// Numbers that are kept of all answers together, at most: 64 MiB.
 const KEPT: usize = 1 << 23;
 
 /// Weighted sums, and what they are; `None` where the reference cannot say.
-type Answer = (Vec<Term>, Option<LossAndGradient>);
+type Answer = (Vec<Term>, Option<Rc<LossAndGradient>>);
 
 /// Another trainer with the same parameters, which is taken to be right. Most hypotheses agree with others on most
 /// probes, so that its answers are kept.
@@ -42,7 +43,7 @@ impl<'a, 'r> Reference<'a, 'r> {
         probe: usize,
         kernel: Option<LossKernel>,
         terms: &[Term],
-    ) -> Result<Option<LossAndGradient>, SubjectError> {
+    ) -> Result<Option<Rc<LossAndGradient>>, SubjectError> {
         let of_kernel = kernel.is_some_and(|kernel| terms.iter().any(|term| (kernel.of)(&term.token_loss())));
         if of_kernel || terms.iter().any(|term| term.weights.iter().any(|weight| weight.is_nan())) {
             return Ok(None);
@@ -51,7 +52,7 @@ impl<'a, 'r> Reference<'a, 'r> {
         if let Some((_, answer)) = known {
             return Ok(answer.clone());
         }
-        let answer = self.computed(terms)?;
+        let answer = self.computed(terms)?.map(Rc::new);
         let gradients = answer.iter().flat_map(|answer| answer.gradient.values()).map(Vec::len);
         // Of a batch there are a weight and five numbers for each position.
         let numbers =
@@ -81,7 +82,7 @@ impl<'a, 'r> Reference<'a, 'r> {
             loss += upstream.backward(&weighed, &term.weights, &mut sink)?;
             for (name, tensor) in sink.into_tensors() {
                 let own = gradient.entry(name).or_insert_with(|| vec![0.0; tensor.elements()]);
-                own.iter_mut().enumerate().for_each(|(index, value)| *value += tensor.get(index));
+                vector::add_scaled(own, 1.0, &tensor.to_f64());
             }
         }
         Ok(Some(LossAndGradient { loss, gradient }))

@@ -29,6 +29,9 @@ pub(crate) struct Scorer<'a, 'r> {
     log_policy: LogPolicy,
     /// By probe: what an honest trainer gives, where somebody can tell.
     pub(crate) honest: Vec<Option<Rc<HonestAnswer>>>,
+    /// By probe: how well its gradients agree with those of an honest trainer, once somebody has asked. Most
+    /// hypotheses forecast these of most probes.
+    honest_gradients: Vec<Option<Score>>,
     /// How many parameters have a gradient that is not what it should be on some probe.
     deviating: usize,
     /// Scores of the steps, by mistake.
@@ -45,12 +48,22 @@ impl<'a, 'r> Scorer<'a, 'r> {
         parameters: &'a ProbeParameters,
         reference: Option<&'r mut (dyn Subject + 'r)>,
     ) -> Result<Self, SubjectError> {
-        let (honest, log_policy) = (vec![None; seen.results.len()], seen.log_policy);
+        let log_policy = seen.log_policy;
+        let (honest, honest_gradients) = (vec![None; seen.results.len()], vec![None; seen.results.len()]);
         let (deviating, steps) = (0, Vec::new());
         let relations = relations(seen, log_policy);
         let reference = reference.map(|reference| Reference::new(reference, parameters.general()));
-        let mut scorer =
-            Self { seen, parameters, reference, log_policy, honest, deviating, steps, relations };
+        let mut scorer = Self {
+            seen,
+            parameters,
+            reference,
+            log_policy,
+            honest,
+            honest_gradients,
+            deviating,
+            steps,
+            relations,
+        };
         scorer.log_by(log_policy)?;
         scorer.deviating = gradient_anomalies(seen, &scorer.honest).len();
         Ok(scorer)
@@ -148,6 +161,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
         for (index, result) in seen.results.iter().enumerate() {
             let call = result.probe.call(&seen.limits, policy);
             self.honest[index] = self.honest_answer(index, &call)?.map(Rc::new);
+            self.honest_gradients[index] = None;
         }
         Ok(())
     }
@@ -200,16 +214,16 @@ impl<'a, 'r> Scorer<'a, 'r> {
         index: usize,
         kernel: Option<LossKernel>,
         terms: &[Term],
-    ) -> Result<Option<LossAndGradient>, SubjectError> {
+    ) -> Result<Option<Rc<LossAndGradient>>, SubjectError> {
         // Most hypotheses say of most probes what an honest trainer does.
         if let Some(honest) = self.honest[index].as_ref().filter(|_| kernel.is_none())
             && honest.terms == terms
         {
-            return Ok(Some(honest.optimised.clone()));
+            return Ok(Some(Rc::clone(&honest.optimised)));
         }
         let state = self.seen.results[index].probe.state;
         if let Some(known) = self.parameters.known_logits(state) {
-            return Ok(in_closed_form(known, kernel, terms));
+            return Ok(in_closed_form(known, kernel, terms).map(Rc::new));
         }
         self.reference.as_mut().map_or(Ok(None), |reference| reference.truth(index, kernel, terms))
     }
@@ -242,7 +256,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
         index: usize,
         model: &TrainerModel,
         terms: Option<&[Term]>,
-    ) -> Result<Forecast<LossAndGradient>, SubjectError> {
+    ) -> Result<Forecast<Rc<LossAndGradient>>, SubjectError> {
         let Some(terms) = terms else { return Ok(Forecast::NoNumber) };
         Ok(self.truth(index, model.kernel, terms)?.map_or(Forecast::Unsaid, Forecast::Value))
     }
@@ -277,12 +291,21 @@ impl<'a, 'r> Scorer<'a, 'r> {
         let grade = half_digits.grade_forecast(result.loss, &loss, honest.reported);
         score.add(grade, || here("the loss"));
 
+        let is_honest = |gradient: &Rc<LossAndGradient>| Rc::ptr_eq(gradient, &honest.optimised);
+        let forecasts_honest = !cancelled
+            && matches!(model.backward, BackwardEffect::Honest)
+            && gradient.as_ref().value().is_some_and(is_honest);
+        if let Some(known) = self.honest_gradients[index].as_ref().filter(|_| forecasts_honest) {
+            score.merge(known);
+            return Ok(());
+        }
         let otherwise = match model.backward {
             BackwardEffect::Weighed(_, terms) if !unsaid => {
                 self.forecast(index, model, terms(&call).as_deref())?
             }
             _ => Forecast::Unsaid,
         };
+        let mut of_gradients = Score::default();
         let expected = gradient.as_ref().value().unwrap_or(&honest.optimised);
         let half_digits = HalfDigits { floor: expected.norm() / NEGLIGIBLE, ..half_digits };
         for parameter in &seen.parameters {
@@ -312,7 +335,11 @@ impl<'a, 'r> Scorer<'a, 'r> {
                 Forecast::NoNumber => comparison.grade_no_number(),
                 Forecast::Unsaid => half_digits.grade_wrong(comparison.measured, values),
             };
-            score.add(grade, || here(&format!("the gradient of {name}")));
+            of_gradients.add(grade, || here(&format!("the gradient of {name}")));
+        }
+        score.merge(&of_gradients);
+        if forecasts_honest {
+            self.honest_gradients[index] = Some(of_gradients);
         }
         Ok(())
     }

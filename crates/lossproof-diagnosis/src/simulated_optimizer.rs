@@ -1,7 +1,7 @@
 //! Optimizer steps as a trainer with a mistake takes them, from the gradients that it computes itself.
 
 use crate::named_values::{NamedValues, global_norm};
-use lossproof_numerics::{Updated, norm};
+use lossproof_numerics::{Updated, norm, vector};
 use lossproof_spec::{Adam, Decayed, Dtype, EpsilonPlacement, Optimizer, Role, Rule};
 use lossproof_subject::ParameterInfo;
 use std::collections::BTreeMap;
@@ -78,13 +78,15 @@ pub(crate) struct SimulatedOptimizer<'a> {
 }
 
 fn scale(gradient: &mut NamedValues, factor: f64) {
-    gradient.values_mut().flatten().for_each(|value| *value *= factor);
+    for values in gradient.values_mut() {
+        vector::scale(values, factor);
+    }
 }
 
 fn add(sum: &mut NamedValues, factor: f64, other: &NamedValues) {
     for (name, values) in other {
         let own = sum.entry(name.clone()).or_insert_with(|| vec![0.0; values.len()]);
-        own.iter_mut().zip(values).for_each(|(own, value)| *own += factor * value);
+        vector::add_scaled(own, factor, values);
     }
 }
 
@@ -130,8 +132,11 @@ impl<'a> SimulatedOptimizer<'a> {
     /// What comes of a step.
     pub(crate) fn step(&mut self, inputs: &StepInputs) -> StepOutcome {
         let mut gradient = self.accumulated(inputs);
-        let finite = |value: &f64| (value * self.optimizer.loss_scale).abs() <= self.largest;
-        let overflows = !gradient.values().flatten().all(finite);
+        // NaN overflows too.
+        let fits = |values: &[f64]| {
+            vector::is_finite(values) && vector::largest(values) * self.optimizer.loss_scale <= self.largest
+        };
+        let overflows = !gradient.values().all(|values| fits(values));
         let skipped = overflows && self.mistake != StepMistake::OverflowNotSkipped;
         let learning_rate = self.optimizer.learning_rate_at(match self.mistake {
             StepMistake::OverflowAdvancesSchedule => self.steps + self.skipped,
@@ -226,10 +231,8 @@ impl<'a> SimulatedOptimizer<'a> {
         };
         if self.mistake == StepMistake::ClippedPerTensor {
             for values in gradient.values_mut() {
-                let own = clip.factor(norm(&*values));
-                for value in values {
-                    *value *= own;
-                }
+                let own = clip.factor(norm(values));
+                vector::scale(values, own);
             }
         } else {
             scale(gradient, factor);
@@ -246,9 +249,7 @@ impl<'a> SimulatedOptimizer<'a> {
             && self.mistake == StepMistake::MomentumDampened
             && self.steps == 1
         {
-            for g in &mut *gradient {
-                *g *= 1.0 - momentum;
-            }
+            vector::scale(gradient, 1.0 - momentum);
         }
         let shape = self.parameters.iter().find(|parameter| parameter.name == name);
         let shape = shape.map_or(&[][..], |parameter| &parameter.shape);

@@ -7,6 +7,8 @@ use crate::{
     trainer_model::{LossKernel, ScoredToken, TokenKernel, honest_kernel},
 };
 use lossproof_laws::{FinalNorm, KnownLogits};
+use lossproof_numerics::vector;
+use std::rc::Rc;
 
 /// A loss, and its gradient by those parameters of which it is known.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,7 +29,7 @@ pub(crate) struct HonestAnswer {
     /// The sums that it differentiates.
     pub(crate) terms: Vec<Term>,
     /// What they are.
-    pub(crate) optimised: LossAndGradient,
+    pub(crate) optimised: Rc<LossAndGradient>,
     /// The sums that it reports, by its log policy.
     pub(crate) reported_terms: Vec<Term>,
     /// The loss that it reports.
@@ -52,7 +54,7 @@ pub(crate) fn in_closed_form(
             let (part, gradient) =
                 computes(&ScoredToken { logits: known.logits(), label, weight, token_loss })?;
             loss += part;
-            by_logit.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+            vector::add_scaled(&mut by_logit, 1.0, &gradient);
         }
     }
     let by_logit = known.gradient(&by_logit);

@@ -1,6 +1,6 @@
 //! Named values: a gradient, or parameters.
 
-use lossproof_numerics::norm;
+use lossproof_numerics::vector;
 use lossproof_spec::Dtype;
 use lossproof_subject::{GradientSink, GradientView, SinkError};
 use std::collections::BTreeMap;
@@ -63,9 +63,7 @@ impl NamedTensors {
     pub(crate) fn add(&mut self, factor: f64, others: &Self) {
         for (name, values) in &others.0 {
             let own = self.0.entry(name.clone()).or_insert_with(|| vec![0.0; values.len()]);
-            for (own, value) in own.iter_mut().zip(values) {
-                *own += factor * value;
-            }
+            vector::add_scaled(own, factor, values);
         }
     }
 
@@ -78,12 +76,14 @@ impl NamedTensors {
 
     /// Multiplies all values.
     pub(crate) fn scale(&mut self, factor: f64) {
-        self.values_mut().for_each(|value| *value *= factor);
+        for values in self.0.values_mut() {
+            vector::scale(values, factor);
+        }
     }
 
     /// Norm over all tensors.
     pub(crate) fn norm(&self) -> f64 {
-        norm(self.0.values().flatten())
+        vector::norm_of_parts(self.0.values().map(Vec::as_slice))
     }
 
     /// Hands one tensor to a sink in the trainer's own dtype.
@@ -120,7 +120,7 @@ impl GradientSink for NamedTensors {
             let (found, expected) = (shape.to_vec(), shape.to_vec());
             return Err(SinkError::Shape { name: name.to_owned(), found, values: values.len(), expected });
         }
-        let values = (0..values.len()).map(|index| values.get(index)).collect();
+        let values = values.to_f64();
         match self.0.insert(name.to_owned(), values) {
             None => Ok(()),
             Some(_) => Err(SinkError::Twice { name: name.to_owned() }),

@@ -67,6 +67,27 @@ impl ColumnSpace {
         self.basis.row(equation).norm_squared()
     }
 
+    /// By equation: the largest part outside the space of the right sides' coordinates, relative to the largest
+    /// value of that coordinate in any equation, or to `floor` of the largest of all coordinates if that is more.
+    ///
+    /// # Panics
+    /// When there is not one right side for each equation, or one has another number of coordinates.
+    #[must_use]
+    pub fn worst_outside(&self, rights: &[Vec<f64>], floor: f64) -> Vec<f64> {
+        let coordinates = rights.first().map_or(0, Vec::len);
+        let rights = DMatrix::from_row_iterator(rights.len(), coordinates, rights.iter().flatten().copied());
+        let outside = &rights - &self.basis * (self.basis.transpose() * &rights);
+        let floor = floor * rights.amax().max(f64::MIN_POSITIVE);
+        let mut worst = vec![0.0_f64; rights.nrows()];
+        for (outside, right) in outside.column_iter().zip(rights.column_iter()) {
+            let scale = right.amax().max(floor);
+            for (worst, rest) in worst.iter_mut().zip(outside.iter()) {
+                *worst = worst.max(rest.abs() / scale);
+            }
+        }
+        worst
+    }
+
     /// What of a right side is outside the space: `b − A·x` with the `x` that leaves least.
     ///
     /// # Panics

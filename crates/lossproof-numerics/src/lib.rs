@@ -6,6 +6,7 @@
 //! - `Equations`, with the feature `least-squares`: linear least squares, the error of each unknown, and what
 //!   cannot be told apart;
 //! - [`difference`]: how far apart two tensors are, and relative to which scale;
+//! - [`vector`]: norms, distances and sums of vectors;
 //! - [`Comparisons`]: what was held to which bound, how close it came, and how small an error is certain to be caught;
 //! - [`Averages`]: comparisons in half precision, held by their mean over many contexts;
 //! - [`gradient_blocks`]: which blocks of a GPT-2 gradient are structurally zero on a batch;
@@ -31,6 +32,7 @@ mod slope;
 mod structure;
 mod tensor;
 mod update;
+pub mod vector;
 
 pub use averages::{Averages, CONTEXTS, Deviation, QUANTILE, bias};
 pub use bounds::{ErrorModel, f32_rule};
@@ -48,5 +50,6 @@ pub use least_squares::{Equations, LeastSquaresError, Perturbation, Solution, Un
 pub use quadrature::{Integral, integrate};
 pub use slope::{FIRST_STEP, HALVINGS, Slope};
 pub use structure::{Block, gradient_blocks};
-pub use tensor::{Difference, Worst, difference, difference_in_runs, norm};
+pub use tensor::{Difference, Worst, difference, difference_in_runs};
 pub use update::Updated;
+pub use vector::norm;

@@ -92,20 +92,29 @@ pub fn difference(
     expected: impl Fn(usize) -> f64,
     indices: impl Iterator<Item = usize>,
 ) -> Difference {
+    difference_at(&actual, &expected, &mut { indices })
+}
+
+/// [`difference`], compiled once and here, where loops are optimised.
+fn difference_at(
+    actual: &dyn Fn(usize) -> f64,
+    expected: &dyn Fn(usize) -> f64,
+    indices: &mut dyn Iterator<Item = usize>,
+) -> Difference {
     let mut sums = Sums::default();
     let (mut at, mut a, mut e) = (Vec::new(), Vec::new(), Vec::new());
-    indices.for_each(|index| {
+    for index in indices {
         at.push(index);
         a.push(actual(index));
         e.push(expected(index));
         if at.len() == BLOCK {
-            sums.add(&a, &e, |place| at[place]);
+            sums.add(&a, &e, &|place| at[place]);
             at.clear();
             a.clear();
             e.clear();
         }
-    });
-    sums.add(&a, &e, |place| at[place]);
+    }
+    sums.add(&a, &e, &|place| at[place]);
     sums.difference()
 }
 
@@ -138,7 +147,7 @@ pub fn difference_in_runs(
                 let length = block.len();
                 actual(block.clone(), &mut a[..length]);
                 expected(block, &mut e[..length]);
-                sums.add(&a[..length], &e[..length], |place| start + place);
+                sums.add(&a[..length], &e[..length], &|place| start + place);
             }
         }
         sums
@@ -166,7 +175,7 @@ struct Sums {
 
 impl Sums {
     /// Adds at most [`BLOCK`] elements; `index` is that in the whole tensor.
-    fn add(&mut self, actual: &[f64], expected: &[f64], index: impl Fn(usize) -> usize) {
+    fn add(&mut self, actual: &[f64], expected: &[f64], index: &dyn Fn(usize) -> usize) {
         // Sums side by side, which the processor adds at once.
         const LANES: usize = 4;
         let (mut squares, mut largest, mut finite) = ([[0.0_f64; LANES]; 3], [[0.0_f64; LANES]; 3], true);
@@ -236,11 +245,6 @@ impl Sums {
             elements: self.elements,
         }
     }
-}
-
-/// The Euclidean norm.
-pub fn norm<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
-    values.into_iter().map(|value| value * value).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]

@@ -38,6 +38,15 @@ impl GradientView<'_> {
             Self::F64(values) => values[index],
         }
     }
+
+    /// All values, exact in f64.
+    #[must_use]
+    pub fn to_f64(&self) -> Vec<f64> {
+        match self {
+            Self::F32(values) => values.iter().map(|&value| f64::from(value)).collect(),
+            Self::F64(values) => values.to_vec(),
+        }
+    }
 }
 
 impl<'a> From<&'a TensorValues> for GradientView<'a> {

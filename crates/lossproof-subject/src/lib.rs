@@ -17,6 +17,8 @@ mod dropout;
 mod error;
 mod evaluation;
 mod gradient;
+#[cfg(feature = "safetensors")]
+mod half_precision;
 mod info;
 #[cfg(feature = "initial")]
 mod initial;

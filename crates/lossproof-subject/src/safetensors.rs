@@ -1,7 +1,9 @@
 //! Named tensors as safetensors, in F32 and F64; half precision is read, and never written.
 
-use crate::{Tensor, TensorError, TensorSet, TensorValues};
-use half::{bf16, f16};
+use crate::{
+    Tensor, TensorError, TensorSet, TensorValues,
+    half_precision::{of_bf16, of_f16},
+};
 use lossproof_spec::{concise, shortened};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View, tensor::TensorView};
 use std::{borrow::Cow, collections::BTreeMap};
@@ -58,11 +60,9 @@ pub fn decode_widened(bytes: &[u8]) -> Result<BTreeMap<String, (Tensor, lossproo
         let chunks = view.data().as_chunks().0.iter();
         let (widened, dtype) = match view.dtype() {
             Dtype::BF16 => {
-                (Some(chunks.map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect()), Kept::Bf16)
+                (Some(chunks.map(|&bytes| of_bf16(u16::from_le_bytes(bytes))).collect()), Kept::Bf16)
             }
-            Dtype::F16 => {
-                (Some(chunks.map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect()), Kept::F16)
-            }
+            Dtype::F16 => (Some(chunks.map(|&bytes| of_f16(u16::from_le_bytes(bytes))).collect()), Kept::F16),
             Dtype::F32 => (None, Kept::F32),
             _ => (None, Kept::F64),
         };

@@ -172,7 +172,7 @@ impl Baselines {
 /// Whether a loss and its gradient are those of another trainer, each tensor to a share of the whole
 /// gradient.
 fn alike((loss, gradient): &(f64, TensorSet), (due_loss, due): &(f64, TensorSet)) -> bool {
-    let total = norm(due.values().flat_map(Tensor::to_f64).collect::<Vec<_>>().iter());
+    let total = norm(&due.values().flat_map(Tensor::to_f64).collect::<Vec<_>>());
     let close = |(name, tensor): (&String, &Tensor)| {
         gradient.get(name).is_some_and(|found| {
             let pairs = found.to_f64().into_iter().zip(tensor.to_f64());

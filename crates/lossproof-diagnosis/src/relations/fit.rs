@@ -2,7 +2,7 @@
 
 use super::system::System;
 use crate::half_digits::{NEGLIGIBLE, tolerance};
-use lossproof_numerics::ColumnSpace;
+use lossproof_numerics::{ColumnSpace, vector};
 use lossproof_spec::Dtype;
 
 /// An answer with more of itself in its own explanation than this is one that no other call speaks of.
@@ -45,7 +45,7 @@ pub(super) struct Answers {
 
 impl Answers {
     fn is_finite(&self, call: usize) -> bool {
-        self.values[call].iter().all(|value| value.is_finite())
+        vector::is_finite(&self.values[call])
     }
 
     /// Fits the answers to some of the calls.
@@ -122,21 +122,9 @@ fn usual_size(norms: &[f64]) -> f64 {
 
 /// By equation: what is outside the space of the worst coordinate, relative to the scale of that coordinate.
 fn relative_rest(space: &ColumnSpace, rights: &[Vec<f64>], dtype: Dtype) -> Vec<f64> {
-    let coordinates = rights.first().map_or(0, Vec::len);
-    let scale = |at: usize| rights.iter().map(|right| right[at].abs()).fold(0.0, f64::max);
-    let scales: Vec<f64> = (0..coordinates).map(scale).collect();
-    let largest = scales.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     // A coordinate that cancels is the rounding of what the largest are made of.
     let rounding = ROUNDINGS * dtype.unit_roundoff() / tolerance(dtype);
-    let floor = largest * rounding.max(1.0 / NEGLIGIBLE);
-    let mut worst = vec![0.0_f64; rights.len()];
-    for (at, scale) in scales.into_iter().enumerate() {
-        let column: Vec<f64> = rights.iter().map(|right| right[at]).collect();
-        for (worst, rest) in worst.iter_mut().zip(space.outside(&column)) {
-            *worst = worst.max(rest.abs() / scale.max(floor));
-        }
-    }
-    worst
+    space.worst_outside(rights, rounding.max(1.0 / NEGLIGIBLE))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::{
     precision::{accumulated, checked},
 };
 use lossproof_cases::edit::{alone, padded};
-use lossproof_numerics::{norm, sweep};
+use lossproof_numerics::{norm, sweep, vector};
 use lossproof_spec::{GlobalBatch, LossSpec, Sequence, SequenceFields};
 use lossproof_subject::{Discard, Subject, Tensor, TensorSet};
 
@@ -267,7 +267,9 @@ pub(super) fn gradient_factor(
 }
 
 fn moved(values: &Tensor, along: &Tensor, step: f64) -> Vec<f64> {
-    (0..values.elements()).map(|index| values.get(index) + step * along.get(index)).collect()
+    let mut moved = values.to_f64();
+    vector::add_scaled(&mut moved, step, &along.to_f64());
+    moved
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a swap of a label changes in a gradient.
 
 use super::TomographyError;
+use lossproof_numerics::vector;
 use lossproof_subject::{Tensor, TensorSet, TensorValues};
 
 /// One gradient less another, parameter by parameter.
@@ -19,7 +20,7 @@ pub(super) fn minus(one: &TensorSet, other: &TensorSet) -> Result<TensorSet, Tom
             shape: tensor.shape().to_vec(),
         };
         let other = other.get(name).filter(|other| other.shape() == tensor.shape()).ok_or_else(missing)?;
-        let values = (0..tensor.elements()).map(|index| tensor.get(index) - other.get(index)).collect();
+        let values = vector::minus(&tensor.to_f64(), &other.to_f64());
         let difference = Tensor::new(tensor.shape().to_vec(), TensorValues::F64(values));
         Ok((name.clone(), difference.map_err(|_| missing())?))
     };

@@ -66,8 +66,8 @@ impl<'a> PartEquations<'a> {
         let first = stacked.solve(&Perturbation { columns: &columns, right })?;
         // Rounding is that of the summands, and these are known only now.
         let summands = first.values.iter().enumerate().map(|(t, w)| w.abs() * stacked.column_norm(t));
-        let floor = norm(parts.iter().map(|&part| &self.floors[part]));
-        right = right.max(self.precision * summands.sum::<f64>()).max(residual) + floor;
+        let floors: Vec<f64> = parts.iter().map(|&part| self.floors[part]).collect();
+        right = right.max(self.precision * summands.sum::<f64>()).max(residual) + norm(&floors);
         Ok(stacked.solve(&Perturbation { columns: &columns, right })?)
     }
 

@@ -77,13 +77,13 @@ fn tomogram(
     misfits: &[Misfit],
 ) -> Tomogram {
     let basis = equations.basis;
-    let whole = norm(misfits.iter().map(|misfit| &misfit.residual));
+    let whole = norm(&misfits.iter().map(|misfit| misfit.residual).collect::<Vec<_>>());
     // Scale and bound of every part are those of its whole parameter.
     let parameter = |misfit: &Misfit| basis.parts()[misfit.part].parameter.as_str();
     let by_parameter: BTreeMap<&str, &Misfit> =
         misfits.iter().map(|misfit| (parameter(misfit), misfit)).collect();
-    let scale = norm(by_parameter.values().map(|misfit| &misfit.scale));
-    let bound = norm(by_parameter.values().map(|misfit| &misfit.bound));
+    let scale = norm(&by_parameter.values().map(|misfit| misfit.scale).collect::<Vec<_>>());
+    let bound = norm(&by_parameter.values().map(|misfit| misfit.bound).collect::<Vec<_>>());
     let unexplained = misfits.iter().filter(|misfit| !misfit.explained()).map(|misfit| Unexplained {
         name: basis.parts()[misfit.part].name.clone(),
         residual: relative(misfit.residual, misfit.scale),

@@ -2,7 +2,7 @@
 
 use super::{Observed, Precision, TomographyError, precision::checked};
 use lossproof_laws::distance;
-use lossproof_numerics::norm;
+use lossproof_numerics::{norm, vector};
 use lossproof_spec::{GlobalBatch, Optimizer};
 use lossproof_subject::{
     Checked, Collect, Observation, Subject, SubjectError, Tensor, TensorSet, TensorValues, Unsupported,
@@ -113,9 +113,9 @@ struct Move<'a> {
 
 impl<'a> Move<'a> {
     fn of(name: &'a str, before: &'a Tensor, after: &Tensor) -> Self {
-        let moved: Vec<f64> =
-            (0..before.elements()).map(|index| before.get(index) - after.get(index)).collect();
-        let (distance, length) = (norm(&moved), norm(&before.to_f64()));
+        let values = before.to_f64();
+        let moved = vector::minus(&values, &after.to_f64());
+        let (distance, length) = (norm(&moved), norm(&values));
         Self { name, shape: before.shape(), moved, distance, length }
     }
 }

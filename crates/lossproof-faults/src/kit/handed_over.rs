@@ -98,7 +98,7 @@ impl GradientSink for HandedOver {
             GradientView::F32(_) => Dtype::F32,
             GradientView::F64(_) => Dtype::F64,
         };
-        let values = (0..values.len()).map(|index| values.get(index)).collect();
+        let values = values.to_f64();
         self.tensors.push(NamedTensor { name: name.to_owned(), shape: shape.to_vec(), values, dtype });
         Ok(())
     }

@@ -12,7 +12,7 @@
 
 use super::{
     file::{Number, Recording, RecordingError, RecordingJson},
-    quantities::{Followed, PROJECTIONS, follow, structural_zeros, values},
+    quantities::{Followed, PROJECTIONS, follow, structural_zeros},
     row::{Differences, Row},
     structure::structure,
 };
@@ -293,8 +293,8 @@ fn tensors(
     slack: f64,
     place: impl Fn() -> String,
 ) {
-    let own = own.map(values).unwrap_or_default();
-    let recorded = recorded.map(values).unwrap_or_default();
+    let own = own.map(Tensor::to_f64).unwrap_or_default();
+    let recorded = recorded.map(Tensor::to_f64).unwrap_or_default();
     let zeros = structural_zeros(info);
     let largest = recorded.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
     row.all(

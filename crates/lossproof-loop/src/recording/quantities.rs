@@ -4,7 +4,7 @@ use super::file::{Recording, ScriptCheckpoint};
 use crate::{Corpus, Event, Progress, Run, RunError, Sampler, Settings, decay::undecayed};
 use lossproof_spec::Role;
 use lossproof_subject::{
-    Collect, LoopTrainer, ParameterInfo, SubjectError, TensorSet, TrainerState, philox, state_of,
+    Collect, LoopTrainer, ParameterInfo, SubjectError, Tensor, TensorSet, TrainerState, philox, state_of,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,7 +73,7 @@ pub(super) fn follow(
                     whole.insert(update.update, state_of(run.trainer())?);
                 }
                 let now = read(run.trainer())?;
-                let of = |info: &ParameterInfo| now.get(&info.name).map(values).unwrap_or_default();
+                let of = |info: &ParameterInfo| now.get(&info.name).map(Tensor::to_f64).unwrap_or_default();
                 updates.push(FollowedUpdate {
                     update: update.update,
                     epoch: update.epoch,
@@ -95,11 +95,6 @@ fn read(trainer: &mut dyn LoopTrainer) -> Result<TensorSet, SubjectError> {
     let mut parameters = Collect::default();
     trainer.read_parameters(&mut parameters)?;
     Ok(parameters.into_tensors())
-}
-
-/// All values of a tensor.
-pub(super) fn values(tensor: &lossproof_subject::Tensor) -> Vec<f64> {
-    (0..tensor.elements()).map(|index| tensor.get(index)).collect()
 }
 
 fn norm(values: &[f64]) -> f64 {
