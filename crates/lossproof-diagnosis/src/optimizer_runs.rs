@@ -6,6 +6,7 @@ use crate::{
     probe_parameters::ProbeParameters,
     simulated_optimizer::{StepInputs, StepOutcome},
 };
+use lossproof_numerics::vector;
 use lossproof_spec::{
     Adam, Clip, Decayed, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule, TokenWeights,
     to_f64,
@@ -182,7 +183,9 @@ impl PlannedRun {
                     first += micro_batch.sequences().len();
                     let Some(share) = share else { continue };
                     let mut gradient = accumulate(subject, &alone)?.1;
-                    gradient.values_mut().flatten().for_each(|value| *value *= share);
+                    for values in gradient.values_mut() {
+                        vector::scale(values, share);
+                    }
                     contributions.push(gradient);
                 }
             }

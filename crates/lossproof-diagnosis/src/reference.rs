@@ -82,6 +82,9 @@ impl<'a, 'r> Reference<'a, 'r> {
             loss += upstream.backward(&weighed, &term.weights, &mut sink)?;
             for (name, tensor) in sink.into_tensors() {
                 let own = gradient.entry(name).or_insert_with(|| vec![0.0; tensor.elements()]);
+                if own.len() != tensor.elements() {
+                    return Ok(None);
+                }
                 vector::add_scaled(own, 1.0, &tensor.to_f64());
             }
         }

@@ -31,7 +31,7 @@ pub(crate) struct Scorer<'a, 'r> {
     pub(crate) honest: Vec<Option<Rc<HonestAnswer>>>,
     /// By probe: how well its gradients agree with those of an honest trainer, once somebody has asked. Most
     /// hypotheses forecast these of most probes.
-    honest_gradients: Vec<Option<Score>>,
+    honest_gradient_scores: Vec<Option<Score>>,
     /// How many parameters have a gradient that is not what it should be on some probe.
     deviating: usize,
     /// Scores of the steps, by mistake.
@@ -49,7 +49,8 @@ impl<'a, 'r> Scorer<'a, 'r> {
         reference: Option<&'r mut (dyn Subject + 'r)>,
     ) -> Result<Self, SubjectError> {
         let log_policy = seen.log_policy;
-        let (honest, honest_gradients) = (vec![None; seen.results.len()], vec![None; seen.results.len()]);
+        let (honest, honest_gradient_scores) =
+            (vec![None; seen.results.len()], vec![None; seen.results.len()]);
         let (deviating, steps) = (0, Vec::new());
         let relations = relations(seen, log_policy);
         let reference = reference.map(|reference| Reference::new(reference, parameters.general()));
@@ -59,7 +60,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
             reference,
             log_policy,
             honest,
-            honest_gradients,
+            honest_gradient_scores,
             deviating,
             steps,
             relations,
@@ -161,7 +162,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
         for (index, result) in seen.results.iter().enumerate() {
             let call = result.probe.call(&seen.limits, policy);
             self.honest[index] = self.honest_answer(index, &call)?.map(Rc::new);
-            self.honest_gradients[index] = None;
+            self.honest_gradient_scores[index] = None;
         }
         Ok(())
     }
@@ -295,7 +296,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
         let forecasts_honest = !cancelled
             && matches!(model.backward, BackwardEffect::Honest)
             && gradient.as_ref().value().is_some_and(is_honest);
-        if let Some(known) = self.honest_gradients[index].as_ref().filter(|_| forecasts_honest) {
+        if let Some(known) = self.honest_gradient_scores[index].as_ref().filter(|_| forecasts_honest) {
             score.merge(known);
             return Ok(());
         }
@@ -339,7 +340,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
         }
         score.merge(&of_gradients);
         if forecasts_honest {
-            self.honest_gradients[index] = Some(of_gradients);
+            self.honest_gradient_scores[index] = Some(of_gradients);
         }
         Ok(())
     }

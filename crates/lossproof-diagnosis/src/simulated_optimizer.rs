@@ -134,7 +134,8 @@ impl<'a> SimulatedOptimizer<'a> {
         let mut gradient = self.accumulated(inputs);
         // NaN overflows too.
         let fits = |values: &[f64]| {
-            vector::is_finite(values) && vector::largest(values) * self.optimizer.loss_scale <= self.largest
+            vector::is_finite(values)
+                && (vector::largest(values) * self.optimizer.loss_scale).abs() <= self.largest
         };
         let overflows = !gradient.values().all(|values| fits(values));
         let skipped = overflows && self.mistake != StepMistake::OverflowNotSkipped;

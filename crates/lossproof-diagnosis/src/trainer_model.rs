@@ -9,7 +9,7 @@ use crate::{
     simulated_optimizer::StepMistake,
     validation::CorpusLosses,
 };
-use lossproof_numerics::CrossEntropy;
+use lossproof_numerics::{CrossEntropy, vector};
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Role, Sequence};
 use lossproof_subject::{Evaluated, Limits};
 
@@ -190,9 +190,7 @@ pub(crate) fn honest_attention(sequence: &Sequence, position: usize, input: usiz
 pub(crate) fn honest_kernel(scored: &ScoredToken<'_>) -> Option<TokenPart> {
     let loss = scored.token_loss.loss(scored.logits, scored.label).ok()?;
     let mut gradient = scored.token_loss.gradient(scored.logits, scored.label).ok()?;
-    for value in &mut gradient {
-        *value *= scored.weight;
-    }
+    vector::scale(&mut gradient, scored.weight);
     Some((scored.weight * loss, gradient))
 }
 

@@ -1,6 +1,7 @@
 //! A model whose logits are known in closed form, and its gradient with them.
 
 use crate::final_norm::FinalNorm;
+use lossproof_numerics::vector;
 use lossproof_spec::{CompensatedSum, Role};
 use lossproof_subject::{ModelInfo, ParameterInfo, Tensor, TensorSet, TensorValues};
 
@@ -193,12 +194,15 @@ impl KnownLogits {
     #[must_use]
     pub fn gradient(&self, by_logit: &[f64]) -> KnownGradient {
         let by_product: Vec<f64> = by_logit.iter().zip(&self.slopes).map(|(g, slope)| g * slope).collect();
-        let embedding = by_product.iter().flat_map(|g| self.bias.iter().map(move |b| g * b)).collect();
+        let mut embedding = Vec::with_capacity(by_product.len() * self.bias.len());
+        for g in &by_product {
+            embedding.extend_from_slice(&self.bias);
+            let row = embedding.len() - self.bias.len();
+            vector::scale(&mut embedding[row..], *g);
+        }
         let mut bias = vec![0.0; self.bias.len()];
         for (row, g) in self.embedding_rows().zip(&by_product) {
-            for (sum, e) in bias.iter_mut().zip(row) {
-                *sum += g * e;
-            }
+            vector::add_scaled(&mut bias, *g, row);
         }
         KnownGradient { embedding, bias }
     }
@@ -207,8 +211,8 @@ impl KnownLogits {
     /// [`gradient`](Self::gradient).
     #[must_use]
     pub fn by_logit(&self, embedding: &[f64]) -> Vec<f64> {
-        let square: f64 = self.bias.iter().map(|b| b * b).sum();
-        let along = |row: &[f64]| row.iter().zip(&self.bias).map(|(g, b)| g * b).sum::<f64>() / square;
+        let square = vector::dot(&self.bias, &self.bias);
+        let along = |row: &[f64]| vector::dot(row, &self.bias) / square;
         let rows = embedding.chunks_exact(self.bias.len().max(1));
         rows.zip(&self.slopes).map(|(row, slope)| along(row) / slope).collect()
     }

@@ -1,15 +1,12 @@
 //! What is kept of a gradient too large to keep.
 
-use lossproof_numerics::Block;
+use lossproof_numerics::{Block, PROJECTIONS, ProjectionSums, Widen};
 use lossproof_spec::CompensatedSum;
 use lossproof_subject::{GradientSink, GradientView, SinkError};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// Projections of each block, elements that are projected together, and bits of a word.
-const PROJECTIONS: usize = 64;
 
 /// Groups of elements one core sketches at a time.
 const CHUNK: usize = 1 << 10;
@@ -87,21 +84,25 @@ impl<'a> Sketch<'a> {
         self.sketches
     }
 
-    fn sketch<T: Copy + Into<f64> + Sync>(&self, index: usize, values: &[T]) -> BlockSketch {
+    fn sketch<T: Widen>(&self, index: usize, values: &[T]) -> BlockSketch {
         let runs = Runs::of(&self.blocks[index]);
         let chunk = |first: usize| {
             // Four words of the generator per group: two for the signs before the transform, two for those after it.
             let mut signs = ChaCha8Rng::seed_from_u64(self.seed);
             signs.set_stream(index as u64);
             signs.set_word_pos(4 * first as u128);
-            let mut sums = Sums::default();
+            let mut sums = ProjectionSums::default();
             for group in first..runs.groups().min(first + CHUNK) {
-                sums.add(&values[runs.group(group)], signs.next_u64(), signs.next_u64());
+                let group = &values[runs.group(group)];
+                let mut values = [0.0; PROJECTIONS];
+                T::widen(group, &mut values[..group.len()]);
+                sums.add(&mut values, signs.next_u64(), signs.next_u64());
             }
             sums
         };
         let chunks: Vec<_> = (0..runs.groups()).into_par_iter().step_by(CHUNK).map(chunk).collect();
-        let total = |sum: &dyn Fn(&Sums) -> f64| chunks.iter().map(sum).collect::<CompensatedSum>().value();
+        let total =
+            |sum: &dyn Fn(&ProjectionSums) -> f64| chunks.iter().map(sum).collect::<CompensatedSum>().value();
         let mut projections = Box::new([0.0; PROJECTIONS]);
         for (index, projection) in projections.iter_mut().enumerate() {
             *projection = total(&|sums| sums.projections[index]);
@@ -171,85 +172,6 @@ impl Runs {
         start..start + PROJECTIONS.min(self.length - within)
     }
 }
-
-/// Squared norm and projections in progress: plain sums, over a chunk.
-struct Sums {
-    square: f64,
-    projections: [f64; PROJECTIONS],
-}
-
-impl Default for Sums {
-    fn default() -> Self {
-        Self { square: 0.0, projections: [0.0; PROJECTIONS] }
-    }
-}
-
-impl Sums {
-    fn add<T: Copy + Into<f64>>(&mut self, group: &[T], before: u64, after: u64) {
-        let mut values = [0.0; PROJECTIONS];
-        for (value, &element) in values.iter_mut().zip(group) {
-            *value = element.into();
-        }
-        self.square += squares(&values);
-        for (lanes, signs) in values.as_chunks_mut::<LANES>().0.iter_mut().zip(before.to_le_bytes()) {
-            for (value, sign) in lanes.iter_mut().zip(&SIGNS[usize::from(signs)]) {
-                *value *= sign;
-            }
-        }
-        transform(&mut values);
-        let sums = self.projections.as_chunks_mut::<LANES>().0.iter_mut();
-        for ((sums, lanes), signs) in sums.zip(values.as_chunks::<LANES>().0).zip(after.to_le_bytes()) {
-            for ((sum, value), sign) in sums.iter_mut().zip(lanes).zip(&SIGNS[usize::from(signs)]) {
-                *sum += value * sign;
-            }
-        }
-    }
-}
-
-/// Sum of squares, in lanes that the compiler can keep in one register.
-fn squares(values: &[f64; PROJECTIONS]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    for values in values.as_chunks::<LANES>().0 {
-        for (lane, value) in lanes.iter_mut().zip(values) {
-            *lane += value * value;
-        }
-    }
-    lanes.iter().sum()
-}
-
-/// The Walsh–Hadamard transform: every result is a sum of all 64 values with signs, the sign vectors being orthogonal.
-fn transform(values: &mut [f64; PROJECTIONS]) {
-    let mut half = PROJECTIONS / 2;
-    while half > 0 {
-        for pair in values.chunks_exact_mut(2 * half) {
-            let (low, high) = pair.split_at_mut(half);
-            for (low, high) in low.iter_mut().zip(high) {
-                (*low, *high) = (*low + *high, *low - *high);
-            }
-        }
-        half /= 2;
-    }
-}
-
-/// Values that take their signs from one byte.
-const LANES: usize = 8;
-
-/// The signs in each byte, a factor per bit: a table of factors is faster than shifting bits.
-static SIGNS: [[f64; LANES]; 256] = {
-    let mut table = [[1.0; LANES]; 256];
-    let mut byte = 0;
-    while byte < table.len() {
-        let mut bit = 0;
-        while bit < LANES {
-            if byte >> bit & 1 == 1 {
-                table[byte][bit] = -1.0;
-            }
-            bit += 1;
-        }
-        byte += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

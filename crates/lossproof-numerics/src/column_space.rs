@@ -68,13 +68,18 @@ impl ColumnSpace {
     }
 
     /// By equation: the largest part outside the space of the right sides' coordinates, relative to the largest
-    /// value of that coordinate in any equation, or to `floor` of the largest of all coordinates if that is more.
+    /// value of that coordinate in any equation, or to `floor` of the largest of all coordinates if that is more. All
+    /// values are finite.
     ///
     /// # Panics
     /// When there is not one right side for each equation, or one has another number of coordinates.
     #[must_use]
     pub fn worst_outside(&self, rights: &[Vec<f64>], floor: f64) -> Vec<f64> {
         let coordinates = rights.first().map_or(0, Vec::len);
+        assert!(
+            rights.iter().all(|right| right.len() == coordinates),
+            "all right sides have as many coordinates"
+        );
         let rights = DMatrix::from_row_iterator(rights.len(), coordinates, rights.iter().flatten().copied());
         let outside = &rights - &self.basis * (self.basis.transpose() * &rights);
         let floor = floor * rights.amax().max(f64::MIN_POSITIVE);

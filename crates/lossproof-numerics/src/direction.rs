@@ -1,5 +1,6 @@
 //! Directions to differentiate along.
 
+use crate::{Widen, vector};
 use lossproof_spec::CompensatedSum;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
@@ -56,7 +57,7 @@ const WORD: usize = 64;
 impl Rademacher {
     /// The direction for a tensor with these values.
     #[must_use]
-    pub fn new<T: Copy + Into<f64> + Sync>(seed: u64, stream: u64, values: &[T]) -> Self {
+    pub fn new<T: Widen>(seed: u64, stream: u64, values: &[T]) -> Self {
         Self { seed, stream, scale: scale(values) }
     }
 
@@ -84,12 +85,14 @@ impl Rademacher {
     /// Inner product with `values`, the first elements of a tensor. Sums over 64 elements are plain, all
     /// others compensated.
     #[must_use]
-    pub fn dot<T: Copy + Into<f64> + Sync>(&self, values: &[T]) -> f64 {
+    pub fn dot<T: Widen>(&self, values: &[T]) -> f64 {
         let of_chunk = |(chunk, values): (usize, &[T])| -> CompensatedSum {
             let mut signs = self.signs(chunk);
+            let mut widened = [0.0; WORD];
             let of_word = |values: &[T]| -> f64 {
-                let word = signs.next_u64();
-                values.iter().enumerate().map(|(bit, &value)| signed(value.into(), word >> bit)).sum()
+                let widened = &mut widened[..values.len()];
+                T::widen(values, widened);
+                signed_sum(widened, signs.next_u64())
             };
             values.chunks(WORD).map(of_word).collect()
         };
@@ -108,15 +111,29 @@ impl Rademacher {
     }
 }
 
+/// The sum of values, the sign of each turned when its bit of `word` is set.
+#[inline(never)]
+fn signed_sum(values: &[f64], word: u64) -> f64 {
+    values.iter().enumerate().map(|(bit, &value)| signed(value, word >> bit)).sum()
+}
+
 /// `value` with its sign turned when the lowest bit of `word` is set.
 fn signed(value: f64, word: u64) -> f64 {
     f64::from_bits(value.to_bits() ^ word << 63)
 }
 
-fn scale<T: Copy + Into<f64> + Sync>(values: &[T]) -> f64 {
+fn scale<T: Widen>(values: &[T]) -> f64 {
     // Sums of sums, so that the rounding error does not grow with the size of an embedding.
-    let square = |values: &[T]| -> f64 { values.iter().map(|&value| value.into().powi(2)).sum() };
-    let of_chunk = |values: &[T]| -> f64 { values.chunks(1024).map(square).sum() };
+    const BLOCK: usize = 1024;
+    let of_chunk = |values: &[T]| -> f64 {
+        let mut widened = [0.0; BLOCK];
+        let square = |values: &[T]| {
+            let widened = &mut widened[..values.len()];
+            T::widen(values, widened);
+            vector::square(widened)
+        };
+        values.chunks(BLOCK).map(square).sum()
+    };
     let squares: Vec<f64> = values.par_chunks(CHUNK).map(of_chunk).collect();
     let root_mean_square = (squares.iter().sum::<f64>() / values.len().max(1) as f64).sqrt();
     if root_mean_square < NEARLY_ZERO { 1.0 } else { root_mean_square }

@@ -27,12 +27,14 @@ mod finite_difference;
 mod judgement;
 #[cfg(feature = "least-squares")]
 mod least_squares;
+mod projections;
 mod quadrature;
 mod slope;
 mod structure;
 mod tensor;
 mod update;
 pub mod vector;
+mod widen;
 
 pub use averages::{Averages, CONTEXTS, Deviation, QUANTILE, bias};
 pub use bounds::{ErrorModel, f32_rule};
@@ -47,9 +49,11 @@ pub use finite_difference::{Plateau, Sweep, directional_bound, sweep};
 pub use judgement::{CONTROL, WEAKEST, closeness, exceeds, power};
 #[cfg(feature = "least-squares")]
 pub use least_squares::{Equations, LeastSquaresError, Perturbation, Solution, Unresolved};
+pub use projections::{PROJECTIONS, ProjectionSums};
 pub use quadrature::{Integral, integrate};
 pub use slope::{FIRST_STEP, HALVINGS, Slope};
 pub use structure::{Block, gradient_blocks};
 pub use tensor::{Difference, Worst, difference, difference_in_runs};
 pub use update::Updated;
 pub use vector::norm;
+pub use widen::Widen;

@@ -2,6 +2,7 @@
 
 use crate::layout::{Layout, SequenceShape};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The label that marks a position as not supervised, as in PyTorch's `cross_entropy(ignore_index=-100)`.
 pub const IGNORE_INDEX: i64 = -100;
@@ -14,7 +15,8 @@ pub const IGNORE_INDEX: i64 = -100;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "SequenceFields", into = "SequenceFields")]
 pub struct Sequence {
-    fields: SequenceFields,
+    // Shared: batches are copied far more often than sequences are changed.
+    fields: Arc<SequenceFields>,
 }
 
 /// The fields of a [`Sequence`] before they are checked against each other; also its serialised form.
@@ -89,7 +91,7 @@ impl Sequence {
                 return Err(BatchError::SupervisedPadding { position });
             }
         }
-        Ok(Self { fields })
+        Ok(Self { fields: Arc::new(fields) })
     }
 
     /// Number of positions, `l`.
@@ -144,13 +146,13 @@ impl Sequence {
     /// The same sequence with only those predictions supervised for which `keep` answers true.
     #[must_use]
     pub fn supervise_only(&self, mut keep: impl FnMut(usize) -> bool) -> Self {
-        let mut fields = self.fields.clone();
+        let mut fields = SequenceFields::clone(&self.fields);
         for position in 0..self.len().saturating_sub(1) {
             if !keep(position) {
                 fields.labels[position + 1] = IGNORE_INDEX;
             }
         }
-        Self { fields }
+        Self { fields: Arc::new(fields) }
     }
 
     fn shape(&self) -> SequenceShape {
@@ -176,7 +178,7 @@ impl TryFrom<SequenceFields> for Sequence {
 
 impl From<Sequence> for SequenceFields {
     fn from(sequence: Sequence) -> Self {
-        sequence.fields
+        Arc::unwrap_or_clone(sequence.fields)
     }
 }
 

@@ -1,15 +1,22 @@
-//! How heavy the crates are for a stranger: what comes with them into an empty package, and how long that
-//! builds.
+//! How heavy the crates are for a stranger: what comes with them into an empty package, or with the judge of trainers
+//! in other languages, and how long that builds.
 
 mod clock;
 mod consumer;
 mod count;
+mod judge;
 
 use crate::failure::Failure;
 use crate::plug_in;
 use clock::Spent;
 use consumer::Consumer;
 use std::path::Path;
+
+/// The number of crates in the judge must stay under this.
+const JUDGE_CRATES: usize = 125;
+
+/// The wall seconds that the judge is built in should stay under this.
+const JUDGE_SECONDS: f64 = 60.0;
 
 /// What a stranger writes to get one of our packages, and what it may weigh.
 struct Case {
@@ -57,10 +64,16 @@ pub(crate) fn weigh(root: &Path) -> Result<(), Failure> {
         let crates = count::crates(&consumer.tree()?);
         // `cargo xtask plug-in` goes on with what is built last.
         let spent = consumer.build(case, &plug_in::target(root))?;
-        eprintln!("{}", line(case, crates, spent));
+        eprintln!("{}", line(case.package, (crates, case.crates), (spent, case.seconds)));
         if crates >= case.crates {
             too_heavy.push(case.package);
         }
+    }
+    let crates = count::crates(&judge::tree(root)?);
+    let spent = judge::build(root)?;
+    eprintln!("{}", line(judge::NAME, (crates, JUDGE_CRATES), (spent, JUDGE_SECONDS)));
+    if crates >= JUDGE_CRATES {
+        too_heavy.push(judge::NAME);
     }
     if too_heavy.is_empty() {
         return Ok(());
@@ -72,19 +85,16 @@ pub(crate) fn weigh(root: &Path) -> Result<(), Failure> {
     ))
 }
 
-/// What is printed for a case.
-fn line(case: &Case, crates: usize, spent: Spent) -> String {
+/// What is printed: crates and seconds, each beside its limit.
+fn line(name: &str, (crates, most): (usize, usize), (spent, seconds): (Spent, f64)) -> String {
     let comparison = |is_under: bool| if is_under { "under" } else { "over the limit: should be under" };
     let processor =
         spent.processor.map_or(String::new(), |seconds| format!(", {seconds:.1} s of processor time"));
     format!(
-        "{}: {crates} crates ({} {}), built in {:.1} s ({} {} s){processor}",
-        case.package,
-        comparison(crates < case.crates),
-        case.crates,
+        "{name}: {crates} crates ({} {most}), built in {:.1} s ({} {seconds} s){processor}",
+        comparison(crates < most),
         spent.wall,
-        comparison(spent.wall < case.seconds),
-        case.seconds
+        comparison(spent.wall < seconds),
     )
 }
 
@@ -94,9 +104,10 @@ mod tests {
 
     #[test]
     fn a_line_names_what_was_measured_and_the_limits() {
-        let light = line(&CASES[0], 22, Spent { wall: 7.28, processor: None });
+        let light = line("lossproof-subject", (22, 25), (Spent { wall: 7.28, processor: None }, 10.0));
         assert_eq!(light, "lossproof-subject: 22 crates (under 25), built in 7.3 s (under 10 s)");
-        let heavy = line(&CASES[1], 85, Spent { wall: 60.0, processor: Some(101.26) });
+        let spent = Spent { wall: 60.0, processor: Some(101.26) };
+        let heavy = line("lossproof", (85, 85), (spent, 60.0));
         assert_eq!(
             heavy,
             "lossproof: 85 crates (over the limit: should be under 85), built in 60.0 s (over the limit: \

@@ -1,5 +1,6 @@
 //! What a subject hands to a sink: gradients, or parameters.
 
+use lossproof_numerics::{norm, vector};
 use lossproof_spec::Dtype;
 use lossproof_subject::{GradientSink, GradientView, SinkError};
 
@@ -27,15 +28,13 @@ pub struct NamedTensor {
 impl NamedTensor {
     /// Multiplies every value.
     pub fn scale(&mut self, factor: f64) {
-        for value in &mut self.values {
-            *value *= factor;
-        }
+        vector::scale(&mut self.values, factor);
     }
 
     /// Euclidean norm of the values.
     #[must_use]
     pub fn norm(&self) -> f64 {
-        lossproof_numerics::norm(&self.values)
+        norm(&self.values)
     }
 }
 
@@ -63,9 +62,7 @@ impl HandedOver {
     pub fn add(&mut self, factor: f64, others: &Self) {
         for other in &others.tensors {
             if let Some(own) = self.find(&other.name) {
-                for (value, other) in own.values.iter_mut().zip(&other.values) {
-                    *value += factor * other;
-                }
+                vector::add_scaled(&mut own.values, factor, &other.values);
             }
         }
     }
