@@ -63,6 +63,9 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     } else {
         reports = tried(&mut adapter, args)?;
         text += &laws(&reports, args);
+        if reports.iter().any(|report| report.verdict == Verdict::Fail) {
+            text += "\nOne mistake breaks several laws: `lossproof diagnose` looks for its name.\n";
+        }
     }
     adapter.finish().into_diagnostic()?;
     output::print(&text)?;
@@ -128,7 +131,7 @@ fn card(adapter: &Adapter) -> String {
     if !unknown.is_empty() {
         let said = format!(
             "no role: {} of its parameters, the first is {}. Laws that need to know what a parameter does leave \
-             them out; docs/plugging-in.md lists the roles",
+             them out; docs/adapters.md lists the roles",
             unknown.len(),
             unknown[0],
         );

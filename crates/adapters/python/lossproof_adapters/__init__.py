@@ -2,17 +2,22 @@
 
 A plain PyTorch module and loop need a function that does the forward and backward passes of one optimizer step::
 
+    import torch
     from lossproof_adapters import TorchTrainer, run
+    from lossproof_adapters.torch_trainer import padded
+
+    torch.set_num_threads(1)  # as long as the model is small, more threads wait for each other
 
     def step(model, batch):
         loss = 0.0
         for micro_batch in batch.micro_batches:
-            mean = my_loss(model, micro_batch.padded()) / len(batch.micro_batches)
-            mean.backward()
-            loss += mean.item()
+            rows = padded(micro_batch)  # input_ids, labels and attention_mask as tensors
+            share = my_summed_loss(model, rows) / max(batch.supervised, 1)
+            share.backward()
+            loss += share.item()
         return loss
 
-    run(TorchTrainer(my_model, step, claims="naive-accumulated-mean", vocabulary=61, positions=64))
+    run(TorchTrainer(my_model, step, claims="token-mean", vocabulary=61, positions=32))
 
 and are judged by ``lossproof laws --adapter "python my_adapter.py"``.
 """

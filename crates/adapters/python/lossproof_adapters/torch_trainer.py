@@ -31,13 +31,23 @@ def parameters_of(model):
     return trained, frozen
 
 
+def declare(roles, parameters):
+    """Writes the roles of parameters, by their names, into the card's list of them."""
+    known = {one["name"]: one for one in parameters}
+    for name, role in roles.items():
+        if name not in known:
+            raise ValueError(f"roles: there is no parameter `{name}`: the model has {', '.join(known)}")
+        known[name]["role"] = role
+
+
 class TorchTrainer(Adapter):
     """A module, and `step(model, batch)`: the forward and backward passes of one optimizer step on a
     :class:`~lossproof_adapters.Batch`, which leave the gradient in the parameters and return the loss that is logged.
 
     `logits(model, micro_batch)`, where it is given, makes the logits of the rows of a micro-batch, padded at the right,
     and with them token losses are among the capabilities. `training`, where it is given, is a
-    :class:`~lossproof_adapters.TrainingLoop`, and whole trainings are among them.
+    :class:`~lossproof_adapters.TrainingLoop`, and whole trainings are among them. `roles` has the role of parameters by
+    their names, as docs/adapters.md lists them, where these are not the names of Hugging Face's GPT-2 or Llama.
     """
 
     def __init__(
@@ -55,6 +65,7 @@ class TorchTrainer(Adapter):
         version="0",
         log_policy="window",
         loss_dtype=None,
+        roles=None,
     ):
         if limits is None:
             config = getattr(model, "config", None)
@@ -68,6 +79,7 @@ class TorchTrainer(Adapter):
         self.name, self.version = name or type(model).__name__, version
         self.claims, self.log_policy = claim(claims), log_policy
         self.trained, self.frozen = parameters_of(model)
+        declare(roles or {}, self.trained + self.frozen)
         self.named = dict(model.named_parameters())
         self.dtype = next(iter(self.named.values())).dtype
         self.loss_dtype = loss_dtype or self.dtype

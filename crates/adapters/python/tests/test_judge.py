@@ -128,3 +128,33 @@ def test_what_is_said_has_the_form_of_the_schemas():
         kinds.append("error" if "error" in message else "answer")
         rest = rest[message.get("tensors", 0) :]
     assert kinds == ["answer", "answer", "error", "answer"] and rest == b""
+
+
+def test_a_role_is_said_of_a_parameter_that_there_is():
+    import torch
+
+    from lossproof_adapters import TorchTrainer
+
+    def trainer(roles):
+        return TorchTrainer(torch.nn.Embedding(4, 2), None, vocabulary=4, positions=2, roles=roles)
+
+    assert trainer({"weight": "token-embedding"}).card()["parameters"][0]["role"] == "token-embedding"
+    with pytest.raises(ValueError, match="no parameter `wte`: the model has weight"):
+        trainer({"wte": "token-embedding"})
+
+
+@needs_judge
+def test_roles_let_laws_decide_that_are_unchecked_without(tmp_path):
+    renamed = (HERE / "plain.py").read_text().replace("embed_tokens", "rows").replace("self.norm", "self.last")
+    renamed = renamed.replace("self.lm_head", "self.out")
+    without, declared = tmp_path / "without.py", tmp_path / "declared.py"
+    without.write_text(renamed)
+    roles = {"rows.weight": "token-embedding", "last.weight": "final-norm-gain", "last.bias": "final-norm-bias"}
+    roles["out.weight"] = "head"
+    declared.write_text(renamed.replace('name="plain"', f'name="plain", roles={roles!r}'))
+    passed = []
+    for adapter in (without, declared):
+        code, printed = lossproof("laws", f"'{adapter}'", "--cases", "16")
+        assert code in (0, 3) and ", 0 failed, " in printed, printed
+        passed.append(int(printed.split(" passed, ")[0].split()[-1]))
+    assert passed[1] > passed[0], passed

@@ -2,12 +2,13 @@
 
 import io
 import json
+import pathlib
 
 import numpy
 import pytest
 from safetensors.numpy import load, save
 
-from lossproof_adapters import Adapter, Batch, Refused, Unsupported, claim, protocol
+from lossproof_adapters import CLAIMS, Adapter, Batch, Refused, Unsupported, claim, protocol
 from lossproof_adapters.run import answer
 
 BATCH = [[[{"input_ids": [1, 2, 3], "labels": [1, -100, 3], "segment_ids": [1, 1, 1],
@@ -101,3 +102,12 @@ def test_a_claim_is_known_by_its_name():
     assert claim(["sum", "token-mean"])[0] == claim("sum")
     with pytest.raises(ValueError, match="naive-accumulated-mean"):
         claim("mean")
+
+
+def test_the_page_lists_every_claim_and_every_role():
+    root = pathlib.Path(__file__).parents[4]
+    page = (root / "docs" / "adapters.md").read_text()
+    schema = json.loads((root / "fixtures" / "schemas" / "answer.json").read_text())
+    roles = [one["const"] for one in schema["$defs"]["Role"]["oneOf"]]
+    assert len(roles) > 20
+    assert [name for name in [*CLAIMS, *roles] if f"`{name}`" not in page] == []
