@@ -5,7 +5,7 @@
 use lossproof_gpt2::Config;
 use lossproof_numerics::ErrorModel;
 use lossproof_spec::{Dtype, GlobalBatch, MicroBatch, Rank, Sequence};
-use lossproof_trace::{Tolerance, Trace, compare};
+use lossproof_trace::Tolerance;
 use std::{
     fs,
     path::Path,
@@ -144,6 +144,25 @@ fn rounding(ranks: usize, dtype: Dtype) -> Tolerance {
     Tolerance::rounding(&model, dtype)
 }
 
+/// Numbers of every line of a trace but the first, in order.
+fn numbers(trace: &Path) -> Vec<Vec<f64>> {
+    fn collect(value: &serde_json::Value, into: &mut Vec<f64>) {
+        match value {
+            serde_json::Value::Number(number) => into.extend(number.as_f64()),
+            serde_json::Value::Array(values) => values.iter().for_each(|value| collect(value, into)),
+            serde_json::Value::Object(fields) => fields.values().for_each(|value| collect(value, into)),
+            _ => {}
+        }
+    }
+    let text = fs::read_to_string(trace).expect("a trace");
+    let line = |line: &str| {
+        let mut found = Vec::new();
+        collect(&serde_json::from_str(line).expect("a line of JSON"), &mut found);
+        found
+    };
+    text.lines().skip(1).map(line).collect()
+}
+
 /// The all-reduce of MPI adds two gradients as anybody does, and more of them in an order of its own: then a run moves
 /// as far as another order of summation moves it.
 #[test]
@@ -156,17 +175,20 @@ fn the_order_of_the_engine_moves_a_run_by_roundings() {
         let mut args = run_into(&engine, "reference", processes);
         args.retain(|arg| arg != "--in-rank-order");
         succeeded(&on(processes, &borrowed(&args)));
-        let [ordered, engine] = [ordered, engine]
-            .map(|place| Trace::read(&place.join("trace.jsonl")).unwrap_or_else(|error| panic!("{error}")));
-        assert!(ordered.steps().len() > 5);
-        if processes == 2 {
-            assert_eq!(ordered, engine);
-        }
-        let tolerance = rounding(processes, ordered.header().dtype);
+        let [ordered, engine] = [ordered, engine].map(|place| numbers(&place.join("trace.jsonl")));
+        assert!(ordered.len() == engine.len() && ordered.concat().len() > 50);
+        let tolerance = rounding(processes, Dtype::F64);
         // A rank that is left out moves a gradient by a quarter.
-        assert!(tolerance.norm(ordered.steps().len()) < 1e-6);
-        let agreement = compare(&ordered, &engine, &tolerance).unwrap_or_else(|apart| panic!("{apart}"));
-        assert_eq!(agreement.unchecked, Vec::<String>::new());
+        assert!(tolerance.norm(ordered.len()) < 1e-6);
+        // Before a line there are at most as many updates as lines.
+        for ((ordered, engine), updates) in ordered.iter().zip(&engine).zip(1..) {
+            assert_eq!(ordered.len(), engine.len());
+            let bound =
+                if processes == 2 { 0.0 } else { tolerance.norm(updates).max(tolerance.loss(updates)) };
+            for (a, b) in ordered.iter().zip(engine) {
+                assert!((a - b).abs() <= bound * a.abs(), "{a} and {b} on {processes} processes");
+            }
+        }
     }
 }
 
