@@ -12,9 +12,10 @@ const BUILDS: [(&str, &[&str]); 2] = [
 /// The command with and without trainers, each into a folder in which nothing was built. Sources are not fetched, and
 /// libtorch is there.
 pub(crate) fn section() -> Result<String, Box<dyn Error>> {
-    let mut text = "\n## A build\n\nFrom nothing, with all sources there: `cargo build -p lossproof-cli`, in the profile of \
-                    development.\n\n| what | seconds | relative to the first |\n|---|---|---|\n"
-        .to_owned();
+    let mut text =
+        "\n## A build\n\nFrom nothing, with all sources there: `cargo build -p lossproof-cli`, in the \
+                    profile of development.\n\n| what | seconds | relative to the first |\n|---|---|---|\n"
+            .to_owned();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut first = None;
     for (what, features) in BUILDS {

@@ -37,10 +37,11 @@ pub(crate) fn section() -> Result<String, Box<dyn Error>> {
     }
     let median = quartiles(times)[1];
     Ok(format!(
-        "\n## A gradient check\n\ngpt2-nano (35 744 parameters), f64, 8 × 24 tokens: two directions per tensor, fourth order, taken per \
-         token and contracted with\nthe weights of six reductions, and the six gradients held to the calculus: {median:.2} s, \
-         {:.1} times the {GRADCHECK} s of\n`torch.autograd.gradcheck(fast_mode=True)` for one reduction and one projection of a model \
-         with 29 600 parameters (measured\nonce, on a machine with two cores like this one; it is not part of the run).\n",
+        "\n## A gradient check\n\ngpt2-nano (35 744 parameters), f64, 8 × 24 tokens: two directions per tensor, \
+         fourth order, taken per token and contracted with\nthe weights of six reductions, and the six gradients \
+         held to the calculus: {median:.2} s, {:.1} times the {GRADCHECK} s of\n\
+         `torch.autograd.gradcheck(fast_mode=True)` for one reduction and one projection of a model with 29 600 \
+         parameters (measured\nonce, on a machine with two cores like this one; it is not part of the run).\n",
         median / GRADCHECK
     ))
 }

@@ -17,9 +17,9 @@ const ONE_GRADIENT: &str = "every-parameter";
 /// Every law on both trainers.
 pub(crate) fn section() -> Result<String, Box<dyn Error>> {
     let mut text = format!(
-        "\n## Laws\n\ngpt2-pico, f64, {CASES} random cases each. A gradient is what `{ONE_GRADIENT}` takes one of per case.\n\n\
-         | law | reference: cases per second | costs as many gradients as | libtorch: cases per second | costs as many gradients \
-         as |\n|---|---|---|---|---|\n"
+        "\n## Laws\n\ngpt2-pico, f64, {CASES} random cases each. A gradient is what `{ONE_GRADIENT}` takes one of \
+         per case.\n\n| law | reference: cases per second | costs as many gradients as | libtorch: cases per second \
+         | costs as many gradients as |\n|---|---|---|---|---|\n"
     );
     let campaign = Campaign { cases: CASES, ..Campaign::default() };
     let mut both = both(Config::Pico, Dtype::F64)?;

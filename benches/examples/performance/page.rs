@@ -10,9 +10,9 @@ const HEADING: &str = "\n## ";
 /// What stands above all parts.
 pub(crate) fn head() -> Result<String, Box<dyn Error>> {
     Ok(format!(
-        "# Performance\n\nMeasured by one run of `cargo run -p lossproof-benches --example performance -- --write`, which wrote \
-         this\npage: {}, version {}. Each ratio is of medians of alternating runs in one process; absolute times are\nthere to \
-         give an idea.\n",
+        "# Performance\n\nMeasured by one run of `cargo run -p lossproof-benches --example performance -- \
+         --write`, which wrote this\npage: {}, version {}. Each ratio is of medians of alternating runs in one \
+         process; absolute times are\nthere to give an idea.\n",
         machine()?,
         env!("CARGO_PKG_VERSION"),
     ))

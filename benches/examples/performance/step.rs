@@ -13,10 +13,12 @@ use std::{
 
 /// Forward and backward, alternately.
 pub(crate) fn section() -> Result<String, Box<dyn Error>> {
-    let mut text = "\n## A step\n\nForward and backward of one micro-batch, per-token mean, gradients handed to a sink that looks at \
-                    nothing.\n\n| model | dtype | sequences × tokens | reference | libtorch | reference ÷ libtorch (quartiles) |\n\
+    let mut text =
+        "\n## A step\n\nForward and backward of one micro-batch, per-token mean, gradients handed to a sink \
+                    that looks at nothing.\n\n| model | dtype | sequences × tokens | reference | libtorch \
+                    | reference ÷ libtorch (quartiles) |\n\
                     |---|---|---|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     let sizes = [
         (Config::Nano, Dtype::F64, 8, 24, Duration::from_secs(6)),
         (Config::Nano, Dtype::F32, 8, 24, Duration::from_secs(6)),

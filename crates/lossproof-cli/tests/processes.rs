@@ -132,16 +132,16 @@ fn a_run_on_processes_has_the_bytes_of_one() {
     same_bytes("libtorch", 3);
 }
 
-/// How far another order of summation may carry a trace of [`RUN`]: the model of docs/tolerances.md, §11, for updates of
-/// as many sequences and tokens as its largest have.
-fn rounding(ranks: usize, dtype: Dtype) -> Tolerance {
+/// How far another order of summation may carry a trace of [`RUN`]: the model of docs/tolerances.md, §11, for
+/// updates of as many sequences and tokens as its largest have.
+fn rounding(ranks: usize) -> Tolerance {
     let shape = Config::Pico.shape();
     let sequence = Sequence::new(vec![0; 12], vec![0; 12]).expect("a sequence");
     let micro_batch = MicroBatch::new(vec![sequence; 3]).expect("a micro-batch");
     let rank = Rank::new(vec![micro_batch; 2]).expect("a rank");
     let update = GlobalBatch::new(vec![rank; ranks]).expect("a batch");
     let model = ErrorModel::new(shape.vocabulary, shape.width, shape.heads, shape.layers, &update);
-    Tolerance::rounding(&model, dtype)
+    Tolerance::rounding(&model, Dtype::F64)
 }
 
 /// Numbers of every line of a trace but the first, in order.
@@ -177,7 +177,7 @@ fn the_order_of_the_engine_moves_a_run_by_roundings() {
         succeeded(&on(processes, &borrowed(&args)));
         let [ordered, engine] = [ordered, engine].map(|place| numbers(&place.join("trace.jsonl")));
         assert!(ordered.len() == engine.len() && ordered.concat().len() > 50);
-        let tolerance = rounding(processes, Dtype::F64);
+        let tolerance = rounding(processes);
         // A rank that is left out moves a gradient by a quarter.
         assert!(tolerance.norm(ordered.len()) < 1e-6);
         // Before a line there are at most as many updates as lines.

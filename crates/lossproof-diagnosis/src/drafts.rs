@@ -114,7 +114,8 @@ impl ProbeTokens {
 pub(crate) type BatchDraft<'a> = &'a [&'a [&'a [SequenceDraft]]];
 
 /// A layout as a subject takes it: ranks and micro-batches beyond the most that it takes go to the last that it does
-/// take, and where it takes no fewer, groups are divided. Where labels cannot be ignored, sequences are shorter instead.
+/// take, and where it takes no fewer, groups are divided. Where labels cannot be ignored, sequences are shorter
+/// instead.
 fn fitted(layout: BatchDraft<'_>, limits: &Limits) -> Vec<Vec<Vec<SequenceDraft>>> {
     let supervised = |draft: SequenceDraft| if limits.ignore_index { draft } else { draft.without_prompt() };
     let owned = |micro_batch: &&[SequenceDraft]| micro_batch.iter().copied().map(supervised).collect();

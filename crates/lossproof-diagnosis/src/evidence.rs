@@ -13,7 +13,7 @@ use crate::{
     truth::HonestAnswer,
 };
 use lossproof_laws::KnownLogits;
-use lossproof_numerics::norm;
+use lossproof_numerics::{norm, vector};
 use lossproof_spec::{GlobalBatch, Prediction, Sequence, TokenWeights};
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -110,9 +110,7 @@ fn contradiction(known: &KnownLogits, result: &ProbeResult, tolerance: f64) -> O
     let gradient = result.gradient.get(known.head())?;
     let by_logit = known.by_logit(gradient);
     let along = known.gradient(&by_logit).embedding;
-    let rest: Vec<f64> = gradient.iter().zip(&along).map(|(found, along)| found - along).collect();
-    let size = norm(gradient);
-    if norm(&rest) > tolerance * size {
+    if vector::distance(gradient, &along) > tolerance * norm(gradient) {
         return Some("is not along the last activations");
     }
     let probabilities = softmax(known.logits());

@@ -6,8 +6,8 @@ pub const PROJECTIONS: usize = 64;
 /// Values that take their signs from one byte.
 const LANES: usize = 8;
 
-/// Squared norm and projections in progress: plain sums. Each projection is an inner product with random signs that are
-/// independent within it; those of different projections are orthogonal within a group of 64.
+/// Squared norm and projections in progress: plain sums. Each projection is an inner product with random signs that
+/// are independent within it; those of different projections are orthogonal within a group of 64.
 #[derive(Clone, Debug)]
 pub struct ProjectionSums {
     /// Sum of the squares.
@@ -23,8 +23,8 @@ impl Default for ProjectionSums {
 }
 
 impl ProjectionSums {
-    /// Adds a group of elements, zeros where it has fewer: the signs of `before`, a Walsh–Hadamard transform, and the signs
-    /// of `after`. What becomes of `values` is of no use.
+    /// Adds a group of elements, zeros where it has fewer: the signs of `before`, a Walsh–Hadamard transform, and the
+    /// signs of `after`. What becomes of `values` is of no use.
     #[inline(never)]
     pub fn add(&mut self, values: &mut [f64; PROJECTIONS], before: u64, after: u64) {
         self.square += squares(values);
@@ -54,7 +54,8 @@ fn squares(values: &[f64; PROJECTIONS]) -> f64 {
     lanes.iter().sum()
 }
 
-/// The Walsh–Hadamard transform: every result is a sum of all 64 values with signs, the sign vectors being orthogonal.
+/// The Walsh–Hadamard transform: every result is a sum of all 64 values with signs, the sign vectors being
+/// orthogonal.
 fn transform(values: &mut [f64; PROJECTIONS]) {
     let mut half = PROJECTIONS / 2;
     while half > 0 {

@@ -1,7 +1,7 @@
 //! What is done with vectors element by element.
 //!
-//! This crate is optimised in every build, and those that compare gradients are not. A small function would be compiled
-//! again by whoever calls it, so that none of these may be inlined.
+//! This crate is optimised in every build, and those that compare gradients are not. A small function would be
+//! compiled again by whoever calls it, so that none of these may be inlined.
 
 /// The Euclidean norm.
 #[must_use]
@@ -33,8 +33,8 @@ pub fn distance(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
 }
 
-/// How far values are from what was expected of them, and the norm of what was expected, both over numbers alone: `None`
-/// where one side has a number and the other has none, or not as many values.
+/// How far values are from what was expected of them, and the norm of what was expected, both over numbers alone:
+/// `None` where one side has a number and the other has none, or not as many values.
 ///
 /// ```
 /// # use lossproof_numerics::vector;

@@ -1,6 +1,8 @@
 //! What a command costs in seconds.
 
+use std::env;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
@@ -16,11 +18,29 @@ pub(super) struct Spent {
     pub(super) processor: Option<f64>,
 }
 
+/// Cargo in a folder.
+pub(super) fn cargo(folder: &Path) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(folder);
+    cargo
+}
+
+/// Has `cargo` build from nothing: `target` is a folder in which nothing was built.
+///
+/// # Errors
+/// When it cannot be started.
+pub(super) fn build(cargo: &mut Command, target: &Path) -> std::io::Result<(ExitStatus, Spent)> {
+    cargo.args(["--quiet", "--target-dir"]).arg(target);
+    // A wrapper would hand over what it has compiled before.
+    cargo.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
+    time(cargo)
+}
+
 /// Runs `command` to its end.
 ///
 /// # Errors
 /// When it cannot be started.
-pub(super) fn time(command: &mut Command) -> std::io::Result<(ExitStatus, Spent)> {
+fn time(command: &mut Command) -> std::io::Result<(ExitStatus, Spent)> {
     let before = children_seconds();
     let start = Instant::now();
     let status = command.status()?;

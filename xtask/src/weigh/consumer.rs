@@ -75,10 +75,8 @@ impl Consumer {
             fs::remove_dir_all(target).context("empty", target)?;
         }
         let mut cargo = self.cargo();
-        cargo.args(case.build).args(["--offline", "--quiet", "--target-dir"]).arg(target);
-        // A wrapper would hand over what it has compiled before.
-        cargo.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
-        let (status, spent) = clock::time(&mut cargo).context("run cargo in", self.path())?;
+        cargo.args(case.build).arg("--offline");
+        let (status, spent) = clock::build(&mut cargo, target).context("run cargo in", self.path())?;
         if status.success() {
             return Ok(spent);
         }
@@ -102,9 +100,7 @@ impl Consumer {
 
     /// Cargo in the package's folder, where the workspace's configuration does not reach.
     fn cargo(&self) -> Command {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(self.path());
-        cargo
+        clock::cargo(self.path())
     }
 }
 

@@ -5,7 +5,6 @@ use super::clock::{self, Spent};
 use crate::failure::{Failure, IoContext as _};
 use std::env;
 use std::path::Path;
-use std::process::Command;
 
 /// The judge among what is weighed.
 pub(super) const NAME: &str = "the judge";
@@ -18,7 +17,7 @@ const PACKAGE: [&str; 3] = ["--package", "lossproof-cli", "--no-default-features
 /// # Errors
 /// When cargo cannot resolve them.
 pub(super) fn tree(root: &Path) -> Result<String, Failure> {
-    let mut cargo = cargo(root);
+    let mut cargo = clock::cargo(root);
     cargo.arg("tree").args(PACKAGE).args(["--edges", "normal,build", "--prefix", "none", "--locked"]);
     let output = cargo.output().context("run cargo tree in", root)?;
     if output.status.success() {
@@ -36,11 +35,9 @@ pub(super) fn tree(root: &Path) -> Result<String, Failure> {
 /// When it does not build.
 pub(super) fn build(root: &Path) -> Result<Spent, Failure> {
     let target = tempfile::tempdir().context("make a folder in", &env::temp_dir())?;
-    let mut cargo = cargo(root);
-    cargo.arg("build").args(PACKAGE).args(["--locked", "--quiet", "--target-dir"]).arg(target.path());
-    // A wrapper would hand over what it has compiled before.
-    cargo.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
-    let (status, spent) = clock::time(&mut cargo).context("run cargo in", root)?;
+    let mut cargo = clock::cargo(root);
+    cargo.arg("build").args(PACKAGE).arg("--locked");
+    let (status, spent) = clock::build(&mut cargo, target.path()).context("run cargo in", root)?;
     if status.success() {
         return Ok(spent);
     }
@@ -48,10 +45,4 @@ pub(super) fn build(root: &Path) -> Result<Spent, Failure> {
         format!("cargo build of the judge: {status}"),
         "its own words are above; something that only libtorch or dfdx brings may be used without their features",
     ))
-}
-
-fn cargo(root: &Path) -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root);
-    cargo
 }

@@ -5,6 +5,7 @@ use crate::{
     call::under,
     trainer_model::{LossKernel, ScoredToken, TrainerModel, honest_kernel, softmax},
 };
+use lossproof_numerics::vector;
 use lossproof_spec::LossSpec;
 
 pub(super) const HYPOTHESES: &[Hypothesis] = &[
@@ -26,9 +27,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                 computes: |scored| {
                     let half: Vec<f64> = scored.logits.iter().map(|logit| 0.5 * logit).collect();
                     let (loss, mut gradient) = honest_kernel(&ScoredToken { logits: &half, ..*scored })?;
-                    for value in &mut gradient {
-                        *value *= 0.5;
-                    }
+                    vector::scale(&mut gradient, 0.5);
                     Some((loss, gradient))
                 },
             }),
@@ -43,7 +42,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
                 computes: |scored| {
                     let probabilities = softmax(scored.logits);
                     let (loss, outer) = honest_kernel(&ScoredToken { logits: &probabilities, ..*scored })?;
-                    let inner: f64 = outer.iter().zip(&probabilities).map(|(g, p)| g * p).sum();
+                    let inner = vector::dot(&outer, &probabilities);
                     Some((loss, outer.iter().zip(&probabilities).map(|(g, p)| p * (g - inner)).collect()))
                 },
             }),
