@@ -18,7 +18,6 @@ pub struct Verify;
 mod batches;
 mod broken;
 mod by_hand;
-mod naive_loops;
 pub mod ranks;
 mod text;
 pub mod training_loop;
@@ -26,7 +25,6 @@ pub mod training_loop;
 pub use batches::{hard_batch, packed_batch, ragged_batch, random_batch};
 pub use broken::Break;
 pub use by_hand::{Mistake, by_hand};
-pub use naive_loops::NaiveLoops;
 pub use text::text_batches;
 
 use lossproof_cases::Recorded;

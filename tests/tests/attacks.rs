@@ -3,15 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lossproof_cases::strategies::Size;
+use lossproof_diagnosis::Diagnosis;
 use lossproof_faults::{
-    Profile,
+    Fault, NaiveLoops, Profile, Unseen,
     kit::{Capability, HandedOver, Hooks, NamedTensor, wrap},
 };
 use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
 use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Role};
 use lossproof_subject::{Count, ParameterInfo, Subject};
-use lossproof_tests::{Door, NaiveLoops, ours};
+use lossproof_tests::{Door, ours};
+use rayon::prelude::*;
 
 fn honest() -> Door {
     ours(Config::Pico, Dtype::F64)
@@ -216,23 +218,50 @@ fn a_gradient_that_is_not_the_batchs_own_is_said_to_be_kept() {
 #[test]
 fn plain_loops_over_a_wide_layer_are_within_their_bounds() {
     let campaign = Campaign { cases: 32, shrink: false, ..Campaign::default() };
-    for law in LAWS {
+    LAWS.par_iter().for_each(|law| {
         let report = campaign.run(law, &mut NaiveLoops::new(512)).unwrap();
         assert!(!matches!(report.verdict, Verdict::Fail | Verdict::Errored), "{report}");
-    }
+    });
 }
 
-/// Where a law needs a role that nobody declared, more cases would not help, and it says what would.
-#[test]
-fn what_lacks_a_role_is_told_to_declare_it() {
+/// What is declared of a trainer's parameters is their shapes.
+fn without_roles(inner: Door) -> Door {
     let hooks = Hooks {
         parameters: |(): &(), parameters: Vec<ParameterInfo>| {
             parameters.into_iter().map(|p| ParameterInfo { role: Role::Weight, ..p }).collect()
         },
         ..Hooks::IDENTITY
     };
+    wrap(inner, (), hooks)
+}
+
+/// A token loss that is cut off adds up like any other, and its gradient is its slope. It is no logarithm of a
+/// probability, which shows where the model is sure of itself.
+#[test]
+fn a_loss_that_is_cut_off_is_seen_without_roles() {
+    let fault = Unseen::named("token-loss-capped").unwrap();
+    let capped = || without_roles(fault.inject(honest()));
+    fails("normalisation", &mut *capped(), "of a model that is sure of itself");
+    let diagnosis = Diagnosis::alone(&mut *capped());
+    assert!(!diagnosis.sound && diagnosis.candidates.is_empty(), "{diagnosis}");
+    assert!(diagnosis.to_string().contains("and none has a larger"), "{diagnosis}");
+    let diagnosis = Diagnosis::alone(&mut *without_roles(honest()));
+    assert!(diagnosis.sound, "{diagnosis}");
+}
+
+/// Nor is one made of probabilities that are taken for logits, which are never far apart.
+#[test]
+fn a_softmax_too_many_is_named_without_roles() {
+    let twice = Fault::named("softmax-twice").unwrap();
+    let diagnosis = Diagnosis::alone(&mut *without_roles(twice.inject(honest())));
+    assert_eq!(diagnosis.first().first().map(|bug| bug.id), Some("softmax-twice"), "{diagnosis}");
+}
+
+/// Where a law needs a role that nobody declared, more cases would not help, and it says what would.
+#[test]
+fn what_lacks_a_role_is_told_to_declare_it() {
     for law in ["shift", "token-loss"] {
-        let report = run(law, &mut *wrap(honest(), (), hooks));
+        let report = run(law, &mut *without_roles(honest()));
         assert!(matches!(report.verdict, Verdict::Unchecked | Verdict::Unsupported), "{report}");
         let reason = report.reason.unwrap();
         assert!(reason.contains("declared") && !reason.contains("--cases"), "{law}: {reason}");

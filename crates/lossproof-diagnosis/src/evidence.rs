@@ -75,6 +75,8 @@ pub(crate) fn statements(
     }
     if evidence.is_empty() {
         let (limits, log_policy, dtype) = (&seen.limits, seen.log_policy, seen.dtype);
+        let of_labels = seen.label_losses.as_ref();
+        evidence.extend(of_labels.and_then(|losses| losses.statement(limits, log_policy, dtype)));
         evidence.extend(relations::statements(&seen.relations, RelationTerms { limits, log_policy, dtype }));
     }
     evidence

@@ -3,6 +3,7 @@
 use crate::{
     attention::{Dependence, dependence, sequences},
     half_digits::HalfDigits,
+    label_losses::{LabelLosses, label_losses},
     measuring::{accumulate, accumulate_weighted, load},
     missing::missing,
     named_values::NamedValues,
@@ -50,6 +51,8 @@ pub(crate) struct Examination {
     pub(crate) results: Vec<ProbeResult>,
     pub(crate) relations: Relations,
     pub(crate) dependences: Vec<Dependence>,
+    /// What was reported of every label of one token, where that was asked for.
+    pub(crate) label_losses: Option<LabelLosses>,
     pub(crate) runs: Vec<OptimizerRun>,
     pub(crate) validation: Option<ValidationRun>,
     /// What the second of two identical calls gives, where that was tried.
@@ -76,6 +79,7 @@ impl Examination {
             results: Vec::new(),
             relations: Relations::default(),
             dependences: Vec::new(),
+            label_losses: None,
             runs: Vec::new(),
             validation: None,
             repeated: None,
@@ -101,6 +105,15 @@ impl Examination {
         }
         seen.repeat(subject, parameters);
         seen.look(subject, parameters);
+        match label_losses(subject, parameters, &seen.limits) {
+            Ok(Some(losses)) => seen.label_losses = Some(losses),
+            Ok(None) => {
+                let what =
+                    "the losses of all labels of one token: there are too many, or nothing takes one alone";
+                seen.unseen.push(what.to_owned());
+            }
+            Err(error) => seen.note("the losses of all labels", &error),
+        }
         match missing(subject, parameters, &seen.parameters, &seen.limits, seen.dtype) {
             Ok(missing) => {
                 if missing.is_empty() {
@@ -154,8 +167,7 @@ impl Examination {
             }
         }
         if parameters.of(ProbeState::KnownLogits).is_none() {
-            let what =
-                "known logits: no roles of a final norm with a bias and of an embedding that is the head";
+            let what = "known logits: roles do not say what the head, the norms and all that blocks add are";
             self.unseen.push(what.to_owned());
         } else if self.results.iter().all(|result| result.probe.state == ProbeState::General) {
             self.unseen.push("known logits: no probe is within the subject's limits".to_owned());

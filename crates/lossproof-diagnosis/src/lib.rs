@@ -21,6 +21,7 @@ mod gradient_comparison;
 mod half_digits;
 mod hypotheses;
 pub mod inference;
+mod label_losses;
 mod likeness;
 mod logging;
 mod measuring;

@@ -38,7 +38,9 @@ pub(crate) fn planned_runs(long: &GlobalBatch, short: &GlobalBatch, dtype: Dtype
     };
     let overflow = if dtype == Dtype::F64 { 2.0_f64.powi(1023) } else { 2.0_f64.powi(127) };
     let (mean, sum) = (LossSpec::token_mean(), LossSpec::sum());
-    let three = || vec![long.clone(), long.clone(), long.clone()];
+    let three = || vec![long.clone(); 3];
+    // Past the warm-up, where a schedule may go on with what nobody declared.
+    let past_four = || vec![long.clone(); 6];
     let once = || vec![long.clone()];
     let mut runs = vec![
         plan(
@@ -52,7 +54,7 @@ pub(crate) fn planned_runs(long: &GlobalBatch, short: &GlobalBatch, dtype: Dtype
             "a warm-up of four steps",
             mean,
             Box::new(move |_| Optimizer { warm_up: 4, ..sgd(0.0, 0.0) }),
-            three(),
+            past_four(),
         ),
         plan(
             "SGD with momentum under a warm-up of four steps",
@@ -98,7 +100,7 @@ fn adam_runs(long: &GlobalBatch) -> Vec<PlannedRun> {
         decayed: Decayed::Matrices,
     };
     let (mean, sum) = (LossSpec::token_mean(), LossSpec::sum());
-    let three = || vec![long.clone(), long.clone(), long.clone()];
+    let three = || vec![long.clone(); 3];
     vec![
         plan(
             "Adam",

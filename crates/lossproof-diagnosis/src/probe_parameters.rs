@@ -31,7 +31,7 @@ impl ProbeParameters {
         let width = table.and_then(|table| table.shape.last().copied()).unwrap_or(0);
         let bias = (0..width).map(|_| f64::from(random.random_range(-128_i32..=128)) / 64.0).collect();
         let mut imposed = general.clone();
-        let known = KnownLogits::behind_the_final_norm(&mut imposed, parameters, model, bias, vocabulary);
+        let known = KnownLogits::of_any_head(&mut imposed, parameters, model, bias, vocabulary);
         let known_logits = known.map(|known| (imposed, known));
         let mut imposed = general.clone();
         let rounded = table.and_then(|table| round(&mut imposed, &table.name));

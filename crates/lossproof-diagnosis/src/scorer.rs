@@ -116,6 +116,9 @@ impl<'a, 'r> Scorer<'a, 'r> {
         for dependence in &seen.dependences {
             dependence.score(model, &mut score);
         }
+        if let Some(losses) = &seen.label_losses {
+            losses.score(model, (&seen.limits, self.log_policy, seen.dtype), &mut score);
+        }
         if let Some(validation) = &seen.validation {
             score_validation(validation, model, (seen.dtype, &seen.limits), &mut score);
         }

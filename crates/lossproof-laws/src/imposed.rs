@@ -29,12 +29,7 @@ impl Trial<'_> {
     ) -> Result<KnownLogits, Ended> {
         let vocabulary = self.vocabulary();
         let (trained, model) = (&self.facts.parameters, &self.facts.info.model);
-        let tied = self.embedding_for_a_head().ok();
-        let sealed = tied.and_then(|_| {
-            KnownLogits::behind_the_final_norm(parameters, trained, model, bias.clone(), vocabulary)
-        });
-        let known =
-            sealed.or_else(|| KnownLogits::of_one_embedding(parameters, trained, model, bias, vocabulary));
+        let known = KnownLogits::of_any_head(parameters, trained, model, bias, vocabulary);
         let lacking = "known logits: declared roles (ParameterInfo::role) of gain and bias of the final norm and \
                        of an embedding that is the head, or of a token embedding and a head of its own, one row \
                        for each token, of every norm's gain and of every weight and bias that writes into the \

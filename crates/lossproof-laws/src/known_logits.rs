@@ -50,6 +50,19 @@ pub struct KnownGradient {
 }
 
 impl KnownLogits {
+    /// Makes the logits known whatever the head: [`behind_the_final_norm`](Self::behind_the_final_norm) where that can
+    /// be, and [`of_one_embedding`](Self::of_one_embedding) elsewhere.
+    pub fn of_any_head(
+        parameters: &mut TensorSet,
+        declared: &[ParameterInfo],
+        model: &ModelInfo,
+        activations: Vec<f64>,
+        vocabulary: usize,
+    ) -> Option<Self> {
+        let tied = Self::behind_the_final_norm(parameters, declared, model, activations.clone(), vocabulary);
+        tied.or_else(|| Self::of_one_embedding(parameters, declared, model, activations, vocabulary))
+    }
+
     /// Replaces the final gain of `parameters` by zero and their final bias by this one. `None` where the roles
     /// do not say which these are, where the embedding is not said to be tied or there is a head of its own, the
     /// bias has another width, or the embedding has rows that are no tokens: what a padded vocabulary makes of

@@ -13,6 +13,7 @@ mod change;
 mod claimed;
 mod clauses;
 mod compare;
+mod confidence;
 mod control;
 mod dry_run;
 mod examiner;
@@ -38,6 +39,7 @@ mod verdict;
 mod weights;
 
 pub use campaign::Campaign;
+pub use confidence::{every_row_is_a_token, make_sure};
 pub use examiner::{Examiner, Likeness};
 pub use final_norm::FinalNorm;
 pub use floor::floor;

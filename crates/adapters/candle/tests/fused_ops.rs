@@ -11,7 +11,7 @@ use lossproof::diagnosis::Diagnosis;
 use lossproof::laws::{Campaign, LAWS, Verdict};
 use lossproof::{GlobalBatch, Sequence};
 use lossproof_candle::{Architecture, Kernel, Mean, Precision, Settings, candle};
-use std::fmt::Write as _;
+use std::{fmt::Write as _, thread};
 
 const FIXED: &str = "candle no longer does what docs/bugs.md says of 0.11.1: update the entry";
 
@@ -94,18 +94,21 @@ fn shown(architecture: Architecture, kernel: Kernel, precision: Precision) -> St
 
 #[test]
 fn the_laws_show_operations_without_a_backward() {
-    let mut text = String::new();
-    for (architecture, kernel) in [
-        (Architecture::Gpt2, Kernel::FusedNorm),
-        (Architecture::Gpt2, Kernel::FusedSoftmax),
-        (Architecture::Llama, Kernel::FusedNorm),
-        (Architecture::Llama, Kernel::FusedSoftmax),
-        (Architecture::Llama, Kernel::FusedRotary),
-    ] {
-        text += &shown(architecture, kernel, Precision::Single);
-    }
-    text += &shown(Architecture::Gpt2, Kernel::Gelu, Precision::Single);
-    text += &shown(Architecture::Gpt2, Kernel::Gelu, Precision::Double);
+    let trainers = [
+        (Architecture::Gpt2, Kernel::FusedNorm, Precision::Single),
+        (Architecture::Gpt2, Kernel::FusedSoftmax, Precision::Single),
+        (Architecture::Llama, Kernel::FusedNorm, Precision::Single),
+        (Architecture::Llama, Kernel::FusedSoftmax, Precision::Single),
+        (Architecture::Llama, Kernel::FusedRotary, Precision::Single),
+        (Architecture::Gpt2, Kernel::Gelu, Precision::Single),
+        (Architecture::Gpt2, Kernel::Gelu, Precision::Double),
+    ];
+    let text: String = thread::scope(|scope| {
+        let trained =
+            |(architecture, kernel, precision)| scope.spawn(move || shown(architecture, kernel, precision));
+        let threads = trainers.map(trained);
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
     insta::assert_snapshot!(text);
 }
 

@@ -24,6 +24,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         TrainerModel {
             kernel: Some(LossKernel {
                 of: |_| true,
+                range: None,
                 computes: |scored| {
                     let half: Vec<f64> = scored.logits.iter().map(|logit| 0.5 * logit).collect();
                     let (loss, mut gradient) = honest_kernel(&ScoredToken { logits: &half, ..*scored })?;
@@ -39,6 +40,8 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         TrainerModel {
             kernel: Some(LossKernel {
                 of: |_| true,
+                // Two probabilities are.
+                range: Some(1.0),
                 computes: |scored| {
                     let probabilities = softmax(scored.logits);
                     let (loss, outer) = honest_kernel(&ScoredToken { logits: &probabilities, ..*scored })?;
@@ -54,6 +57,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         TrainerModel {
             kernel: Some(LossKernel {
                 of: |token_loss| token_loss.label_smoothing > 0.0,
+                range: None,
                 computes: |scored| {
                     let epsilon = scored.token_loss.label_smoothing;
                     let (loss, honest) = honest_kernel(&ScoredToken { weight: 1.0, ..*scored })?;

@@ -5,6 +5,7 @@
 //! has mean zero.
 
 use crate::{
+    confidence::{every_row_is_a_token, make_sure},
     second_look::Totals,
     trial::{CaseOutcome, Computed, Ended, Trial},
 };
@@ -22,6 +23,9 @@ const CASES: usize = 16;
 
 /// Numbers that the gradients of all labels may hold together: they are written down for the control.
 const NUMBERS: usize = 1 << 24;
+
+/// Labels that are looked at to see whether a model is sure of itself, about.
+const LOOKED_AT: usize = 16;
 
 /// Tokens of a sequence that are taken by themselves, beside its first and last ones and those beside an
 /// ignored one.
@@ -84,6 +88,9 @@ impl Trial<'_> {
         if self.vocabulary() > VOCABULARY {
             return Err(Ended::Unsupported(format!("a vocabulary of at most {VOCABULARY} tokens")));
         }
+        if !every_row_is_a_token(&self.facts.parameters, self.vocabulary()) {
+            return Err(Ended::Unsupported("a head of which every row is a token".to_owned()));
+        }
         self.claimed(&LossSpec { z_loss: 0.0, ..self.case.spec })
     }
 
@@ -101,47 +108,91 @@ impl Trial<'_> {
 }
 
 /// The probabilities that the losses of all labels of one token say, which add up to one: with label
-/// smoothing ε, `p = exp(−(ℓ − ε·mean ℓ)/(1 − ε))`.
+/// smoothing ε, `p = exp(−(ℓ − ε·mean ℓ)/(1 − ε))`. In every other case the model is sure of itself first, since a
+/// loss that is cut off, or the logarithm of a probability that is, differs from −ln p where mistakes are dear.
 pub(crate) fn normalisation(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.without_z_loss()?;
-    let Some(lone) = trial.lone_token()?.filter(|_| trial.tries_every_label()) else { return Ok(false) };
-    let mut losses = Vec::new();
-    for label in 0..trial.vocabulary() {
-        losses.push(trial.labelled(&spec, &lone, id(label))?.loss);
+    let turn = trial.facts.turn.among(CASES);
+    let Some((lone, turn)) = trial.lone_token()?.zip(turn) else { return Ok(false) };
+    let alone = turn.cases < 2;
+    let sure = (alone || turn.case % 2 == 1) && trial.can_be_sure();
+    if alone || !sure {
+        trial.probabilities_of_labels(&spec, &lone, false)?;
     }
-    let count = losses.len() as f64;
-    let smoothing = spec.label_smoothing;
-    let probabilities = |losses: &[f64]| -> Vec<f64> {
-        let mean = losses.iter().copied().collect::<CompensatedSum>().value() / count;
-        losses.iter().map(|loss| (-(loss - smoothing * mean) / (1.0 - smoothing)).exp()).collect()
-    };
-    // The label whose loss counts most is asked for again, so that it is the last answer of the case.
-    let effect = |(p, loss): (&f64, &f64)| p * loss.abs();
-    let effects: Vec<f64> = probabilities(&losses).iter().zip(&losses).map(effect).collect();
-    let largest = (0..effects.len()).max_by(|&a, &b| effects[a].total_cmp(&effects[b]));
-    let Some(largest) = largest else { return Ok(false) };
-    let last = trial.labelled(&spec, &lone, id(largest))?;
-    losses[largest] = last.loss;
-    let found = probabilities(&losses);
-    let total = found.iter().copied().collect::<CompensatedSum>().value();
-    // A loss errs by its bound times max(ℓ, 1), and moves its own probability and, by the mean, all others.
-    let size = |loss: &f64| loss.abs().max(1.0);
-    let mean_size = losses.iter().map(size).sum::<f64>() / count;
-    let sizes = found.iter().zip(&losses);
-    let scale: f64 =
-        sizes.map(|(p, loss)| p * (size(loss) + smoothing * mean_size) / (1.0 - smoothing)).sum();
-    let bound = trial.loss_bound(&last.computed.origin.batch);
-    let error = (total - 1.0).abs() / scale;
-    let effect_of_one = effect((&found[largest], &losses[largest])) / scale;
-    trial.comparisons.compare("loss", bound, effect_of_one, error, || Violation {
-        unit: "loss".to_owned(),
-        statement: format!("{spec}: probabilities of all labels of one token, together"),
-        error,
-        bound,
-        pair: Some((total, 1.0)),
-        ratio: None,
-    });
-    Ok(losses.len() > 1)
+    if sure {
+        trial.be_sure(&spec, &lone)?;
+        trial.probabilities_of_labels(&spec, &lone, true)?;
+    }
+    Ok(trial.vocabulary() > 1)
+}
+
+impl Trial<'_> {
+    /// Whether the model can be made sure of itself, and its numbers have digits enough to see what that changes.
+    fn can_be_sure(&mut self) -> bool {
+        !self.facts.is_coarse() && self.subject.parameter_loading().is_some()
+    }
+
+    /// Loads parameters under which the losses of some labels are far apart, if there are any.
+    fn be_sure(&mut self, spec: &LossSpec, lone: &LoneToken) -> Result<(), Ended> {
+        let (parameters, declared) = (self.parameters()?, self.facts.parameters.clone());
+        let step = (self.vocabulary() / LOOKED_AT).max(1);
+        make_sure(parameters, &declared, |parameters| {
+            self.load(parameters)?;
+            let labels = (0..self.vocabulary()).step_by(step);
+            labels.map(|label| Ok(self.labelled(spec, lone, id(label))?.loss)).collect()
+        })
+        .map(drop)
+    }
+
+    /// Holds the sum of the probabilities of all labels of one token to one.
+    fn probabilities_of_labels(
+        &mut self,
+        spec: &LossSpec,
+        lone: &LoneToken,
+        sure: bool,
+    ) -> Result<(), Ended> {
+        let mut losses = Vec::new();
+        for label in 0..self.vocabulary() {
+            losses.push(self.labelled(spec, lone, id(label))?.loss);
+        }
+        let count = losses.len() as f64;
+        let smoothing = spec.label_smoothing;
+        let probabilities = |losses: &[f64]| -> Vec<f64> {
+            let mean = losses.iter().copied().collect::<CompensatedSum>().value() / count;
+            losses.iter().map(|loss| (-(loss - smoothing * mean) / (1.0 - smoothing)).exp()).collect()
+        };
+        // The label whose loss counts most is asked for again, so that it is the last answer of the case.
+        let effect = |(p, loss): (&f64, &f64)| p * loss.abs();
+        let effects: Vec<f64> = probabilities(&losses).iter().zip(&losses).map(effect).collect();
+        let largest = (0..effects.len()).max_by(|&a, &b| effects[a].total_cmp(&effects[b]));
+        let Some(largest) = largest else { return Ok(()) };
+        let last = self.labelled(spec, lone, id(largest))?;
+        losses[largest] = last.loss;
+        let found = probabilities(&losses);
+        let total = found.iter().copied().collect::<CompensatedSum>().value();
+        // A loss errs by its bound times max(ℓ, 1), and moves its own probability and, by the mean, all others. Where
+        // the model is sure, small losses are differences of large logits, which are about as large as the largest loss.
+        let largest_loss = losses.iter().map(|loss| loss.abs()).fold(1.0, f64::max);
+        let least = if sure { largest_loss } else { 1.0 };
+        let size = |loss: &f64| loss.abs().max(least);
+        let mean_size = losses.iter().map(size).sum::<f64>() / count;
+        let sizes = found.iter().zip(&losses);
+        let scale: f64 =
+            sizes.map(|(p, loss)| p * (size(loss) + smoothing * mean_size) / (1.0 - smoothing)).sum();
+        let bound = self.loss_bound(&last.computed.origin.batch);
+        let error = (total - 1.0).abs() / scale;
+        let effect_of_one = effect((&found[largest], &losses[largest])) / scale;
+        let of_what = if sure { " of a model that is sure of itself" } else { "" };
+        self.comparisons.compare("loss", bound, effect_of_one, error, || Violation {
+            unit: "loss".to_owned(),
+            statement: format!("{spec}: probabilities of all labels of one token{of_what}, together"),
+            error,
+            bound,
+            pair: Some((total, 1.0)),
+            ratio: None,
+        });
+        Ok(())
+    }
 }
 
 /// The probabilities' mean of the gradients of all labels of one token is nothing, or with label smoothing ε
