@@ -33,8 +33,8 @@ pub struct Diagnosis {
     pub unseen: Vec<String>,
 }
 
-/// Parameters of a model that is examined, at most. Two gradients are kept of each of some sixty probes in
-/// f64: a quarter of a gigabyte then.
+/// Parameters of a model that is examined, at most. Three gradients are kept of each of some eighty probes in
+/// f64: half a gigabyte then.
 const LARGEST: usize = 1 << 18;
 
 /// Candidates of which none is likelier than another count as one: nothing that was looked at tells them

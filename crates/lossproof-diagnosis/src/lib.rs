@@ -43,6 +43,7 @@ mod trainer_model;
 mod truth;
 mod validation;
 mod validation_run;
+mod weighed;
 
 pub use catalogue::{Bug, Family};
 pub use diagnosis::Diagnosis;

@@ -1,9 +1,11 @@
 //! Scores hypotheses: what their models forecast, held to what was seen.
 
+mod forecasts;
+
 use crate::{
     anomalies::gradient_anomalies,
     behaviour::{score_run, score_validation},
-    call::{Term, TrainerCall},
+    call::TrainerCall,
     examination::{Examination, ProbeResult, Repeated},
     gradient_comparison::{GradientComparison, Place},
     half_digits::{Forecast, HalfDigits, NEGLIGIBLE},
@@ -11,14 +13,19 @@ use crate::{
     probes::ProbeState,
     reference::Reference,
     relations::{RelationScorer, RelationTerms},
+    reported_loss::Summed,
     score::{Grade, Score, UNKNOWN},
     simulated_optimizer::StepMistake,
-    trainer_model::{BackwardEffect, LossKernel, TokenGradients, TrainerModel},
-    truth::{HonestAnswer, LossAndGradient, in_closed_form},
+    trainer_model::{BackwardEffect, TokenGradients, TrainerModel},
+    truth::{HonestAnswer, LossAndGradient},
+    weighed::{Weighed, WeighedCall},
 };
 use lossproof_spec::GlobalBatch;
 use lossproof_subject::{LogPolicy, Subject, SubjectError};
-use std::rc::Rc;
+use std::{ptr::fn_addr_eq, rc::Rc};
+
+/// A probe as it was weighed, and what was forecast of that.
+type LastForecast = (Rc<Weighed>, Forecast<Rc<LossAndGradient>>);
 
 /// What was seen of a subject, and the truths that hypotheses forecast it with.
 pub(crate) struct Scorer<'a, 'r> {
@@ -32,6 +39,11 @@ pub(crate) struct Scorer<'a, 'r> {
     /// By probe: how well its gradients agree with those of an honest trainer, once somebody has asked. Most
     /// hypotheses forecast these of most probes.
     honest_gradient_scores: Vec<Option<Score>>,
+    /// By probe: how models weigh it.
+    weighed: Vec<WeighedCall>,
+    /// By probe: what the last sums were that no kernel changes, with how they were weighed. Every mistake is tried twice
+    /// in a row, with its own loss logged and with the right one.
+    last: Vec<Option<LastForecast>>,
     /// How many parameters have a gradient that is not what it should be on some probe.
     deviating: usize,
     /// Scores of the steps, by mistake.
@@ -61,6 +73,8 @@ impl<'a, 'r> Scorer<'a, 'r> {
             log_policy,
             honest,
             honest_gradient_scores,
+            weighed: Vec::new(),
+            last: Vec::new(),
             deviating,
             steps,
             relations,
@@ -162,6 +176,8 @@ impl<'a, 'r> Scorer<'a, 'r> {
             self.relations = relations(seen, policy);
         }
         self.log_policy = policy;
+        self.weighed = seen.results.iter().map(|_| WeighedCall::default()).collect();
+        self.last = seen.results.iter().map(|_| None).collect();
         for (index, result) in seen.results.iter().enumerate() {
             let call = result.probe.call(&seen.limits, policy);
             self.honest[index] = self.honest_answer(index, &call)?.map(Rc::new);
@@ -182,7 +198,10 @@ impl<'a, 'r> Scorer<'a, 'r> {
             let Some(honest) = self.honest[index].clone() else { continue };
             let (call, whole) =
                 (result.probe.call(&seen.limits, policy), Forecast::Value(honest.optimised.loss));
-            let right = self.reported(index, &TrainerModel::HONEST, &call, Some(&honest.terms), whole)?;
+            let TrainerModel { reports, gradient, .. } = TrainerModel::HONEST;
+            let logged = reports.terms(gradient, &call);
+            let differentiated = (honest.differentiated.terms.as_deref(), whole);
+            let right = self.reported(index, None, logged.as_deref(), differentiated)?;
             match half_digits.grade_forecast(result.loss, &right, honest.reported) {
                 Grade::Exact => compared += 1,
                 Grade::Impossible => return Ok(false),
@@ -191,78 +210,6 @@ impl<'a, 'r> Scorer<'a, 'r> {
             }
         }
         Ok(compared > 0)
-    }
-
-    /// What an honest trainer gives for a probe; `None` where nobody can tell.
-    fn honest_answer(
-        &mut self,
-        index: usize,
-        call: &TrainerCall<'_>,
-    ) -> Result<Option<HonestAnswer>, SubjectError> {
-        let model = TrainerModel::HONEST;
-        let Some(terms) = (model.gradient)(call) else { return Ok(None) };
-        let Some(optimised) = self.truth(index, None, &terms)? else { return Ok(None) };
-        let Some(reported_terms) = model.reports.terms(model.gradient, call) else { return Ok(None) };
-        let reported = if reported_terms == terms {
-            optimised.loss
-        } else {
-            let Some(reported) = self.truth(index, None, &reported_terms)? else { return Ok(None) };
-            reported.loss
-        };
-        Ok(Some(HonestAnswer { terms, optimised, reported_terms, reported }))
-    }
-
-    /// What these sums and their gradients are on a probe; `None` where nobody can tell.
-    fn truth(
-        &mut self,
-        index: usize,
-        kernel: Option<LossKernel>,
-        terms: &[Term],
-    ) -> Result<Option<Rc<LossAndGradient>>, SubjectError> {
-        // Most hypotheses say of most probes what an honest trainer does.
-        if let Some(honest) = self.honest[index].as_ref().filter(|_| kernel.is_none())
-            && honest.terms == terms
-        {
-            return Ok(Some(Rc::clone(&honest.optimised)));
-        }
-        let state = self.seen.results[index].probe.state;
-        if let Some(known) = self.parameters.known_logits(state) {
-            return Ok(in_closed_form(known, kernel, terms).map(Rc::new));
-        }
-        self.reference.as_mut().map_or(Ok(None), |reference| reference.truth(index, kernel, terms))
-    }
-
-    /// The loss that a model reports of a probe, beside what it differentiates and the loss of that.
-    fn reported(
-        &mut self,
-        index: usize,
-        model: &TrainerModel,
-        call: &TrainerCall<'_>,
-        differentiated: Option<&[Term]>,
-        optimised: Forecast<f64>,
-    ) -> Result<Forecast<f64>, SubjectError> {
-        let terms = model.reports.terms(model.gradient, call);
-        if terms.as_deref() == differentiated {
-            return Ok(optimised);
-        }
-        let Some(terms) = terms else { return Ok(Forecast::NoNumber) };
-        if let Some(honest) = self.honest[index].as_ref().filter(|_| model.kernel.is_none())
-            && honest.reported_terms == terms
-        {
-            return Ok(Forecast::Value(honest.reported));
-        }
-        let truth = self.truth(index, model.kernel, &terms)?;
-        Ok(truth.map_or(Forecast::Unsaid, |reported| Forecast::Value(reported.loss)))
-    }
-
-    fn forecast(
-        &mut self,
-        index: usize,
-        model: &TrainerModel,
-        terms: Option<&[Term]>,
-    ) -> Result<Forecast<Rc<LossAndGradient>>, SubjectError> {
-        let Some(terms) = terms else { return Ok(Forecast::NoNumber) };
-        Ok(self.truth(index, model.kernel, terms)?.map_or(Forecast::Unsaid, Forecast::Value))
     }
 
     /// Holds a probe's loss and gradients to what a model forecasts.
@@ -276,19 +223,33 @@ impl<'a, 'r> Scorer<'a, 'r> {
         let Some(honest) = self.honest[index].clone() else { return Ok(()) };
         let (seen, probe) = (self.seen, &result.probe);
         let asked = probe.call(&seen.limits, self.log_policy);
-        let batch = model.seen(&asked);
-        let call = TrainerCall { batch: &batch, ..asked };
+        let weighed = self.weighed[index].by(model, Summed::Batch(model.gradient), &asked);
+        let call = TrainerCall { batch: &weighed.batch, ..asked };
         let is_unsaid = |batch: &GlobalBatch| probe.state == ProbeState::General && model.is_unsaid(batch);
-        let unsaid = is_unsaid(&batch);
-        let terms = (model.gradient)(&call);
-        let gradient = if unsaid { Forecast::Unsaid } else { self.forecast(index, model, terms.as_deref())? };
+        let unsaid = is_unsaid(&weighed.batch);
+        // Most hypotheses say of most probes what an honest trainer does.
+        let plain = model.kernel.is_none();
+        let gradient = if unsaid {
+            Forecast::Unsaid
+        } else if plain && Rc::ptr_eq(&weighed, &honest.differentiated) {
+            Forecast::Value(Rc::clone(&honest.optimised))
+        } else {
+            self.forecast(index, model.kernel, &weighed)?
+        };
         // The offset rounds away what the kernel cancels, by an amount that is rounding's.
         let cancelled = model.cancels && probe.state == ProbeState::Offset;
-        let loss = if cancelled || call.logged().iter().any(is_unsaid) {
+        let causal = fn_addr_eq(model.sight, TrainerModel::HONEST.sight);
+        let loss = if cancelled || !causal && call.logged().iter().any(is_unsaid) {
             Forecast::Unsaid
         } else {
             let optimised = gradient.as_ref().map(|optimised| optimised.loss);
-            self.reported(index, model, &call, terms.as_deref(), optimised)?
+            let logged = self.weighed[index].by(model, model.reports.summed(model.gradient), &asked);
+            if plain && Rc::ptr_eq(&logged, &honest.logged) {
+                Forecast::Value(honest.reported)
+            } else {
+                let differentiated = (weighed.terms.as_deref(), optimised);
+                self.reported(index, model.kernel, logged.terms.as_deref(), differentiated)?
+            }
         };
         let half_digits = HalfDigits::of(seen.dtype);
         let here = |what: &str| format!("{what} of {} under {}", probe.name, probe.spec);
@@ -304,8 +265,9 @@ impl<'a, 'r> Scorer<'a, 'r> {
             return Ok(());
         }
         let otherwise = match model.backward {
-            BackwardEffect::Weighed(_, terms) if !unsaid => {
-                self.forecast(index, model, terms(&call).as_deref())?
+            BackwardEffect::Weighed(_, weighing) if !unsaid => {
+                let otherwise = self.weighed[index].by(model, Summed::Batch(weighing), &asked);
+                self.forecast(index, model.kernel, &otherwise)?
             }
             _ => Forecast::Unsaid,
         };

@@ -107,11 +107,17 @@ pub(crate) enum Sight {
 /// says how many; `None` where nobody says.
 type Attends = fn(&Sequence, usize, usize, Option<usize>) -> Option<bool>;
 
+/// What a trainer makes of a sequence before the model sees it, with the spec it was asked for.
+pub(crate) type DataPath = fn(&Sequence, &LossSpec, &Limits) -> Sequence;
+
+/// What token losses depend on in a micro-batch.
+pub(crate) type SightOf = fn(&MicroBatch) -> Sight;
+
 /// A trainer by its parts, as a hypothesis has it.
 #[derive(Clone, Copy)]
 pub(crate) struct TrainerModel {
-    /// What it makes of a sequence before the model sees it, with the spec it was asked for.
-    pub(crate) sees: fn(&Sequence, &LossSpec, &Limits) -> Sequence,
+    /// Its data path.
+    pub(crate) sees: DataPath,
     /// What it differentiates.
     pub(crate) gradient: Weighing,
     /// What it reports.
@@ -127,7 +133,7 @@ pub(crate) struct TrainerModel {
     pub(crate) attends: Option<Attends>,
     /// What token losses depend on in a micro-batch. Where that is more than [`Sight::Causal`], they are not an honest
     /// trainer's, and nobody can say what they are.
-    pub(crate) sight: fn(&MicroBatch) -> Sight,
+    pub(crate) sight: SightOf,
     /// What is wrong with its step.
     pub(crate) step: StepMistake,
     /// What it prints of a corpus; of a hypothesis that does not speak of validations there is nothing.

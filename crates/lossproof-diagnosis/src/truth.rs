@@ -5,6 +5,7 @@ use crate::{
     call::Term,
     named_values::{NamedValues, global_norm},
     trainer_model::{LossKernel, ScoredToken, TokenKernel, honest_kernel},
+    weighed::Weighed,
 };
 use lossproof_laws::{FinalNorm, KnownLogits};
 use lossproof_numerics::vector;
@@ -27,11 +28,11 @@ impl LossAndGradient {
 /// What an honest trainer makes of a call.
 pub(crate) struct HonestAnswer {
     /// The sums that it differentiates.
-    pub(crate) terms: Vec<Term>,
+    pub(crate) differentiated: Rc<Weighed>,
     /// What they are.
     pub(crate) optimised: Rc<LossAndGradient>,
     /// The sums that it reports, by its log policy.
-    pub(crate) reported_terms: Vec<Term>,
+    pub(crate) logged: Rc<Weighed>,
     /// The loss that it reports.
     pub(crate) reported: f64,
 }

@@ -3,7 +3,7 @@
 use lossproof_spec::CompensatedSum;
 use std::f64::consts::PI;
 
-/// Intervals of the finer rule. The coarser one has half as many, on every second node.
+/// Intervals of the finest rule. A coarser one has half as many, on every second node.
 const INTERVALS: usize = 8;
 
 /// How many times smaller the error of a rule is at least than that of the rule with half as many intervals,
@@ -19,24 +19,41 @@ pub struct Integral {
     pub uncertainty: f64,
 }
 
-/// `∫ f(x) dx` over [−1, 1] by the rule of Clenshaw and Curtis (1960) on nine nodes, `cos(kπ/8)`, exact for
-/// polynomials of degree 8; the error is estimated by the rules on five and on three of them.
+/// `∫ f(x) dx` over [−1, 1] by the rule of Clenshaw and Curtis (1960) on the nodes `cos(kπ/n)`, exact for polynomials of
+/// degree n: on five of them, the ends first, and on nine where five are not `enough`. The error is estimated by the
+/// rules on half and on a quarter of the intervals. `state` is what both functions share.
 ///
 /// # Errors
 /// The first error of `f`.
-pub fn integrate<E>(mut f: impl FnMut(f64) -> Result<f64, E>) -> Result<Integral, E> {
-    let mut values = Vec::new();
-    for node in 0..=INTERVALS {
-        values.push(f((node as f64 * PI / INTERVALS as f64).cos())?);
+pub fn integrate<S, E>(
+    state: &mut S,
+    mut f: impl FnMut(&mut S, f64) -> Result<f64, E>,
+    enough: impl Fn(&S, &Integral) -> bool,
+) -> Result<Integral, E> {
+    let mut values = [0.0; INTERVALS + 1];
+    let place = |node: usize| (node as f64 * PI / INTERVALS as f64).cos();
+    for node in (0..=INTERVALS).step_by(2) {
+        values[node] = f(state, place(node))?;
     }
-    let every = |stride: usize| weighed(&values.iter().copied().step_by(stride).collect::<Vec<_>>());
-    let (fine, coarse, coarsest) = (every(1), every(2), every(4));
+    let rule =
+        |values: &[f64], stride: usize| weighed(&values.iter().copied().step_by(stride).collect::<Vec<_>>());
     // Two rules may agree by accident, three hardly.
-    let uncertainty = (fine - coarse).abs().max((coarse - coarsest).abs() / COARSER);
-    Ok(Integral { value: fine, uncertainty })
+    let integral = |values: &[f64], stride: usize| {
+        let [fine, coarse, coarsest] = [1, 2, 4].map(|times| rule(values, stride * times));
+        let uncertainty = (fine - coarse).abs().max((coarse - coarsest).abs() / COARSER);
+        Integral { value: fine, uncertainty }
+    };
+    let on_five = integral(&values, 2);
+    if enough(state, &on_five) {
+        return Ok(on_five);
+    }
+    for node in (1..INTERVALS).step_by(2) {
+        values[node] = f(state, place(node))?;
+    }
+    Ok(integral(&values, 1))
 }
 
-/// The rule on these values, an odd number of them.
+/// The rule on these values, one more than a power of two.
 fn weighed(values: &[f64]) -> f64 {
     let intervals = values.len() - 1;
     let mut sum = CompensatedSum::default();
@@ -60,7 +77,32 @@ mod tests {
     use std::convert::Infallible;
 
     fn of(f: impl Fn(f64) -> f64) -> Integral {
-        integrate(|x| Ok::<_, Infallible>(f(x))).expect("it cannot fail")
+        integrate(&mut (), |(), x| Ok::<_, Infallible>(f(x)), |(), _| false).expect("it cannot fail")
+    }
+
+    #[test]
+    fn five_nodes_are_taken_where_they_are_enough() {
+        let taken = |enough: bool| {
+            let mut places = Vec::new();
+            let f = |places: &mut Vec<f64>, x: f64| {
+                places.push(x);
+                Ok::<_, Infallible>(x.powi(4))
+            };
+            let found = integrate(&mut places, f, |_, _| enough).expect("it cannot fail");
+            assert!((found.value - 0.4).abs() < 1e-15, "{found:?}");
+            (places.len(), places[0])
+        };
+        assert_eq!([taken(true), taken(false)], [(5, 1.0), (9, 1.0)]);
+    }
+
+    #[test]
+    fn the_uncertainty_covers_the_error_on_five_nodes_too() {
+        for rate in [0.125, 0.5, 1.0, 2.0] {
+            let due = (f64::exp(rate) - f64::exp(-rate)) / rate;
+            let f = |(): &mut (), x: f64| Ok::<_, Infallible>(f64::exp(rate * x));
+            let found = integrate(&mut (), f, |(), _| true).expect("it cannot fail");
+            assert!((found.value - due).abs() <= found.uncertainty, "{rate}: {found:?}");
+        }
     }
 
     #[test]

@@ -7,11 +7,14 @@ use super::{
 };
 use crate::{
     probes::Probe,
+    reported_loss::Summed,
     score::{Grade, Score},
-    trainer_model::{BackwardEffect, TokenGradients, TrainerModel},
+    trainer_model::{BackwardEffect, DataPath, SightOf, TokenGradients, TrainerModel},
+    weighed::WeighedCall,
 };
 use lossproof_spec::Dtype;
 use lossproof_subject::{Limits, LogPolicy};
+use std::{ptr::fn_addr_eq, rc::Rc};
 
 /// Who is held to the relations: the limits and precision of the subject, and the loss that it logs.
 #[derive(Clone, Copy)]
@@ -33,11 +36,20 @@ pub(crate) struct Surprise<'a> {
 /// The answers of a subject, and what an honest trainer makes of them.
 pub(crate) struct RelationScorer<'a> {
     relations: &'a Relations,
-    terms: RelationTerms<'a>,
-    honest_loss: System,
-    honest_gradient: System,
+    systems: Systems<'a>,
+    honest_loss: Rc<System>,
+    honest_gradient: Rc<System>,
     surprises: Vec<Surprise<'a>>,
     fits: Fits<'a>,
+}
+
+/// The systems that models make of the answers, each made once.
+struct Systems<'a> {
+    relations: &'a Relations,
+    terms: RelationTerms<'a>,
+    /// By call.
+    weighed: Vec<WeighedCall>,
+    known: Vec<(DataPath, SightOf, Summed, Rc<System>)>,
 }
 
 /// The fits of systems, each made once, since most hypotheses say the same of most calls.
@@ -45,15 +57,17 @@ struct Fits<'a> {
     relations: &'a Relations,
     dtype: Dtype,
     /// With the system, and the parameters whose gradients were fitted (the losses where there are none).
-    known: Vec<(System, Vec<bool>, Fit)>,
+    known: Vec<(Rc<System>, Vec<bool>, Rc<Fit>)>,
 }
 
 impl<'a> RelationScorer<'a> {
     /// Holds the answers to an honest trainer.
     pub(crate) fn new(relations: &'a Relations, terms: RelationTerms<'a>) -> Self {
         let honest = TrainerModel::HONEST;
-        let honest_loss = system(relations, terms, Quantity::Loss, &honest);
-        let honest_gradient = system(relations, terms, Quantity::Gradient(honest.gradient), &honest);
+        let weighed = relations.answers.iter().map(|_| WeighedCall::default()).collect();
+        let mut systems = Systems { relations, terms, weighed, known: Vec::new() };
+        let honest_loss = systems.of(Quantity::Loss, &honest);
+        let honest_gradient = systems.of(Quantity::Gradient(honest.gradient), &honest);
         let mut surprises = Vec::new();
         for (is_loss, system, gradients) in
             [(true, &honest_loss, vec![]), (false, &honest_gradient, vec![true; relations.roles.len()])]
@@ -63,7 +77,7 @@ impl<'a> RelationScorer<'a> {
             }
         }
         let fits = Fits { relations, dtype: terms.dtype, known: Vec::new() };
-        Self { relations, terms, honest_loss, honest_gradient, surprises, fits }
+        Self { relations, systems, honest_loss, honest_gradient, surprises, fits }
     }
 
     /// The answers that do not follow from those before them: losses, then gradients.
@@ -97,7 +111,8 @@ impl<'a> RelationScorer<'a> {
 
     /// Holds the losses, or the gradients of some parameters, to a system of a model.
     fn hold(&mut self, quantity: Quantity, model: &TrainerModel, gradients: &[bool], score: &mut Score) {
-        let fitted = self.fits.of(&system(self.relations, self.terms, quantity, model), gradients);
+        let system = self.systems.of(quantity, model);
+        let fitted = self.fits.of(&system, gradients);
         for (answer, fit) in self.relations.answers.iter().zip(&fitted.answers) {
             let grade = match fit {
                 AnswerFit::Free => continue,
@@ -116,25 +131,34 @@ impl<'a> RelationScorer<'a> {
     }
 }
 
-impl Fits<'_> {
-    fn of(&mut self, system: &System, gradients: &[bool]) -> Fit {
-        let found = self.known.iter().find(|(other, of, _)| of == gradients && other == system);
-        if let Some((.., fit)) = found {
-            return fit.clone();
+impl Systems<'_> {
+    /// The equations that a model makes of the answers.
+    fn of(&mut self, quantity: Quantity, model: &TrainerModel) -> Rc<System> {
+        let summed = quantity.summed(model);
+        let same = |(sees, sight, known, _): &&(DataPath, SightOf, Summed, _)| {
+            fn_addr_eq(*sees, model.sees) && fn_addr_eq(*sight, model.sight) && *known == summed
+        };
+        if let Some((.., system)) = self.known.iter().find(same) {
+            return Rc::clone(system);
         }
-        let fit = self.relations.answers_of(gradients, self.dtype).fit(system);
-        self.known.push((system.clone(), gradients.to_vec(), fit.clone()));
-        fit
+        let (limits, policy) = (self.terms.limits, self.terms.log_policy);
+        let calls = self.relations.answers.iter().zip(&mut self.weighed);
+        let weighed = calls.map(|(answer, call)| call.by(model, summed, &answer.probe.call(limits, policy)));
+        let system = Rc::new(System::new(model, weighed));
+        self.known.push((model.sees, model.sight, summed, Rc::clone(&system)));
+        system
     }
 }
 
-/// The equations that a model makes of the answers.
-fn system(
-    relations: &Relations,
-    terms: RelationTerms<'_>,
-    quantity: Quantity,
-    model: &TrainerModel,
-) -> System {
-    let probes: Vec<&Probe> = relations.answers.iter().map(|answer| &answer.probe).collect();
-    System::new(model, quantity, &probes, (terms.limits, terms.log_policy))
+impl Fits<'_> {
+    fn of(&mut self, system: &Rc<System>, gradients: &[bool]) -> Rc<Fit> {
+        let same = |other: &Rc<System>| Rc::ptr_eq(other, system) || other == system;
+        let found = self.known.iter().find(|(other, of, _)| of == gradients && same(other));
+        if let Some((.., fit)) = found {
+            return Rc::clone(fit);
+        }
+        let fit = Rc::new(self.relations.answers_of(gradients, self.dtype).fit(system));
+        self.known.push((Rc::clone(system), gradients.to_vec(), Rc::clone(&fit)));
+        fit
+    }
 }

@@ -2,13 +2,13 @@
 //! weights.
 
 use crate::{
-    call::{Term, TrainerCall, Weighing},
-    probes::Probe,
+    call::{Term, Weighing},
+    reported_loss::Summed,
     trainer_model::{Sight, TrainerModel, honest_attention},
+    weighed::Weighed,
 };
 use lossproof_spec::{MicroBatch, Sequence};
-use lossproof_subject::{Limits, LogPolicy};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 /// What a token loss depends on, as far as a hypothesis says: two that are equal in this have the same value and the
 /// same gradient.
@@ -50,24 +50,23 @@ pub(super) enum Quantity {
     Gradient(Weighing),
 }
 
+impl Quantity {
+    /// What a model sums for it.
+    pub(super) fn summed(self, model: &TrainerModel) -> Summed {
+        match self {
+            Self::Loss => model.reports.summed(model.gradient),
+            Self::Gradient(weighing) => Summed::Batch(weighing),
+        }
+    }
+}
+
 impl System {
-    /// The equations that a model makes of the answers to these calls.
-    pub(super) fn new(
-        model: &TrainerModel,
-        quantity: Quantity,
-        calls: &[&Probe],
-        (limits, policy): (&Limits, LogPolicy),
-    ) -> Self {
+    /// The equations that a model makes of the answers to calls, as it weighs them.
+    pub(super) fn new(model: &TrainerModel, calls: impl Iterator<Item = Rc<Weighed>>) -> Self {
         let mut system = Self::default();
-        for probe in calls {
-            let asked = probe.call(limits, policy);
-            let batch = model.seen(&asked);
-            let call = TrainerCall { batch: &batch, ..asked };
-            let terms = match quantity {
-                Quantity::Loss => model.reports.terms(model.gradient, &call),
-                Quantity::Gradient(weighing) => weighing(&call),
-            };
-            let equation = terms.map_or(Equation::NoNumber, |terms| system.sum(model, &terms));
+        for call in calls {
+            let terms = call.terms.as_ref();
+            let equation = terms.map_or(Equation::NoNumber, |terms| system.sum(model, terms));
             system.equations.push(equation);
         }
         system

@@ -175,7 +175,7 @@ struct Turns {
 }
 
 /// Cases of a campaign in which slopes are taken: each costs dozens of passes.
-pub(crate) const SLOPES: usize = 64;
+pub(crate) const SLOPES: usize = 20;
 
 /// The gradient of every parameter is the derivative of the loss that is reported: along the gradient itself,
 /// which fixes its scale, and along random signs, which see an element that is missing.

@@ -2,7 +2,9 @@
 //! differences, in f32 by a large one, and in half precision on average over contexts.
 
 use crate::trial::{Computed, Ended, Trial, values};
-use lossproof_numerics::{Deviation, FIRST_STEP, HALVINGS, Slope, bias, integrate, norm, rademacher, sweep};
+use lossproof_numerics::{
+    Deviation, FIRST_STEP, HALVINGS, Integral, Slope, bias, integrate, norm, rademacher, sweep,
+};
 use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, LossSpec, Role};
 use lossproof_subject::ObjectiveBatch;
 
@@ -124,12 +126,15 @@ impl Trial<'_> {
     pub(crate) fn difference_of_losses(&mut self, line: &Line<'_>) -> Result<bool, Ended> {
         for reach in REACHES_F32 {
             let mut way = Way { loss_scale: 0.0, upper: f64::NAN, lower: f64::NAN, typical: 0.0 };
-            let integral = integrate(|place| self.on_the_way(line, reach, place, &mut way));
+            // Far below what would leave anything undecided.
+            let enough = |way: &Way, found: &Integral| {
+                found.uncertainty / 2.0 <= SLOPE_F32 * way.scale(found, reach) / 64.0
+            };
+            let integral = integrate(&mut way, |way, place| self.on_the_way(line, reach, place, way), enough);
             self.set(line.name, line.point)?;
             let integral = integral?;
-            // Both as slopes: over the way from one point to the other.
-            let (slope, due) = ((way.upper - way.lower) / (2.0 * reach), integral.value / 2.0);
-            let scale = due.abs().max(slope.abs()).max(way.typical);
+            let (slope, due) = way.slopes(&integral, reach);
+            let scale = way.scale(&integral, reach);
             // A loss is expected to err by an eighth of its bound.
             let rounding = self.loss_bound(line.batch) * way.loss_scale / reach / 8.0;
             let curved = integral.uncertainty / 2.0 > SLOPE_F32 * scale / 16.0;
@@ -170,10 +175,13 @@ impl Trial<'_> {
             Line { name: &name, what: "its gradient", of, batch, point: &point, direction: &direction };
         let mut way = Way { loss_scale: 0.0, upper: f64::NAN, lower: f64::NAN, typical: 0.0 };
         let reach = REACHES_F32[0];
-        let integral = integrate(|place| self.on_the_way(&line, reach, place, &mut way));
+        // Always on nine nodes: the more there are, the more of their rounding averages out.
+        let integral =
+            integrate(&mut way, |way, place| self.on_the_way(&line, reach, place, way), |_, _| false);
         self.set(&name, &point)?;
-        let (slope, due) = ((way.upper - way.lower) / (2.0 * reach), integral?.value / 2.0);
-        let scale = due.abs().max(slope.abs()).max(way.typical);
+        let integral = integral?;
+        let (slope, due) = way.slopes(&integral, reach);
+        let scale = way.scale(&integral, reach);
         // A point is rounded to the type it is held in, by a part of the way that is as large as this.
         let rounding = self.facts.coarsest().unit_roundoff();
         let bias = bias(self.whole_gradient_bound(batch)) / reach + rounding;
@@ -214,6 +222,20 @@ struct Way {
     lower: f64,
     /// The slope along a random direction as long as this one.
     typical: f64,
+}
+
+impl Way {
+    /// The difference of the losses and the integral of the gradient, both as slopes: over the way from one point to
+    /// the other.
+    fn slopes(&self, integral: &Integral, reach: f64) -> (f64, f64) {
+        ((self.upper - self.lower) / (2.0 * reach), integral.value / 2.0)
+    }
+
+    /// What an error of a slope is relative to.
+    fn scale(&self, integral: &Integral, reach: f64) -> f64 {
+        let (slope, due) = self.slopes(integral, reach);
+        due.abs().max(slope.abs()).max(self.typical)
+    }
 }
 
 /// The gradient as a direction: an element moves by as much as by the signs, were all that move to move alike. Few do

@@ -9,7 +9,7 @@ use crate::{
     clauses::{derivative::SLOPES, step::norm_of},
     trial::{CaseOutcome, Computed, Ended, Trial, replace, values},
 };
-use lossproof_numerics::{Slope, integrate, norm};
+use lossproof_numerics::{Integral, Slope, integrate, norm};
 use lossproof_spec::{
     Adam, CompensatedSum, Decayed, Dtype, EpsilonPlacement, GlobalBatch, LossSpec, Optimizer, Rule,
 };
@@ -18,8 +18,8 @@ use std::f64::consts::SQRT_2;
 
 /// What a step may take off the loss, to first order, as a share of it: the largest first, and smaller ones
 /// where the curvature on the way demands them. In f64 a short way is long enough, and the rule for the
-/// integral is then good to the last digits.
-const SHARES_F64: [f64; 3] = [1.0 / 64.0, 1.0 / 512.0, 1.0 / 4096.0];
+/// integral is then good to the last digits on five nodes; a longer one is for losses that have fewer digits.
+const SHARES_F64: [f64; 3] = [1.0 / 512.0, 1.0 / 4096.0, 1.0 / 64.0];
 const SHARES_F32: [f64; 3] = [0.25, 0.125, 0.0625];
 
 /// A step is no longer than this share of all parameters together, or of 1 where they are smaller.
@@ -152,12 +152,15 @@ impl Trial<'_> {
         decisive: f64,
     ) -> Result<bool, Ended> {
         let mut way = Way::default();
-        let integral = integrate(|place| self.along(line, f64::midpoint(place, 1.0), &mut way));
+        let place = |way: &mut Way, place| self.along(line, f64::midpoint(place, 1.0), way);
+        // Far below what would leave anything undecided.
+        let enough =
+            |way: &Way, found: &Integral| found.uncertainty / 2.0 <= decisive * way.scale(found) / 64.0;
+        let integral = integrate(&mut way, place, enough);
         self.return_to_the_trial()?;
         let integral = integral?;
-        // The rule is for an interval twice as long.
-        let (change, due) = (way.end - way.start, integral.value / 2.0);
-        let scale = due.abs().max(change.abs()).max(way.typical);
+        let (change, due) = way.changes(&integral);
+        let scale = way.scale(&integral);
         let of_losses = SQRT_2 * self.loss_bound(line.batch) * way.loss_scale;
         let of_slopes = self.whole_gradient_bound(line.batch) * way.slope_scale;
         let of_the_rule = integral.uncertainty / 2.0;
@@ -198,6 +201,17 @@ impl Trial<'_> {
 }
 
 impl Way {
+    /// The change of the loss, and the integral of the gradient: the rule is for an interval twice as long.
+    fn changes(&self, integral: &Integral) -> (f64, f64) {
+        (self.end - self.start, integral.value / 2.0)
+    }
+
+    /// What an error of them is relative to.
+    fn scale(&self, integral: &Integral) -> f64 {
+        let (change, due) = self.changes(integral);
+        due.abs().max(change.abs()).max(self.typical)
+    }
+
     /// The inner product of a gradient and the whole way.
     fn slope(&mut self, computed: &Computed) -> Result<f64, Ended> {
         let mut slope = CompensatedSum::default();
