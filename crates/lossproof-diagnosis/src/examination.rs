@@ -106,7 +106,14 @@ impl Examination {
         seen.repeat(subject, parameters);
         seen.look(subject, parameters);
         match label_losses(subject, parameters, &seen.limits) {
-            Ok(Some(losses)) => seen.label_losses = Some(losses),
+            Ok(Some(losses)) => {
+                if !losses.sure {
+                    let what =
+                        "whether larger losses are cut off: the model could not be made sure of itself";
+                    seen.unseen.push(what.to_owned());
+                }
+                seen.label_losses = Some(losses);
+            }
             Ok(None) => {
                 let what =
                     "the losses of all labels of one token: there are too many, or nothing takes one alone";
@@ -142,9 +149,12 @@ impl Examination {
     fn probe(&mut self, subject: &mut dyn Subject, parameters: &ProbeParameters, general: bool) {
         let upstream = subject.upstream_weights().is_some();
         let claims = subject.info().claims;
-        let mut loaded = None;
+        let (mut loaded, mut distrusted) = (None, false);
         for probe in probes::pool(&self.limits, general, upstream) {
             let known = parameters.known_logits(probe.state);
+            if distrusted && known.is_some() {
+                continue;
+            }
             let Some(parameters) = parameters.of(probe.state) else { continue };
             if loaded != Some(probe.state) {
                 if let Err(error) = load(subject, parameters) {
@@ -162,11 +172,17 @@ impl Examination {
             }
             let probe = Probe { spec, ..probe };
             match measure(subject, probe, known) {
+                Ok(result) if known.is_some_and(|known| !is_as_imposed(known, &result, self.dtype)) => {
+                    distrusted = true;
+                }
                 Ok(result) => self.results.push(result),
                 Err(error) => self.note(name, &error),
             }
         }
-        if parameters.of(ProbeState::KnownLogits).is_none() {
+        if distrusted {
+            let what = "known logits: the gradient of the head is not along what the roles say reaches it";
+            self.unseen.push(what.to_owned());
+        } else if parameters.of(ProbeState::KnownLogits).is_none() {
             let what = "known logits: roles do not say what the head, the norms and all that blocks add are";
             self.unseen.push(what.to_owned());
         } else if self.results.iter().all(|result| result.probe.state == ProbeState::General) {
@@ -264,6 +280,17 @@ fn measure(
         gradient.retain(|name, _| name == known.head() || Some(name) == bias);
     }
     Ok(ProbeResult { probe, loss, gradient, former })
+}
+
+/// Whether the gradient of a head of its own is along what was imposed on it. Where it is not the model is more than its
+/// roles say, or the backward pass of its head is wrong, which laws see. Where the gain in front of the head is zero
+/// nothing but the bias can reach it.
+fn is_as_imposed(known: &KnownLogits, result: &ProbeResult, dtype: Dtype) -> bool {
+    let Some(gradient) = result.gradient.get(known.head()).filter(|values| vector::is_finite(values)) else {
+        return true;
+    };
+    let along = known.gradient(&known.by_logit(gradient)).embedding;
+    known.final_norm().is_some() || HalfDigits::of(dtype).same(gradient, &along)
 }
 
 /// What the second of two identical calls gives; `None` where the subject has no such semantics.

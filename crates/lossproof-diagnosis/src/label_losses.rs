@@ -10,28 +10,19 @@ use crate::{
     trainer_model::TrainerModel,
 };
 use lossproof_cases::edit::{alone, id};
-use lossproof_laws::{every_row_is_a_token, make_sure};
+use lossproof_laws::{cut_off_at, every_row_is_a_token, make_sure};
 use lossproof_numerics::CrossEntropy;
 use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence};
-use lossproof_subject::{Discard, Limits, LogPolicy, Subject, SubjectError};
+use lossproof_subject::{Discard, Limits, LogPolicy, Subject, SubjectError, TensorSet};
+use std::collections::BTreeMap;
 
 /// The largest vocabulary of which every label is tried.
 const VOCABULARY: usize = 1024;
 
-/// Labels that are looked at to see whether the model is sure of itself, about.
-const LOOKED_AT: usize = 16;
-
-/// Labels that have the largest loss, to the bit, where losses are cut off or reach an end.
-const ALIKE: usize = 3;
-
-/// How far losses that are cut off were apart at a quarter of the logits at most, of how far they are: those that
-/// approach an end, as the tangent of a cap does, were nearly as far apart there.
-const ABRUPT: f64 = 0.8;
-
 /// The token loss that is asked for.
 const PLAIN: CrossEntropy = CrossEntropy { label_smoothing: 0.0, z_loss: 0.0 };
 
-/// What was reported of every label of one token. The model is sure of itself, where parameters can be loaded.
+/// What was reported of every label of one token. The model is sure of itself, where that can be.
 pub(crate) struct LabelLosses {
     spec: LossSpec,
     /// The batches of the first label and of the last.
@@ -40,8 +31,8 @@ pub(crate) struct LabelLosses {
     reported: Vec<f64>,
     /// Whether the head's rows were drawn, so that no two labels have the same logit.
     distinct: bool,
-    /// Whether losses grew in proportion to logits up to the last step.
-    abrupt: bool,
+    /// Whether losses are far apart.
+    pub(crate) sure: bool,
 }
 
 /// How the largest of the losses of all labels come to be one number.
@@ -49,12 +40,12 @@ pub(crate) struct LabelLosses {
 enum End {
     /// They grow with the logits until there.
     CutOff,
-    /// They are the smallest and this many nats, or less.
-    Range(f64),
+    /// They are off the smallest of them by what probabilities are off the largest, which is one.
+    OfProbabilities,
 }
 
-/// Asks for the loss of every label of one token; `None` where the vocabulary is too large for that, or the subject's
-/// limits or claims are too narrow.
+/// Asks for the loss of every label of one token; `None` where the vocabulary is too large for that, is not known to be
+/// all that the model predicts, or the subject's limits or claims are too narrow.
 ///
 /// # Errors
 /// When the subject fails.
@@ -63,41 +54,45 @@ pub(crate) fn label_losses(
     parameters: &ProbeParameters,
     limits: &Limits,
 ) -> Result<Option<LabelLosses>, SubjectError> {
-    let info = subject.info();
+    let (info, declared, vocabulary) = (subject.info(), subject.parameters(), limits.vocabulary);
     let plain = |spec: &LossSpec| spec.label_smoothing <= 0.0 && spec.z_loss <= 0.0;
     let mean = info.claims.claim_of(&LossSpec::token_mean(), limits);
     let Some(spec) = mean.or_else(|| Some(info.claims.first()).filter(plain)) else { return Ok(None) };
-    let declared = subject.parameters();
-    let tokens = limits.vocabulary <= VOCABULARY && every_row_is_a_token(&declared, limits.vocabulary);
+    let all = declared.iter().chain(&info.model.frozen);
+    let tokens = vocabulary <= VOCABULARY && every_row_is_a_token(all, vocabulary);
     let Some(sequence) = lone_token(limits).filter(|_| tokens) else { return Ok(None) };
     let batch = |label: usize| sequence(id(label)).map(|sequence| alone(&sequence, limits));
-    let ends = [batch(0), batch(limits.vocabulary - 1)];
-    let [Some(first), Some(last)] = ends else { return Ok(None) };
+    let [Some(first), Some(last)] = [batch(0), batch(vocabulary - 1)] else { return Ok(None) };
     if [&first, &last].iter().any(|batch| limits.check(batch).is_err()) || subject.configure(&spec).is_err() {
         return Ok(None);
     }
+    let Ok(weights) = info.log_policy.weights(&first, &spec) else { return Ok(None) };
+    let weight: f64 = weights.iter().sum();
     let loss = |subject: &mut dyn Subject, label: usize| -> Result<f64, SubjectError> {
         let Some(batch) = batch(label) else { return Ok(f64::NAN) };
         Ok(subject.accumulate(&batch, &mut Discard)?.loss)
     };
     let loads = subject.parameter_loading().is_some();
-    let mut spreads = Vec::new();
+    let (mut sure, mut known) = (false, BTreeMap::new());
     if loads {
-        let step = (limits.vocabulary / LOOKED_AT).max(1);
-        spreads = make_sure(parameters.general().clone(), &declared, |parameters| {
+        let parameters = parameters.general();
+        let losses = |parameters: &TensorSet, labels: &[usize]| -> Result<_, SubjectError> {
             load(subject, parameters)?;
-            (0..limits.vocabulary).step_by(step).map(|label| loss(subject, label)).collect()
-        })?;
+            labels.iter().map(|label| Ok(loss(subject, *label)? / weight)).collect()
+        };
+        (sure, known) = make_sure(parameters, (&declared, vocabulary), losses)?;
     } else {
         subject.reset()?;
     }
-    let reported = (0..limits.vocabulary).map(|label| loss(subject, label)).collect::<Result<_, _>>()?;
-    let abrupt = match spreads.as_slice() {
-        [.., quarter, _, whole] => *quarter < ABRUPT * whole,
-        _ => true,
-    };
+    let mut reported = Vec::new();
+    for label in 0..vocabulary {
+        match known.get(&label) {
+            Some(known) => reported.push(weight * known),
+            None => reported.push(loss(subject, label)?),
+        }
+    }
     let distinct = loads && info.model.frozen.is_empty();
-    Ok(Some(LabelLosses { spec, ends: [first, last], reported, distinct, abrupt }))
+    Ok(Some(LabelLosses { spec, ends: [first, last], reported, distinct, sure }))
 }
 
 /// The sequence in which a label alone is scored, the last, by label; `None` where a subject takes no such sequence.
@@ -132,12 +127,14 @@ impl LabelLosses {
         let weights = [0, 1].map(|end| self.weight(end, model, (limits, log_policy)));
         match weights {
             [Some(weight), Some(other)] if (weight - other).abs() <= 0.0 => {
-                let range = model.kernel.filter(|kernel| (kernel.of)(&PLAIN)).and_then(|kernel| kernel.range);
-                let fits = match (self.end(weight, dtype), range) {
-                    (None, None) => true,
-                    (None, Some(most)) => self.spread() <= most * weight,
-                    (Some(End::CutOff), _) => false,
-                    (Some(End::Range(range)), most) => most.is_some_and(|most| range <= most),
+                let kernel = model.kernel.filter(|kernel| (kernel.of)(&PLAIN));
+                let of_probabilities = kernel.is_some_and(|kernel| kernel.of_probabilities);
+                let fits = match self.end(weight, dtype) {
+                    None => {
+                        !of_probabilities || self.below_the_largest(weight) <= 1.0 + self.tolerance(dtype)
+                    }
+                    Some(End::CutOff) => false,
+                    Some(End::OfProbabilities) => of_probabilities,
                 };
                 let grade = Grade::exact_or_impossible(fits && self.total(weight, dtype).is_ok());
                 score.add(grade, || "the losses of all labels of one token".to_owned());
@@ -188,50 +185,49 @@ impl LabelLosses {
         if HalfDigits::of(dtype).same_number(total, 1.0) { Ok(total) } else { Err(total) }
     }
 
-    /// How far the losses are apart.
-    fn spread(&self) -> f64 {
-        self.largest().0 - self.reported.iter().copied().fold(f64::INFINITY, f64::min)
+    /// How far the losses, over the weight, are below the largest, all together. Of losses `A − p` with probabilities p
+    /// that is one, less what all have of the smallest.
+    fn below_the_largest(&self, weight: f64) -> f64 {
+        let most = self.reported.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        self.reported.iter().map(|loss| (most - loss) / weight).collect::<CompensatedSum>().value()
     }
 
-    /// The largest loss, and how many labels have it to the bit.
-    fn largest(&self) -> (f64, usize) {
-        let most = self.reported.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        (most, self.reported.iter().filter(|loss| loss.to_bits() == most.to_bits()).count())
+    /// What a sum over all labels errs by.
+    fn tolerance(&self, dtype: Dtype) -> f64 {
+        HalfDigits::of(dtype).tolerance * self.reported.len() as f64
+    }
+
+    /// The loss over the weight that losses are cut off at, and how many labels have it.
+    fn cut_off(&self, weight: f64) -> Option<(f64, usize)> {
+        let losses: Vec<f64> = self.reported.iter().map(|loss| loss / weight).collect();
+        cut_off_at(&losses).filter(|_| self.distinct)
     }
 
     /// How several labels come to have the largest loss, where an honest trainer has no such loss.
     fn end(&self, weight: f64, dtype: Dtype) -> Option<End> {
-        let range = self.spread() / weight;
-        if !self.distinct || self.largest().1 < ALIKE {
-            None
-        } else if range <= 1.0 + HalfDigits::of(dtype).tolerance {
-            Some(End::Range(range - HalfDigits::of(dtype).tolerance))
-        } else {
-            self.abrupt.then_some(End::CutOff)
+        if self.cut_off(weight).is_some() {
+            return Some(End::CutOff);
         }
+        let is_one = (self.below_the_largest(weight) - 1.0).abs() <= self.tolerance(dtype);
+        (self.distinct && is_one && !self.sure).then_some(End::OfProbabilities)
     }
 
     /// What is wrong, in words.
     pub(crate) fn statement(&self, limits: &Limits, log_policy: LogPolicy, dtype: Dtype) -> Option<String> {
         let weight = self.weight(0, &TrainerModel::HONEST, (limits, log_policy))?;
-        let (most, alike) = self.largest();
-        let all = self.reported.len();
-        match self.end(weight, dtype) {
-            Some(End::CutOff) => {
-                return Some(format!(
-                    "of the {all} labels of one token {alike} have the same loss, {:.4}, and none has a larger: \
-                     losses or probabilities are cut off, and so are the gradients of the dearest mistakes",
-                    most / weight
-                ));
-            }
-            Some(End::Range(_)) => {
-                return Some(format!(
-                    "however sure the model is made of itself, the losses of all labels of one token are {:.4} apart \
-                     at most, as probabilities are that are taken for logits",
-                    self.spread() / weight
-                ));
-            }
-            None => {}
+        if let Some((most, alike)) = self.cut_off(weight) {
+            return Some(format!(
+                "of the {} labels of one token {alike} have the same loss, {most:.4}, and none has a larger: losses or \
+                 probabilities are cut off, and so are the gradients of the dearest mistakes",
+                self.reported.len()
+            ));
+        }
+        if self.end(weight, dtype) == Some(End::OfProbabilities) {
+            return Some(
+                "however sure the model is made of itself, the losses of all labels of one token are less than one nat \
+                 apart, as probabilities are that are taken for logits"
+                    .to_owned(),
+            );
         }
         let total = self.total(weight, dtype).err()?;
         Some(format!(

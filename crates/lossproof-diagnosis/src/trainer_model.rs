@@ -37,8 +37,8 @@ pub(crate) struct LossKernel {
     /// Which token losses it computes otherwise.
     pub(crate) of: fn(&CrossEntropy) -> bool,
     pub(crate) computes: TokenKernel,
-    /// How far the losses of two labels are apart at most, in nats, where there is such a number.
-    pub(crate) range: Option<f64>,
+    /// Whether it takes probabilities for logits.
+    pub(crate) of_probabilities: bool,
 }
 
 /// What the backward operators make of the gradient.

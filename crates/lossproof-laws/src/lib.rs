@@ -39,7 +39,7 @@ mod verdict;
 mod weights;
 
 pub use campaign::Campaign;
-pub use confidence::{every_row_is_a_token, make_sure};
+pub use confidence::{cut_off_at, every_row_is_a_token, make_sure};
 pub use examiner::{Examiner, Likeness};
 pub use final_norm::FinalNorm;
 pub use floor::floor;

@@ -80,9 +80,12 @@ impl Turn {
     pub(crate) const ALONE: Self = Self { case: 0, cases: 1 };
 
     /// Which of so many cases, or less than twice as many, evenly spread over the campaign, this is: what costs
-    /// much is not done in all. `None` where it is none of them.
+    /// much is not done in all. `None` where it is none of them. Of fewer cases all are among those of more.
     pub(crate) fn among(self, enough: usize) -> Option<Self> {
-        let stride = (self.cases / enough).max(1);
+        let stride = match self.cases / enough {
+            0 => 1,
+            times => 1 << times.ilog2(),
+        };
         let is_one = self.case.is_multiple_of(stride);
         is_one.then(|| Self { case: self.case / stride, cases: self.cases.div_ceil(stride) })
     }

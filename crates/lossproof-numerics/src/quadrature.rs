@@ -37,7 +37,8 @@ pub fn integrate<S, E>(
     }
     let rule =
         |values: &[f64], stride: usize| weighed(&values.iter().copied().step_by(stride).collect::<Vec<_>>());
-    // Two rules may agree by accident, three hardly.
+    // Two rules may agree by accident, and three hardly: on what has little of the eighth Chebyshev polynomial, which is
+    // one on five nodes and on half of them.
     let integral = |values: &[f64], stride: usize| {
         let [fine, coarse, coarsest] = [1, 2, 4].map(|times| rule(values, stride * times));
         let uncertainty = (fine - coarse).abs().max((coarse - coarsest).abs() / COARSER);

@@ -11,8 +11,8 @@ use crate::{
 };
 use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::Diagnostician;
-use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
-use lossproof_subject::Subject;
+use lossproof_laws::{Campaign, Examiner, LAWS, Law, Likeness, Report, Verdict};
+use lossproof_subject::{Subject, Watchdog};
 use miette::IntoDiagnostic;
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
@@ -136,7 +136,7 @@ impl Args {
         mut adapter: lossproof_process::Adapter,
         laws: &[&'static Law],
     ) -> miette::Result<(String, Campaign, Vec<Found>)> {
-        let examiner = Some(Arc::new(Diagnostician::default()) as Arc<dyn lossproof_laws::Examiner>);
+        let examiner = Some(Arc::new(Diagnostician::default()) as Arc<dyn Examiner>);
         let campaign = Campaign { examiner, ..self.campaign(CASES) };
         let progress = ProgressDisplay::spinner();
         let name = adapter.info().name;
@@ -151,7 +151,18 @@ impl Args {
     }
 }
 
-/// Holds a subject to the laws, in turn.
+/// Says of a subject what was said of it before: what it looks like does not depend on the law that it breaks, and an
+/// examination takes longer than most laws.
+#[derive(Debug)]
+struct Remembered(Likeness);
+
+impl Examiner for Remembered {
+    fn examine(&self, _: &mut dyn Subject, _: &Watchdog) -> Likeness {
+        self.0.clone()
+    }
+}
+
+/// Holds a subject to the laws, in turn. It is examined once, when it breaks the first.
 ///
 /// # Errors
 /// When a case file cannot be read.
@@ -163,10 +174,15 @@ fn held(
 ) -> miette::Result<Found> {
     let info = subject.info();
     let started = Instant::now();
-    let mut reports = Vec::new();
+    let mut campaign = campaign.clone();
+    let mut reports: Vec<Report> = Vec::new();
     for law in laws {
         progress.at(&format!("{}: {}", info.name, law.id()));
-        reports.push(campaign.run(law, subject).into_diagnostic()?);
+        let report = campaign.run(law, subject).into_diagnostic()?;
+        if let Some(likeness) = report.failure.as_ref().and_then(|failure| failure.likeness.clone()) {
+            campaign.examiner = Some(Arc::new(Remembered(likeness)));
+        }
+        reports.push(report);
     }
     progress.finish();
     Ok(Found {

@@ -2,7 +2,7 @@
 
 use super::Found;
 use crate::table::{Align, Table};
-use lossproof_laws::{Campaign, Report, Summary, Verdict};
+use lossproof_laws::{Campaign, Failure, Likeness, Report, Summary, Verdict};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -19,9 +19,7 @@ pub(super) fn text(title: &str, campaign: &Campaign, all: &[Found]) -> String {
         let noise = found.reports.iter().map(|report| report.noise).fold(0.0, f64::max);
         let _ = writeln!(text, "\n{}; noise floor {}\n", found.subject, number(noise));
         text += &table(&found.reports);
-        for report in found.reports.iter().filter(|report| report.failure.is_some()) {
-            let _ = write!(text, "\n{report}\n");
-        }
+        text += &failures(&found.reports);
         let summary = Summary::new(
             &found.subject,
             &found.size,
@@ -48,6 +46,27 @@ pub(super) fn text(title: &str, campaign: &Campaign, all: &[Found]) -> String {
     }
     text.push('\n');
     text + LEGEND
+}
+
+/// Every law that failed. What the subject looks like is said once, where it is the same.
+fn failures(reports: &[Report]) -> String {
+    let mut text = String::new();
+    let mut said: Option<(&Likeness, &str)> = None;
+    for report in reports {
+        let Some(failure) = &report.failure else { continue };
+        match (&failure.likeness, said) {
+            (Some(likeness), Some((before, law))) if likeness == before => {
+                let failure = Failure { likeness: None, ..failure.clone() };
+                let without = Report { failure: Some(failure), ..report.clone() };
+                let _ = write!(text, "\n{without}\nlooks like: what is said under {law}\n");
+            }
+            (likeness, _) => {
+                said = likeness.as_ref().map(|likeness| (likeness, report.law.id())).or(said);
+                let _ = write!(text, "\n{report}\n");
+            }
+        }
+    }
+    text
 }
 
 /// How many laws have which verdict. That one errored is no verdict on the trainer, and is said where it happened.

@@ -24,7 +24,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         TrainerModel {
             kernel: Some(LossKernel {
                 of: |_| true,
-                range: None,
+                of_probabilities: false,
                 computes: |scored| {
                     let half: Vec<f64> = scored.logits.iter().map(|logit| 0.5 * logit).collect();
                     let (loss, mut gradient) = honest_kernel(&ScoredToken { logits: &half, ..*scored })?;
@@ -40,8 +40,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         TrainerModel {
             kernel: Some(LossKernel {
                 of: |_| true,
-                // Two probabilities are.
-                range: Some(1.0),
+                of_probabilities: true,
                 computes: |scored| {
                     let probabilities = softmax(scored.logits);
                     let (loss, outer) = honest_kernel(&ScoredToken { logits: &probabilities, ..*scored })?;
@@ -57,7 +56,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         TrainerModel {
             kernel: Some(LossKernel {
                 of: |token_loss| token_loss.label_smoothing > 0.0,
-                range: None,
+                of_probabilities: false,
                 computes: |scored| {
                     let epsilon = scored.token_loss.label_smoothing;
                     let (loss, honest) = honest_kernel(&ScoredToken { weight: 1.0, ..*scored })?;

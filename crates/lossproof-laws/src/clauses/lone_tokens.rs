@@ -5,13 +5,14 @@
 //! has mean zero.
 
 use crate::{
-    confidence::{every_row_is_a_token, make_sure},
+    confidence::{cut_off_at, every_row_is_a_token, make_sure},
     second_look::Totals,
     trial::{CaseOutcome, Computed, Ended, Trial},
 };
 use lossproof_cases::edit::{alone, cut_off, edit_freely, id};
 use lossproof_numerics::{Violation, norm};
 use lossproof_spec::{CompensatedSum, GlobalBatch, LossSpec, Prediction, Sequence};
+use lossproof_subject::TensorSet;
 use rand::{RngExt, seq::IndexedRandom};
 use std::collections::BTreeMap;
 
@@ -23,9 +24,6 @@ const CASES: usize = 16;
 
 /// Numbers that the gradients of all labels may hold together: they are written down for the control.
 const NUMBERS: usize = 1 << 24;
-
-/// Labels that are looked at to see whether a model is sure of itself, about.
-const LOOKED_AT: usize = 16;
 
 /// Tokens of a sequence that are taken by themselves, beside its first and last ones and those beside an
 /// ignored one.
@@ -88,7 +86,8 @@ impl Trial<'_> {
         if self.vocabulary() > VOCABULARY {
             return Err(Ended::Unsupported(format!("a vocabulary of at most {VOCABULARY} tokens")));
         }
-        if !every_row_is_a_token(&self.facts.parameters, self.vocabulary()) {
+        let all = self.facts.parameters.iter().chain(&self.facts.info.model.frozen);
+        if !every_row_is_a_token(all, self.vocabulary()) {
             return Err(Ended::Unsupported("a head of which every row is a token".to_owned()));
         }
         self.claimed(&LossSpec { z_loss: 0.0, ..self.case.spec })
@@ -117,11 +116,11 @@ pub(crate) fn normalisation(trial: &mut Trial<'_>) -> CaseOutcome {
     let alone = turn.cases < 2;
     let sure = (alone || turn.case % 2 == 1) && trial.can_be_sure();
     if alone || !sure {
-        trial.probabilities_of_labels(&spec, &lone, false)?;
+        trial.probabilities_of_labels(&spec, &lone, None)?;
     }
     if sure {
-        trial.be_sure(&spec, &lone)?;
-        trial.probabilities_of_labels(&spec, &lone, true)?;
+        let losses = trial.be_sure(&spec, &lone)?;
+        trial.probabilities_of_labels(&spec, &lone, Some(&losses))?;
     }
     Ok(trial.vocabulary() > 1)
 }
@@ -132,28 +131,42 @@ impl Trial<'_> {
         !self.facts.is_coarse() && self.subject.parameter_loading().is_some()
     }
 
-    /// Loads parameters under which the losses of some labels are far apart, if there are any.
-    fn be_sure(&mut self, spec: &LossSpec, lone: &LoneToken) -> Result<(), Ended> {
+    /// Loads parameters under which the losses of some labels are far apart, if there are any. What they are is returned.
+    fn be_sure(&mut self, spec: &LossSpec, lone: &LoneToken) -> Result<BTreeMap<usize, f64>, Ended> {
         let (parameters, declared) = (self.parameters()?, self.facts.parameters.clone());
-        let step = (self.vocabulary() / LOOKED_AT).max(1);
-        make_sure(parameters, &declared, |parameters| {
+        let declared = (declared.as_slice(), self.vocabulary());
+        let losses = |parameters: &TensorSet, labels: &[usize]| -> Result<Vec<f64>, Ended> {
             self.load(parameters)?;
-            let labels = (0..self.vocabulary()).step_by(step);
-            labels.map(|label| Ok(self.labelled(spec, lone, id(label))?.loss)).collect()
-        })
-        .map(drop)
+            labels.iter().map(|label| Ok(self.labelled(spec, lone, id(*label))?.loss)).collect()
+        };
+        Ok(make_sure(&parameters, declared, losses)?.1)
     }
 
-    /// Holds the sum of the probabilities of all labels of one token to one.
+    /// Holds the sum of the probabilities of all labels of one token to one, some of whose losses are known where the
+    /// model was made sure of itself.
     fn probabilities_of_labels(
         &mut self,
         spec: &LossSpec,
         lone: &LoneToken,
-        sure: bool,
+        sure: Option<&BTreeMap<usize, f64>>,
     ) -> Result<(), Ended> {
         let mut losses = Vec::new();
         for label in 0..self.vocabulary() {
-            losses.push(self.labelled(spec, lone, id(label))?.loss);
+            let known = sure.and_then(|losses| losses.get(&label).copied());
+            losses
+                .push(known.map_or_else(|| Ok(self.labelled(spec, lone, id(label))?.loss), Ok::<_, Ended>)?);
+        }
+        let sure = sure.is_some();
+        // Of a head that is not drawn labels may have the same logit.
+        if sure && self.facts.info.model.frozen.is_empty() {
+            let cut_off = cut_off_at(&losses);
+            // No answer of it alone would change that, so that nothing is certified.
+            self.comparisons.fact("losses of all labels", cut_off.is_none(), || {
+                let (most, alike) = cut_off.unwrap_or_default();
+                format!(
+                    "{spec}: {alike} labels have one loss, {most:.4}, and none a larger: losses are cut off"
+                )
+            });
         }
         let count = losses.len() as f64;
         let smoothing = spec.label_smoothing;
