@@ -23,8 +23,8 @@ const FEW: usize = 16;
 /// How far below the largest loss others count as near it, as a share of how far losses are apart.
 const NEAR: f64 = 0.03;
 
-/// Makes a model surer of itself, step by step, until the losses of some labels are far apart or the largest of some are
-/// the same to the bit. `losses` are those of these labels of one token, each over the weight of the token, at parameters
+/// Makes a model surer of itself, step by step, until the losses of some labels are far apart or the largest of a tenth
+/// are the same to the bit. `losses` are those of these labels of one token, each over the weight of the token, at parameters
 /// that it has to load; the last that it loads stay.
 ///
 /// Logits are about doubled by each step. What grows is the gain of the final norm, or the head where there is none,
@@ -52,7 +52,7 @@ pub fn make_sure<E>(
             // Too far: back, and on by less.
             power -= step;
             step /= 4.0;
-        } else if apart >= SURE || alike > 1 && power > 0.0 {
+        } else if apart >= SURE || alike >= ALIKE.max(labels.len() / 10) && power > 0.0 {
             return Ok((apart >= SURE, labels.into_iter().zip(found).collect()));
         } else if before.is_some_and(|before| apart > 3.0 * before) {
             step /= 2.0;
@@ -107,7 +107,7 @@ pub fn cut_off_at(losses: &[f64]) -> Option<(f64, usize)> {
     let apart = spread(losses);
     let near = losses.iter().filter(|loss| **loss < most && **loss >= most - NEAR * apart).count();
     // Where losses are hardly apart, the model is sure of nothing.
-    let is_cut = losses.len() >= FEW && alike >= ALIKE && 8 * near <= alike && apart >= 2.0;
+    let is_cut = losses.len() >= FEW && alike >= ALIKE && 3 * near <= alike && apart >= 2.0;
     is_cut.then_some((most, alike))
 }
 
@@ -192,7 +192,7 @@ mod tests {
             assert!(cut_off_at(&cut).is_some_and(|(at, alike)| at < most && alike >= 3), "{factor}");
         }
         // In f32 a tangent is one from nine on.
-        for factor in [3.0, 6.0, 12.0] {
+        for factor in [3.0, 4.0, 6.0] {
             let capped = |logit: &f64| {
                 let part = factor * logit;
                 15.0 - 15.0 * if part.abs() < 9.0 { part.tanh() } else { part.signum() }
