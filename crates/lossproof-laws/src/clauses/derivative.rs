@@ -130,7 +130,7 @@ pub(crate) fn finite_differences(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let mut told = false;
     let double = |dtype| dtype == Dtype::F64;
-    let names = trial.differentiated_now(&batch, (trial.facts.turn, 2), double);
+    let names = trial.differentiated_now(&batch, trial.facts.turn, double);
     for name in &names.all {
         trial.comparisons.require(name);
     }
@@ -145,12 +145,12 @@ pub(crate) fn finite_differences(trial: &mut Trial<'_>) -> CaseOutcome {
 
 impl Trial<'_> {
     /// The parameters whose turn it is to be differentiated, of those with such an element type that the batch
-    /// gives a gradient. Every one gets its turn, whatever is drawn, and so often where the number of cases is
+    /// gives a gradient. Every one gets its turn, whatever is drawn, and twice where the number of cases is
     /// small.
     fn differentiated_now(
         &self,
         batch: &GlobalBatch,
-        (turn, times): (Turn, usize),
+        turn: Turn,
         differentiable: fn(Dtype) -> bool,
     ) -> Turns {
         let blocks = Blocks::new(batch, &self.facts.parameters);
@@ -161,7 +161,7 @@ impl Trial<'_> {
         let names = self.facts.parameters.iter().map(|p| p.name.clone());
         let fits = |name: &String| !zero(name) && differentiable(self.facts.slope_dtype(name));
         let names: Vec<String> = names.filter(fits).collect();
-        let share = (times * names.len()).div_ceil(turn.cases.max(1)).max(DIFFERENTIATED).min(names.len());
+        let share = (2 * names.len()).div_ceil(turn.cases.max(1)).max(DIFFERENTIATED).min(names.len());
         let first = turn.case * share % names.len().max(1);
         let now = names.iter().cycle().skip(first).take(share).cloned().collect();
         Turns { all: names, now }
@@ -175,7 +175,7 @@ struct Turns {
 }
 
 /// Cases of a campaign in which slopes are taken: each costs dozens of passes.
-pub(crate) const SLOPES: usize = 16;
+pub(crate) const SLOPES: usize = 32;
 
 /// The gradient of every parameter is the derivative of the loss that is reported: along the gradient itself,
 /// which fixes its scale, and along random signs, which see an element that is missing.
@@ -194,8 +194,7 @@ pub(crate) fn loss_slope(trial: &mut Trial<'_>) -> CaseOutcome {
         return trial.averaged_slope(&spec, &batch, &computed);
     }
     let mut told = false;
-    // Often, since the slope of some is undecided in most cases.
-    let names = trial.differentiated_now(&batch, (turn, 4), differentiable);
+    let names = trial.differentiated_now(&batch, turn, differentiable);
     if let Some(name) = names.now.first() {
         trial.reset_undoes_set(name, &spec, &batch)?;
     }
