@@ -241,7 +241,7 @@ fn without_roles(inner: Door) -> Door {
 fn a_loss_that_is_cut_off_is_seen_without_roles() {
     let fault = Unseen::named("token-loss-capped").unwrap();
     let capped = || without_roles(fault.inject(honest()));
-    fails("normalisation", &mut *capped(), "of a model that is sure of itself");
+    fails("normalisation", &mut *capped(), "none a larger: losses are cut off");
     let diagnosis = Diagnosis::alone(&mut *capped());
     assert!(!diagnosis.sound && diagnosis.candidates.is_empty(), "{diagnosis}");
     assert!(diagnosis.to_string().contains("and none has a larger"), "{diagnosis}");
