@@ -10,10 +10,10 @@ use crate::{
     probes::{Probe, ProbeState},
     relations::{self, RelationTerms},
     trainer_model::softmax,
-    truth::HonestAnswer,
+    truth::{HonestAnswer, is_along_the_last_activations},
 };
 use lossproof_laws::KnownLogits;
-use lossproof_numerics::{norm, vector};
+use lossproof_numerics::norm;
 use lossproof_spec::{GlobalBatch, Prediction, Sequence, TokenWeights};
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -110,11 +110,10 @@ fn several(names: &[&str]) -> String {
 /// logits of tokens that nobody has it is in proportion to their probabilities.
 fn contradiction(known: &KnownLogits, result: &ProbeResult, tolerance: f64) -> Option<&'static str> {
     let gradient = result.gradient.get(known.head())?;
-    let by_logit = known.by_logit(gradient);
-    let along = known.gradient(&by_logit).embedding;
-    if vector::distance(gradient, &along) > tolerance * norm(gradient) {
+    if !is_along_the_last_activations(known, gradient, tolerance) {
         return Some("is not along the last activations");
     }
+    let by_logit = known.by_logit(gradient);
     let probabilities = softmax(known.logits());
     let unused = unused(&by_logit, &result.probe)?;
     let of_unused = |values: &[f64]| -> Vec<f64> {

@@ -2,7 +2,7 @@
 
 use crate::{
     attention::{Dependence, dependence, sequences},
-    half_digits::HalfDigits,
+    half_digits::{HalfDigits, tolerance},
     label_losses::{LabelLosses, label_losses},
     measuring::{accumulate, accumulate_weighted, load},
     missing::missing,
@@ -11,6 +11,7 @@ use crate::{
     probe_parameters::ProbeParameters,
     probes::{self, Probe, ProbeState},
     relations::Relations,
+    truth::is_along_the_last_activations,
     validation_run::{ValidationRun, run_validation},
 };
 use lossproof_cases::edit::{alone, edit, given};
@@ -282,15 +283,12 @@ fn measure(
     Ok(ProbeResult { probe, loss, gradient, former })
 }
 
-/// Whether the gradient of a head of its own is along what was imposed on it. Where it is not the model is more than its
-/// roles say, or the backward pass of its head is wrong, which laws see. Where the gain in front of the head is zero
-/// nothing but the bias can reach it.
+/// Whether a model is what was imposed on it, as the gradient of a head of its own shows. Where it is not it is more than
+/// its roles say, or the backward pass of its head is wrong, which laws see. Where the gain in front of the head is
+/// zero nothing but the bias can reach it.
 fn is_as_imposed(known: &KnownLogits, result: &ProbeResult, dtype: Dtype) -> bool {
-    let Some(gradient) = result.gradient.get(known.head()).filter(|values| vector::is_finite(values)) else {
-        return true;
-    };
-    let along = known.gradient(&known.by_logit(gradient)).embedding;
-    known.final_norm().is_some() || HalfDigits::of(dtype).same(gradient, &along)
+    let Some(gradient) = result.gradient.get(known.head()) else { return true };
+    known.final_norm().is_some() || is_along_the_last_activations(known, gradient, tolerance(dtype))
 }
 
 /// What the second of two identical calls gives; `None` where the subject has no such semantics.

@@ -136,7 +136,7 @@ impl LabelLosses {
                     Some(End::CutOff) => false,
                     Some(End::OfProbabilities) => of_probabilities,
                 };
-                let grade = Grade::exact_or_impossible(fits && self.total(weight, dtype).is_ok());
+                let grade = Grade::exact_or_impossible(fits && self.wrong_total(weight, dtype).is_none());
                 score.add(grade, || "the losses of all labels of one token".to_owned());
             }
             _ if self.is_right(limits, log_policy, dtype) => {}
@@ -175,18 +175,20 @@ impl LabelLosses {
     /// Whether the losses are those of an honest trainer, as far as somebody can tell.
     fn is_right(&self, limits: &Limits, log_policy: LogPolicy, dtype: Dtype) -> bool {
         let weight = self.weight(0, &TrainerModel::HONEST, (limits, log_policy));
-        weight.is_none_or(|weight| self.total(weight, dtype).is_ok() && self.end(weight, dtype).is_none())
+        weight.is_none_or(|weight| {
+            self.wrong_total(weight, dtype).is_none() && self.end(weight, dtype).is_none()
+        })
     }
 
-    /// The sum of the probabilities, the token having this weight; an error where it is not one.
-    fn total(&self, weight: f64, dtype: Dtype) -> Result<f64, f64> {
+    /// The sum of the probabilities, the token having this weight, where it is not one.
+    fn wrong_total(&self, weight: f64, dtype: Dtype) -> Option<f64> {
         let probabilities = self.reported.iter().map(|loss| (-loss / weight).exp());
         let total = probabilities.collect::<CompensatedSum>().value();
-        if HalfDigits::of(dtype).same_number(total, 1.0) { Ok(total) } else { Err(total) }
+        (!HalfDigits::of(dtype).same_number(total, 1.0)).then_some(total)
     }
 
-    /// How far the losses, over the weight, are below the largest, all together. Of losses `A − p` with probabilities p
-    /// that is one, less what all have of the smallest.
+    /// How far the losses, over the weight, are below the largest, all together. Of losses `A − p` with
+    /// probabilities p that is one, less what all have of the smallest.
     fn below_the_largest(&self, weight: f64) -> f64 {
         let most = self.reported.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         self.reported.iter().map(|loss| (most - loss) / weight).collect::<CompensatedSum>().value()
@@ -229,7 +231,7 @@ impl LabelLosses {
                     .to_owned(),
             );
         }
-        let total = self.total(weight, dtype).err()?;
+        let total = self.wrong_total(weight, dtype)?;
         Some(format!(
             "the probabilities that the losses of all labels of one token say add up to {total:.6}, not to 1: what is \
              reported is not the weight of a token times −ln p, or the prediction sees its label"

@@ -41,8 +41,8 @@ pub(crate) struct Scorer<'a, 'r> {
     honest_gradient_scores: Vec<Option<Score>>,
     /// By probe: how models weigh it.
     weighed: Vec<WeighedCall>,
-    /// By probe: what the last sums were that no kernel changes, with how they were weighed. Every mistake is tried twice
-    /// in a row, with its own loss logged and with the right one.
+    /// By probe: what the last sums were that no kernel changes, with how they were weighed. Every mistake is tried
+    /// twice in a row, with its own loss logged and with the right one.
     last: Vec<Option<LastForecast>>,
     /// How many parameters have a gradient that is not what it should be on some probe.
     deviating: usize,
@@ -177,7 +177,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
         }
         self.log_policy = policy;
         self.weighed = seen.results.iter().map(|_| WeighedCall::default()).collect();
-        self.last = seen.results.iter().map(|_| None).collect();
+        self.last = vec![None; seen.results.len()];
         for (index, result) in seen.results.iter().enumerate() {
             let call = result.probe.call(&seen.limits, policy);
             self.honest[index] = self.honest_answer(index, &call)?.map(Rc::new);
@@ -227,15 +227,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
         let call = TrainerCall { batch: &weighed.batch, ..asked };
         let is_unsaid = |batch: &GlobalBatch| probe.state == ProbeState::General && model.is_unsaid(batch);
         let unsaid = is_unsaid(&weighed.batch);
-        // Most hypotheses say of most probes what an honest trainer does.
-        let plain = model.kernel.is_none();
-        let gradient = if unsaid {
-            Forecast::Unsaid
-        } else if plain && Rc::ptr_eq(&weighed, &honest.differentiated) {
-            Forecast::Value(Rc::clone(&honest.optimised))
-        } else {
-            self.forecast(index, model.kernel, &weighed)?
-        };
+        let gradient = if unsaid { Forecast::Unsaid } else { self.forecast(index, model.kernel, &weighed)? };
         // The offset rounds away what the kernel cancels, by an amount that is rounding's.
         let cancelled = model.cancels && probe.state == ProbeState::Offset;
         let causal = fn_addr_eq(model.sight, TrainerModel::HONEST.sight);
@@ -244,12 +236,8 @@ impl<'a, 'r> Scorer<'a, 'r> {
         } else {
             let optimised = gradient.as_ref().map(|optimised| optimised.loss);
             let logged = self.weighed[index].by(model, model.reports.summed(model.gradient), &asked);
-            if plain && Rc::ptr_eq(&logged, &honest.logged) {
-                Forecast::Value(honest.reported)
-            } else {
-                let differentiated = (weighed.terms.as_deref(), optimised);
-                self.reported(index, model.kernel, logged.terms.as_deref(), differentiated)?
-            }
+            let differentiated = (weighed.terms.as_deref(), optimised);
+            self.reported(index, model.kernel, logged.terms.as_deref(), differentiated)?
         };
         let half_digits = HalfDigits::of(seen.dtype);
         let here = |what: &str| format!("{what} of {} under {}", probe.name, probe.spec);

@@ -8,7 +8,7 @@ use crate::{
     weighed::Weighed,
 };
 use lossproof_laws::{FinalNorm, KnownLogits};
-use lossproof_numerics::vector;
+use lossproof_numerics::{norm, vector};
 use std::rc::Rc;
 
 /// A loss, and its gradient by those parameters of which it is known.
@@ -64,4 +64,12 @@ pub(crate) fn in_closed_form(
         gradient.insert(bias.clone(), by_logit.bias);
     }
     Some(LossAndGradient { loss, gradient })
+}
+
+/// Whether the gradient of the head is along the last activations, which are the same at every position: whatever tokens
+/// weigh, it is. Of what is no number nothing is said.
+pub(crate) fn is_along_the_last_activations(known: &KnownLogits, gradient: &[f64], tolerance: f64) -> bool {
+    let along = known.gradient(&known.by_logit(gradient)).embedding;
+    let apart = vector::distance(gradient, &along);
+    apart.is_nan() || apart <= tolerance * norm(&along)
 }

@@ -23,9 +23,9 @@ const FEW: usize = 16;
 /// How far below the largest loss others count as near it, as a share of how far losses are apart.
 const NEAR: f64 = 0.03;
 
-/// Makes a model surer of itself, step by step, until the losses of some labels are far apart or the largest of a tenth
-/// are the same to the bit. `losses` are those of these labels of one token, each over the weight of the token, at parameters
-/// that it has to load; the last that it loads stay.
+/// Makes a model surer of itself, step by step, until the losses of some labels are far apart or the largest of a
+/// tenth are the same to the bit. `losses` are those of these labels of one token, each over the weight of the token,
+/// at parameters that it has to load; the last that it loads stay.
 ///
 /// Logits are about doubled by each step. What grows is the gain of the final norm, or the head where there is none,
 /// where roles say which these are, and elsewhere all parameters. Where losses then grow faster, steps become smaller.
@@ -140,8 +140,8 @@ mod tests {
             .collect()
     }
 
-    /// What becomes of parameters that are one, and of losses, where these are so of the product of all parameters times
-    /// a loss; and whether the model is sure.
+    /// What becomes of parameters that are one, and of losses, where these are so of the product of all parameters
+    /// times a loss; and whether the model is sure.
     fn surer(roles: &[Role], of: impl Fn(f64) -> f64) -> (Vec<f64>, Vec<f64>, bool) {
         let names = ["a", "b", "c"];
         let declared: Vec<_> =

@@ -19,9 +19,9 @@ pub struct Integral {
     pub uncertainty: f64,
 }
 
-/// `∫ f(x) dx` over [−1, 1] by the rule of Clenshaw and Curtis (1960) on the nodes `cos(kπ/n)`, exact for polynomials of
-/// degree n: on five of them, the ends first, and on nine where five are not `enough`. The error is estimated by the
-/// rules on half and on a quarter of the intervals. `state` is what both functions share.
+/// `∫ f(x) dx` over [−1, 1] by the rule of Clenshaw and Curtis (1960) on the nodes `cos(kπ/n)`, exact for polynomials
+/// of degree n: on five of them, the ends first, and on nine where five are not `enough`. The error is estimated by
+/// the rules on half and on a quarter of the intervals. `state` is what both functions share.
 ///
 /// # Errors
 /// The first error of `f`.
@@ -37,8 +37,8 @@ pub fn integrate<S, E>(
     }
     let rule =
         |values: &[f64], stride: usize| weighed(&values.iter().copied().step_by(stride).collect::<Vec<_>>());
-    // Two rules may agree by accident, and three hardly: on what has little of the eighth Chebyshev polynomial, which is
-    // one on five nodes and on half of them.
+    // Two rules may agree by accident, and three hardly: on what has little of the eighth Chebyshev polynomial, which
+    // is one on five nodes and on half of them.
     let integral = |values: &[f64], stride: usize| {
         let [fine, coarse, coarsest] = [1, 2, 4].map(|times| rule(values, stride * times));
         let uncertainty = (fine - coarse).abs().max((coarse - coarsest).abs() / COARSER);

@@ -10,7 +10,7 @@ use crate::{
     weighed::Weighed,
 };
 use lossproof_subject::SubjectError;
-use std::rc::Rc;
+use std::{ptr, rc::Rc};
 
 impl Scorer<'_, '_> {
     /// What an honest trainer gives for a probe; `None` where nobody can tell.
@@ -42,9 +42,8 @@ impl Scorer<'_, '_> {
         kernel: Option<LossKernel>,
         terms: &[Term],
     ) -> Result<Option<Rc<LossAndGradient>>, SubjectError> {
-        // Most hypotheses say of most probes what an honest trainer does.
         if let Some(honest) = self.honest[index].as_ref().filter(|_| kernel.is_none())
-            && honest.differentiated.terms.as_deref() == Some(terms)
+            && are_same(honest.differentiated.terms.as_deref(), Some(terms))
         {
             return Ok(Some(Rc::clone(&honest.optimised)));
         }
@@ -62,10 +61,8 @@ impl Scorer<'_, '_> {
         kernel: Option<LossKernel>,
         weighed: &Rc<Weighed>,
     ) -> Result<Forecast<Rc<LossAndGradient>>, SubjectError> {
-        if let Some((_, forecast)) = self.last[index]
-            .as_ref()
-            .filter(|_| kernel.is_none())
-            .filter(|(known, _)| Rc::ptr_eq(known, weighed))
+        if let Some((known, forecast)) = self.last[index].as_ref().filter(|_| kernel.is_none())
+            && Rc::ptr_eq(known, weighed)
         {
             return Ok(forecast.clone());
         }
@@ -85,16 +82,24 @@ impl Scorer<'_, '_> {
         logged: Option<&[Term]>,
         (differentiated, optimised): (Option<&[Term]>, Forecast<f64>),
     ) -> Result<Forecast<f64>, SubjectError> {
-        if logged == differentiated {
-            return Ok(optimised);
-        }
-        let Some(terms) = logged else { return Ok(Forecast::NoNumber) };
         if let Some(honest) = self.honest[index].as_ref().filter(|_| kernel.is_none())
-            && honest.logged.terms.as_deref() == logged
+            && are_same(honest.logged.terms.as_deref(), logged)
         {
             return Ok(Forecast::Value(honest.reported));
         }
+        if are_same(logged, differentiated) {
+            return Ok(optimised);
+        }
+        let Some(terms) = logged else { return Ok(Forecast::NoNumber) };
         let truth = self.truth(index, kernel, terms)?;
         Ok(truth.map_or(Forecast::Unsaid, |reported| Forecast::Value(reported.loss)))
+    }
+}
+
+/// Whether sums are the same. Most are those of an honest trainer, made once, which is seen without a look at them.
+fn are_same(one: Option<&[Term]>, other: Option<&[Term]>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => ptr::eq(one, other) || one == other,
+        (one, other) => one.is_none() && other.is_none(),
     }
 }

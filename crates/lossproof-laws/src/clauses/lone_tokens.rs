@@ -107,8 +107,8 @@ impl Trial<'_> {
 }
 
 /// The probabilities that the losses of all labels of one token say, which add up to one: with label
-/// smoothing ε, `p = exp(−(ℓ − ε·mean ℓ)/(1 − ε))`. In every other case the model is sure of itself first, since a
-/// loss that is cut off, or the logarithm of a probability that is, differs from −ln p where mistakes are dear.
+/// smoothing ε, `p = exp(−(ℓ − ε·mean ℓ)/(1 − ε))`. In every other case the model is sure of itself first, since
+/// a loss that is cut off, or the logarithm of a probability that is, differs from −ln p where mistakes are dear.
 pub(crate) fn normalisation(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.without_z_loss()?;
     let turn = trial.facts.turn.among(CASES);
@@ -131,7 +131,8 @@ impl Trial<'_> {
         !self.facts.is_coarse() && self.subject.parameter_loading().is_some()
     }
 
-    /// Loads parameters under which the losses of some labels are far apart, if there are any. What they are is returned.
+    /// Loads parameters under which the losses of some labels are far apart, if there are any. What they are is
+    /// returned.
     fn be_sure(&mut self, spec: &LossSpec, lone: &LoneToken) -> Result<BTreeMap<usize, f64>, Ended> {
         let (parameters, declared) = (self.parameters()?, self.facts.parameters.clone());
         let declared = (declared.as_slice(), self.vocabulary());
@@ -152,9 +153,10 @@ impl Trial<'_> {
     ) -> Result<(), Ended> {
         let mut losses = Vec::new();
         for label in 0..self.vocabulary() {
-            let known = sure.and_then(|losses| losses.get(&label).copied());
-            losses
-                .push(known.map_or_else(|| Ok(self.labelled(spec, lone, id(label))?.loss), Ok::<_, Ended>)?);
+            losses.push(match sure.and_then(|losses| losses.get(&label)) {
+                Some(loss) => *loss,
+                None => self.labelled(spec, lone, id(label))?.loss,
+            });
         }
         let sure = sure.is_some();
         // Of a head that is not drawn labels may have the same logit.
@@ -183,8 +185,9 @@ impl Trial<'_> {
         losses[largest] = last.loss;
         let found = probabilities(&losses);
         let total = found.iter().copied().collect::<CompensatedSum>().value();
-        // A loss errs by its bound times max(ℓ, 1), and moves its own probability and, by the mean, all others. Where
-        // the model is sure, small losses are differences of large logits, which are about as large as the largest loss.
+        // A loss errs by its bound times max(ℓ, 1), and moves its own probability and, by the mean, all others.
+        // Where the model is sure, small losses are differences of large logits, which are about as large as the
+        // largest loss.
         let largest_loss = losses.iter().map(|loss| loss.abs()).fold(1.0, f64::max);
         let least = if sure { largest_loss } else { 1.0 };
         let size = |loss: &f64| loss.abs().max(least);
