@@ -1,7 +1,9 @@
 //! What a system of linear equations leaves unexplained, whatever its unknowns are.
 
 use crate::LeastSquaresError;
-use nalgebra::{DMatrix, DVector};
+use crate::matrix::Matrix;
+use crate::reflections::Reflections;
+use crate::vector;
 
 /// The smallest pivot of a QR decomposition with exchanged columns that spans a direction, relative to the largest:
 /// exact dependencies leave 1e-15.
@@ -21,7 +23,7 @@ const SPANS: f64 = 1e-10;
 #[derive(Clone, Debug)]
 pub struct ColumnSpace {
     /// An orthonormal basis, one row per equation.
-    basis: DMatrix<f64>,
+    basis: Matrix,
 }
 
 impl ColumnSpace {
@@ -34,27 +36,21 @@ impl ColumnSpace {
         if let Some(row) = rows.iter().find(|row| row.len() != unknowns) {
             return Err(LeastSquaresError::Unknowns { found: row.len(), expected: unknowns });
         }
-        if unknowns == 0 {
-            return Ok(Self { basis: DMatrix::zeros(rows.len(), 0) });
-        }
-        let matrix = DMatrix::from_row_iterator(rows.len(), unknowns, rows.iter().flatten().copied());
-        let broken = matrix.column_iter().position(|column| !column.norm_squared().is_finite());
-        if let Some(column) = broken {
+        let matrix = Matrix::from_fn(rows.len(), unknowns, |row, column| rows[row][column]);
+        if let Some(column) = matrix.first_broken_column() {
             return Err(LeastSquaresError::NotFinite { column: Some(column) });
         }
-        // Not by singular values: theirs lose their accuracy where many rows are equal.
-        let decomposed = matrix.col_piv_qr();
-        let (directions, triangle) = (decomposed.q(), decomposed.r());
-        let pivot = |index: usize| triangle[(index, index)].abs();
-        let pivots = triangle.nrows().min(triangle.ncols());
-        let spanning: Vec<_> = (0..pivots).filter(|&index| pivot(index) > SPANS * pivot(0)).collect();
-        Ok(Self { basis: directions.select_columns(&spanning) })
+        let decomposed = Reflections::with_exchanges(matrix);
+        let pivots = decomposed.pivots();
+        // They fall, but for rounding.
+        let spanning = pivots.iter().take_while(|&&pivot| pivot > SPANS * pivots[0]).count();
+        Ok(Self { basis: decomposed.directions(spanning) })
     }
 
     /// How many unknowns, or sums of them, the equations determine.
     #[must_use]
     pub fn dimension(&self) -> usize {
-        self.basis.ncols()
+        self.basis.columns()
     }
 
     /// How much of an equation's right side enters its own explanation, from 0 to 1: at 1 it can be anything, for
@@ -64,7 +60,8 @@ impl ColumnSpace {
     /// When there is no such equation.
     #[must_use]
     pub fn leverage(&self, equation: usize) -> f64 {
-        self.basis.row(equation).norm_squared()
+        assert!(equation < self.basis.rows(), "equation {equation} of {}", self.basis.rows());
+        (0..self.basis.columns()).map(|column| self.basis.entry(equation, column).powi(2)).sum()
     }
 
     /// By equation: the largest part outside the space of the right sides' coordinates, relative to the largest
@@ -80,13 +77,12 @@ impl ColumnSpace {
             rights.iter().all(|right| right.len() == coordinates),
             "all right sides have as many coordinates"
         );
-        let rights = DMatrix::from_row_iterator(rights.len(), coordinates, rights.iter().flatten().copied());
-        let outside = &rights - &self.basis * (self.basis.transpose() * &rights);
-        let floor = floor * rights.amax().max(f64::MIN_POSITIVE);
-        let mut worst = vec![0.0_f64; rights.nrows()];
-        for (outside, right) in outside.column_iter().zip(rights.column_iter()) {
-            let scale = right.amax().max(floor);
-            for (worst, rest) in worst.iter_mut().zip(outside.iter()) {
+        let largest = rights.iter().map(|right| vector::largest(right)).fold(f64::MIN_POSITIVE, f64::max);
+        let mut worst = vec![0.0_f64; rights.len()];
+        for coordinate in 0..coordinates {
+            let right: Vec<f64> = rights.iter().map(|right| right[coordinate]).collect();
+            let scale = vector::largest(&right).max(floor * largest);
+            for (worst, rest) in worst.iter_mut().zip(self.outside(&right)) {
                 *worst = worst.max(rest.abs() / scale);
             }
         }
@@ -99,9 +95,9 @@ impl ColumnSpace {
     /// When there is not one number for each equation.
     #[must_use]
     pub fn outside(&self, right: &[f64]) -> Vec<f64> {
-        let right = DVector::from_column_slice(right);
-        let inside = &self.basis * (self.basis.transpose() * &right);
-        (right - inside).iter().copied().collect()
+        assert_eq!(right.len(), self.basis.rows(), "one number for each equation");
+        let inside = self.basis.times(&self.basis.transposed_times(right));
+        vector::minus(right, &inside)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Linear least squares with many equations and few unknowns, and what the equations leave open.
 
-use nalgebra::{DMatrix, DVector};
-
-/// Iterations of the singular value decomposition per unknown; it needs two or three.
-const ITERATIONS: usize = 100;
+use crate::matrix::Matrix;
+use crate::reflections::triangle;
+use crate::singular_values::SingularValues;
+use crate::vector;
 
 /// The smallest share of an open direction that makes an unknown part of it. Exact dependencies have shares of 1/2 and
 /// rounding of 1e-15; see [`Equations::solve`] for dependencies that perturbations blur.
@@ -26,7 +26,7 @@ const LARGEST_SHARE: f64 = 0.1;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Equations {
-    reduced: DMatrix<f64>,
+    reduced: Matrix,
     equations: usize,
 }
 
@@ -52,7 +52,7 @@ pub struct Solution {
     pub closest: Vec<f64>,
     /// Unknowns that the equations do not tell apart. Groups have no member in common.
     pub groups: Vec<Unresolved>,
-    /// Singular values of `A` with its columns scaled to norm one, falling.
+    /// Singular values of `A` with its columns scaled to norm one, falling: as many as it has rows or columns.
     pub singular_values: Vec<f64>,
     /// The largest singular value over the smallest of those that determine something.
     pub condition: f64,
@@ -122,9 +122,8 @@ impl Equations {
         if let Some((column, found)) = lengths.into_iter().find(|&(_, found)| found != expected) {
             return Err(LeastSquaresError::Length { column, found, expected });
         }
-        let entries = columns.iter().flat_map(AsRef::as_ref).chain(right).copied();
-        let matrix = DMatrix::from_iterator(expected, columns.len() + 1, entries);
-        Self::reduce(matrix, expected)
+        let columns = columns.iter().map(AsRef::as_ref).chain([right]);
+        Self::reduce(Matrix::from_columns(expected, columns), expected)
     }
 
     /// Several systems in the same unknowns as one, the equations of each multiplied by its factor.
@@ -135,33 +134,34 @@ impl Equations {
         unknowns: usize,
         parts: impl IntoIterator<Item = (f64, &'a Self)>,
     ) -> Result<Self, LeastSquaresError> {
-        let mut rows = Vec::new();
+        let mut columns = vec![Vec::new(); unknowns + 1];
         let mut equations = 0;
         for (factor, part) in parts {
             if part.unknowns() != unknowns {
                 return Err(LeastSquaresError::Unknowns { found: part.unknowns(), expected: unknowns });
             }
             equations += part.equations;
-            rows.extend(part.reduced.row_iter().map(|row| row * factor));
+            for (index, column) in columns.iter_mut().enumerate() {
+                column.extend(part.reduced.column(index).iter().map(|entry| factor * entry));
+            }
         }
-        let matrix = DMatrix::from_fn(rows.len(), unknowns + 1, |row, column| rows[row][column]);
-        Self::reduce(matrix, equations)
+        Self::reduce(Matrix::from_columns(columns[0].len(), &columns), equations)
     }
 
-    fn reduce(matrix: DMatrix<f64>, equations: usize) -> Result<Self, LeastSquaresError> {
-        let unknowns = matrix.ncols() - 1;
-        let broken = matrix.column_iter().position(|column| !column.norm_squared().is_finite());
-        if let Some(column) = broken {
+    fn reduce(matrix: Matrix, equations: usize) -> Result<Self, LeastSquaresError> {
+        let unknowns = matrix.columns() - 1;
+        if let Some(column) = matrix.first_broken_column() {
             return Err(LeastSquaresError::NotFinite { column: (column < unknowns).then_some(column) });
         }
-        let reduced = if matrix.nrows() > matrix.ncols() { matrix.qr().unpack_r() } else { matrix };
+        let tall = matrix.rows() > matrix.columns();
+        let reduced = if tall { triangle(matrix) } else { matrix };
         Ok(Self { reduced, equations })
     }
 
     /// Number of unknowns.
     #[must_use]
     pub fn unknowns(&self) -> usize {
-        self.reduced.ncols() - 1
+        self.reduced.columns() - 1
     }
 
     /// Number of equations, before they were reduced.
@@ -177,13 +177,13 @@ impl Equations {
     #[must_use]
     pub fn column_norm(&self, column: usize) -> f64 {
         assert!(column < self.unknowns(), "column {column} of {}", self.unknowns());
-        self.reduced.column(column).norm()
+        vector::norm(self.reduced.column(column))
     }
 
     /// `‖b‖`.
     #[must_use]
     pub fn right_norm(&self) -> f64 {
-        self.reduced.column(self.unknowns()).norm()
+        vector::norm(self.reduced.column(self.unknowns()))
     }
 
     /// `‖A·x − b‖`.
@@ -193,9 +193,8 @@ impl Equations {
     #[must_use]
     pub fn residual(&self, x: &[f64]) -> f64 {
         assert_eq!(x.len(), self.unknowns(), "one value per unknown");
-        let columns = x.iter().enumerate();
-        let right = -self.reduced.column(self.unknowns());
-        columns.fold(right, |sum, (column, &value)| sum + self.reduced.column(column) * value).norm()
+        let explained = self.reduced.times(x);
+        vector::distance(&explained, self.reduced.column(self.unknowns()))
     }
 
     /// Solves `min_x ‖A·x − b‖`.
@@ -232,32 +231,29 @@ impl Equations {
         if bounds.into_iter().any(|bound| !bound.is_finite() || *bound < 0.0) {
             return Err(LeastSquaresError::Bound);
         }
-        let norms = DVector::from_fn(unknowns, |t, _| self.column_norm(t));
-        let scales = norms.map(|norm| if norm > 0.0 { 1.0 / norm } else { 0.0 });
-        let mut scaled = self.reduced.columns(0, unknowns).into_owned();
-        for (mut column, scale) in scaled.column_iter_mut().zip(scales.iter()) {
-            column *= *scale;
-        }
-        let right = self.reduced.column(unknowns).into_owned();
-        let resolved = Resolved::of(scaled.clone(), scales.clone(), self.tolerance(perturbation, &norms))?;
-        let values: Vec<f64> = resolved.solution(&right).iter().copied().collect();
+        let norms: Vec<f64> = (0..unknowns).map(|t| self.column_norm(t)).collect();
+        let scales: Vec<f64> = norms.iter().map(|&norm| if norm > 0.0 { 1.0 / norm } else { 0.0 }).collect();
+        let right = self.reduced.column(unknowns);
+        let resolved = self.resolve(scales.clone(), self.tolerance(perturbation, &norms))?;
+        let values = resolved.solution(right);
         let closest = if resolved.is_whole() {
             values.clone()
         } else {
-            let every = Resolved::of(scaled, scales, self.rounding())?;
-            every.solution(&right).iter().copied().collect()
+            self.resolve(scales, self.rounding())?.solution(right)
         };
         let residual = self.residual(&values);
         let open = resolved.groups();
         let absolute = Absolute { perturbation, values: &values, residual };
-        let unit = |t: usize| DVector::from_fn(unknowns, |s, _| if s == t { 1.0 } else { 0.0 });
+        let sum_of = |members: &[usize]| -> Vec<f64> {
+            (0..unknowns).map(|t| if members.contains(&t) { 1.0 } else { 0.0 }).collect()
+        };
         let errors = (0..unknowns).map(|t| {
             let grouped = open.iter().any(|group| group.contains(&t));
-            if grouped { f64::INFINITY } else { absolute.error(&resolved, &unit(t)) }
+            if grouped { f64::INFINITY } else { absolute.error(&resolved, &sum_of(&[t])) }
         });
         let errors = errors.collect();
         let groups = open.iter().map(|members| {
-            let sum = DVector::from_fn(unknowns, |s, _| if members.contains(&s) { 1.0 } else { 0.0 });
+            let sum = sum_of(members);
             let value = members.iter().map(|&t| values[t]).sum();
             let sum = resolved.determines(&sum).then(|| (value, absolute.error(&resolved, &sum)));
             Unresolved { members: members.clone(), sum }
@@ -267,8 +263,15 @@ impl Equations {
         Ok(Solution { values, errors, closest, groups, singular_values, condition, residual })
     }
 
+    /// The decomposition of the columns, each multiplied by its scale.
+    fn resolve(&self, scales: Vec<f64>, tolerance: f64) -> Result<Resolved, LeastSquaresError> {
+        let entry = |row, column: usize| self.reduced.entry(row, column) * scales[column];
+        let scaled = Matrix::from_fn(self.reduced.rows(), self.unknowns(), entry);
+        Resolved::of(scaled, scales, tolerance)
+    }
+
     /// The largest singular value that rounding and perturbations may have made, columns being scaled to norm one.
-    fn tolerance(&self, perturbation: &Perturbation<'_>, norms: &DVector<f64>) -> f64 {
+    fn tolerance(&self, perturbation: &Perturbation<'_>, norms: &[f64]) -> f64 {
         let relative = |(bound, norm): (&f64, &f64)| if *norm > 0.0 { bound / norm } else { 0.0 };
         let squares = perturbation.columns.iter().zip(norms.iter()).map(relative).map(|share| share * share);
         squares.sum::<f64>().sqrt().max(self.rounding())
@@ -285,63 +288,55 @@ impl Equations {
 struct Resolved {
     singular_values: Vec<f64>,
     /// Left singular vectors, one a column.
-    left: DMatrix<f64>,
+    left: Matrix,
     /// Right singular vectors, one a column, divided by their singular values.
-    inverse: DMatrix<f64>,
+    inverse: Matrix,
     /// Projection onto the open directions.
-    open: DMatrix<f64>,
+    open: Matrix,
     /// What `x̃` is multiplied with to give `x`.
-    scales: DVector<f64>,
+    scales: Vec<f64>,
     /// What of an open direction makes an unknown undetermined.
     share: f64,
 }
 
 impl Resolved {
-    fn of(scaled: DMatrix<f64>, scales: DVector<f64>, tolerance: f64) -> Result<Self, LeastSquaresError> {
-        let unknowns = scaled.ncols();
-        if scaled.is_empty() {
-            return Ok(Self {
-                singular_values: Vec::new(),
-                left: DMatrix::zeros(scaled.nrows(), 0),
-                inverse: DMatrix::zeros(unknowns, 0),
-                open: DMatrix::identity(unknowns, unknowns),
-                scales,
-                share: SHARE,
-            });
+    fn of(scaled: Matrix, scales: Vec<f64>, tolerance: f64) -> Result<Self, LeastSquaresError> {
+        let unknowns = scaled.columns();
+        let svd = SingularValues::of(scaled).ok_or(LeastSquaresError::NotConverged)?;
+        // They fall.
+        let kept: Vec<usize> = (0..svd.values.len()).take_while(|&i| svd.values[i] > tolerance).collect();
+        let smallest = kept.last().map_or(f64::INFINITY, |&i| svd.values[i]);
+        let mut inverse = svd.right.select(&kept);
+        let mut open = Matrix::identity(unknowns);
+        for &i in &kept {
+            let direction = inverse.column_mut(i);
+            vector::scale(direction, 1.0 / svd.values[i]);
+            for (column, &share) in direction.iter().enumerate() {
+                vector::add_scaled(open.column_mut(column), -share, direction);
+            }
+            vector::scale(direction, 1.0 / svd.values[i]);
         }
-        let svd = scaled.try_svd(true, true, f64::EPSILON, ITERATIONS * unknowns);
-        let parts = svd.and_then(|svd| Some((svd.u?, svd.v_t?, svd.singular_values)));
-        let (left, right, singular_values) = parts.ok_or(LeastSquaresError::NotConverged)?;
-        let kept: Vec<usize> =
-            (0..singular_values.len()).filter(|&i| singular_values[i] > tolerance).collect();
-        let smallest = kept.iter().map(|&i| singular_values[i]).fold(f64::INFINITY, f64::min);
-        let vectors = right.transpose().select_columns(&kept);
-        let open = DMatrix::identity(unknowns, unknowns) - &vectors * vectors.transpose();
-        let mut inverse = vectors;
-        for (mut column, &i) in inverse.column_iter_mut().zip(&kept) {
-            column /= singular_values[i];
-        }
-        Ok(Self {
-            left: left.select_columns(&kept),
-            inverse,
-            open,
-            scales,
-            share: (tolerance / smallest).clamp(SHARE, LARGEST_SHARE),
-            singular_values: singular_values.iter().copied().collect(),
-        })
+        let left = svd.left.select(&kept);
+        let share = (tolerance / smallest).clamp(SHARE, LARGEST_SHARE);
+        Ok(Self { singular_values: svd.values, left, inverse, open, scales, share })
+    }
+
+    fn scaled(&self, mut x: Vec<f64>) -> Vec<f64> {
+        x.iter_mut().zip(&self.scales).for_each(|(x, scale)| *x *= scale);
+        x
     }
 
     /// Whether no direction is left out.
     fn is_whole(&self) -> bool {
-        self.inverse.ncols() == self.singular_values.len()
+        self.inverse.columns() == self.singular_values.len()
     }
 
-    fn solution(&self, right: &DVector<f64>) -> DVector<f64> {
-        (&self.inverse * self.left.tr_mul(right)).component_mul(&self.scales)
+    fn solution(&self, right: &[f64]) -> Vec<f64> {
+        self.scaled(self.inverse.times(&self.left.transposed_times(right)))
     }
 
     fn condition(&self) -> f64 {
-        let kept = self.inverse.ncols();
+        let kept = self.inverse.columns();
         match (self.singular_values.first(), kept.checked_sub(1)) {
             (Some(largest), Some(last)) => largest / self.singular_values[last],
             _ => f64::INFINITY,
@@ -349,23 +344,24 @@ impl Resolved {
     }
 
     /// Whether the equations determine `functionalᵀ·x`.
-    fn determines(&self, functional: &DVector<f64>) -> bool {
-        let scaled = functional.component_mul(&self.scales);
-        scaled.norm() > 0.0 && (&self.open * &scaled).norm() <= self.share * scaled.norm()
+    fn determines(&self, functional: &[f64]) -> bool {
+        let scaled = self.scaled(functional.to_vec());
+        let norm = vector::norm(&scaled);
+        norm > 0.0 && vector::norm(&self.open.times(&scaled)) <= self.share * norm
     }
 
     /// The undetermined unknowns, those together that an open direction entangles.
     fn groups(&self) -> Vec<Vec<usize>> {
-        let unknowns = self.open.nrows();
+        let unknowns = self.open.rows();
         let mut rest: Vec<usize> =
-            (0..unknowns).filter(|&t| self.open[(t, t)].max(0.0).sqrt() > self.share).collect();
+            (0..unknowns).filter(|&t| self.open.entry(t, t).max(0.0).sqrt() > self.share).collect();
         let mut groups = Vec::new();
         while let Some(&first) = rest.first() {
             let mut group = vec![first];
             rest.remove(0);
             let mut next = 0;
             while let Some(&member) = group.get(next) {
-                let entangled = |t: &usize| self.open[(member, *t)].abs() > self.share * self.share;
+                let entangled = |t: &usize| self.open.entry(member, *t).abs() > self.share * self.share;
                 let (with, without) = rest.iter().partition(|t| entangled(t));
                 rest = without;
                 group.extend::<Vec<usize>>(with);
@@ -387,13 +383,13 @@ struct Absolute<'a> {
 
 impl Absolute<'_> {
     /// Bound on the error of `functionalᵀ·x`.
-    fn error(&self, resolved: &Resolved, functional: &DVector<f64>) -> f64 {
-        let row = resolved.inverse.tr_mul(&functional.component_mul(&resolved.scales));
+    fn error(&self, resolved: &Resolved, functional: &[f64]) -> f64 {
+        let row = resolved.inverse.transposed_times(&resolved.scaled(functional.to_vec()));
         let moved = self.values.iter().zip(self.perturbation.columns).map(|(x, bound)| x.abs() * bound);
         let right = self.perturbation.right + moved.sum::<f64>();
-        let gram = (&resolved.inverse * &row).component_mul(&resolved.scales);
+        let gram = resolved.scaled(resolved.inverse.times(&row));
         let bent = gram.iter().zip(self.perturbation.columns).map(|(entry, bound)| entry.abs() * bound);
-        row.norm() * right + bent.sum::<f64>() * self.residual
+        vector::norm(&row) * right + bent.sum::<f64>() * self.residual
     }
 }
 

@@ -3,8 +3,7 @@
 //! - [`CrossEntropy`]: token cross-entropy and its gradient in closed form;
 //! - [`sweep`] and [`Sweep::contract`]: fourth-order finite differences, taken once per token and contracted with any
 //!   token weights, along directions from [`rademacher`], held to [`directional_bound`];
-//! - `Equations`, with the feature `least-squares`: linear least squares, the error of each unknown, and what
-//!   cannot be told apart;
+//! - [`Equations`]: linear least squares, the error of each unknown, and what cannot be told apart;
 //! - [`difference`]: how far apart two tensors are, and relative to which scale;
 //! - [`vector`]: norms, distances and sums of vectors;
 //! - [`Comparisons`]: what was held to which bound, how close it came, and how small an error is certain to be caught;
@@ -16,19 +15,19 @@
 
 mod averages;
 mod bounds;
-#[cfg(feature = "least-squares")]
 mod coefficients;
-#[cfg(feature = "least-squares")]
 mod column_space;
 mod comparisons;
 mod cross_entropy;
 mod direction;
 mod finite_difference;
 mod judgement;
-#[cfg(feature = "least-squares")]
 mod least_squares;
+mod matrix;
 mod projections;
 mod quadrature;
+mod reflections;
+mod singular_values;
 mod slope;
 mod structure;
 mod tensor;
@@ -38,16 +37,13 @@ mod widen;
 
 pub use averages::{Averages, CONTEXTS, Deviation, QUANTILE, bias};
 pub use bounds::{ErrorModel, f32_rule};
-#[cfg(feature = "least-squares")]
 pub use coefficients::coefficients;
-#[cfg(feature = "least-squares")]
 pub use column_space::ColumnSpace;
 pub use comparisons::{Closest, Comparisons, Control, Unit, Violation};
 pub use cross_entropy::{CrossEntropy, CrossEntropyError};
 pub use direction::{Rademacher, rademacher};
 pub use finite_difference::{Plateau, Sweep, directional_bound, sweep};
 pub use judgement::{CONTROL, WEAKEST, closeness, exceeds, power};
-#[cfg(feature = "least-squares")]
 pub use least_squares::{Equations, LeastSquaresError, Perturbation, Solution, Unresolved};
 pub use projections::{PROJECTIONS, ProjectionSums};
 pub use quadrature::{Integral, integrate};
