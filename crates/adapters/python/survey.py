@@ -32,6 +32,13 @@ LOOPS = [
     ("accelerate_loop", "--model gpt2 --length 8", "the same over blocks of one length, accelerate {}"),
 ]
 
+#: The same over ranks, each a process under torchrun.
+LOOPS_OVER_RANKS = [
+    ("hf_trainer", "--model llama --ranks 2", "`Trainer` of transformers {}, Llama"),
+    ("accelerate_loop", "--model llama --ranks 2", "run_clm_no_trainer on accelerate {}, Llama"),
+    ("accelerate_loop", "--model llama --ranks 2 --length 8", "the same over blocks of one length, accelerate {}"),
+]
+
 #: The adapter, the package whose version it has, and what trains over ranks.
 OVER_RANKS = [
     ("hf_trainer", "transformers", "`Trainer`"),
@@ -135,10 +142,10 @@ def over_ranks(judge, pythons):
     return [*head, *dict.fromkeys(rows)]
 
 
-def loops(judge, pythons):
+def loops(judge, pythons, which=LOOPS):
     """The table of what laws loops keep: a law in each row, a loop in each column."""
     columns = {}
-    for adapter, arguments, what in LOOPS:
+    for adapter, arguments, what in which:
         for python in pythons:
             if has(python, adapter):
                 version, found = held(judge, python, adapter, arguments)
@@ -153,8 +160,13 @@ def loops(judge, pythons):
     return rows
 
 
+def loops_over_ranks(judge, pythons):
+    """The same table of loops over ranks."""
+    return loops(judge, pythons, LOOPS_OVER_RANKS)
+
+
 #: The tables, by the names of their marks in the page.
-TABLES = {"survey": diagnosed, "over-ranks": over_ranks, "loops": loops}
+TABLES = {"survey": diagnosed, "over-ranks": over_ranks, "loops": loops, "loops-over-ranks": loops_over_ranks}
 
 
 def main():

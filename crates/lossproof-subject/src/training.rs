@@ -165,7 +165,8 @@ impl TrainingTrace {
 
 /// The capability to run a whole training: a trainer's own loop.
 pub trait TrainingLoop {
-    /// Whether the loop can run such a plan under the loss spec in force, without running it.
+    /// Whether the loop can run such a plan under the loss spec in force, without running it. The limits of the subject
+    /// are those of batches; a plan may leave a rest that is no whole update.
     ///
     /// # Errors
     /// [`Unsupported`], naming the first setting that it does not have.

@@ -10,7 +10,6 @@ is computed by up to N processes under torchrun.
 
 import math
 import os
-import tempfile
 
 import accelerate
 import torch
@@ -57,20 +56,17 @@ class Script(TrainingLoop):
     takes = RULES | {"accumulation", "linear-schedule", "dropout", "frozen", "validation"}
     resumes = True
 
-    def __init__(self):
-        self.folder = self.saved = None
-
     def train(self, model, plan, stop_after):
-        self.folder, self.saved = tempfile.TemporaryDirectory(), None
         with Witness(model) as witness, planned(model, plan):
             self.run(model, plan, stop_after, witness)
         return witness.events
 
     def resume(self, model, plan, stop_after):
-        if self.saved is None:
+        saved = [int(name.removeprefix("step_")) for name in os.listdir(self.checkpoints)]
+        if not saved:
             raise OtherTraining("nothing was saved")
         with Witness(model) as witness, planned(model, plan):
-            self.run(model, plan, stop_after, witness, self.saved)
+            self.run(model, plan, stop_after, witness, max(saved))
         return witness.events
 
     def run(self, model, plan, stop_after, witness, checkpoint=None):
@@ -80,11 +76,14 @@ class Script(TrainingLoop):
         loader = DataLoader(Samples(plan.training), shuffle=True, collate_fn=collate, batch_size=plan.batch)
         validation = DataLoader(Samples(plan.validation), collate_fn=collate, batch_size=plan.batch)
         optimizer = optimizer_of(model, plan)
-        last = plan.epochs * math.ceil(len(loader) / plan.accumulate)
-        schedule = transformers.get_scheduler(plan.schedule, optimizer, num_warmup_steps=0, num_training_steps=last)
+        # Those of all ranks: over ranks the schedule is stepped once for each.
+        steps = plan.epochs * math.ceil(len(loader) / plan.accumulate)
+        schedule = transformers.get_scheduler(plan.schedule, optimizer, num_warmup_steps=0, num_training_steps=steps)
         model, optimizer, loader, validation, schedule = accelerator.prepare(
             model, optimizer, loader, validation, schedule
         )
+        # The loader has become shorter where there are ranks.
+        last = plan.epochs * math.ceil(len(loader) / plan.accumulate)
         first_epoch = completed = skipped = 0
         if checkpoint is not None:
             accelerator.load_state(self.step(checkpoint))
@@ -112,7 +111,6 @@ class Script(TrainingLoop):
                     witness.update()
                     stops = witness.updates == stop_after
                     if stops or completed == last:
-                        self.saved = completed
                         accelerator.save_state(self.step(completed))
                     if stops:
                         return
@@ -125,7 +123,7 @@ class Script(TrainingLoop):
 
     def step(self, number):
         """The checkpoint of an update."""
-        return os.path.join(self.folder.name, f"step_{number}")
+        return os.path.join(self.checkpoints, f"step_{number}")
 
 
 def validated(accelerator, model, loader):

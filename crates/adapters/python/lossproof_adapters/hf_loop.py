@@ -5,7 +5,6 @@ the trainer is handed. Nothing of the trainer is replaced: a callback keeps the 
 """
 
 import math
-import tempfile
 
 import transformers
 from transformers.trainer_utils import get_last_checkpoint
@@ -69,9 +68,6 @@ class HfTraining(TrainingLoop):
     }
     resumes = True
 
-    def __init__(self):
-        self.folder = None
-
     def accepts(self, plan):
         super().accepts(plan)
         if plan.clip and plan.clip.epsilon != CLIP_EPSILON:
@@ -80,11 +76,10 @@ class HfTraining(TrainingLoop):
             raise Unsupported("validations after so many updates and at the ends of epochs, too")
 
     def train(self, model, plan, stop_after):
-        self.folder = tempfile.TemporaryDirectory()
         return self.run(model, plan, stop_after, None)
 
     def resume(self, model, plan, stop_after):
-        checkpoint = self.folder and get_last_checkpoint(self.folder.name)
+        checkpoint = get_last_checkpoint(self.checkpoints)
         if checkpoint is None:
             raise OtherTraining("nothing was saved")
         return self.run(model, plan, stop_after, checkpoint)
@@ -94,7 +89,7 @@ class HfTraining(TrainingLoop):
         with Witness(model) as witness, planned(model, plan):
             trainer = transformers.Trainer(
                 model=model,
-                args=transformers.TrainingArguments(**settings(self.folder.name, plan)),
+                args=transformers.TrainingArguments(**settings(self.checkpoints, plan)),
                 data_collator=collate,
                 train_dataset=Samples(plan.training),
                 eval_dataset=Samples(plan.validation) if plan.validation else None,

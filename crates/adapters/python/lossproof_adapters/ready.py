@@ -52,15 +52,14 @@ def ready(
     if most:
         log_policy = over.pop("log_policy", log_policy)
         limits = dataclasses.replace(limits, ranks=(1, most), **over)
-        # Whole trainings are those of one process.
-        training = None
     # Models are small, and trainings many: more threads would wait for each other, and trainers collect garbage before
     # each, most of which was there before the first.
     torch.set_num_threads(1)
     judged = model(arguments.model)
     gc.freeze()
     if most:
-        train = over_ranks(judged, train)
+        train = over_ranks(judged, train, training)
+        training = train.training
     run(
         SteppedTrainer(
             judged,

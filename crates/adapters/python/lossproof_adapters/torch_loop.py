@@ -36,11 +36,12 @@ def collate(numbered):
 class Witness:
     """Sees what a loop does, as a context in which the model takes the numbers of samples beside its inputs: a forward
     pass with a gradient is a micro-batch of an update, one without is part of a validation. What is logged it is told.
+    Where there are ranks, each has its own.
     """
 
     def __init__(self, model):
         self.model, self.events = model, []
-        self.micro_batches, self.tokens = [], 0
+        self.micro_batches, self.validated = [], []
 
     def __enter__(self):
         self.hook = self.model.register_forward_pre_hook(self._forward, with_kwargs=True)
@@ -51,12 +52,12 @@ class Witness:
 
     def _forward(self, _, positional, inputs):
         inputs = dict(inputs)
-        numbers = inputs.pop(NUMBERS)
+        numbers = inputs.pop(NUMBERS).tolist()
         if torch.is_grad_enabled():
-            # One rank.
-            self.micro_batches.append([numbers.tolist()])
+            self.micro_batches.append([numbers])
         else:
-            self.tokens += int((inputs["labels"][:, 1:] != IGNORE_INDEX).sum())
+            tokens = (inputs["labels"][:, 1:] != IGNORE_INDEX).sum(dim=1).tolist()
+            self.validated += zip(numbers, tokens)
         return positional, inputs
 
     @property
@@ -77,8 +78,9 @@ class Witness:
 
     def validation(self, loss, perplexity):
         """A validation was made, of the tokens that were seen since the one before."""
-        self.events.append(Validation(loss, perplexity, self.tokens))
-        self.tokens = 0
+        tokens = sum(tokens for _, tokens in self.validated)
+        self.events.append(Validation(loss, perplexity, tokens, self.validated))
+        self.validated = []
 
     def epoch_end(self, loss=None):
         """An epoch is at its end."""

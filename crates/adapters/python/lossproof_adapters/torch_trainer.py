@@ -1,11 +1,13 @@
 """A plain PyTorch module and a function that trains it."""
 
+import tempfile
 
 import numpy
 import torch
 
 from .batch import IGNORE_INDEX
 from .card import Limits, claim
+from .protocol import OtherTraining
 from .run import Adapter
 
 _DTYPES = {torch.float64: "f64", torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
@@ -75,7 +77,7 @@ class TorchTrainer(Adapter):
                 raise ValueError("say how many tokens and positions there are: vocabulary=…, positions=…")
             limits = Limits(vocabulary, positions)
         self.model, self.loop, self.logits, self.limits = model, step, logits, limits
-        self.training = training
+        self.training, self.saved = training, None
         self.name, self.version = name or type(model).__name__, version
         self.claims, self.log_policy = claim(claims), log_policy
         self.trained, self.frozen = parameters_of(model)
@@ -159,10 +161,16 @@ class TorchTrainer(Adapter):
 
     def train(self, plan, stop_after):
         self.accepts(plan)
+        if self.training.resumes:
+            # It is kept until the next training begins, since this one may be resumed.
+            self.saved = tempfile.TemporaryDirectory()
+            self.training.checkpoints = self.saved.name
         return self.training.train(self.model, plan, stop_after)
 
     def resume(self, plan, stop_after):
         self.accepts(plan)
+        if self.training.resumes and self.saved is None:
+            raise OtherTraining("nothing was saved")
         return self.training.resume(self.model, plan, stop_after)
 
 

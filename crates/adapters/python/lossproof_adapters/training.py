@@ -123,7 +123,8 @@ class TrainingPlan:
 class Update:
     """An update, and what the loop logs of it."""
 
-    #: The samples that it is made of, as indices of the plan: of each micro-batch, of each rank.
+    #: The samples that it is made of, as indices of the plan: of each micro-batch, of each rank. Where ranks are
+    #: processes each names its own, as those of the only one.
     samples: list
     #: All parameters after it, by their names, the frozen ones among them. They are copied, since a loop goes on.
     parameters: dict
@@ -144,8 +145,10 @@ class Validation:
 
     loss: float
     perplexity: float
-    #: Supervised tokens that were counted.
+    #: Supervised tokens that were counted, those of all ranks unless `samples` says which of them these are.
     tokens: int
+    #: The number and the supervised tokens of each sample that this rank looked at.
+    samples: object = None
 
 
 @dataclass
@@ -168,6 +171,8 @@ class TrainingLoop:
     resumes = False
     #: Whether the masks of dropout belong to the samples, wherever in an update they stand.
     masks_of_samples = False
+    #: Where it resumes, a folder for what is saved: empty when a training begins, and the same on all ranks.
+    checkpoints = None
 
     def accepts(self, plan):
         """Raises :class:`Unsupported`, naming a setting that it does not have."""

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import select
 import signal
 import subprocess
@@ -11,9 +12,12 @@ import sys
 import time
 
 import pytest
-from test_judge import HERE, lossproof, needs_judge
+from lossproof_adapters import EpochEnd, Update, Validation
+from test_judge import HERE, lossproof, needs_judge, verdicts
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
+
+from lossproof_adapters.ranks import agreed_training, digests  # noqa: E402 (it needs torch)
 
 #: The variable of the environment that all processes of one adapter have.
 MARK = "LOSSPROOF_TEST_OF_RANKS"
@@ -98,6 +102,90 @@ def test_a_right_trainer_keeps_the_laws_on_two_ranks():
 def test_what_ranks_get_wrong_is_named(mistake, bug):
     code, printed = lossproof("diagnose", f"'{HERE / 'ddp.py'}' {mistake}")
     assert code == 1 and f"looks like {bug}:" in printed, printed
+
+
+@needs_judge
+@pytest.mark.parametrize(
+    ("mistake", "broken"),
+    [("", set()), ("own-order", {"samples-once"})],
+)
+def test_a_training_over_two_ranks_is_one_training(mistake, broken, tmp_path):
+    laws = ("samples-once", "training-update", "training-schedule")
+    found = verdicts(f"'{HERE / 'ddp.py'}' {mistake}", tmp_path, *laws, cases="8")
+    assert found.pop("training-schedule") == "unsupported"
+    assert {law for law, verdict in found.items() if verdict == "fail"} == broken, found
+    assert set(found.values()) <= {"pass", "fail"}, found
+
+
+@needs_judge
+@pytest.mark.parametrize(
+    ("adapter", "broken", "kept"),
+    [
+        (
+            "-m lossproof_adapters.hf_trainer --model llama --ranks 2",
+            ("training-validation", "training-undisturbed", "samples-once"),
+            ("training-update", "training-clipping", "training-loss", "resume"),
+        ),
+        (
+            "-m lossproof_adapters.accelerate_loop --model llama --ranks 2",
+            ("training-validation", "training-loss", "resume", "samples-once"),
+            ("training-update", "training-schedule"),
+        ),
+    ],
+)
+def test_what_released_loops_do_over_two_ranks(adapter, broken, kept, tmp_path):
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    found = verdicts(adapter, tmp_path, *broken, *kept, cases="8")
+    assert found == dict.fromkeys(broken, "fail") | dict.fromkeys(kept, "pass")
+
+
+def update(samples, parameter=1.0, rank=0):
+    """An update as a rank says it."""
+    made = Update(samples, {"weight": torch.tensor([parameter])})
+    if rank:
+        made.parameters = digests(made.parameters)
+    return made
+
+
+def test_the_events_of_all_ranks_are_one_training():
+    of_zero = [update([[[0, 1]], [[4]]]), Validation(1.5, 4.5, 5, [(0, 2), (1, 3)]), EpochEnd(0.5)]
+    of_one = [update([[[2, 3]]], rank=1), Validation(1.5, 4.5, 5, [(2, 4), (0, 2)]), EpochEnd(0.7)]
+    merged, validation, end = agreed_training([of_zero, of_one])
+    assert merged.samples == [[[0, 1], [2, 3]], [[4], []]]
+    # Sample 0 fills up rank 1.
+    assert validation.tokens == 9 and end.loss == 0.5
+
+
+def test_a_sample_that_one_rank_validates_twice_counts_twice_and_rank_0_may_validate_alone():
+    for others in ([], [[update([[[1]]], rank=1)]]):
+        twice = [update([[[0]]]), Validation(1.5, 4.5, 4, [(0, 2), (0, 2)])]
+        assert agreed_training([twice, *others])[1].tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("of_one", "said"),
+    [
+        ([], "rank 1 of 2 makes 0 updates, and rank 0 1"),
+        ([update([[[1]]], 1.5, rank=1)], "rank 1 of 2 ends update 0 with another `weight`"),
+        ([update([[[0], [1]]], rank=1)], "rank 1 of 2 ends update 0 with samples of several ranks"),
+        ([update([[[1]]], rank=1), Validation(1.5, 4.5, 3)], "ranks validate 5, 3 tokens"),
+        ([update([[[1]]], rank=1), Validation(1.5, 4.5, 3, [(1, 3)])], "2 and 3 tokens of sample 1"),
+    ],
+)
+def test_ranks_that_have_other_trainings_are_named(of_one, said):
+    validation = Validation(1.5, 4.5, 5, [(0, 3), (1, 2)] if "of sample" in said else None)
+    with pytest.raises(RuntimeError, match=re.escape(said)):
+        agreed_training([[update([[[0]]]), validation], of_one])
+
+
+@needs_judge
+def test_a_rank_that_refuses_alone_is_an_error():
+    with adapter("refuses") as (asked, mark):
+        ask(asked)
+        assert "rank 1 of 2: Refused: not here" in answer(asked)
+        asked.stdin.close()
+        assert asked.wait(60) == 0 and nothing_left(mark)
 
 
 TRAINER = f"'{HERE / 'trainer.py'}'"

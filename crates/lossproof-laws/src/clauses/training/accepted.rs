@@ -83,6 +83,23 @@ impl Trial<'_> {
         Ok(if refused(self.taken(&spec, &cut))? { plan } else { cut })
     }
 
+    /// The plan with a rest of an epoch that fills no update. What limits say of micro-batches and ranks they say of
+    /// batches: where those are whole, the loop itself says whether it can run the rest.
+    pub(super) fn with_a_rest(&mut self, plan: TrainingPlan) -> Result<TrainingPlan, Ended> {
+        let least = self.facts.info.limits.sequences.least.max(1);
+        if !plan.training.len().is_multiple_of(plan.window()) || least >= plan.window() {
+            return Ok(plan);
+        }
+        let (spec, mut longer) = (self.case.spec, plan.clone());
+        longer.training.extend(self.more_samples(&plan.training).take(least));
+        let longer = self.with_samples_of_one_text(longer)?;
+        match self.taken(&spec, &longer) {
+            Ok(_) => Ok(longer),
+            Err(Ended::Unsupported(_)) => Ok(plan),
+            Err(end) => Err(end),
+        }
+    }
+
     /// A plan with validations, as the trainer takes it: after every update, or at the ends of epochs alone.
     pub(super) fn accepted_with_validations(
         &mut self,

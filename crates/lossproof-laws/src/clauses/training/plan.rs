@@ -98,11 +98,20 @@ impl Trial<'_> {
         let in_no_batch = divisor > 1 || largest.saturating_mul(limits.ranks.most) < least;
         if in_no_batch && samples.len() < least && least <= TOO_MANY && !samples.is_empty() {
             // A training does not need them in one batch.
-            let (vocabulary, drawn) = (self.vocabulary(), samples.clone());
-            let more = (1..).flat_map(|by| drawn.iter().map(move |one| of_other_tokens(one, by, vocabulary)));
-            samples.extend(more.take(least.max(MADE).saturating_sub(drawn.len())));
+            let wanting = least.max(MADE).saturating_sub(samples.len());
+            let more: Vec<Sequence> = self.more_samples(&samples).take(wanting).collect();
+            samples.extend(more);
         }
         samples
+    }
+
+    /// Samples that are made of others; there have to be some.
+    pub(super) fn more_samples<'s>(
+        &self,
+        samples: &'s [Sequence],
+    ) -> impl Iterator<Item = Sequence> + use<'s> {
+        let vocabulary = self.vocabulary();
+        (1..).flat_map(move |by| samples.iter().map(move |one| of_other_tokens(one, by, vocabulary)))
     }
 
     /// What the number of samples has to be a multiple of, so that every micro-batch and every update is one that the

@@ -76,6 +76,7 @@ pub(crate) fn samples_once(trial: &mut Trial<'_>) -> CaseOutcome {
     }
     let spec = trial.case.spec;
     let plan = trial.plan()?;
+    let plan = trial.with_a_rest(plan)?;
     let plan = trial.accepted(&spec, &plan)?;
     let trace = trial.train(&spec, &plan, None)?;
     trial.number_of_updates(&plan, &trace);
