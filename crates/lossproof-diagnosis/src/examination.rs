@@ -107,7 +107,7 @@ impl Examination {
         seen.repeat(subject, parameters);
         seen.look(subject, parameters);
         match label_losses(subject, parameters, &seen.limits) {
-            Ok(Some(losses)) => {
+            Ok(Ok(losses)) => {
                 if !losses.sure {
                     let what =
                         "whether larger losses are cut off: the model could not be made sure of itself";
@@ -115,11 +115,7 @@ impl Examination {
                 }
                 seen.label_losses = Some(losses);
             }
-            Ok(None) => {
-                let what =
-                    "the losses of all labels of one token: there are too many, or nothing takes one alone";
-                seen.unseen.push(what.to_owned());
-            }
+            Ok(Err(why)) => seen.unseen.push(format!("the losses of all labels of one token: {why}")),
             Err(error) => seen.note("the losses of all labels", &error),
         }
         match missing(subject, parameters, &seen.parameters, &seen.limits, seen.dtype) {

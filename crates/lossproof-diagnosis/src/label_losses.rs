@@ -44,8 +44,7 @@ enum End {
     OfProbabilities,
 }
 
-/// Asks for the loss of every label of one token; `None` where the vocabulary is too large for that, is not known to be
-/// all that the model predicts, or the subject's limits or claims are too narrow.
+/// Asks for the loss of every label of one token, or says why that cannot be.
 ///
 /// # Errors
 /// When the subject fails.
@@ -53,20 +52,31 @@ pub(crate) fn label_losses(
     subject: &mut dyn Subject,
     parameters: &ProbeParameters,
     limits: &Limits,
-) -> Result<Option<LabelLosses>, SubjectError> {
+) -> Result<Result<LabelLosses, &'static str>, SubjectError> {
     let (info, declared, vocabulary) = (subject.info(), subject.parameters(), limits.vocabulary);
     let plain = |spec: &LossSpec| spec.label_smoothing <= 0.0 && spec.z_loss <= 0.0;
     let mean = info.claims.claim_of(&LossSpec::token_mean(), limits);
-    let Some(spec) = mean.or_else(|| Some(info.claims.first()).filter(plain)) else { return Ok(None) };
-    let all = declared.iter().chain(&info.model.frozen);
-    let tokens = vocabulary <= VOCABULARY && every_row_is_a_token(all, vocabulary);
-    let Some(sequence) = lone_token(limits).filter(|_| tokens) else { return Ok(None) };
-    let batch = |label: usize| sequence(id(label)).map(|sequence| alone(&sequence, limits));
-    let [Some(first), Some(last)] = [batch(0), batch(vocabulary - 1)] else { return Ok(None) };
-    if [&first, &last].iter().any(|batch| limits.check(batch).is_err()) || subject.configure(&spec).is_err() {
-        return Ok(None);
+    let Some(spec) = mean.or_else(|| Some(info.claims.first()).filter(plain)) else {
+        return Ok(Err("every loss that is claimed has smoothing or a z-loss"));
+    };
+    if vocabulary > VOCABULARY {
+        return Ok(Err("there are more than 1024"));
     }
-    let Ok(weights) = info.log_policy.weights(&first, &spec) else { return Ok(None) };
+    if !every_row_is_a_token(declared.iter().chain(&info.model.frozen), vocabulary) {
+        return Ok(Err("the head has more rows than there are tokens"));
+    }
+    let narrow = "no batch with one supervised token is within the subject's limits";
+    let Some(sequence) = lone_token(limits) else { return Ok(Err(narrow)) };
+    let batch = |label: usize| sequence(id(label)).map(|sequence| alone(&sequence, limits));
+    let [Some(first), Some(last)] = [batch(0), batch(vocabulary - 1)] else { return Ok(Err(narrow)) };
+    if [&first, &last].iter().any(|batch| limits.check(batch).is_err()) {
+        return Ok(Err(narrow));
+    }
+    let Some(weights) =
+        subject.configure(&spec).ok().and_then(|()| info.log_policy.weights(&first, &spec).ok())
+    else {
+        return Ok(Err("no loss that is claimed says what a lone token weighs in what is logged"));
+    };
     let weight: f64 = weights.iter().sum();
     let loss = |subject: &mut dyn Subject, label: usize| -> Result<f64, SubjectError> {
         let Some(batch) = batch(label) else { return Ok(f64::NAN) };
@@ -92,7 +102,7 @@ pub(crate) fn label_losses(
         }
     }
     let distinct = loads && info.model.frozen.is_empty();
-    Ok(Some(LabelLosses { spec, ends: [first, last], reported, distinct, sure }))
+    Ok(Ok(LabelLosses { spec, ends: [first, last], reported, distinct, sure }))
 }
 
 /// The sequence in which a label alone is scored, the last, by label; `None` where a subject takes no such sequence.
