@@ -322,7 +322,7 @@ fn reports(cases: u32, subject: impl Fn() -> Box<dyn Subject> + Sync) -> Vec<Rep
 /// One line for each law, with a letter for each situation: passed, unsupported or *not* decided.
 #[test]
 fn honest_trainers_break_no_law() {
-    let columns = ALL.map(|situation| reports(8, || situation.honest()));
+    let columns = ALL.map(|situation| reports(12, || situation.honest()));
     let mut table = String::new();
     for (index, law) in LAWS.iter().enumerate() {
         let letter = |reports: &Vec<Report>| match reports[index].verdict {

@@ -10,6 +10,7 @@ use lossproof::diagnosis::{Bug as KnownBug, Diagnosis};
 use lossproof::laws::{Campaign, LAWS, Verdict};
 use lossproof::{GlobalBatch, GradientSink, Observation, ParameterInfo, Subject, SubjectError, SubjectInfo};
 use lossproof_candle::{Architecture, Bug, Mean, Settings, candle};
+use rayon::prelude::*;
 use std::fmt::Write as _;
 
 /// Laws that are named of those that a bug breaks.
@@ -58,11 +59,15 @@ struct Found {
 impl Found {
     fn of(architecture: Architecture, mean: Mean) -> Self {
         let mut found = Self::default();
-        for bug in Bug::ALL {
-            if bug == Bug::MeanOfMeans && mean == Mean::OfMicroBatches {
-                continue; // what is meant
-            }
-            found.add(bug, Settings { bug: Some(bug), ..Settings::new(architecture, mean) });
+        // The mean of means is what is meant where that is meant.
+        let is_one = |bug: &Bug| *bug != Bug::MeanOfMeans || mean != Mean::OfMicroBatches;
+        let bugs: Vec<Bug> = Bug::ALL.into_iter().filter(is_one).collect();
+        let look = |&bug: &Bug| {
+            let settings = Settings { bug: Some(bug), ..Settings::new(architecture, mean) };
+            (bug, broken(settings), Diagnosis::alone(&mut *candle(settings).unwrap()))
+        };
+        for (bug, broken, diagnosis) in bugs.par_iter().map(look).collect::<Vec<_>>() {
+            found.add(bug, &broken, &diagnosis);
         }
         let Self { bugs, caught, named, beside, .. } = found;
         writeln!(found.text, "of {bugs} bugs {caught} caught, {named} named alone, {beside} beside others")
@@ -70,9 +75,7 @@ impl Found {
         found
     }
 
-    fn add(&mut self, bug: Bug, settings: Settings) {
-        let broken = broken(settings);
-        let diagnosis = Diagnosis::alone(&mut *candle(settings).unwrap());
+    fn add(&mut self, bug: Bug, broken: &[&'static str], diagnosis: &Diagnosis) {
         let first = diagnosis.first();
         let named = catalogued(bug).is_some_and(|id| first.iter().any(|bug| bug.id == id));
         self.bugs += 1;
@@ -84,7 +87,7 @@ impl Found {
         writeln!(self.text, "{bug:?}: {} laws, among them {laws}", broken.len()).unwrap();
         let verdict = if alone { "named" } else { "named beside others" };
         writeln!(self.text, "    {}", if named { verdict } else { "NOT NAMED" }).unwrap();
-        for line in said(&diagnosis, named).lines() {
+        for line in said(diagnosis, named).lines() {
             writeln!(self.text, "    {line}").unwrap();
         }
     }
