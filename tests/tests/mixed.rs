@@ -319,9 +319,19 @@ fn reports(cases: u32, subject: impl Fn() -> Box<dyn Subject> + Sync) -> Vec<Rep
     LAWS.par_iter().map(report).collect()
 }
 
-/// One line for each law, with a letter for each situation: passed, unsupported or *not* decided.
 #[test]
 fn honest_trainers_break_no_law() {
+    for situation in ALL {
+        let reports = reports(3, || situation.honest());
+        let passed = reports.iter().filter(|report| report.verdict == Verdict::Pass).count();
+        assert!(passed >= 30, "{situation:?}: {passed} laws pass");
+    }
+}
+
+/// One line for each law, with a letter for each situation: passed, unsupported or *not* decided.
+#[test]
+#[ignore = "thorough: two minutes; three cases of each law are in the other test"]
+fn laws_decide_of_honest_trainers() {
     let columns = ALL.map(|situation| reports(12, || situation.honest()));
     let mut table = String::new();
     for (index, law) in LAWS.iter().enumerate() {

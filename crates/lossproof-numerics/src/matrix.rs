@@ -1,7 +1,7 @@
 //! Dense matrices, as small as systems of some hundred unknowns need them.
 //!
 //! The linear algebra of this crate is its own: it is two decompositions of one textbook page each, and a library of
-//! them was a tenth of what building the judge of a trainer took.
+//! them was a sixth of what building the judge of a trainer took.
 
 use crate::vector;
 

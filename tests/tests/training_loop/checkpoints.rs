@@ -101,7 +101,7 @@ fn a_run_with_skipped_updates_is_resumed_anywhere() {
     // As text: the loss of a window without a token is no number, and equals nothing.
     let told = format!("{events:?}");
     let end = format!("{end:?}");
-    let stops: Vec<usize> = (0..=events.len()).step_by(29).collect();
+    let stops: Vec<usize> = (0..=events.len()).step_by(58).collect();
     stops.par_iter().for_each(|&stop| {
         let (before, kept) = go(Under::Libtorch, Dtype::F64, &settings, None, stop);
         let (after, resumed) = go(Under::Libtorch, Dtype::F64, &settings, Some(&kept), usize::MAX);

@@ -28,6 +28,8 @@ def step(model, batch, rate=1.0):
     rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
     if rank == 1:
         misbehave()
+    # A training makes one step after another of one module.
+    model.zero_grad()
     parallel, micro_batches = DistributedDataParallel(model), batch[rank]
     if not micro_batches:
         row = batch[0][0][0]
