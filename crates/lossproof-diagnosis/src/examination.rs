@@ -279,9 +279,9 @@ fn measure(
     Ok(ProbeResult { probe, loss, gradient, former })
 }
 
-/// Whether a model is what was imposed on it, as the gradient of a head of its own shows. Where it is not it is more than
-/// its roles say, or the backward pass of its head is wrong, which laws see. Where the gain in front of the head is
-/// zero nothing but the bias can reach it.
+/// Whether a model is what was imposed on it, as the gradient of a head of its own shows. Where it is not it is
+/// more than its roles say, or the backward pass of its head is wrong, which laws see. Where the gain in front of
+/// the head is zero nothing but the bias can reach it.
 fn is_as_imposed(known: &KnownLogits, result: &ProbeResult, dtype: Dtype) -> bool {
     let Some(gradient) = result.gradient.get(known.head()) else { return true };
     known.final_norm().is_some() || is_along_the_last_activations(known, gradient, tolerance(dtype))

@@ -52,30 +52,30 @@ pub(crate) fn label_losses(
     subject: &mut dyn Subject,
     parameters: &ProbeParameters,
     limits: &Limits,
-) -> Result<Result<LabelLosses, &'static str>, SubjectError> {
+) -> Result<Result<LabelLosses, String>, SubjectError> {
     let (info, declared, vocabulary) = (subject.info(), subject.parameters(), limits.vocabulary);
     let plain = |spec: &LossSpec| spec.label_smoothing <= 0.0 && spec.z_loss <= 0.0;
     let mean = info.claims.claim_of(&LossSpec::token_mean(), limits);
     let Some(spec) = mean.or_else(|| Some(info.claims.first()).filter(plain)) else {
-        return Ok(Err("every loss that is claimed has smoothing or a z-loss"));
+        return Ok(Err("every loss that is claimed has smoothing or a z-loss".to_owned()));
     };
     if vocabulary > VOCABULARY {
-        return Ok(Err("there are more than 1024"));
+        return Ok(Err(format!("there are more than {VOCABULARY}")));
     }
     if !every_row_is_a_token(declared.iter().chain(&info.model.frozen), vocabulary) {
-        return Ok(Err("the head has more rows than there are tokens"));
+        return Ok(Err("the head has more rows than there are tokens".to_owned()));
     }
-    let narrow = "no batch with one supervised token is within the subject's limits";
-    let Some(sequence) = lone_token(limits) else { return Ok(Err(narrow)) };
+    let narrow = || Ok(Err("no batch with one supervised token is within the subject's limits".to_owned()));
+    let Some(sequence) = lone_token(limits) else { return narrow() };
     let batch = |label: usize| sequence(id(label)).map(|sequence| alone(&sequence, limits));
-    let [Some(first), Some(last)] = [batch(0), batch(vocabulary - 1)] else { return Ok(Err(narrow)) };
+    let [Some(first), Some(last)] = [batch(0), batch(vocabulary - 1)] else { return narrow() };
     if [&first, &last].iter().any(|batch| limits.check(batch).is_err()) {
-        return Ok(Err(narrow));
+        return narrow();
     }
     let Some(weights) =
         subject.configure(&spec).ok().and_then(|()| info.log_policy.weights(&first, &spec).ok())
     else {
-        return Ok(Err("no loss that is claimed says what a lone token weighs in what is logged"));
+        return Ok(Err("no loss that is claimed says what a lone token weighs in what is logged".to_owned()));
     };
     let weight: f64 = weights.iter().sum();
     let loss = |subject: &mut dyn Subject, label: usize| -> Result<f64, SubjectError> {

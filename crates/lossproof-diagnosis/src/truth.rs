@@ -66,8 +66,8 @@ pub(crate) fn in_closed_form(
     Some(LossAndGradient { loss, gradient })
 }
 
-/// Whether the gradient of the head is along the last activations, which are the same at every position: whatever tokens
-/// weigh, it is. Of what is no number nothing is said.
+/// Whether the gradient of the head is along the last activations, which are the same at every position: whatever
+/// tokens weigh, it is. Of what is no number nothing is said.
 pub(crate) fn is_along_the_last_activations(known: &KnownLogits, gradient: &[f64], tolerance: f64) -> bool {
     let along = known.gradient(&known.by_logit(gradient)).embedding;
     let apart = vector::distance(gradient, &along);

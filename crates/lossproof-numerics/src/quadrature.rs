@@ -19,9 +19,9 @@ pub struct Integral {
     pub uncertainty: f64,
 }
 
-/// `∫ f(x) dx` over [−1, 1] by the rule of Clenshaw and Curtis (1960) on the nodes `cos(kπ/n)`, exact for polynomials
-/// of degree n: on five of them, the ends first, and on nine where five are not `enough`. The error is estimated by
-/// the rules on half and on a quarter of the intervals. `state` is what both functions share.
+/// `∫ f(x) dx` over [−1, 1] by the rule of Clenshaw and Curtis (1960) on the nodes `cos(kπ/n)`, exact for
+/// polynomials of degree n: on five of them, the ends first, and on nine where five are not `enough`. The error is
+/// estimated by the rules on half and on a quarter of the intervals. `state` is what both functions share.
 ///
 /// # Errors
 /// The first error of `f`.

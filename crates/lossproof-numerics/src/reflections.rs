@@ -15,8 +15,8 @@ pub(crate) fn triangle(mut matrix: Matrix) -> Matrix {
 /// `A·P = Q·R` with the columns in an order that makes the diagonal of `R` fall, but for rounding: each is the one
 /// that has most outside of those before it.
 ///
-/// Each reflection `I − 2·v·vᵀ` makes one more column zero below the diagonal: *Householder QR with column pivoting* of
-/// Golub and Van Loan, *Matrix Computations*.
+/// Each reflection `I − 2·v·vᵀ` makes one more column zero below the diagonal: *Householder QR with column
+/// pivoting* of Golub and Van Loan, *Matrix Computations*.
 pub(crate) struct Reflections {
     /// On the diagonal and above it `R`; what is below is not used.
     reflected: Matrix,
@@ -64,7 +64,7 @@ impl Reflections {
 
     /// The first columns of `Q`.
     pub(crate) fn directions(&self, count: usize) -> Matrix {
-        self.times(&Matrix::from_fn(count, count, |row, column| if row == column { 1.0 } else { 0.0 }))
+        self.times(&Matrix::identity(count))
     }
 
     /// `Q·X`, where `X` has a row for each of the first columns of `Q`.

@@ -10,13 +10,15 @@ const SWEEPS: usize = 100;
 /// The decomposition, the singular values falling: as many as `A` has rows or columns, whichever are fewer.
 ///
 /// Pairs of columns are rotated until all are orthogonal; their norms then are the singular values (one-sided Jacobi,
-/// Hestenes 1958). It is accurate where many singular values are equal, too. What is rotated is `Rᵀ` of `A·P = Q·R`,
-/// which takes a fraction of the sweeps that `A` itself would (Drmač and Veselić 2008): `Rᵀ·W = Z·Σ` makes `A = (Q·W)·Σ·(P·Z)ᵀ`.
+/// Hestenes 1958). It is accurate where many singular values are equal, too. What is rotated is `Rᵀ` of
+/// `A·P = Q·R`, which takes a fraction of the sweeps that `A` itself would (Drmač and Veselić 2008):
+/// `Rᵀ·W = Z·Σ` makes `A = (Q·W)·Σ·(P·Z)ᵀ`.
 pub(crate) struct SingularValues {
     pub(crate) values: Vec<f64>,
     /// `U`: left singular vectors, one a column.
     pub(crate) left: Matrix,
-    /// `V·Σ`: column by column a right singular vector times its singular value. Those below `ε·σ₁` have no direction.
+    /// `V·Σ`: column by column a right singular vector times its singular value. Those below `ε·σ₁` have no
+    /// direction.
     pub(crate) right: Matrix,
 }
 

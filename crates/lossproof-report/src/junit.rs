@@ -2,8 +2,8 @@
 
 use crate::model::{Check, CheckOutcome, Checks, Report};
 use crate::{number, text};
-use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
+use quick_xml::writer::{ElementWriter, Writer};
 use std::io;
 use std::time::Duration;
 
@@ -37,6 +37,16 @@ pub fn junit(report: &Report) -> Result<String, JunitError> {
 
 type Xml = Writer<Vec<u8>>;
 
+/// The beginning of an element.
+fn begin<'a>(
+    document: &'a mut Xml,
+    name: &'a str,
+    attributes: &[(&str, String)],
+) -> ElementWriter<'a, Vec<u8>> {
+    let attributes = attributes.iter().map(|(name, value)| (*name, value.as_str()));
+    document.create_element(name).with_attributes(attributes)
+}
+
 /// An element with the elements that `content` writes.
 fn element(
     document: &mut Xml,
@@ -44,8 +54,7 @@ fn element(
     attributes: &[(&str, String)],
     content: impl FnOnce(&mut Xml) -> io::Result<()>,
 ) -> io::Result<()> {
-    let attributes = attributes.iter().map(|(name, value)| (*name, value.as_str()));
-    document.create_element(name).with_attributes(attributes).write_inner_content(content)?;
+    begin(document, name, attributes).write_inner_content(content)?;
     Ok(())
 }
 
@@ -94,9 +103,8 @@ fn properties(document: &mut Xml, check: &Check) -> io::Result<()> {
     if let Some(rerun) = &check.rerun {
         properties.push(("rerun".to_owned(), text::line(rerun, text::COMMAND)));
     }
-    for (name, value) in &properties {
-        let attributes = [("name", name.as_str()), ("value", value.as_str())];
-        document.create_element("property").with_attributes(attributes).write_empty()?;
+    for (name, value) in properties {
+        begin(document, "property", &[("name", name), ("value", value)]).write_empty()?;
     }
     Ok(())
 }
@@ -126,8 +134,7 @@ fn status(document: &mut Xml, check: &Check) -> io::Result<()> {
         description.push_str("rerun: ");
         description.push_str(&text::line(rerun, text::COMMAND));
     }
-    let attributes = attributes.iter().map(|(name, value)| (*name, value.as_str()));
-    let element = document.create_element(name).with_attributes(attributes);
+    let element = begin(document, name, &attributes);
     if description.is_empty() {
         element.write_empty()?;
     } else {

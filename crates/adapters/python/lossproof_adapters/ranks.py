@@ -120,7 +120,7 @@ def agreed_step(steps):
     """The loss of rank 0, and the parameters that all ranks end with."""
     loss, parameters = steps[0]
     of_zero = digests(parameters)
-    for rank, (_, others) in list(enumerate(steps))[1:]:
+    for rank, (_, others) in enumerate(steps[1:], 1):
         hold_equal(of_zero, others, f"rank {rank} of {len(steps)} ends the step")
     return loss, parameters
 
@@ -353,8 +353,9 @@ def serve(model, train, training):
     questions, turns = SimpleQueue(), threading.Lock()
 
     def say(what, answer):
+        said = pickle.dumps((what, answer))
         with turns:
-            connection.send_bytes(pickle.dumps((what, answer)))
+            connection.send_bytes(said)
 
     def listen():
         try:
@@ -376,17 +377,15 @@ def serve(model, train, training):
     while True:
         what, question = questions.get()
         try:
-            answer = answered(model, train, training, lambda: say("goes on", None), what, *question)
-            said = pickle.dumps(("done", answer))
+            # What cannot be sent is the trainer's failure, too.
+            say("done", answered(model, train, training, lambda: say("goes on", None), what, *question))
         except NAMED as error:
             # What a trainer may say of a batch or a plan.
             kind = next(kind.__name__ for kind in NAMED if isinstance(error, kind))
-            said = pickle.dumps(("refused", (kind, str(error))))
+            say("refused", (kind, str(error)))
         except Exception as error:
             traceback.print_exc()
-            said = pickle.dumps(("failed", f"{type(error).__name__}: {error}"))
-        with turns:
-            connection.send_bytes(said)
+            say("failed", f"{type(error).__name__}: {error}")
 
 
 def answered(model, train, training, goes_on, what, parameters, *question):

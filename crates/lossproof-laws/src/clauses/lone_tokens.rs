@@ -107,8 +107,9 @@ impl Trial<'_> {
 }
 
 /// The probabilities that the losses of all labels of one token say, which add up to one: with label
-/// smoothing ε, `p = exp(−(ℓ − ε·mean ℓ)/(1 − ε))`. In every other case the model is sure of itself first, since
-/// a loss that is cut off, or the logarithm of a probability that is, differs from −ln p where mistakes are dear.
+/// smoothing ε, `p = exp(−(ℓ − ε·mean ℓ)/(1 − ε))`. In every other case the model is sure of itself
+/// first, since a loss that is cut off, or the logarithm of a probability that is, differs from −ln p where
+/// mistakes are dear.
 pub(crate) fn normalisation(trial: &mut Trial<'_>) -> CaseOutcome {
     let spec = trial.without_z_loss()?;
     let turn = trial.facts.turn.among(CASES);

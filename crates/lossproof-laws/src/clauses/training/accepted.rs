@@ -69,18 +69,22 @@ impl Trial<'_> {
     /// The plan over rows of one text, each one token further, where the loop takes no others: there are loaders that
     /// cut nothing else.
     pub(super) fn with_samples_of_one_text(&mut self, plan: TrainingPlan) -> Result<TrainingPlan, Ended> {
-        let spec = self.case.spec;
-        let refused = |answer: Result<TrainingPlan, Ended>| match answer {
-            Ok(_) => Ok(false),
-            Err(Ended::Unsupported(_)) => Ok(true),
-            Err(end) => Err(end),
-        };
-        if !refused(self.taken(&spec, &plan))? {
+        if self.takes(&plan)? {
             return Ok(plan);
         }
         let Some(training) = rows_of_one_text(&plan.training) else { return Ok(plan) };
         let cut = TrainingPlan { training, ..plan.clone() };
-        Ok(if refused(self.taken(&spec, &cut))? { plan } else { cut })
+        Ok(if self.takes(&cut)? { cut } else { plan })
+    }
+
+    /// Whether the loop takes a plan, with another rule or on one rank if need be.
+    fn takes(&mut self, plan: &TrainingPlan) -> Result<bool, Ended> {
+        let spec = self.case.spec;
+        match self.taken(&spec, plan) {
+            Ok(_) => Ok(true),
+            Err(Ended::Unsupported(_)) => Ok(false),
+            Err(end) => Err(end),
+        }
     }
 
     /// The plan with a rest of an epoch that fills no update. What limits say of micro-batches and ranks they say of
@@ -90,14 +94,10 @@ impl Trial<'_> {
         if !plan.training.len().is_multiple_of(plan.window()) || least >= plan.window() {
             return Ok(plan);
         }
-        let (spec, mut longer) = (self.case.spec, plan.clone());
+        let mut longer = plan.clone();
         longer.training.extend(self.more_samples(&plan.training).take(least));
         let longer = self.with_samples_of_one_text(longer)?;
-        match self.taken(&spec, &longer) {
-            Ok(_) => Ok(longer),
-            Err(Ended::Unsupported(_)) => Ok(plan),
-            Err(end) => Err(end),
-        }
+        Ok(if self.takes(&longer)? { longer } else { plan })
     }
 
     /// A plan with validations, as the trainer takes it: after every update, or at the ends of epochs alone.
