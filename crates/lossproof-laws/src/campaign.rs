@@ -236,7 +236,7 @@ impl Campaign {
                 Ok(tree) => tree.current(),
                 Err(reason) => return Some(reason.to_string()),
             };
-            let tried = law.try_with(&mut card, &case, &facts.at(self.turn(number)));
+            let tried = law.replay(&mut card, &case, &facts.at(self.turn(number)));
             match tried.unsupported() {
                 Some(what) if tried.comparisons.compared() == 0 => reason = Some(what.to_owned()),
                 _ => {

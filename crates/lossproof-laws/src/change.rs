@@ -7,7 +7,7 @@ use lossproof_subject::{
 };
 
 /// A change of one answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Change {
     /// A block of the gradient is multiplied.
     Block(Block, f64),
@@ -40,6 +40,11 @@ pub(crate) enum Change {
 pub(crate) const NUMBERS: usize = 8;
 
 impl Change {
+    /// Whether no other unit has a use for it.
+    pub(crate) fn is_of_one_unit(&self) -> bool {
+        matches!(self, Self::Block(..) | Self::Tensor(..))
+    }
+
     pub(crate) fn of(&self, answer: &mut Answer, tape: &Tape) {
         match (self, answer) {
             (Self::Block(block, factor), Answer::Gradient(_, tensors) | Answer::Weighted(_, tensors)) => {

@@ -98,8 +98,10 @@ impl Trial<'_> {
         except: &[&str],
     ) {
         let blocks = self.blocks(batch);
-        let bounds: Vec<f64> =
-            blocks.all().iter().map(|block| self.gradient_bound(batch, &block.parameter)).collect();
+        let model = self.facts.model(batch);
+        let dtype = |block: &Block| self.facts.gradient_dtype(&block.parameter);
+        let bound = |block| model.gradient_bound(dtype(block)) + self.facts.noise;
+        let bounds: Vec<f64> = blocks.all().iter().map(bound).collect();
         // One look at every tensor, which may be large.
         let apart: Vec<Option<Difference>> =
             blocks.all().iter().map(|block| Some(Tensors::of(block, actual, parts)?.apart(block))).collect();

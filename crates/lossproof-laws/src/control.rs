@@ -10,8 +10,8 @@ use crate::{
     weights::{SCALE, WEIGHTS},
 };
 use lossproof_cases::Case;
-use lossproof_numerics::{CONTROL, Control, Unit};
-use std::rc::Rc;
+use lossproof_numerics::{CONTROL, Comparisons, Control, Unit};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 /// A case that was tried, with everything that the subject answered.
 #[derive(Clone, Debug)]
@@ -25,141 +25,234 @@ pub(crate) struct Taped {
 /// Tapes of fewer answers are searched one by one.
 const LONG: usize = 8;
 
+/// Answers that are tried before a search.
+const REMEMBERED: usize = 3;
+
+/// What a law said of a tape with some answers changed, which it says in every unit at once.
+#[derive(Debug)]
+struct Outcome {
+    taped: Rc<Taped>,
+    changed: (Changed, Change),
+    comparisons: Comparisons,
+}
+
 /// A search for the answer whose change makes a law fail in one unit.
 struct Search<'a> {
     law: &'a Law,
     name: &'a str,
-    taped: &'a Taped,
+    taped: &'a Rc<Taped>,
     facts: Facts,
+    /// Those that are known.
+    outcomes: &'a RefCell<Vec<Outcome>>,
     /// In how many contexts the case was tried: what is judged by its mean is changed in every one.
     contexts: usize,
+    unit: Unit,
+    /// Whether some answer has a block of the unit's name.
+    is_block: bool,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(
+        law: &'a Law,
+        (name, unit): (&'a str, Unit),
+        taped: &'a Rc<Taped>,
+        facts: &Facts,
+        outcomes: &'a RefCell<Vec<Outcome>>,
+    ) -> Self {
+        let tape = &taped.tape;
+        let facts = facts.at(taped.turn);
+        let contexts = law.contexts(&facts);
+        let contexts = if tape.len().is_multiple_of(contexts) { contexts } else { 1 };
+        let is_block = (0..tape.len()).any(|answer| tape.block(answer, name).is_some());
+        Self { law, name, taped, facts, outcomes, contexts, unit, is_block }
+    }
+
+    /// What the unit is multiplied by; any change will do where there is none.
+    fn factor(&self) -> Option<f64> {
+        match self.unit.control {
+            Control::Factor => Some(1.0 + CONTROL * self.unit.power),
+            Control::Zero => Some(0.0),
+            Control::Any => None,
+        }
+    }
+
     /// The answers, of one context where there are several.
     fn answers(&self) -> usize {
         self.taped.tape.len() / self.contexts
     }
 
     fn fails_if(&self, changed: Changed, change: Change) -> bool {
-        let mut playback = Playback::subject(&self.taped.tape, (changed, change));
-        let tried = self.law.try_with(&mut playback, &self.taped.case, &self.facts);
-        tried.comparisons.violates(self.name)
+        let changed = (changed, change);
+        let mut known = self.outcomes.borrow_mut();
+        let is_it = |known: &&Outcome| Rc::ptr_eq(&known.taped, self.taped) && known.changed == changed;
+        if let Some(outcome) = known.iter().find(is_it) {
+            return outcome.comparisons.violates(self.name);
+        }
+        let mut playback = Playback::subject(&self.taped.tape, changed.clone());
+        let comparisons = self.law.replay(&mut playback, &self.taped.case, &self.facts).comparisons;
+        let fails = comparisons.violates(self.name);
+        if !changed.1.is_of_one_unit() {
+            known.push(Outcome { taped: Rc::clone(self.taped), changed, comparisons });
+        }
+        fails
     }
 
-    fn fails(&self, answer: usize, change: Change) -> bool {
-        if self.contexts == 1 {
-            self.fails_if(Changed::Range(answer, answer + 1), change)
-        } else {
-            self.fails_if(Changed::InEachContext(answer, self.answers()), change)
-        }
+    /// Whether the law fails with every answer as it was: then a change shows nothing.
+    fn fails_unchanged(&self) -> bool {
+        self.fails_if(Changed::Range(0, 0), Change::Everything)
     }
 
-    /// Whether the change of one answer makes the law fail, found by halves: of many answers that make it fail when
-    /// all are changed, those in one half mostly do so alone. `false` where that leads to none, as where all changed
-    /// alike agree again.
-    fn finds_by_halves(&self, change: &Change) -> bool {
-        let fails = |from: usize, to: usize| self.fails_if(Changed::Range(from, to), change.clone());
-        let (mut from, mut to) = (0, self.answers());
-        if !fails(from, to) {
-            return false;
-        }
-        while to - from > 1 {
-            let middle = from + (to - from) / 2;
-            if fails(middle, to) {
-                from = middle;
-            } else if fails(from, middle) {
-                to = middle;
-            } else {
-                return false;
-            }
-        }
-        true
+    /// Whether one of these changes of this answer makes the law fail.
+    fn fails_at(&self, answer: usize, changes: Vec<Change>) -> bool {
+        let changed = match self.contexts {
+            1 => Changed::Range(answer, answer + 1),
+            _ => Changed::InEachContext(answer, self.answers()),
+        };
+        changes.into_iter().any(|change| self.fails_if(changed, change))
     }
 
-    /// The same for a factor on what the unit names: a tensor, or else one of the numbers of an answer.
-    fn finds_factor_by_halves(&self, factor: f64) -> bool {
+    /// The changes of an answer that mostly show: those of what the unit names, and where any will do, all but those
+    /// of [`further_changes`](Self::further_changes).
+    fn changes(&self, answer: usize) -> Vec<Change> {
         let tape = &self.taped.tape;
-        if self.contexts > 1 || tape.len() < LONG {
-            return false;
+        let Some(factor) = self.factor() else {
+            let mut changes = vec![Change::Everything, Change::Nothing];
+            if tape.is_training(answer) {
+                changes.extend([
+                    Change::Parameters,
+                    Change::Multiples,
+                    Change::Samples,
+                    Change::SamplesAgain,
+                ]);
+                // A training has many numbers, of which what is judged is sometimes only the first that is wrong.
+                changes.extend(self.numbers(answer, 1.5));
+            }
+            changes.extend(tape.former(answer).take(1).map(Change::Like));
+            return changes;
+        };
+        if [WEIGHTS, SCALE].contains(&self.name) {
+            return vec![Change::Gradient(factor)];
+        }
+        if let Some(block) = tape.block(answer, self.name) {
+            return vec![Change::Block(block, factor)];
         }
         if tape.has_parameter(self.name) {
-            return self.finds_by_halves(&Change::Tensor(self.name.to_owned(), factor));
+            return vec![Change::Tensor(self.name.to_owned(), factor)];
         }
-        let is_block = |answer: usize| tape.block(answer, self.name).is_some();
-        if [WEIGHTS, SCALE].contains(&self.name) || (0..self.answers()).any(is_block) {
-            return false;
+        if self.is_block { Vec::new() } else { self.numbers(answer, factor) }
+    }
+
+    /// The others: answers that came earlier, and the numbers of an answer that lacks the unit's block.
+    fn further_changes(&self, answer: usize) -> Vec<Change> {
+        let tape = &self.taped.tape;
+        match self.factor() {
+            None => tape.former(answer).skip(1).map(Change::Like).collect(),
+            Some(factor) if self.changes(answer).is_empty() => self.numbers(answer, factor),
+            Some(_) => Vec::new(),
+        }
+    }
+
+    /// A factor on each kind of number that an answer has.
+    fn numbers(&self, answer: usize, factor: f64) -> Vec<Change> {
+        let kinds = (0..NUMBERS).filter(|&kind| self.taped.tape.has_number(answer, kind));
+        kinds.map(|kind| Change::Number(kind, factor)).collect()
+    }
+
+    /// The answer of which one of these changes makes the law fail, found by halves: of many answers that make it fail
+    /// when all are changed, those in one half mostly do so alone. Where all changed alike agree again, as a loss does
+    /// with itself, parts down to an eighth are tried.
+    fn by_halves(&self, changes: &[Change]) -> Option<usize> {
+        let answers = self.answers();
+        let mut ranges: VecDeque<_> = changes.iter().map(|change| (change, 0, answers)).collect();
+        while let Some((change, from, to)) = ranges.pop_front() {
+            let fails = self.fails_if(Changed::Range(from, to), change.clone());
+            let middle = from + (to - from) / 2;
+            if fails && to - from == 1 {
+                return Some(from);
+            } else if fails {
+                ranges.push_front((change, from, middle));
+                ranges.push_front((change, middle, to));
+            } else if 4 * (to - from) > answers {
+                ranges.push_back((change, middle, to));
+                ranges.push_back((change, from, middle));
+            }
+        }
+        None
+    }
+
+    /// The same for a factor on what the unit names, on a long tape: a tensor, or else one of the numbers of an
+    /// answer.
+    fn factor_by_halves(&self) -> Option<usize> {
+        let tape = &self.taped.tape;
+        let factor = self.factor().filter(|_| self.contexts == 1 && tape.len() >= LONG)?;
+        if tape.has_parameter(self.name) {
+            return self.by_halves(&[Change::Tensor(self.name.to_owned(), factor)]);
+        }
+        if self.is_block || [WEIGHTS, SCALE].contains(&self.name) {
+            return None;
         }
         let has = |kind: usize| (0..self.answers()).any(|answer| tape.has_number(answer, kind));
-        (0..NUMBERS).any(|kind| has(kind) && self.finds_by_halves(&Change::Number(kind, factor)))
+        let kinds = (0..NUMBERS).filter(|&kind| has(kind));
+        self.by_halves(&kinds.map(|kind| Change::Number(kind, factor)).collect::<Vec<_>>())
+    }
+
+    /// Whether the law fails where the unit is taken out of every answer, if zero is what it should not pass with:
+    /// what is there in one of several answers is there.
+    fn fails_without(&self) -> bool {
+        let tape = &self.taped.tape;
+        let everywhere = |change: Change| self.fails_if(Changed::Range(0, tape.len()), change);
+        let changes = |answer: usize| [self.changes(answer), self.further_changes(answer)].concat();
+        self.unit.control == Control::Zero && (0..tape.len()).flat_map(changes).any(everywhere)
     }
 }
 
-/// Whether some change of one answer, as large as the unit's control says, makes the law fail in this unit.
-pub(crate) fn caught(law: &Law, name: &str, unit: Unit, taped: &Rc<Taped>, facts: &Facts) -> bool {
-    let tape = &taped.tape;
-    let facts = facts.at(taped.turn);
-    let contexts = law.contexts(&facts);
-    let contexts = if tape.len().is_multiple_of(contexts) { contexts } else { 1 };
-    let search = Search { law, name, taped, facts, contexts };
-    let factor = match unit.control {
-        Control::Factor => Some(1.0 + CONTROL * unit.power),
-        Control::Zero => Some(0.0),
-        Control::Any => None,
-    };
-    if factor.is_some_and(|factor| search.finds_factor_by_halves(factor)) {
-        return true;
-    }
-    let fails = |answer: usize, change: Change| search.fails(answer, change);
-    // What is judged mostly comes after what it is judged by.
-    for answer in (0..search.answers()).rev() {
-        let found = match factor {
-            Some(factor) => fails_by(tape, answer, name, factor, &fails),
-            None => {
-                fails(answer, Change::Everything)
-                    || fails(answer, Change::Nothing)
-                    || fails(answer, Change::Parameters)
-                    || fails(answer, Change::Multiples)
-                    || fails(answer, Change::Samples)
-                    || fails(answer, Change::SamplesAgain)
-                    || fails_by_a_number(tape, answer, &fails)
-                    || tape.former(answer).any(|former| fails(answer, Change::Like(former)))
-            }
-        };
-        if found {
-            return true;
+/// The negative controls of a law's units, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Controls {
+    /// Answers whose change made the law fail in an earlier unit, the last found first. The tensors of a gradient are
+    /// mostly judged by the same ones, so that most units take one trial instead of a search.
+    ///
+    /// They say where to look first and prove nothing, since each is tried again; on another tape they are a guess.
+    found: Vec<usize>,
+    outcomes: RefCell<Vec<Outcome>>,
+}
+
+impl Controls {
+    /// Whether some change of one answer, as large as the unit's control says, makes the law fail in this unit.
+    pub(crate) fn catches(
+        &mut self,
+        law: &Law,
+        name: &str,
+        unit: Unit,
+        taped: &Rc<Taped>,
+        facts: &Facts,
+    ) -> bool {
+        let search = Search::new(law, (name, unit), taped, facts, &self.outcomes);
+        if search.fails_unchanged() {
+            return false;
         }
+        let answers = search.answers();
+        let fails = |&answer: &usize| search.fails_at(answer, search.changes(answer));
+        let fails_further = |&answer: &usize| search.fails_at(answer, search.further_changes(answer));
+        let mut remembered = self.found.iter().copied().filter(|&answer| answer < answers);
+        let found = remembered
+            .find(fails)
+            .or_else(|| search.factor_by_halves())
+            .or_else(|| from_both_ends(answers).find(fails))
+            .or_else(|| from_both_ends(answers).find(fails_further));
+        let Some(answer) = found else { return search.fails_without() };
+        self.found.retain(|&earlier| earlier != answer);
+        self.found.insert(0, answer);
+        self.found.truncate(REMEMBERED);
+        true
     }
-    // What is there in one of several answers is there: it is taken away from all of them.
-    let everywhere = |_: usize, change: Change| search.fails_if(Changed::Range(0, tape.len()), change);
-    unit.control == Control::Zero
-        && (0..tape.len()).any(|answer| fails_by(tape, answer, name, 0.0, &everywhere))
 }
 
-/// Whether a factor on one kind of number of a training makes the law fail: a training has many, of which what is
-/// judged is sometimes only the first that is wrong.
-fn fails_by_a_number(tape: &Tape, answer: usize, fails: &impl Fn(usize, Change) -> bool) -> bool {
-    let has = |kind: usize| tape.is_training(answer) && tape.has_number(answer, kind);
-    (0..NUMBERS).any(|kind| has(kind) && fails(answer, Change::Number(kind, 1.5)))
+/// Numbers below this one, from the last and the first inwards: what is judged mostly comes after what it is judged by, or
+/// else before everything.
+fn from_both_ends(count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |step| if step % 2 == 0 { count - 1 - step / 2 } else { step / 2 })
 }
 
-/// Whether a factor on what the unit names makes the law fail: a block, a tensor, or else one of the numbers
-/// of an answer.
-fn fails_by(
-    tape: &Tape,
-    answer: usize,
-    name: &str,
-    factor: f64,
-    fails: &impl Fn(usize, Change) -> bool,
-) -> bool {
-    if [WEIGHTS, SCALE].contains(&name) {
-        return fails(answer, Change::Gradient(factor));
-    }
-    if let Some(block) = tape.block(answer, name) {
-        return fails(answer, Change::Block(block, factor));
-    }
-    if tape.has_parameter(name) {
-        return fails(answer, Change::Tensor(name.to_owned(), factor));
-    }
-    (0..NUMBERS).any(|kind| tape.has_number(answer, kind) && fails(answer, Change::Number(kind, factor)))
-}
+#[cfg(test)]
+mod tests;

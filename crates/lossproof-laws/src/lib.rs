@@ -27,6 +27,7 @@ mod noise;
 mod playback;
 mod precision;
 mod report;
+mod roles;
 mod second_look;
 mod shown;
 mod sketch;
@@ -53,6 +54,7 @@ pub use sketch::{BlockSketch, Projections, Sketch};
 pub use summary::Summary;
 pub use verdict::Verdict;
 
+use answering::{Answering, Answers};
 use clauses::{
     accumulation, cross_entropy, derivative, embedding, evaluation, lone_tokens, masks, model, objectives,
     ranks, reductions, reported, step, step_slope, training,
@@ -76,6 +78,9 @@ pub struct Law {
 const fn law(id: &'static str, needs: &'static [Need], check: fn(&mut Trial<'_>) -> CaseOutcome) -> Law {
     Law { id, needs, check, costs_much: false }
 }
+
+/// How a trial begins.
+type Begin = for<'a> fn(&'a mut dyn Subject, &'a Case, &'a Facts) -> Result<Trial<'a>, Ended>;
 
 impl Law {
     const fn that_costs_much(self) -> Self {
@@ -284,8 +289,20 @@ impl Law {
     }
 
     pub(crate) fn try_with(&self, subject: &mut dyn Subject, case: &Case, facts: &Facts) -> Tried {
+        self.try_in_contexts(subject, case, facts, |subject, case, facts| Trial::new(subject, case, facts))
+    }
+
+    /// Tries the law on answers that are there already: nobody has a use for parameters, and to draw them takes longer
+    /// than the rest.
+    pub(crate) fn replay<A: Answers>(&self, answers: &mut Answering<A>, case: &Case, facts: &Facts) -> Tried {
+        self.try_in_contexts(answers, case, facts, |answers, case, facts| {
+            Trial::of_answers(answers, case, facts)
+        })
+    }
+
+    fn try_in_contexts(&self, subject: &mut dyn Subject, case: &Case, facts: &Facts, begin: Begin) -> Tried {
         let mut averages = Averages::default();
-        let mut tried = self.try_in(subject, case, facts, (case, &mut averages));
+        let mut tried = self.try_in(begin(subject, case, facts), (case, &mut averages));
         if averages.is_empty() {
             return tried;
         }
@@ -300,7 +317,8 @@ impl Law {
                 return tried;
             }
             let other = case.in_context(context as u64, facts.info.limits.vocabulary);
-            let Tried { comparisons, told } = self.try_in(subject, &other, facts, (case, &mut averages));
+            let trial = begin(subject, &other, facts);
+            let Tried { comparisons, told } = self.try_in(trial, (case, &mut averages));
             tried.comparisons.merge(comparisons);
             tried.told = told.map(|tells| tells || matches!(tried.told, Ok(true)));
         }
@@ -316,15 +334,9 @@ impl Law {
     }
 
     /// Tries the law in one context of a case, which fixes the choices that the law makes.
-    fn try_in(
-        &self,
-        subject: &mut dyn Subject,
-        context: &Case,
-        facts: &Facts,
-        (case, averages): (&Case, &mut Averages),
-    ) -> Tried {
+    fn try_in(&self, trial: Result<Trial<'_>, Ended>, (case, averages): (&Case, &mut Averages)) -> Tried {
         averages.begin();
-        let mut trial = match Trial::new(subject, context, facts) {
+        let mut trial = match trial {
             Ok(trial) => trial,
             Err(stop) => return Tried { comparisons: Comparisons::default(), told: Err(stop) },
         };

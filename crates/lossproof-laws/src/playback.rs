@@ -101,10 +101,10 @@ impl Answers for Playback<'_> {
             Changed::InEachContext(number, answers) => index % answers == number,
         };
         if is_changed {
-            if let Change::Like(other) = self.changed.1 {
-                answer = Rc::clone(&self.tape.answers[other].1);
+            match &self.changed.1 {
+                Change::Like(other) => answer = Rc::clone(&self.tape.answers[*other].1),
+                change => change.of(Rc::make_mut(&mut answer), self.tape),
             }
-            self.changed.1.of(Rc::make_mut(&mut answer), self.tape);
         }
         match &*answer {
             Answer::Empty(empty) => Err((*empty).into()),

@@ -2,7 +2,7 @@
 
 use crate::{
     Failure, Law, Report, Tried, Verdict,
-    control::{Taped, caught},
+    control::{Controls, Taped},
     trial::{Ended, Facts},
 };
 use lossproof_numerics::{Comparisons, Control};
@@ -45,9 +45,11 @@ impl Tally {
 
     /// The first unit that a change of an answer leaves unmoved.
     fn uncaught(&self, law: &Law, facts: &Facts) -> Option<String> {
+        let mut controls = Controls::default();
         let uncaught = self.comparisons.units().find(|(name, unit)| {
             let taped = self.strongest.get(*name);
-            unit.power.is_finite() && !taped.is_some_and(|taped| caught(law, name, *unit, taped, facts))
+            unit.power.is_finite()
+                && !taped.is_some_and(|taped| controls.catches(law, name, *unit, taped, facts))
         });
         uncaught.map(|(name, _)| name.to_owned())
     }

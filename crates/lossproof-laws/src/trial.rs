@@ -3,7 +3,7 @@
 use crate::error_model;
 use lossproof_cases::Case;
 use lossproof_numerics::{Averages, Comparisons, ErrorModel};
-use lossproof_spec::{Dtype, Fraction, GlobalBatch, LossSpec, Role, Sequence, TokenWeights};
+use lossproof_spec::{Dtype, Fraction, GlobalBatch, LossSpec, Sequence, TokenWeights};
 use lossproof_subject::{
     Collect, Observation, OptimizerSteps, ParameterInfo, Subject, SubjectError, SubjectInfo, Tensor,
     TensorSet, TensorValues, Unsupported, UpstreamWeights,
@@ -222,11 +222,21 @@ pub(crate) struct Trial<'a> {
 impl<'a> Trial<'a> {
     /// Brings the subject to the parameters of the case, or to its own where it takes none.
     pub(crate) fn new(subject: &'a mut dyn Subject, case: &'a Case, facts: &'a Facts) -> Result<Self, Ended> {
-        facts.info.limits.check(&case.batch)?;
-        subject.reset()?;
-        if let Some(loader) = subject.parameter_loading() {
+        let trial = Self::of_answers(subject, case, facts)?;
+        if let Some(loader) = trial.subject.parameter_loading() {
             loader.load(&case.parameters(&facts.parameters))?;
         }
+        Ok(trial)
+    }
+
+    /// The same for a subject that has its answers already, at whatever parameters.
+    pub(crate) fn of_answers(
+        subject: &'a mut dyn Subject,
+        case: &'a Case,
+        facts: &'a Facts,
+    ) -> Result<Self, Ended> {
+        facts.info.limits.check(&case.batch)?;
+        subject.reset()?;
         let random = choices(case);
         Ok(Self {
             subject,
@@ -244,44 +254,6 @@ impl<'a> Trial<'a> {
     /// Tokens of the subject's vocabulary.
     pub(crate) fn vocabulary(&self) -> usize {
         self.facts.info.limits.vocabulary
-    }
-
-    /// Name of the first parameter with a role.
-    pub(crate) fn named_by(&self, role: Role, what: &str) -> Result<String, Ended> {
-        let found = self.facts.parameters.iter().find(|parameter| parameter.role == role);
-        let lacking = || {
-            let frozen = self.facts.info.model.frozen.iter().any(|parameter| parameter.role == role);
-            let wanted = if frozen { "a trainable parameter" } else { "a parameter" };
-            Ended::Unsupported(format!(
-                "{wanted} whose declared role (ParameterInfo::role) is that of {what}"
-            ))
-        };
-        Ok(found.ok_or_else(lacking)?.name.clone())
-    }
-
-    /// Name of the token embedding.
-    pub(crate) fn embedding(&self) -> Result<String, Ended> {
-        self.named_by(Role::TokenEmbedding, "a token embedding")
-    }
-
-    /// Name of the token embedding where it is the head, too. What it says of the logits is not all where the
-    /// head has parameters of its own, trained or not.
-    pub(crate) fn embedding_for_a_head(&self) -> Result<String, Ended> {
-        let name = self.embedding()?;
-        let mut all = self.facts.parameters.iter().chain(&self.facts.info.model.frozen);
-        let tied = self.facts.parameters.iter().any(|p| p.name == name && p.tied_to.is_some());
-        if !tied || all.any(|parameter| matches!(parameter.role, Role::Head | Role::HeadBias)) {
-            return Err(Ended::Unsupported("a head that is the embedding".to_owned()));
-        }
-        Ok(name)
-    }
-
-    /// What the head's products are multiplied by to be logits, where that rounds nothing.
-    pub(crate) fn exact_logit_scale(&self) -> Result<f64, Ended> {
-        let scale = self.facts.info.model.exact_logit_scale();
-        scale.ok_or_else(|| {
-            Ended::Unsupported("logits without a cap, and scaled by a power of two if at all".to_owned())
-        })
     }
 
     /// Loads parameters.
