@@ -11,7 +11,11 @@ use crate::{
 };
 use lossproof_cases::Case;
 use lossproof_numerics::{CONTROL, Comparisons, Control, Unit};
-use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+};
 
 /// A case that was tried, with everything that the subject answered.
 #[derive(Clone, Debug)]
@@ -25,7 +29,7 @@ pub(crate) struct Taped {
 /// Tapes of fewer answers are searched one by one.
 const LONG: usize = 8;
 
-/// Answers that are tried before a search.
+/// How many answers are remembered, and tried before a search.
 const REMEMBERED: usize = 3;
 
 /// What a law said of a tape with some answers changed, which it says in every unit at once.
@@ -47,8 +51,8 @@ struct Search<'a> {
     /// In how many contexts the case was tried: what is judged by its mean is changed in every one.
     contexts: usize,
     unit: Unit,
-    /// Whether some answer has a block of the unit's name.
-    is_block: bool,
+    /// Whether some answer has a block of the unit's name, once somebody has asked.
+    is_block: OnceCell<bool>,
 }
 
 impl<'a> Search<'a> {
@@ -63,8 +67,13 @@ impl<'a> Search<'a> {
         let facts = facts.at(taped.turn);
         let contexts = law.contexts(&facts);
         let contexts = if tape.len().is_multiple_of(contexts) { contexts } else { 1 };
-        let is_block = (0..tape.len()).any(|answer| tape.block(answer, name).is_some());
-        Self { law, name, taped, facts, outcomes, contexts, unit, is_block }
+        Self { law, name, taped, facts, outcomes, contexts, unit, is_block: OnceCell::new() }
+    }
+
+    fn is_block(&self) -> bool {
+        let tape = &self.taped.tape;
+        let somewhere = || (0..tape.len()).any(|answer| tape.block(answer, self.name).is_some());
+        *self.is_block.get_or_init(somewhere)
     }
 
     /// What the unit is multiplied by; any change will do where there is none.
@@ -76,7 +85,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The answers, of one context where there are several.
+    /// How many answers there are, in one context where there are several.
     fn answers(&self) -> usize {
         self.taped.tape.len() / self.contexts
     }
@@ -139,7 +148,7 @@ impl<'a> Search<'a> {
         if tape.has_parameter(self.name) {
             return vec![Change::Tensor(self.name.to_owned(), factor)];
         }
-        if self.is_block { Vec::new() } else { self.numbers(answer, factor) }
+        if self.is_block() { Vec::new() } else { self.numbers(answer, factor) }
     }
 
     /// The others: answers that came earlier, and the numbers of an answer that lacks the unit's block.
@@ -160,7 +169,7 @@ impl<'a> Search<'a> {
 
     /// The answer of which one of these changes makes the law fail, found by halves: of many answers that make it fail
     /// when all are changed, those in one half mostly do so alone. Where all changed alike agree again, as a loss does
-    /// with itself, parts down to an eighth are tried.
+    /// with itself, a part that does not fail is halved as long as it is more than a quarter of all.
     fn by_halves(&self, changes: &[Change]) -> Option<usize> {
         let answers = self.answers();
         let mut ranges: VecDeque<_> = changes.iter().map(|change| (change, 0, answers)).collect();
@@ -188,7 +197,7 @@ impl<'a> Search<'a> {
         if tape.has_parameter(self.name) {
             return self.by_halves(&[Change::Tensor(self.name.to_owned(), factor)]);
         }
-        if self.is_block || [WEIGHTS, SCALE].contains(&self.name) {
+        if [WEIGHTS, SCALE].contains(&self.name) || self.is_block() {
             return None;
         }
         let has = |kind: usize| (0..self.answers()).any(|answer| tape.has_number(answer, kind));
@@ -207,8 +216,10 @@ impl<'a> Search<'a> {
 }
 
 /// The negative controls of a law's units, one after the other.
-#[derive(Debug, Default)]
-pub(crate) struct Controls {
+#[derive(Debug)]
+pub(crate) struct Controls<'a> {
+    law: &'a Law,
+    facts: &'a Facts,
     /// Answers whose change made the law fail in an earlier unit, the last found first. The tensors of a gradient are
     /// mostly judged by the same ones, so that most units take one trial instead of a search.
     ///
@@ -217,17 +228,16 @@ pub(crate) struct Controls {
     outcomes: RefCell<Vec<Outcome>>,
 }
 
-impl Controls {
-    /// Whether some change of one answer, as large as the unit's control says, makes the law fail in this unit.
-    pub(crate) fn catches(
-        &mut self,
-        law: &Law,
-        name: &str,
-        unit: Unit,
-        taped: &Rc<Taped>,
-        facts: &Facts,
-    ) -> bool {
-        let search = Search::new(law, (name, unit), taped, facts, &self.outcomes);
+impl<'a> Controls<'a> {
+    pub(crate) fn new(law: &'a Law, facts: &'a Facts) -> Self {
+        Self { law, facts, found: Vec::new(), outcomes: RefCell::default() }
+    }
+
+    /// Whether the law holds in this unit on the tape as it is, and fails in it when one answer is changed by as much
+    /// as the unit's control says: in each context where there are several, and in all answers where
+    /// [`Search::fails_without`] says so.
+    pub(crate) fn catches(&mut self, name: &str, unit: Unit, taped: &Rc<Taped>) -> bool {
+        let search = Search::new(self.law, (name, unit), taped, self.facts, &self.outcomes);
         if search.fails_unchanged() {
             return false;
         }
@@ -248,8 +258,8 @@ impl Controls {
     }
 }
 
-/// Numbers below this one, from the last and the first inwards: what is judged mostly comes after what it is judged by, or
-/// else before everything.
+/// Numbers below this one, from the last and the first inwards: what is judged mostly comes after what it is judged
+/// by, or else before everything.
 fn from_both_ends(count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |step| if step % 2 == 0 { count - 1 - step / 2 } else { step / 2 })
 }

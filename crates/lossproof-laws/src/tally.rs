@@ -45,11 +45,10 @@ impl Tally {
 
     /// The first unit that a change of an answer leaves unmoved.
     fn uncaught(&self, law: &Law, facts: &Facts) -> Option<String> {
-        let mut controls = Controls::default();
+        let mut controls = Controls::new(law, facts);
         let uncaught = self.comparisons.units().find(|(name, unit)| {
             let taped = self.strongest.get(*name);
-            unit.power.is_finite()
-                && !taped.is_some_and(|taped| controls.catches(law, name, *unit, taped, facts))
+            unit.power.is_finite() && !taped.is_some_and(|taped| controls.catches(name, *unit, taped))
         });
         uncaught.map(|(name, _)| name.to_owned())
     }
@@ -111,7 +110,8 @@ impl Tally {
         }
         if control && let Some(what) = self.uncaught(law, facts) {
             return unchecked(format!(
-                "the negative control was missed: an answer with {what} changed by more than the law's power passes too"
+                "the negative control was missed: {what} passes with any answer changed by more than the law's power, \
+                 or fails on the recorded answers as they are"
             ));
         }
         (Verdict::Pass, None)

@@ -71,6 +71,38 @@ fn looks_at_nothing(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(true)
 }
 
+/// Asks for more gradients than are searched one by one, and compares two of them.
+fn looks_at_two_of_many(trial: &mut Trial<'_>) -> CaseOutcome {
+    let mut all = Vec::new();
+    for _ in 0..2 * LONG {
+        all.push(gradient(trial)?);
+    }
+    trial.same("again", &trial.case.batch.clone(), &all[2], &all[3]);
+    Ok(true)
+}
+
+/// Asks for as many, and compares a number with itself.
+fn looks_at_none_of_many(trial: &mut Trial<'_>) -> CaseOutcome {
+    for _ in 0..2 * LONG {
+        gradient(trial)?;
+    }
+    looks_at_nothing(trial)
+}
+
+/// The gradient of the parameter is not zero.
+fn looks_whether_it_is_there(trial: &mut Trial<'_>) -> CaseOutcome {
+    let size = gradient(trial)?.gradient["weight"].to_f64()[0].abs();
+    trial.present("weight", size, || "there is none".to_owned());
+    Ok(true)
+}
+
+/// Says so without having looked.
+fn says_that_it_is_there(trial: &mut Trial<'_>) -> CaseOutcome {
+    gradient(trial)?;
+    trial.present("weight", 1.0, || "there is none".to_owned());
+    Ok(true)
+}
+
 /// Cases of a campaign here.
 const CASES: u32 = 3;
 
@@ -91,12 +123,18 @@ fn report(law: &'static Law) -> Report {
 
 #[test]
 fn a_law_that_looks_passes_and_one_that_does_not_is_found_out() {
-    static LOOKS: Law = crate::law("looks", &[], looks);
-    static LOOKS_AT_NOTHING: Law = crate::law("looks-at-nothing", &[], looks_at_nothing);
-    let passed = report(&LOOKS);
-    assert_eq!(passed.verdict, Verdict::Pass, "{passed}");
-    let found_out = report(&LOOKS_AT_NOTHING);
-    assert_eq!(found_out.verdict, Verdict::Unchecked, "{found_out}");
+    static LAWS: [(Law, Verdict); 6] = [
+        (crate::law("looks", &[], looks), Verdict::Pass),
+        (crate::law("looks-at-nothing", &[], looks_at_nothing), Verdict::Unchecked),
+        (crate::law("looks-at-two-of-many", &[], looks_at_two_of_many), Verdict::Pass),
+        (crate::law("looks-at-none-of-many", &[], looks_at_none_of_many), Verdict::Unchecked),
+        (crate::law("looks-whether-it-is-there", &[], looks_whether_it_is_there), Verdict::Pass),
+        (crate::law("says-that-it-is-there", &[], says_that_it_is_there), Verdict::Unchecked),
+    ];
+    for (law, verdict) in &LAWS {
+        let found = report(law);
+        assert_eq!(found.verdict, *verdict, "{found}");
+    }
 }
 
 #[test]
