@@ -4,8 +4,8 @@ use super::trial::{Computed, Origin, Trial};
 use crate::blocks::{self, Blocks};
 use crate::values_beside::Values;
 use lossproof_numerics::{
-    Block, Control, Deviation, Difference, Unit, Violation, WEAKEST, bias, difference, difference_in_runs,
-    power,
+    Block, Control, Deviation, Difference, ErrorModel, Unit, Violation, WEAKEST, bias, difference,
+    difference_in_runs, power,
 };
 use lossproof_spec::{GlobalBatch, Role};
 use lossproof_subject::{Tensor, TensorSet};
@@ -28,7 +28,12 @@ impl Trial<'_> {
 
     /// Bound on the error of the gradient of a parameter.
     pub(crate) fn gradient_bound(&self, batch: &GlobalBatch, name: &str) -> f64 {
-        self.facts.model(batch).gradient_bound(self.facts.gradient_dtype(name)) + self.facts.noise
+        self.gradient_bound_by(&self.facts.model(batch), name)
+    }
+
+    /// The same by the error model of the batch, which is made once for all parameters.
+    fn gradient_bound_by(&self, model: &ErrorModel, name: &str) -> f64 {
+        model.gradient_bound(self.facts.gradient_dtype(name)) + self.facts.noise
     }
 
     /// Bound on the error of the gradient as a whole, which is that of the coarsest part.
@@ -99,9 +104,8 @@ impl Trial<'_> {
     ) {
         let blocks = self.blocks(batch);
         let model = self.facts.model(batch);
-        let dtype = |block: &Block| self.facts.gradient_dtype(&block.parameter);
-        let bound = |block| model.gradient_bound(dtype(block)) + self.facts.noise;
-        let bounds: Vec<f64> = blocks.all().iter().map(bound).collect();
+        let bounds: Vec<f64> =
+            blocks.all().iter().map(|block| self.gradient_bound_by(&model, &block.parameter)).collect();
         // One look at every tensor, which may be large.
         let apart: Vec<Option<Difference>> =
             blocks.all().iter().map(|block| Some(Tensors::of(block, actual, parts)?.apart(block))).collect();
