@@ -283,7 +283,7 @@ fn a_breach_is_evidence_in_words() {
     // Numbers that are a breach tell what is wrong all the same.
     let diagnosis = examined(&mut *broken("all-ignored-nan"));
     assert_eq!(candidates(&diagnosis).first(), Some(&"all-ignored-nan"), "{diagnosis}");
-    let breach = "`accumulate` answers a loss that is not finite on a batch with weights";
+    let breach = "`accumulate` answers a loss that is not finite, where the loss spec has a number";
     assert!(diagnosis.evidence.iter().any(|line| line == breach), "{diagnosis}");
 }
 

@@ -407,6 +407,36 @@ fn a_rank_that_sends_garbage_is_named() {
     }
 }
 
+/// Numbers in the form that ranks send them in are looked at, too.
+#[test]
+fn a_rank_that_counts_garbage_is_named() {
+    let came = b"{\"question\":0,\"said\":{\"came\":\"the token counts of a window\"}}\n";
+    let half = 0.5_f64.to_le_bytes();
+    let seven = 7.0_f64.to_le_bytes();
+    let cases = [
+        (1, half.to_vec(), "counts its tokens as [0.5]"),
+        (2, [seven, seven].concat(), "counts its tokens as [7.0, 7.0]"),
+        (1, (-7.0_f64).to_le_bytes().to_vec(), "counts its tokens as [-7.0]"),
+        (2, f64::INFINITY.to_le_bytes().to_vec(), "counts its tokens as [inf]"),
+        (2, Vec::new(), "counts its tokens as []"),
+        (1, seven[..5].to_vec(), "sent what is nothing that a rank says: 5 bytes, where each number has 8"),
+    ];
+    // They wait for each other and hardly compute.
+    thread::scope(|scope| {
+        for (wrong, counted, due) in &cases {
+            scope.spawn(move || {
+                let said = said_of(*wrong, |engine| {
+                    let _ = engine.send(0, [came.as_slice(), counted].concat(), LIMIT);
+                    thread::sleep(Duration::from_secs(8));
+                });
+                for error in said {
+                    assert_eq!(error, format!("rank {wrong} {due}"));
+                }
+            });
+        }
+    });
+}
+
 /// Each bug of ranks on three of them, and what is said of it.
 fn diagnoses() -> Vec<(&'static RankFault, PatternDiagnosis)> {
     let smoothed = LossSpec { label_smoothing: 0.1, ..LossSpec::token_mean() };

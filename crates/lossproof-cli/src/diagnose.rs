@@ -40,7 +40,11 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     if let Some(fault) = fault {
         let _ = writeln!(text, "with the fault {}: {}", fault.id, fault.what);
     }
-    output::print(&format!("{text}\n{diagnosis}\n"))?;
+    let _ = writeln!(text, "\n{diagnosis}");
+    if diagnosis.sound {
+        text += "a diagnosis names bugs and certifies nothing: that is what `lossproof laws` is for\n";
+    }
+    output::print(&text)?;
     let exit = match diagnosis {
         _ if diagnosis.sound && diagnosis.examined > 0 => Exit::Conforms,
         _ if diagnosis.evidence.is_empty() => Exit::Unchecked,

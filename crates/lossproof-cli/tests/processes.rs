@@ -3,11 +3,12 @@
 #![cfg(feature = "mpi")]
 
 use lossproof_gpt2::Config;
+use lossproof_mpi::Engine as _;
 use lossproof_numerics::ErrorModel;
 use lossproof_spec::{Dtype, GlobalBatch, MicroBatch, Rank, Sequence};
 use lossproof_trace::Tolerance;
 use std::{
-    fs,
+    env, fs,
     path::Path,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -322,6 +323,49 @@ fn a_rank_with_other_settings_or_another_command_is_named() {
     assert!(said.contains("rank 2 has other settings or another text than the first rank"), "{said}");
     let said = beside(&["train", "--text", "no such file"]);
     assert!(said.contains("rank 2 failed: ") && said.contains("no such file"), "{said}");
+}
+
+/// Not a test, but a rank that joins the others and sends what is nothing: [`a_rank_of_garbage_is_named`] starts it.
+#[test]
+#[ignore = "a rank among others, and no test"]
+fn sends_garbage() {
+    let mut engine = lossproof_mpi::Mpi::join().expect("it has not joined before");
+    let (own, size) = (engine.rank(), engine.size());
+    for to in (0..size).filter(|to| *to != own) {
+        let garbage = env::var("LOSSPROOF_GARBAGE").expect("what to send");
+        let _ = engine.send(to, garbage.into_bytes(), Duration::from_secs(30));
+    }
+    // It is ended by the others.
+    thread::sleep(Duration::from_mins(2));
+    panic!("nobody has ended this rank");
+}
+
+#[test]
+fn a_rank_of_garbage_is_named() {
+    let own = env::current_exe().expect("a path");
+    let garbage = ["-n", "1", &own.to_string_lossy(), "sends_garbage", "--exact", "--ignored", "--nocapture"]
+        .map(str::to_owned);
+    let mut honest = vec!["-n".to_owned(), "2".to_owned(), LOSSPROOF.to_owned()];
+    honest.extend(RUN.map(str::to_owned));
+    for (sent, due) in [
+        ("nothing that has a line", "23 bytes without a line"),
+        ("{\"question\":0}\n", "missing field `said`"),
+        ("{\"question\":0,\"said\":{\"all\":[1]}}\n0123", ""),
+    ] {
+        for wrong in [0, 2] {
+            let (first, second) =
+                if wrong == 0 { (&garbage[..], &honest[..]) } else { (&honest[..], &garbage[..]) };
+            let mut mpirun = mpirun();
+            mpirun.args(first).arg(":").args(second).env("LOSSPROOF_GARBAGE", sent);
+            let since = Instant::now();
+            let output = mpirun.output().expect("mpirun is installed");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success());
+            assert!(said.contains(&format!("rank {wrong} sent what is nothing that a rank says")), "{said}");
+            assert!(said.contains(due), "{said}");
+            assert!(since.elapsed() < Duration::from_mins(1), "{said}");
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::{
 };
 use lossproof_cases::edit::{alone, edit, given};
 use lossproof_spec::{Dtype, IGNORE_INDEX, Role, Sequence, SequenceFields};
-use lossproof_subject::{Limits, Subject, SubjectError};
+use lossproof_subject::{Discard, Limits, Subject, SubjectError};
 
 /// Which inputs the token losses of a sequence depend on.
 pub(crate) struct Dependence {
@@ -17,7 +17,11 @@ pub(crate) struct Dependence {
     pub(crate) blocks: Option<usize>,
     /// Whether a label may be another token than its input.
     pub(crate) free_labels: bool,
-    /// By position, then input; `None` of a label that cannot be another than its input, so that both change.
+    /// Whether these are losses that are trained on, of one label each, and not those of an evaluation: what is wrong
+    /// with labels or weights is in them.
+    pub(crate) trained: bool,
+    /// By position, then input; `None` of a label that cannot be another than its input, so that both change, and of a
+    /// prediction without a label of what is trained on.
     pub(crate) depends: Vec<Vec<Option<bool>>>,
 }
 
@@ -36,7 +40,14 @@ impl Dependence {
             match said {
                 Some(expected) => fits &= expected == depends || !self.attends && !depends,
                 // What is said of labels alone does not let anything be seen that must not be.
-                None if model.attends.is_none() && depends && is_wrong && self.free_labels => fits = false,
+                None if model.attends.is_none()
+                    && depends
+                    && is_wrong
+                    && self.free_labels
+                    && !self.trained =>
+                {
+                    fits = false;
+                }
                 None => open |= is_wrong,
             }
         }
@@ -106,6 +117,7 @@ pub(crate) fn dependence(
     let attends = parameters.iter().any(|parameter| is_of_attention(parameter.role));
     let blocks = parameters.iter().filter_map(|parameter| parameter.block).max().map(|last| last + 1);
     let free_labels = limits.free_labels;
+    let trained = subject.token_losses().is_none();
     let mut evaluate = |sequence: Sequence| match subject.token_losses() {
         Some(losses) => {
             let batch = alone(&sequence, limits);
@@ -114,7 +126,7 @@ pub(crate) fn dependence(
             losses.truncate(losses.len() / batch.sequences().count());
             Ok(losses)
         }
-        None => Ok::<_, SubjectError>(Vec::new()),
+        None => losses_of_lone_labels(subject, &sequence, limits),
     };
     let before = evaluate(sequence.clone())?;
     if before.len() + 1 != sequence.len() || before.iter().any(|loss| !loss.is_finite()) {
@@ -139,15 +151,35 @@ pub(crate) fn dependence(
             return Ok(None);
         }
         let depends = |(a, b): (&f64, &f64)| (a - b).abs() > moved * a.abs().max(1.0);
-        let found =
-            before.iter().zip(&after).enumerate().map(|(position, losses)| {
-                (limits.free_labels || position + 1 != input).then(|| depends(losses))
-            });
+        let found = before.iter().zip(&after).enumerate().map(|(position, losses)| {
+            let asked = limits.free_labels || position + 1 != input;
+            (asked && (!trained || sequence.supervises(position))).then(|| depends(losses))
+        });
         by_input.push(found.collect());
     }
     let by_position = |position: usize| by_input.iter().map(|depends| depends[position]).collect();
     let depends = (0..before.len()).map(by_position).collect();
-    Ok(Some(Dependence { sequence, attends, blocks, free_labels, depends }))
+    Ok(Some(Dependence { sequence, attends, blocks, free_labels, trained, depends }))
+}
+
+/// The losses that are reported of a sequence with one label, for each of its labels; nothing where there is none. What a
+/// label weighs depends on no token.
+fn losses_of_lone_labels(
+    subject: &mut dyn Subject,
+    sequence: &Sequence,
+    limits: &Limits,
+) -> Result<Vec<f64>, SubjectError> {
+    let mut losses = Vec::new();
+    for position in 0..sequence.len() - 1 {
+        let loss = if sequence.supervises(position) {
+            let lone = sequence.supervise_only(|other| other == position);
+            subject.accumulate(&alone(&lone, limits), &mut Discard)?.loss
+        } else {
+            0.0
+        };
+        losses.push(loss);
+    }
+    Ok(losses)
 }
 
 /// Whether a parameter makes queries or keys of attention.

@@ -7,6 +7,22 @@ use lossproof_spec::{
 };
 use lossproof_subject::{Limits, LogPolicy};
 
+/// How a trainer is taken to reduce and to log its losses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Semantics {
+    /// Which loss it logs.
+    pub(crate) log_policy: LogPolicy,
+    /// The loss that it computes, where that is another than it is asked for.
+    pub(crate) spec: Option<LossSpec>,
+}
+
+impl Semantics {
+    /// Those of a trainer that computes what it is asked for.
+    pub(crate) fn as_asked(log_policy: LogPolicy) -> Self {
+        Self { log_policy, spec: None }
+    }
+}
+
 /// What a trainer is asked for in one call.
 #[derive(Clone, Copy)]
 pub(crate) struct TrainerCall<'a> {

@@ -2,11 +2,13 @@
 //! evidence.
 
 use crate::{
+    call::Semantics,
     catalogue::Bug,
     evidence,
     examination::Examination,
     explanations::{Candidate, Excluded, Explanations},
     logging::Logging,
+    other_loss::OtherLoss,
     probe_parameters::ProbeParameters,
     scorer::Scorer,
 };
@@ -21,6 +23,8 @@ pub struct Diagnosis {
     pub candidates: Vec<Candidate>,
     /// Where there is no candidate: the known bug that comes nearest, and what speaks against it.
     pub nearest: Option<(&'static Bug, String)>,
+    /// Where there is no candidate: another loss than the claimed one by which everything seen is right.
+    pub other_loss: Option<OtherLoss>,
     /// What is seen that should not be, in words.
     pub evidence: Vec<String>,
     /// Which loss it reports, where anything was looked at.
@@ -127,12 +131,18 @@ impl Diagnosis {
         // those of another log policy, what else is wrong is looked for behind that policy.
         let otherwise = logging.actual().filter(|_| explained.candidates.is_empty());
         if let Some(actual) = otherwise {
-            scorer.log_by(actual)?;
+            scorer.take_for(Semantics::as_asked(actual))?;
             explained = Explanations::of(&mut scorer, excluded)?;
         }
         let Explanations { honest, mut candidates, nearest } = explained;
         let right = honest.total() > 0 && honest.cost() <= 0.0 && seen.errors.is_empty() && breach.is_none();
         let sound = right && otherwise.is_none();
+        let nothing_else = seen.errors.is_empty() && breach.is_none();
+        let other_loss = if !right && candidates.is_empty() && nothing_else {
+            OtherLoss::seen(&mut scorer)?
+        } else {
+            None
+        };
         logging.alone = right && otherwise.is_some();
         if logging.alone
             && let Some(bug) = logging.bug().filter(|bug| !excluded.contains(bug.id))
@@ -151,7 +161,16 @@ impl Diagnosis {
         }
         let examined = honest.total();
         let unseen = seen.unseen.clone();
-        Ok(Self { candidates, nearest, evidence, logging: Some(logging), sound, examined, unseen })
+        Ok(Self {
+            candidates,
+            nearest,
+            other_loss,
+            evidence,
+            logging: Some(logging),
+            sound,
+            examined,
+            unseen,
+        })
     }
 
     /// A subject that cannot even say what it is.
@@ -165,6 +184,7 @@ impl Diagnosis {
         Self {
             candidates,
             nearest: None,
+            other_loss: None,
             evidence,
             logging: None,
             sound: false,
@@ -240,7 +260,8 @@ impl fmt::Display for Diagnosis {
         if self.sound {
             write!(
                 f,
-                "of {} losses, gradients and steps on designed probes none is wrong by half of its digits",
+                "of {} losses, gradients and steps on designed probes none contradicts another or what is known by half of \
+                 its digits",
                 self.examined
             )?;
             if let Some(kept) = self.logging.as_ref().and_then(Logging::kept) {
@@ -253,6 +274,8 @@ impl fmt::Display for Diagnosis {
         let nobody = !self.sound && self.candidates.is_empty() && self.examined > 0;
         if nobody && self.logging.as_ref().is_some_and(|logging| logging.alone) {
             write!(f, "\nnothing else is wrong\n  remedy: {}", Logging::REMEDY)?;
+        } else if let Some(other) = self.other_loss.filter(|_| nobody) {
+            write!(f, "\ncomputed is {}\n  remedy: {}", other.statement(), OtherLoss::REMEDY)?;
         } else if nobody {
             write!(f, "\nno known bug shows all of this")?;
             if let Some((bug, against)) = &self.nearest {

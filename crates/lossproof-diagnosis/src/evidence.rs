@@ -3,6 +3,7 @@
 use crate::{
     anomalies::{gradient_anomalies, loss_anomaly, step_anomaly, validation_anomaly},
     attention::Dependence,
+    call::Semantics,
     examination::{Examination, ProbeResult, Repeated},
     half_digits::tolerance,
     inference::{BeyondLayout, Measurement, explain_ratio, infer},
@@ -15,7 +16,7 @@ use crate::{
 use lossproof_laws::KnownLogits;
 use lossproof_numerics::norm;
 use lossproof_spec::{GlobalBatch, Prediction, Sequence, TokenWeights};
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, fmt::Write as _, rc::Rc};
 
 /// Statements of one kind that are made at most: the rest says the same again.
 const OF_A_KIND: usize = 2;
@@ -75,9 +76,11 @@ pub(crate) fn statements(
     }
     if evidence.is_empty() {
         let (limits, log_policy, dtype) = (&seen.limits, seen.log_policy, seen.dtype);
-        let of_labels = seen.label_losses.as_ref();
-        evidence.extend(of_labels.and_then(|losses| losses.statement(limits, log_policy, dtype)));
-        evidence.extend(relations::statements(&seen.relations, RelationTerms { limits, log_policy, dtype }));
+        let mut of_labels =
+            seen.label_losses.iter().filter_map(|losses| losses.statement(limits, log_policy, dtype));
+        evidence.extend(of_labels.next());
+        let terms = RelationTerms { limits, semantics: Semantics::as_asked(log_policy), dtype };
+        evidence.extend(relations::statements(&seen.relations, terms));
     }
     evidence
 }
@@ -91,10 +94,26 @@ fn gradients(seen: &Examination, honest: &[Option<Rc<HonestAnswer>>]) -> Option<
         some if some.len() == all => Some("the gradient of every parameter is wrong".to_owned()),
         some => {
             let named = several(&some.iter().map(String::as_str).collect::<Vec<_>>());
-            let right = all - some.len();
-            Some(format!(
-                "the gradient of {named} is wrong; nothing is seen wrong with those of the other {right} parameters"
-            ))
+            let is_known =
+                |name: &String| honest.iter().flatten().any(|h| h.optimised.gradient.contains_key(name));
+            let known = seen.parameters.iter().filter(|parameter| is_known(&parameter.name)).count();
+            let (right, unknown) = (known.saturating_sub(some.len()), all - known);
+            let mut text = format!("the gradient of {named} is wrong");
+            match right {
+                0 => {}
+                1 => text += "; that of one other is not",
+                _ => {
+                    let _ = write!(text, "; those of {right} others are not");
+                }
+            }
+            match unknown {
+                0 => {}
+                1 => text += "; what that of one should be is not known",
+                _ => {
+                    let _ = write!(text, "; what those of {unknown} should be is not known");
+                }
+            }
+            Some(text)
         }
     }
 }
@@ -205,8 +224,11 @@ fn weights_anomaly(
     let first = probe.batch.sequences().enumerate().filter_map(|(sequence, tokens)| {
         let token = tokens.targets().first().filter(|token| occurrences.get(token) == Some(&1))?;
         let weight = found.get(*token as usize).copied().unwrap_or(0.0);
-        (weight.abs() > tolerance * scale)
-            .then(|| format!("the first token of sequence {sequence} is a label that weighs {weight:.4}"))
+        (weight.abs() > tolerance * scale).then(|| {
+            format!(
+                "the first token of sequence {sequence} weighs {weight:.4} as a label, and is scored nowhere"
+            )
+        })
     });
     let first: Vec<String> = first.take(1).collect();
     let wrong: Vec<_> = pairs
@@ -226,13 +248,14 @@ fn weights_anomaly(
         let spec = probe.spec.to_string();
         let named = inference.matches().first().map(|found| found.representative().to_string());
         // Where tokens are lost, the others may still weigh what the declared semantics gives them.
-        if let Some(named) = named.filter(|named| *named != spec) {
-            said.push(format!("these are the weights of `{named}`"));
-        }
         let violated = inference.against(&probe.spec).consequences.violated;
-        if !violated.is_empty() {
-            let ids: Vec<_> = violated.iter().map(|clause| clause.id).collect();
-            said.push(format!("hence not {}", ids.join(", ")));
+        let ids = violated.iter().map(|clause| clause.id).collect::<Vec<_>>().join(", ");
+        // One probe does not say that it is that: what is broken is said of what it looks like.
+        match named.filter(|named| *named != spec) {
+            Some(named) if ids.is_empty() => said.push(format!("these are the weights of `{named}`")),
+            Some(named) => said.push(format!("these are the weights of `{named}`, which breaks {ids}")),
+            None if ids.is_empty() => {}
+            None => said.push(format!("hence not {ids}")),
         }
     }
     if !wrong.is_empty() && right {

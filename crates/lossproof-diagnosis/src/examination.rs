@@ -3,7 +3,7 @@
 use crate::{
     attention::{Dependence, dependence, sequences},
     half_digits::{HalfDigits, tolerance},
-    label_losses::{LabelLosses, label_losses},
+    label_losses::{LONE_TOKENS, LabelLosses, label_losses},
     measuring::{accumulate, accumulate_weighted, load},
     missing::missing,
     named_values::NamedValues,
@@ -17,7 +17,7 @@ use crate::{
 use lossproof_cases::edit::{alone, edit, given};
 use lossproof_laws::KnownLogits;
 use lossproof_numerics::{norm, vector};
-use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec, TokenWeights};
 use lossproof_subject::{Limits, LogPolicy, ParameterInfo, Subject, SubjectError};
 
 /// What came of a probe.
@@ -53,7 +53,7 @@ pub(crate) struct Examination {
     pub(crate) relations: Relations,
     pub(crate) dependences: Vec<Dependence>,
     /// What was reported of every label of one token, where that was asked for.
-    pub(crate) label_losses: Option<LabelLosses>,
+    pub(crate) label_losses: Vec<LabelLosses>,
     pub(crate) runs: Vec<OptimizerRun>,
     pub(crate) validation: Option<ValidationRun>,
     /// What the second of two identical calls gives, where that was tried.
@@ -80,7 +80,7 @@ impl Examination {
             results: Vec::new(),
             relations: Relations::default(),
             dependences: Vec::new(),
-            label_losses: None,
+            label_losses: Vec::new(),
             runs: Vec::new(),
             validation: None,
             repeated: None,
@@ -106,18 +106,7 @@ impl Examination {
         }
         seen.repeat(subject, parameters);
         seen.look(subject, parameters);
-        match label_losses(subject, parameters, &seen.limits) {
-            Ok(Ok(losses)) => {
-                if !losses.sure {
-                    let what =
-                        "whether larger losses are cut off: the model could not be made sure of itself";
-                    seen.unseen.push(what.to_owned());
-                }
-                seen.label_losses = Some(losses);
-            }
-            Ok(Err(why)) => seen.unseen.push(format!("the losses of all labels of one token: {why}")),
-            Err(error) => seen.note("the losses of all labels", &error),
-        }
+        seen.look_at_labels(subject, parameters);
         match missing(subject, parameters, &seen.parameters, &seen.limits, seen.dtype) {
             Ok(missing) => {
                 if missing.is_empty() {
@@ -187,6 +176,24 @@ impl Examination {
         }
     }
 
+    /// The loss spec of every call, where all have the same: that of a subject with one claim.
+    pub(crate) fn only_spec(&self) -> Option<LossSpec> {
+        let probes = self.results.iter().map(|result| &result.probe).chain(self.relations.probes());
+        let mut specs = probes.map(|probe| probe.spec);
+        let first = specs.next()?;
+        specs.all(|spec| spec == first).then_some(first)
+    }
+
+    /// What a loss spec weighs every prediction of every probe with; `None` where the mean of nothing leaves none.
+    pub(crate) fn weights(&self, spec: &LossSpec) -> Vec<Option<Vec<f64>>> {
+        let probes = self.results.iter().map(|result| &result.probe).chain(self.relations.probes());
+        let of_probe = |probe: &Probe| {
+            let weights = TokenWeights::new(spec, &probe.batch.layout()).ok()?;
+            Some(weights.per_prediction(&probe.batch))
+        };
+        probes.map(of_probe).collect()
+    }
+
     /// Whether a probe of this name was made under these semantics.
     fn has_looked_at(&self, probe: &Probe, spec: &LossSpec) -> bool {
         self.results.iter().any(|result| {
@@ -206,11 +213,14 @@ impl Examination {
     }
 
     fn look(&mut self, subject: &mut dyn Subject, parameters: &ProbeParameters) {
-        if subject.token_losses().is_none() {
-            self.unseen.push("who attends to whom: the subject evaluates no token losses".to_owned());
+        let trained = subject.token_losses().is_none();
+        if trained && !self.limits.ignore_index {
+            let what = "who attends to whom: the subject evaluates no token losses, and takes no label alone";
+            self.unseen.push(what.to_owned());
             return;
         }
-        if load(subject, parameters.general()).is_err() {
+        let first = subject.info().claims.first();
+        if load(subject, parameters.general()).is_err() || trained && subject.configure(&first).is_err() {
             return;
         }
         for sequence in sequences(&self.limits) {
@@ -223,6 +233,27 @@ impl Examination {
                     self.unseen.push("who attends to whom: its token losses are no numbers".to_owned());
                 }
                 Err(error) => self.note("token losses", &error),
+            }
+        }
+    }
+
+    fn look_at_labels(&mut self, subject: &mut dyn Subject, parameters: &ProbeParameters) {
+        for token in LONE_TOKENS {
+            match label_losses(subject, parameters, &self.limits, token) {
+                Ok(Ok(losses)) => {
+                    if token.sure && !losses.sure {
+                        let what =
+                            "whether larger losses are cut off: the model could not be made sure of itself";
+                        self.unseen.push(what.to_owned());
+                    }
+                    self.label_losses.push(losses);
+                }
+                Ok(Err(why)) if token.sure => {
+                    self.unseen.push(format!("the losses of all labels of one token: {why}"));
+                }
+                // What is lacking here was lacking there.
+                Ok(Err(_)) => {}
+                Err(error) => self.note("the losses of all labels", &error),
             }
         }
     }

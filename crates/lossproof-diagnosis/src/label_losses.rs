@@ -16,8 +16,23 @@ use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, IGNORE_INDEX, LossSpec,
 use lossproof_subject::{Discard, Limits, LogPolicy, Subject, SubjectError, TensorSet};
 use std::collections::BTreeMap;
 
-/// The largest vocabulary of which every label is tried.
-const VOCABULARY: usize = 1024;
+/// A token by itself, of which every label is tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoneTokenDraft {
+    /// Tokens of its sequence, of which it is the last, where a subject takes so many.
+    length: usize,
+    /// Whether the model is to be sure of itself, where that can be.
+    pub(crate) sure: bool,
+    /// The largest vocabulary of which every label is tried.
+    vocabulary: usize,
+}
+
+/// One behind few tokens, of a model that is sure of itself, and one behind many, of one that is not: there every label
+/// counts.
+pub(crate) const LONE_TOKENS: [LoneTokenDraft; 2] = [
+    LoneTokenDraft { length: 4, sure: true, vocabulary: 1024 },
+    LoneTokenDraft { length: 16, sure: false, vocabulary: 128 },
+];
 
 /// The token loss that is asked for.
 const PLAIN: CrossEntropy = CrossEntropy { label_smoothing: 0.0, z_loss: 0.0 };
@@ -52,6 +67,7 @@ pub(crate) fn label_losses(
     subject: &mut dyn Subject,
     parameters: &ProbeParameters,
     limits: &Limits,
+    token: LoneTokenDraft,
 ) -> Result<Result<LabelLosses, String>, SubjectError> {
     let (info, declared, vocabulary) = (subject.info(), subject.parameters(), limits.vocabulary);
     let plain = |spec: &LossSpec| spec.label_smoothing <= 0.0 && spec.z_loss <= 0.0;
@@ -59,14 +75,14 @@ pub(crate) fn label_losses(
     let Some(spec) = mean.or_else(|| Some(info.claims.first()).filter(plain)) else {
         return Ok(Err("every loss that is claimed has smoothing or a z-loss".to_owned()));
     };
-    if vocabulary > VOCABULARY {
-        return Ok(Err(format!("there are more than {VOCABULARY}")));
+    if vocabulary > token.vocabulary {
+        return Ok(Err(format!("there are more than {}", token.vocabulary)));
     }
     if !every_row_is_a_token(declared.iter().chain(&info.model.frozen), vocabulary) {
         return Ok(Err("the head has more rows than there are tokens".to_owned()));
     }
     let narrow = || Ok(Err("no batch with one supervised token is within the subject's limits".to_owned()));
-    let Some(sequence) = lone_token(limits) else { return narrow() };
+    let Some(sequence) = lone_token(limits, token.length) else { return narrow() };
     let batch = |label: usize| sequence(id(label)).map(|sequence| alone(&sequence, limits));
     let [Some(first), Some(last)] = [batch(0), batch(vocabulary - 1)] else { return narrow() };
     if [&first, &last].iter().any(|batch| limits.check(batch).is_err()) {
@@ -84,7 +100,9 @@ pub(crate) fn label_losses(
     };
     let loads = subject.parameter_loading().is_some();
     let (mut sure, mut known) = (false, BTreeMap::new());
-    if loads {
+    if loads && !token.sure {
+        load(subject, parameters.general())?;
+    } else if loads {
         let parameters = parameters.general();
         let losses = |parameters: &TensorSet, labels: &[usize]| -> Result<_, SubjectError> {
             load(subject, parameters)?;
@@ -106,8 +124,8 @@ pub(crate) fn label_losses(
 }
 
 /// The sequence in which a label alone is scored, the last, by label; `None` where a subject takes no such sequence.
-fn lone_token(limits: &Limits) -> Option<impl Fn(u32) -> Option<Sequence> + use<>> {
-    let length = limits.lengths.nearest(if limits.ignore_index { 4 } else { 2 });
+fn lone_token(limits: &Limits, length: usize) -> Option<impl Fn(u32) -> Option<Sequence> + use<>> {
+    let length = limits.lengths.nearest(if limits.ignore_index { length } else { 2 });
     if length < 2 || length > 2 && !limits.ignore_index || limits.vocabulary < 2 {
         return None;
     }

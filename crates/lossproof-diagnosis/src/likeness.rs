@@ -1,7 +1,7 @@
 //! A diagnosis as the failure of a law tells it: what the trainer looks like, how sure that is, and what to
 //! change.
 
-use crate::{catalogue::Bug, diagnosis::Diagnosis, logging::Logging};
+use crate::{catalogue::Bug, diagnosis::Diagnosis, logging::Logging, other_loss::OtherLoss};
 use lossproof_laws::Likeness;
 use std::fmt::Write as _;
 
@@ -59,7 +59,8 @@ impl Diagnosis {
         if self.sound {
             // A law fails, so something is wrong.
             return format!(
-                "nothing that a diagnosis looks at: {} losses, gradients and steps on designed probes are right",
+                "nothing that a diagnosis looks at: none of {} losses, gradients and steps on designed probes contradicts \
+                 another or what is known",
                 self.examined
             );
         }
@@ -68,6 +69,9 @@ impl Diagnosis {
         }
         if self.logging.as_ref().is_some_and(|logging| logging.alone) {
             return "another loss is logged than the card declares, and nothing else is wrong".to_owned();
+        }
+        if let Some(other) = &self.other_loss {
+            return format!("another loss than the claimed one: {}", other.statement());
         }
         let mut text = "no known bug".to_owned();
         if let Some((bug, against)) = &self.nearest {
@@ -79,6 +83,7 @@ impl Diagnosis {
     /// What mends it, where that is known.
     fn change(&self) -> Option<String> {
         match self.first().as_slice() {
+            [] if self.other_loss.is_some() => Some(OtherLoss::REMEDY.to_owned()),
             [] => {
                 let alone = self.logging.as_ref().is_some_and(|logging| logging.alone);
                 (alone && !self.sound).then(|| Logging::REMEDY.to_owned())
@@ -114,7 +119,16 @@ mod tests {
         }
         let evidence = (1..=4).map(|number| format!("finding {number}")).collect();
         let unseen = vec!["steps".to_owned()];
-        Diagnosis { candidates, nearest: None, evidence, logging: None, sound: false, examined: 9, unseen }
+        Diagnosis {
+            candidates,
+            nearest: None,
+            other_loss: None,
+            evidence,
+            logging: None,
+            sound: false,
+            examined: 9,
+            unseen,
+        }
     }
 
     #[test]

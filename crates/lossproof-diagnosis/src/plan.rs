@@ -2,7 +2,7 @@
 //! measured.
 
 use crate::{
-    call::TrainerCall,
+    call::{Semantics, TrainerCall},
     catalogue::Bug,
     half_digits::{Forecast, tolerance},
     hypotheses::Hypothesis,
@@ -76,7 +76,8 @@ fn forecast(
     if model.cancels && probe.state == ProbeState::Offset {
         return Some(Forecast::Unsaid);
     }
-    let asked = probe.call(limits, LogPolicy::Window);
+    let semantics = Semantics::as_asked(LogPolicy::Window);
+    let asked = probe.call(limits, &semantics);
     let batch = model.seen(&asked);
     let call = TrainerCall { batch: &batch, ..asked };
     let known = parameters.known_logits(probe.state)?;

@@ -3,12 +3,12 @@
 //! there, and no two of it are alike.
 
 use crate::{
-    call::TrainerCall,
+    call::{Semantics, TrainerCall},
     drafts::{self, BatchDraft, ProbeTokens, SequenceDraft, plain},
 };
 use lossproof_cases::edit::edit_freely;
 use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Scope, Sequence};
-use lossproof_subject::{Limits, LogPolicy};
+use lossproof_subject::Limits;
 
 /// The parameters that a probe is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,13 +35,13 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// The judged call of a trainer with these limits, which logs by this policy.
-    pub(crate) fn call<'a>(&'a self, limits: &'a Limits, log_policy: LogPolicy) -> TrainerCall<'a> {
+    /// The judged call of a trainer with these limits and semantics.
+    pub(crate) fn call<'a>(&'a self, limits: &'a Limits, semantics: &'a Semantics) -> TrainerCall<'a> {
         TrainerCall {
-            spec: &self.spec,
+            spec: semantics.spec.as_ref().unwrap_or(&self.spec),
             batch: &self.batch,
             limits,
-            log_policy,
+            log_policy: semantics.log_policy,
             before: &self.before,
             upstream: self.upstream.as_deref(),
         }

@@ -5,7 +5,7 @@ mod forecasts;
 use crate::{
     anomalies::gradient_anomalies,
     behaviour::{score_run, score_validation},
-    call::TrainerCall,
+    call::{Semantics, TrainerCall},
     examination::{Examination, ProbeResult, Repeated},
     gradient_comparison::{GradientComparison, Place},
     half_digits::{Forecast, HalfDigits, NEGLIGIBLE},
@@ -32,8 +32,8 @@ pub(crate) struct Scorer<'a, 'r> {
     pub(crate) seen: &'a Examination,
     parameters: &'a ProbeParameters,
     reference: Option<Reference<'a, 'r>>,
-    /// The log policy that models have.
-    log_policy: LogPolicy,
+    /// The semantics that models have.
+    semantics: Semantics,
     /// By probe: what an honest trainer gives, where somebody can tell.
     pub(crate) honest: Vec<Option<Rc<HonestAnswer>>>,
     /// By probe: how well its gradients agree with those of an honest trainer, once somebody has asked. Most
@@ -60,17 +60,17 @@ impl<'a, 'r> Scorer<'a, 'r> {
         parameters: &'a ProbeParameters,
         reference: Option<&'r mut (dyn Subject + 'r)>,
     ) -> Result<Self, SubjectError> {
-        let log_policy = seen.log_policy;
+        let semantics = Semantics::as_asked(seen.log_policy);
         let (honest, honest_gradient_scores) =
             (vec![None; seen.results.len()], vec![None; seen.results.len()]);
         let (deviating, steps) = (0, Vec::new());
-        let relations = relations(seen, log_policy);
+        let relations = relations(seen, semantics);
         let reference = reference.map(|reference| Reference::new(reference, parameters.general()));
         let mut scorer = Self {
             seen,
             parameters,
             reference,
-            log_policy,
+            semantics,
             honest,
             honest_gradient_scores,
             weighed: Vec::new(),
@@ -79,7 +79,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
             steps,
             relations,
         };
-        scorer.log_by(log_policy)?;
+        scorer.take_for(semantics)?;
         scorer.deviating = gradient_anomalies(seen, &scorer.honest).len();
         Ok(scorer)
     }
@@ -130,8 +130,8 @@ impl<'a, 'r> Scorer<'a, 'r> {
         for dependence in &seen.dependences {
             dependence.score(model, &mut score);
         }
-        if let Some(losses) = &seen.label_losses {
-            losses.score(model, (&seen.limits, self.log_policy, seen.dtype), &mut score);
+        for losses in &seen.label_losses {
+            losses.score(model, (&seen.limits, self.semantics.log_policy, seen.dtype), &mut score);
         }
         if let Some(validation) = &seen.validation {
             score_validation(validation, model, (seen.dtype, &seen.limits), &mut score);
@@ -166,20 +166,25 @@ impl<'a, 'r> Scorer<'a, 'r> {
         Ok(score)
     }
 
-    /// Holds models to the losses of a log policy, whatever the card declares.
+    /// The semantics that models have.
+    pub(crate) fn semantics(&self) -> Semantics {
+        self.semantics
+    }
+
+    /// Holds models to the losses of these semantics, whatever the card declares.
     ///
     /// # Errors
     /// When the reference fails.
-    pub(crate) fn log_by(&mut self, policy: LogPolicy) -> Result<(), SubjectError> {
+    pub(crate) fn take_for(&mut self, semantics: Semantics) -> Result<(), SubjectError> {
         let seen = self.seen;
-        if policy != self.log_policy {
-            self.relations = relations(seen, policy);
+        if semantics != self.semantics {
+            self.relations = relations(seen, semantics);
         }
-        self.log_policy = policy;
+        self.semantics = semantics;
         self.weighed = seen.results.iter().map(|_| WeighedCall::default()).collect();
         self.last = vec![None; seen.results.len()];
         for (index, result) in seen.results.iter().enumerate() {
-            let call = result.probe.call(&seen.limits, policy);
+            let call = result.probe.call(&seen.limits, &semantics);
             self.honest[index] = self.honest_answer(index, &call)?.map(Rc::new);
             self.honest_gradient_scores[index] = None;
         }
@@ -192,12 +197,13 @@ impl<'a, 'r> Scorer<'a, 'r> {
     /// When the reference fails.
     pub(crate) fn logs_by(&mut self, policy: LogPolicy) -> Result<bool, SubjectError> {
         let seen = self.seen;
+        let semantics = Semantics { log_policy: policy, ..self.semantics };
         let half_digits = HalfDigits::of(seen.dtype);
         let mut compared = 0;
         for (index, result) in seen.results.iter().enumerate() {
             let Some(honest) = self.honest[index].clone() else { continue };
             let (call, whole) =
-                (result.probe.call(&seen.limits, policy), Forecast::Value(honest.optimised.loss));
+                (result.probe.call(&seen.limits, &semantics), Forecast::Value(honest.optimised.loss));
             let TrainerModel { reports, gradient, .. } = TrainerModel::HONEST;
             let logged = reports.terms(gradient, &call);
             let differentiated = (honest.differentiated.terms.as_deref(), whole);
@@ -221,8 +227,8 @@ impl<'a, 'r> Scorer<'a, 'r> {
         score: &mut Score,
     ) -> Result<(), SubjectError> {
         let Some(honest) = self.honest[index].clone() else { return Ok(()) };
-        let (seen, probe) = (self.seen, &result.probe);
-        let asked = probe.call(&seen.limits, self.log_policy);
+        let (seen, probe, semantics) = (self.seen, &result.probe, self.semantics);
+        let asked = probe.call(&seen.limits, &semantics);
         let weighed = self.weighed[index].by(model, Summed::Batch(model.gradient), &asked);
         let call = TrainerCall { batch: &weighed.batch, ..asked };
         let is_unsaid = |batch: &GlobalBatch| probe.state == ProbeState::General && model.is_unsaid(batch);
@@ -311,8 +317,8 @@ impl<'a, 'r> Scorer<'a, 'r> {
     }
 }
 
-/// The relations of a subject, if it logs by this policy.
-fn relations(seen: &Examination, log_policy: LogPolicy) -> RelationScorer<'_> {
-    let terms = RelationTerms { limits: &seen.limits, log_policy, dtype: seen.dtype };
+/// The relations of a subject, if it has these semantics.
+fn relations(seen: &Examination, semantics: Semantics) -> RelationScorer<'_> {
+    let terms = RelationTerms { limits: &seen.limits, semantics, dtype: seen.dtype };
     RelationScorer::new(&seen.relations, terms)
 }

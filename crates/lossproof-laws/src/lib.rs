@@ -56,8 +56,8 @@ pub use verdict::Verdict;
 
 use answering::{Answering, Answers};
 use clauses::{
-    accumulation, cross_entropy, derivative, embedding, evaluation, lone_tokens, masks, model, objectives,
-    ranks, reductions, reported, step, step_slope, training,
+    accumulation, closed_form, cross_entropy, derivative, embedding, evaluation, lone_tokens, masks, model,
+    objectives, ranks, reductions, reported, step, step_slope, training,
 };
 use lossproof_cases::Case;
 use lossproof_numerics::{Averages, CONTEXTS, Comparisons};
@@ -102,7 +102,7 @@ pub const LAWS: &[Law] = &[
     law("token-loss", &[Parameters], cross_entropy::token_loss),
     law("uniform-logits", &[Parameters], cross_entropy::uniform_logits),
     law("constant-invariance", &[Parameters], cross_entropy::constant_invariance),
-    law("closed-form-gradient", &[Parameters], cross_entropy::closed_form_gradient),
+    law("closed-form-gradient", &[Parameters], closed_form::closed_form_gradient),
     law("label-smoothing", &[Parameters], cross_entropy::label_smoothing),
     law("z-loss", &[Parameters], cross_entropy::z_loss),
     law("normalisation", &[], lone_tokens::normalisation).that_costs_much(),

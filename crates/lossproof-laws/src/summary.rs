@@ -61,7 +61,10 @@ impl Summary {
                 continue;
             }
             if let Some(own) = report.power {
-                power = Some(power.map_or(own, |weakest: f64| weakest.max(own)));
+                // Cases differ in what they can tell: what one of them was seen to be off by, and may be, is not ruled out
+                // by another that is stricter.
+                let seen = report.worst.as_ref().map_or(0.0, |worst| worst.error);
+                power = Some(power.map_or(own, |weakest: f64| weakest.max(own)).max(seen));
             }
             let law = report.law.id();
             if GRADIENT_ANCHORS.contains(&law) || LOSS_ANCHORS.contains(&law) {
@@ -87,7 +90,7 @@ impl Summary {
         if !["finite-differences", "loss-slope"].iter().any(|law| anchors.contains(law)) {
             let but = if anchors.contains(&"step-slope") { ", but along its own steps" } else { "" };
             not_covered.push(format!(
-                "the backward pass below the head{but} (slopes need parameters that can be loaded)"
+                "the backward pass below the head{but} (no law that takes slopes of the loss passed)"
             ));
         }
         let Size { ranks, micro_batches, sequences, positions } = size;

@@ -194,6 +194,11 @@ impl Computed {
     pub(crate) fn loss_scale(&self) -> f64 {
         self.observation.loss.abs().max(self.total)
     }
+
+    /// Whether loss or gradient differ at all. What is logged may be the loss of other sequences.
+    pub(crate) fn is_another_than(&self, other: &Self) -> bool {
+        self.loss().to_bits() != other.loss().to_bits() || self.gradient != other.gradient
+    }
 }
 
 /// Fixes the choices that a law makes on a case.

@@ -74,6 +74,10 @@ pub(crate) fn validate(
         }
         gathered.extend(step);
     }
+    if let Some(rank) = of_rank.iter().position(|rest| !rest.is_empty()) {
+        let what = "has evaluated more than its batches".to_owned();
+        return Err(RunError::Rank { rank, what });
+    }
     let loss = match semantics.evaluation {
         EvaluationMean::Tokens => all.value() / tokens as f64,
         EvaluationMean::GatheredRepeats => gathered.iter().sum::<f64>() / gathered.len() as f64,

@@ -1,5 +1,6 @@
-//! What is gathered of one backward pass of a rank, as numbers.
+//! What is gathered of the ranks in a window, as numbers: their tokens, and what each backward pass has seen.
 
+use crate::{RunError, plan::whole};
 use lossproof_spec::{LossSpec, Reduction};
 use lossproof_subject::Observation;
 
@@ -34,4 +35,21 @@ impl Pass {
         let &[loss, sum, tokens, mean] = numbers else { return None };
         Some(Self { loss, sum, tokens, mean })
     }
+}
+
+/// The supervised tokens of a window, from what each rank has counted. A process beyond the ranks has counted none.
+///
+/// # Errors
+/// [`RunError::Rank`] when a rank has brought anything but one whole number.
+pub(crate) fn tokens_of(counted: &[Vec<f64>], ranks: usize) -> Result<usize, RunError> {
+    let mut tokens = 0_usize;
+    for (rank, counted) in counted.iter().enumerate() {
+        let own = match counted.as_slice() {
+            &[number] if rank < ranks && number >= 0.0 && number.fract() == 0.0 => whole(number),
+            [] if rank >= ranks => 0,
+            other => return Err(RunError::Rank { rank, what: format!("counts its tokens as {other:?}") }),
+        };
+        tokens = tokens.saturating_add(own);
+    }
+    Ok(tokens)
 }

@@ -67,6 +67,14 @@ fn epochs_of(updates: u64, per_epoch: u64) -> u32 {
     u32::try_from(updates.div_ceil(per_epoch)).unwrap_or(u32::MAX)
 }
 
+/// Where a script goes on that counts every window as long as it is configured: `step_N` means `N·K` micro-batches.
+pub(crate) fn configured_windows(updates: u64, settings: &Settings, plan: &Plan) -> (u32, usize) {
+    let micro_batches = count(plan.micro_batches).max(1);
+    let trained = updates * count(settings.accumulate);
+    let epoch = u32::try_from(trained / micro_batches).unwrap_or(u32::MAX);
+    (epoch, usize::try_from(trained % micro_batches).unwrap_or(usize::MAX))
+}
+
 /// A count that was gathered as a number. What is none counts as nothing.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count is no larger than 2^52")]
 pub(crate) fn whole(number: f64) -> usize {

@@ -5,8 +5,8 @@ use crate::{
     decay::undecayed,
     evaluation::{Validation, validate},
     event::{Epoch, Event, MicroBatchRecord, Update},
-    pass::Pass,
-    plan::{count, whole},
+    pass::{Pass, tokens_of},
+    plan::{configured_windows, count, whole},
     ranks::{Gathered, OneProcess, Ranks},
     sampler::{EpochSample, GlobalMicroBatch, Sampler},
     semantics::{IdleUpdate, Resume, Window},
@@ -17,6 +17,7 @@ use lossproof_subject::{Dropout, LoopTrainer, SamplePlace, TrainingBatch};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
+    slice::ChunksExact,
     time::{Duration, Instant},
 };
 
@@ -204,7 +205,7 @@ impl<'a> Run<'a> {
             .here(ranks)
             .map(|rank| (start..end).map(|at| self.batch(at, rank)).collect())
             .collect::<Result<_, RunError>>()?;
-        let tokens = self.tokens(&here)?;
+        let tokens = self.tokens(&here, ranks)?;
         let samples: usize = self.epoch[start..end].iter().flatten().map(Vec::len).sum();
         let (loss, factor) = self.reduction(tokens);
 
@@ -235,6 +236,10 @@ impl<'a> Run<'a> {
                 samples: samples.iter().map(|rank| indices(rank)).collect(),
                 losses: of_ranks.iter().map(|rank| rank.mean).collect(),
             });
+        }
+        let left = |rest: &ChunksExact<'_, f64>| rest.len() > 0 || !rest.remainder().is_empty();
+        if let Some(rank) = of_rank.iter().position(left) {
+            return Err(RunError::Rank { rank, what: "has more losses than micro-batches".to_owned() });
         }
 
         let started = Instant::now();
@@ -274,14 +279,14 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Supervised tokens of a window, over all ranks.
-    fn tokens(&mut self, here: &[Vec<Option<TrainingBatch>>]) -> Result<usize, RunError> {
+    /// Supervised tokens of a window, over the ranks that take part.
+    fn tokens(&mut self, here: &[Vec<Option<TrainingBatch>>], ranks: usize) -> Result<usize, RunError> {
         let own = |batches: &Vec<Option<TrainingBatch>>| {
             let tokens: usize = batches.iter().flatten().map(TrainingBatch::supervised).sum();
             vec![tokens as f64]
         };
         let counted = self.ranks.gather(Gathered::Tokens, here.iter().map(own).collect())?;
-        Ok(counted.into_iter().flatten().map(whole).fold(0, usize::saturating_add))
+        tokens_of(&counted, ranks)
     }
 
     /// Makes the passes of a window: of every rank, the numbers of each of its own, in order.
@@ -382,14 +387,6 @@ impl<'a> Run<'a> {
             (Length::Updates(_), IdleUpdate::Made) | (Length::Epochs(_), _) => true,
         }
     }
-}
-
-/// Where a script goes on that counts every window as long as it is configured: `step_N` means `N·K` micro-batches.
-fn configured_windows(updates: u64, settings: &Settings, plan: &Plan) -> (u32, usize) {
-    let micro_batches = count(plan.micro_batches).max(1);
-    let trained = updates * count(settings.accumulate);
-    let epoch = u32::try_from(trained / micro_batches).unwrap_or(u32::MAX);
-    (epoch, usize::try_from(trained % micro_batches).unwrap_or(usize::MAX))
 }
 
 fn indices(rank: &[EpochSample]) -> Vec<usize> {

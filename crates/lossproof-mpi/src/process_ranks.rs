@@ -33,7 +33,8 @@ impl Ranks for ProcessRanks {
     fn gather(&mut self, what: Gathered, here: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>, RunError> {
         let own = here.into_iter().next().unwrap_or_default();
         let all = self.world.meet(&what.to_string(), numbers::bytes(&own))?;
-        Ok(all.iter().map(|own| numbers::numbers(own)).collect())
+        let all = all.iter().enumerate().map(|(rank, own)| numbers::numbers(rank, own));
+        Ok(all.collect::<Result<_, _>>()?)
     }
 
     fn reduce(&mut self, trainer: &mut dyn LoopTrainer) -> Result<(), RunError> {

@@ -25,15 +25,19 @@ pub(crate) fn accumulate(
     let mut totals = Vec::new();
     for (rank, own) in world.meet("the token counts of a step", counted)?.iter().enumerate() {
         let own: Totals = serde_json::from_slice(own).map_err(|error| garbage(rank, &error))?;
+        let due = batch.ranks().get(rank).map(Totals::of_rank).unwrap_or_default();
+        if own != due {
+            return Err(garbage(rank, &format!("it counts {own:?}, and its part has {due:?}")).into());
+        }
         totals.push(own);
     }
-    let totals: Totals = totals.into_iter().sum();
 
     let mut gradient = Collect::default();
     let seen = match own {
         Some(own) => {
             let shares = subject.rank_shares().ok_or_else(|| failed(&NO_SHARES))?;
-            Some(shares.share(own, RankPlace::of(batch, rank), &totals, &mut gradient)?)
+            let all = totals.iter().copied().sum();
+            Some(shares.share(own, RankPlace::of(batch, rank), &all, &mut gradient)?)
         }
         None => None,
     };
@@ -41,9 +45,21 @@ pub(crate) fn accumulate(
     let seen: Vec<f64> = seen.map_or_else(Vec::new, |seen| {
         std::iter::once(seen.loss).chain(seen.token_losses.into_iter().flatten()).collect()
     });
-    let shares = world.meet("the losses of a step", numbers::bytes(&seen))?;
-    let shares = shares.iter().map(|own| numbers::numbers(own)).filter(|own| !own.is_empty());
-    let observation = totals.combined(spec, shares.map(observed));
+    let mut shares = Vec::new();
+    let of_ranks = world.meet("the losses of a step", numbers::bytes(&seen))?;
+    for ((rank, own), counted) in of_ranks.iter().enumerate().zip(&totals) {
+        let seen = numbers::numbers(rank, own)?;
+        // A rank with a part has a loss, and one for each of its tokens; one without has none.
+        let due = if counted.ranks == 0 { 0 } else { 1 + counted.tokens };
+        if seen.len() != due {
+            return Err(garbage(rank, &format!("{} losses, where {due} are due", seen.len())).into());
+        }
+        if counted.ranks > 0 {
+            shares.push(observed(seen));
+        }
+    }
+    let totals: Totals = totals.into_iter().sum();
+    let observation = totals.combined(spec, shares);
     let sum = world.sum(gradient)?;
     Ok((divided(sum, totals.averaged_over(spec))?, observation))
 }
@@ -114,7 +130,8 @@ pub(crate) fn validate(
     let all = world.meet("the losses of a validation", numbers::bytes(&supervised))?;
     let mut sum = CompensatedSum::default();
     let mut tokens = 0;
-    for losses in all.iter().map(|own| numbers::numbers(own)) {
+    for (rank, losses) in all.iter().enumerate() {
+        let losses = numbers::numbers(rank, losses)?;
         tokens += losses.len();
         sum.extend(losses);
     }
@@ -133,6 +150,6 @@ fn failed(error: &dyn std::fmt::Display) -> SubjectError {
     SubjectError::failed("ranks", error)
 }
 
-fn garbage(rank: usize, error: &serde_json::Error) -> RankError {
+fn garbage(rank: usize, error: &dyn std::fmt::Display) -> RankError {
     RankError { rank, failure: Failure::Garbage { message: error.to_string() } }
 }

@@ -166,7 +166,7 @@ pub enum Breach {
         expected: Dtype,
     },
     /// A number that is not finite although the loss spec gives every group of the batch a weight.
-    #[error("`{call}` answers {what} that is not finite on a batch with weights")]
+    #[error("`{call}` answers {what} that is not finite, where the loss spec has a number")]
     NotFinite {
         /// The method.
         call: Call,

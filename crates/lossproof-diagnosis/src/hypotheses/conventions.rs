@@ -5,14 +5,14 @@
 
 use super::{HONEST, Hypothesis, accumulation, hypothesis, operators, weighs, weights::is_global_token_mean};
 use crate::{
-    call::{TrainerCall, honest_terms, scored_against, term, weights},
+    call::{Term, TrainerCall, honest_terms, scored_against, term, weights},
     reported_loss::ReportedLoss,
     score::Grade,
     simulated_optimizer::StepMistake,
     trainer_model::{BackwardEffect, Sight, TokenGradients, TrainerModel, honest_attention},
 };
 use lossproof_cases::edit::given;
-use lossproof_spec::{LossSpec, Sequence};
+use lossproof_spec::{LossSpec, MicroBatch, Sequence};
 
 pub(super) const HYPOTHESES: &[Hypothesis] = &[
     weighs("shift-missing", |call| scored_against(call, label)),
@@ -24,20 +24,15 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         })
     }),
     weighs("pad-in-denominator", |call| {
-        if !is_global_token_mean(call) {
-            return honest_terms(call);
-        }
-        let micro_batches = call.batch.micro_batches().map(|micro_batch| {
+        let of_micro_batch = |micro_batch: &MicroBatch| {
             let width = micro_batch.sequences().iter().map(Sequence::len).max().unwrap_or(1);
             micro_batch.sequences().len() * (width - 1)
-        });
-        let padded: usize = micro_batches.sum();
-        let mut terms = honest_terms(call)?;
-        let factor = call.batch.layout().supervised() as f64 / padded.max(1) as f64;
-        if call.upstream.is_none() {
-            terms.iter_mut().flat_map(|term| &mut term.weights).for_each(|weight| *weight *= factor);
-        }
-        Some(terms)
+        };
+        divided_by(call, call.batch.micro_batches().map(of_micro_batch).sum())
+    }),
+    // Of a trainer that pads nothing: what is ignored is counted all the same.
+    weighs("pad-in-denominator", |call| {
+        divided_by(call, call.batch.sequences().map(|sequence| sequence.len() - 1).sum())
     }),
     weighs("ga-partial-window-underscaled", accumulation::underscaled),
     weighs("window-counter-off-by-one", accumulation::counted_once_too_often),
@@ -110,6 +105,16 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         },
     ),
 ];
+
+/// A mean over all supervised tokens, divided by so many instead.
+fn divided_by(call: &TrainerCall<'_>, counted: usize) -> Option<Vec<Term>> {
+    let mut terms = honest_terms(call)?;
+    if is_global_token_mean(call) && call.upstream.is_none() {
+        let factor = call.batch.layout().supervised() as f64 / counted.max(1) as f64;
+        terms.iter_mut().flat_map(|term| &mut term.weights).for_each(|weight| *weight *= factor);
+    }
+    Some(terms)
+}
 
 /// The token of a label, where there is one that is not ignored.
 fn label(sequence: &Sequence, at: usize) -> Option<u32> {

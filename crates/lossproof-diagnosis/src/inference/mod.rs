@@ -41,6 +41,7 @@ pub use weight_comparison::{MeasuredRatio, WeightComparison};
 use lossproof_spec::{GlobalBatch, Layout, Prediction, SequenceShape, to_f64};
 use ratio::named_ratios;
 use spec_classes::classes;
+pub(crate) use spec_classes::{loss_specs, words as spec_words};
 
 /// A number and how far the truth may be from it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -103,7 +103,7 @@ fn rank(spec: &LossSpec) -> (u8, u8, usize) {
 
 /// A loss spec in few words: what is added needs none where the normaliser is counted over the global batch,
 /// and a semantics with a name is called by it.
-pub(super) fn words(spec: &LossSpec) -> String {
+pub(crate) fn words(spec: &LossSpec) -> String {
     let name = presets().into_iter().find(|(preset, _)| *preset == plain(spec)).and_then(|(_, name)| name);
     let text =
         spec.to_string().replacen(", micro-batches added, ranks added", "", usize::from(name.is_none()));
@@ -112,6 +112,18 @@ pub(super) fn words(spec: &LossSpec) -> String {
         None if spec.reduction == Reduction::Sum => text.replacen(" over the global batch", "", 1),
         None => text,
     }
+}
+
+/// Every semantics once, the plainest first.
+pub(crate) fn loss_specs() -> Vec<LossSpec> {
+    let mut specs: Vec<LossSpec> = Vec::new();
+    for spec in all_specs() {
+        let spec = canonical(&spec);
+        if !specs.contains(&spec) {
+            specs.push(spec);
+        }
+    }
+    specs
 }
 
 /// The same semantics, on every batch, with what cannot matter set to what is usual.

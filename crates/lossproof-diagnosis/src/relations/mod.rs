@@ -73,6 +73,11 @@ impl Relations {
         Ok(())
     }
 
+    /// What was asked.
+    pub(crate) fn probes(&self) -> impl Iterator<Item = &Probe> {
+        self.answers.iter().map(|answer| &answer.probe)
+    }
+
     /// The losses, or the gradients of some parameters.
     fn answers_of(&self, gradients: &[bool], dtype: Dtype) -> Answers {
         let (mut values, mut sizes) = (Vec::new(), Vec::new());

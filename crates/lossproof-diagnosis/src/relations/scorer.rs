@@ -6,6 +6,7 @@ use super::{
     system::{Quantity, System},
 };
 use crate::{
+    call::Semantics,
     probes::Probe,
     reported_loss::Summed,
     score::{Grade, Score},
@@ -13,14 +14,14 @@ use crate::{
     weighed::WeighedCall,
 };
 use lossproof_spec::Dtype;
-use lossproof_subject::{Limits, LogPolicy};
+use lossproof_subject::Limits;
 use std::{ptr::fn_addr_eq, rc::Rc};
 
 /// Who is held to the relations: the limits and precision of the subject, and the loss that it logs.
 #[derive(Clone, Copy)]
 pub(crate) struct RelationTerms<'a> {
     pub(crate) limits: &'a Limits,
-    pub(crate) log_policy: LogPolicy,
+    pub(crate) semantics: Semantics,
     pub(crate) dtype: Dtype,
 }
 
@@ -141,9 +142,10 @@ impl Systems<'_> {
         if let Some((.., system)) = self.known.iter().find(same) {
             return Rc::clone(system);
         }
-        let (limits, policy) = (self.terms.limits, self.terms.log_policy);
+        let RelationTerms { limits, semantics, .. } = self.terms;
         let calls = self.relations.answers.iter().zip(&mut self.weighed);
-        let weighed = calls.map(|(answer, call)| call.by(model, summed, &answer.probe.call(limits, policy)));
+        let weighed =
+            calls.map(|(answer, call)| call.by(model, summed, &answer.probe.call(limits, &semantics)));
         let system = Rc::new(System::new(model, weighed));
         self.known.push((model.sees, model.sight, summed, Rc::clone(&system)));
         system

@@ -1,53 +1,14 @@
-//! Clauses of group 1: the token loss. The model is made to give [`KnownLogits`], which the closed forms
-//! need.
+//! Clauses of group 1: the token loss. The model is made to give known logits, which the closed forms need.
 
+use super::closed_form::{SURE, label_weights};
 use crate::{
     final_norm::FinalNorm,
-    known_logits::KnownLogits,
     trial::{CaseOutcome, Computed, Ended, Trial, replace, values},
 };
 use lossproof_cases::edit::{assemble, edit, given};
 use lossproof_numerics::{CrossEntropy, norm};
-use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence, TokenWeights};
+use lossproof_spec::{CompensatedSum, GlobalBatch, IGNORE_INDEX, LossSpec, Sequence};
 use rand::RngExt;
-use std::collections::BTreeMap;
-
-/// What a final bias is multiplied with where a model is to be sure of itself: its mistakes cost tens of nats.
-const SURE: f64 = 16.0;
-
-impl Trial<'_> {
-    /// Holds the loss of a model with known logits to the closed form.
-    fn closed_form(
-        &mut self,
-        what: &str,
-        spec: &LossSpec,
-        batch: &GlobalBatch,
-        known: &KnownLogits,
-    ) -> Result<Computed, Ended> {
-        let cross_entropy = CrossEntropy { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
-        let actual = self.gradient(spec, batch)?;
-        let mut expected = CompensatedSum::default();
-        for (label, weight) in label_weights(spec, batch)? {
-            expected
-                .add(weight * cross_entropy.loss(known.logits(), label).map_err(|_| Ended::NotApplicable)?);
-        }
-        let expected = expected.value();
-        let scale = expected.abs().max(actual.total);
-        self.loss(what, batch, &actual, expected, scale);
-        Ok(actual)
-    }
-}
-
-/// Weight of every label: `Σ w_t` over the supervised tokens with it.
-fn label_weights(spec: &LossSpec, batch: &GlobalBatch) -> Result<BTreeMap<usize, f64>, Ended> {
-    let weights =
-        TokenWeights::new(spec, &batch.layout()).map_err(|_| Ended::NotApplicable)?.per_prediction(batch);
-    let mut labels = BTreeMap::new();
-    for (prediction, weight) in batch.predictions().zip(weights).filter(|(p, _)| p.supervised) {
-        *labels.entry(prediction.target as usize).or_default() += weight;
-    }
-    Ok(labels)
-}
 
 /// Each prediction is scored against the label of the next position, and the first label against nothing.
 pub(crate) fn shift(trial: &mut Trial<'_>) -> CaseOutcome {
@@ -245,60 +206,6 @@ impl Trial<'_> {
         self.elements(&what, &head, bound, &to, &from, norm(&from).max(before.total));
         Ok(())
     }
-}
-
-/// The gradient of a model with known logits in closed form: `∂ℓ/∂z = p − q`, so `∇b = Σ w·Wᵀ(p − q)` and
-/// `∇W = Σ w·(p − q)·bᵀ`; a gain of zero lets nothing through to anything else.
-pub(crate) fn closed_form_gradient(trial: &mut Trial<'_>) -> CaseOutcome {
-    let batch = trial.case.batch.clone();
-    let spec = trial.spec(&[&batch])?;
-    let known = trial.known_logits(|trial, _| trial.random_bias())?;
-    let actual = trial.closed_form(&format!("{spec}, known logits"), &spec, &batch, &known)?;
-    let cross_entropy = CrossEntropy { label_smoothing: spec.label_smoothing, z_loss: spec.z_loss };
-    let mut by_class = vec![CompensatedSum::default(); known.logits().len()];
-    let mut size = 0.0;
-    for (label, weight) in label_weights(&spec, &batch)? {
-        let gradient = cross_entropy.gradient(known.logits(), label).map_err(|_| Ended::NotApplicable)?;
-        size += weight.abs() * known.steepest() * norm(&gradient);
-        for (sum, g) in by_class.iter_mut().zip(gradient) {
-            sum.add(weight * g);
-        }
-    }
-    let by_class: Vec<f64> = by_class.iter().map(CompensatedSum::value).collect();
-    let gradient = known.gradient(&by_class);
-    let head = known.head();
-    let largest_row = known.embedding_rows().map(norm).fold(0.0, f64::max);
-    // Where logits are scaled, p − q is too on its way back. ‖Wᵀ(p − q)‖ is at most the largest row's norm times
-    // ‖p − q‖₁, and that at most min(√V, 2)·‖p − q‖: without smoothing, ‖p − q‖₁ = 2(1 − p_y) and
-    // ‖p − q‖ ≥ 1 − p_y.
-    let mut expected = vec![(head, gradient.embedding, size * norm(known.bias()))];
-    if let Some(FinalNorm { bias, .. }) = known.final_norm() {
-        let scale = size * largest_row * (known.logits().len() as f64).sqrt().min(2.0);
-        expected.push((bias.as_str(), gradient.bias, scale));
-    }
-    for (name, expected, scale) in &expected {
-        let found = values(&actual.gradient, name)?;
-        let bound = trial.gradient_bound(&batch, name);
-        let what = format!("{spec}, known logits: gradient of {name}");
-        trial.elements(&what, name, bound, &found, expected, *scale);
-    }
-    let reach = expected.iter().map(|(_, values, _)| norm(values)).fold(0.0, f64::max);
-    // A final gain of zero lets nothing through; one that is not does.
-    let below = |name: &&String| {
-        known.final_norm().is_some_and(|norm| ![head, &norm.gain, &norm.bias].contains(&name.as_str()))
-    };
-    for name in actual.gradient.keys().filter(below) {
-        let found = norm(&values(&actual.gradient, name)?);
-        // A product with zero is zero in half precision, too.
-        let bound =
-            trial.facts.model(&batch).gradient_bound(Dtype::F32).min(trial.gradient_bound(&batch, name));
-        trial.fact("gradient below the head", found <= bound * reach, || {
-            format!(
-                "a final gain of zero lets nothing through, but the gradient of {name} has norm {found:.1e}"
-            )
-        });
-    }
-    Ok(size > 0.0)
 }
 
 /// Loss and gradient are affine in ε; with known logits the loss is `KL(q‖p) + H(q)`.

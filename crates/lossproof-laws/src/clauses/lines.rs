@@ -3,7 +3,7 @@
 
 use crate::trial::{Computed, Ended, Trial, values};
 use lossproof_numerics::{
-    Deviation, FIRST_STEP, HALVINGS, Integral, Slope, bias, integrate, norm, rademacher, sweep,
+    Deviation, FIRST_STEP, HALVINGS, Integral, Slope, bias, integrate, norm, power, rademacher, sweep,
 };
 use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, LossSpec, Role};
 use lossproof_subject::ObjectiveBatch;
@@ -20,6 +20,10 @@ const REACHES_F32: [f64; 2] = [0.25, 0.125];
 /// Relative bound on the disagreement in f32. What the two losses and the gradients in between err by is
 /// known (`docs/tolerances.md` §14), and where it is not far below this nothing is decided.
 const SLOPE_F32: f64 = 1e-3;
+
+/// Where the rounding of the losses is not far below that, what it may do at worst is added to it, and no more than this is
+/// worth deciding: an element that is zero by mistake is off by as much.
+const COARSEST_F32: f64 = 0.25;
 
 /// And in half precision, on average over contexts.
 const SLOPE_COARSE: f64 = 5e-2;
@@ -121,9 +125,12 @@ impl Trial<'_> {
     }
 
     /// Holds the difference of the losses at two points of a line to the integral of the gradient between
-    /// them. In f32 a quotient of small differences has no digit that is not rounding, and a long way has.
-    /// `false` where the rounding of the losses or the curvature in between leave it undecided.
+    /// them. In f32 a quotient of small differences has no digit that is not rounding, and a long way has. Where rounding
+    /// leaves less than the bound, what it may do at worst is added to it. `false` where that leaves nothing to decide, or
+    /// the curvature in between does.
     pub(crate) fn difference_of_losses(&mut self, line: &Line<'_>) -> Result<bool, Ended> {
+        let strict = SLOPE_F32 + self.facts.noise;
+        let mut coarse: Option<Difference> = None;
         for reach in REACHES_F32 {
             let mut way = Way { loss_scale: 0.0, upper: f64::NAN, lower: f64::NAN, typical: 0.0 };
             // Far below what would leave anything undecided.
@@ -137,15 +144,32 @@ impl Trial<'_> {
             let scale = way.scale(&integral, reach);
             // A loss is expected to err by an eighth of its bound.
             let rounding = self.loss_bound(line.batch) * way.loss_scale / reach / 8.0;
-            let curved = integral.uncertainty / 2.0 > SLOPE_F32 * scale / 16.0;
-            if !curved && rounding <= SLOPE_F32 * scale / 4.0 {
-                let what = format!("difference of reported losses along {} in {}", line.what, line.name);
-                let unit = format!("loss along {}", line.name);
-                self.number(&what, &unit, SLOPE_F32 + self.facts.noise, (due, slope), scale);
+            let curvature = integral.uncertainty / 2.0;
+            // How far the rule is off is estimated and no bound, so that nothing is decided near it.
+            if curvature > SLOPE_F32 * scale / 16.0 {
+                continue;
+            }
+            if rounding <= SLOPE_F32 * scale / 4.0 {
+                self.difference(line, &Difference { due, slope, scale, bound: strict });
                 return Ok(true);
             }
+            let bound = strict + 8.0 * rounding / scale;
+            let found = Difference { due, slope, scale, bound };
+            if bound <= coarse.as_ref().map_or(COARSEST_F32, |best| best.bound) && found.tells() {
+                coarse = Some(found);
+            }
         }
-        Ok(false)
+        if let Some(difference) = &coarse {
+            self.difference(line, difference);
+        }
+        Ok(coarse.is_some())
+    }
+
+    fn difference(&mut self, line: &Line<'_>, difference: &Difference) {
+        let &Difference { due, slope, scale, bound } = difference;
+        let what = format!("difference of reported losses along {} in {}", line.what, line.name);
+        let unit = format!("loss along {}", line.name);
+        self.number(&what, &unit, bound, (due, slope), scale);
     }
 
     /// Notes how far the gradient of one parameter, the one that moves the loss most, is from the slope of the
@@ -210,6 +234,26 @@ impl Trial<'_> {
         let elements = gradient.len().max(1) as f64;
         way.typical = way.typical.max(norm(&gradient) * norm(line.direction) / elements.sqrt());
         Ok(product(&gradient, line.direction))
+    }
+}
+
+/// The difference of the losses at two points of a line, beside what the gradient says of it.
+struct Difference {
+    /// The integral of the gradient, as a slope.
+    due: f64,
+    /// The difference of the losses, as a slope.
+    slope: f64,
+    /// What an error of it is relative to.
+    scale: f64,
+    bound: f64,
+}
+
+impl Difference {
+    /// Whether it convicts, or would where the gradient was another. Along a direction that a gradient is nearly
+    /// orthogonal to it would not.
+    fn tells(&self) -> bool {
+        let (effect, error) = (self.due.abs() / self.scale, (self.due - self.slope).abs() / self.scale);
+        error > self.bound || power(self.bound, effect, error).is_finite()
     }
 }
 

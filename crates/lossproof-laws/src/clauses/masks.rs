@@ -143,11 +143,6 @@ pub(crate) fn ignored_batch(trial: &mut Trial<'_>) -> CaseOutcome {
     Ok(told)
 }
 
-/// Whether loss or gradient differ at all. What is logged may be the loss of other sequences.
-fn is_another(one: &Computed, other: &Computed) -> bool {
-    one.loss().to_bits() != other.loss().to_bits() || one.gradient != other.gradient
-}
-
 impl Trial<'_> {
     /// A prompt without labels is still seen. Another token right before the answer changes the answer's
     /// loss: every language model looks that far back. So does another first token, where it does while the
@@ -175,7 +170,7 @@ impl Trial<'_> {
         let sequence = answer.sequences().nth(chosen).ok_or(Ended::NotApplicable)?;
         let before = (0..sequence.len()).find(|&position| sequence.supervises(position));
         let near = self.gradient(spec, &changed(answer, before.ok_or(Ended::NotApplicable)?))?;
-        self.fact("token before the answer", is_another(&near, of_answer), || {
+        self.fact("token before the answer", near.is_another_than(of_answer), || {
             "another token right before the answer does not change the answer's loss".to_owned()
         });
         // Losses of parts add up where they are those of whole batches, under the sum.
@@ -188,7 +183,7 @@ impl Trial<'_> {
         let difference = of_changed - (of_whole.loss() - of_prompt.loss());
         if difference.abs() > DEPENDS * self.loss_bound(whole) * of_whole.loss_scale() {
             let far = self.gradient(spec, &changed(answer, 0))?;
-            self.fact("token in the prompt", is_another(&far, of_answer), || {
+            self.fact("token in the prompt", far.is_another_than(of_answer), || {
                 "another token in the prompt does not change the answer's loss".to_owned()
             });
         }

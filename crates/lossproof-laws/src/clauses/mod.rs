@@ -1,6 +1,7 @@
 //! The laws, by the groups of clauses in `docs/SPEC.md`.
 
 pub(crate) mod accumulation;
+pub(crate) mod closed_form;
 pub(crate) mod cross_entropy;
 pub(crate) mod derivative;
 pub(crate) mod embedding;
