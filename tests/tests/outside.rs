@@ -103,7 +103,7 @@ fn rows_without_a_gradient_are_seen_in_single_precision() {
         },
         ..Hooks::IDENTITY
     };
-    let frozen = wrap(ours(Config::Pico, Dtype::F32), (), hooks);
+    let frozen = wrap(ours(Config::Nano, Dtype::F32), (), hooks);
     fails(
         "loss-slope",
         &mut *with_one_loss(frozen, &LossSpec::token_mean()),
