@@ -116,7 +116,7 @@ fn rows_without_a_gradient_are_seen_in_single_precision() {
 fn a_token_that_hardly_matters_is_no_mistake() {
     let hooks = Hooks {
         observation: |(): &mut (), _: &GlobalBatch, observed| {
-            observed.loss = (observed.loss * 8.0).round() / 8.0
+            observed.loss = (observed.loss * 8.0).round() / 8.0;
         },
         ..Hooks::IDENTITY
     };
