@@ -111,13 +111,19 @@ impl Meetings {
         }
         match self.next(0, limit, place)? {
             Note { line: Line { said: Said::All(lengths), .. }, bytes } => {
+                let (size, announced) =
+                    (self.engine.size(), lengths.iter().copied().fold(0, usize::saturating_add));
+                if lengths.len() != size || announced != bytes.len() {
+                    let (ranks, bytes) = (lengths.len(), bytes.len());
+                    let message = format!(
+                        "what {ranks} ranks of {size} have brought: {bytes} bytes, and {announced} announced"
+                    );
+                    return Err(self.loses(0, Failure::Garbage { message }));
+                }
                 let mut rest = bytes.as_slice();
                 let mut brought = Vec::with_capacity(lengths.len());
                 for length in lengths {
-                    let Some((own, others)) = rest.split_at_checked(length) else {
-                        let message = format!("{} bytes, and {length} were announced", rest.len());
-                        return Err(self.loses(0, Failure::Garbage { message }));
-                    };
+                    let (own, others) = rest.split_at(length.min(rest.len()));
                     brought.push(own.to_vec());
                     rest = others;
                 }
