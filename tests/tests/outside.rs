@@ -9,10 +9,10 @@ use lossproof_faults::{
     Fault, Profile,
     kit::{HandedOver, Hooks, wrap},
 };
-use lossproof_gpt2::Config;
+use lossproof_gpt2::{Config, probe_initial};
 use lossproof_laws::{Campaign, Law, Report, Verdict};
 use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Role};
-use lossproof_subject::{Count, ParameterInfo, Subject};
+use lossproof_subject::{Count, ParameterInfo, Subject, Tensor, TensorValues};
 use lossproof_tests::{Door, ours};
 
 /// A trainer with one loss, at parameters that are loaded.
@@ -131,7 +131,7 @@ fn another_loss_than_the_claimed_one_is_named() {
     for (computed, words) in [
         (
             LossSpec::sequence_mean(),
-            "computed is the per-sequence mean over the global batch, where the card",
+            "computed is the per-sequence mean over the global batch, or what weighs alike",
         ),
         (LossSpec::batch_mean(), "computed is the batch mean"),
     ] {
@@ -151,6 +151,43 @@ fn another_loss_than_the_claimed_one_is_named() {
     let sound =
         Diagnosis::alone(&mut *with_one_loss(ours(Config::Pico, Dtype::F64), &LossSpec::token_mean()));
     assert!(sound.sound && sound.other_loss.is_none(), "{sound}");
+}
+
+/// A loss that says nothing of the probes that are wrong does not explain them.
+#[test]
+fn what_is_wrong_where_nothing_is_supervised_is_no_other_loss() {
+    let hooks = Hooks {
+        accumulate: |(): &mut (), inner, batch: &GlobalBatch, handed: &mut HandedOver| {
+            let mut observation = inner.accumulate(batch, handed)?;
+            if batch.sequences().any(|sequence| sequence.supervised() == 0) {
+                handed.scale(1.3);
+                observation.loss *= 1.3;
+            }
+            Ok(observation)
+        },
+        ..Hooks::IDENTITY
+    };
+    let wrong = wrap(ours(Config::Pico, Dtype::F64), (), hooks);
+    let diagnosis = Diagnosis::alone(&mut *with_one_loss(wrong, &LossSpec::sequence_mean()));
+    assert!(!diagnosis.sound && diagnosis.other_loss.is_none(), "{diagnosis}");
+}
+
+/// Blocks that add nothing yet leave nothing to attend to, which is not a mistake of a trainer whose parameters nobody
+/// can replace.
+#[test]
+fn a_model_that_does_not_look_back_yet_is_sound() {
+    let mut inner = ours(Config::Pico, Dtype::F64);
+    let mut parameters = probe_initial(Config::Pico.shape(), 0);
+    for name in ["h.0.attn.c_proj.weight", "h.0.attn.c_proj.bias"] {
+        let shape = parameters[name].shape().to_vec();
+        let zeros = TensorValues::F64(vec![0.0; shape.iter().product()]);
+        parameters.insert(name.to_owned(), Tensor::new(shape, zeros).unwrap());
+    }
+    inner.parameter_loading().unwrap().load(&parameters).unwrap();
+    let mut fixed = Profile::Bare.of(inner, &LossSpec::token_mean(), Count::ANY).unwrap();
+    let diagnosis = Diagnosis::alone(&mut *fixed);
+    assert!(diagnosis.sound, "{diagnosis}");
+    assert!(diagnosis.to_string().contains("no loss looks back"), "{diagnosis}");
 }
 
 /// What is cut off behind the twelfth token has no part in any batch of a diagnosis but this.

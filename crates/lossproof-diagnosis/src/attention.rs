@@ -65,6 +65,12 @@ impl Dependence {
         self.of_real_positions().find(|pair| self.is_wrong(*pair))
     }
 
+    /// Whether a loss depends on any earlier token than the one that its position sees. In a model whose blocks add
+    /// nothing yet none does.
+    pub(crate) fn looks_back(&self) -> bool {
+        self.of_real_positions().any(|(position, input, depends)| input < position && depends)
+    }
+
     /// Whether an honest trainer would not show this of a position and an input.
     fn is_wrong(&self, (position, input, depends): (usize, usize, bool)) -> bool {
         let sees = honest_attention(&self.sequence, position, input);
@@ -162,8 +168,7 @@ pub(crate) fn dependence(
     Ok(Some(Dependence { sequence, attends, blocks, free_labels, trained, depends }))
 }
 
-/// The losses that are reported of a sequence with one label, for each of its labels; nothing where there is none. What a
-/// label weighs depends on no token.
+/// The losses that are reported of a sequence with one label, for each of its labels; nothing where there is none.
 fn losses_of_lone_labels(
     subject: &mut dyn Subject,
     sequence: &Sequence,

@@ -137,7 +137,7 @@ impl Diagnosis {
         let Explanations { honest, mut candidates, nearest } = explained;
         let right = honest.total() > 0 && honest.cost() <= 0.0 && seen.errors.is_empty() && breach.is_none();
         let sound = right && otherwise.is_none();
-        let nothing_else = seen.errors.is_empty() && breach.is_none();
+        let nothing_else = otherwise.is_none() && seen.errors.is_empty() && breach.is_none();
         let other_loss = if !right && candidates.is_empty() && nothing_else {
             OtherLoss::seen(&mut scorer)?
         } else {

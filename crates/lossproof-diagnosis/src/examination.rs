@@ -227,12 +227,19 @@ impl Examination {
             if self.limits.check(&alone(&sequence, &self.limits)).is_err() {
                 continue;
             }
+            let loads = subject.parameter_loading().is_some();
             match dependence(subject, sequence, self.dtype, &self.limits) {
-                Ok(Some(dependence)) => self.dependences.push(dependence),
-                Ok(None) => {
-                    self.unseen.push("who attends to whom: its token losses are no numbers".to_owned());
+                Ok(Some(dependence)) if loads || dependence.looks_back() => self.dependences.push(dependence),
+                Ok(Some(_)) => {
+                    let what =
+                        "who attends to whom: at the parameters that it starts with, no loss looks back";
+                    self.unseen.push(what.to_owned());
                 }
-                Err(error) => self.note("token losses", &error),
+                Ok(None) => {
+                    self.unseen
+                        .push("who attends to whom: the losses of its tokens are no numbers".to_owned());
+                }
+                Err(error) => self.note("the losses of tokens", &error),
             }
         }
     }

@@ -32,7 +32,8 @@ impl OtherLoss {
         let before = scorer.semantics();
         let mut found = None;
         // What weighs every probe alike is not tried twice, and not what is claimed.
-        let mut tried = vec![scorer.seen.weights(&claimed)];
+        let as_claimed = scorer.seen.weights(&claimed);
+        let mut tried = vec![as_claimed.clone()];
         for spec in loss_specs() {
             let LossSpec { label_smoothing, z_loss, .. } = claimed;
             let computed = LossSpec { label_smoothing, z_loss, ..spec };
@@ -41,7 +42,9 @@ impl OtherLoss {
                 continue;
             }
             let weights = scorer.seen.weights(&computed);
-            if tried.contains(&weights) {
+            // A probe of which a loss says nothing would not be held to it.
+            let is_silent = as_claimed.iter().zip(&weights).any(|(due, own)| due.is_some() && own.is_none());
+            if is_silent || tried.contains(&weights) {
                 continue;
             }
             tried.push(weights);
@@ -59,6 +62,9 @@ impl OtherLoss {
     /// What it is, in words.
     pub(crate) fn statement(&self) -> String {
         let (computed, claimed) = (spec_words(&self.computed), spec_words(&self.claimed));
-        format!("the {computed}, where the card claims the {claimed}; nothing else is wrong")
+        format!(
+            "the {computed}, or what weighs alike all that was looked at, where the card claims the {claimed}; nothing else \
+             that was looked at is wrong"
+        )
     }
 }

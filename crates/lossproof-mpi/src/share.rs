@@ -1,7 +1,7 @@
 //! One step over all ranks, each computing its share.
 
 use crate::{Failure, RankError, World, numbers};
-use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, LossSpec, MicroBatch};
+use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, LossSpec, MicroBatch, Sequence};
 use lossproof_subject::{
     Collect, Evaluated, Observation, RankPlace, Subject, SubjectError, Tensor, TensorSet, TensorValues,
     TokenLosses, Totals,
@@ -42,9 +42,11 @@ pub(crate) fn accumulate(
         None => None,
     };
     let gradient = if seen.is_some() { gradient.into_tensors() } else { zeros(subject)? };
-    let seen: Vec<f64> = seen.map_or_else(Vec::new, |seen| {
-        std::iter::once(seen.loss).chain(seen.token_losses.into_iter().flatten()).collect()
-    });
+    let seen = match seen {
+        Some(Observation { loss, token_losses: Some(losses), .. }) => [vec![loss], losses].concat(),
+        Some(_) => return Err(failed(&"a rank's share has to say its token losses").into()),
+        None => Vec::new(),
+    };
     let mut shares = Vec::new();
     let of_ranks = world.meet("the losses of a step", numbers::bytes(&seen))?;
     for ((rank, own), counted) in of_ranks.iter().enumerate().zip(&totals) {
@@ -132,6 +134,11 @@ pub(crate) fn validate(
     let mut tokens = 0;
     for (rank, losses) in all.iter().enumerate() {
         let losses = numbers::numbers(rank, losses)?;
+        let own = batches.iter().skip(rank).step_by(world.size());
+        let due: usize = own.flat_map(MicroBatch::sequences).map(Sequence::supervised).sum();
+        if losses.len() != due {
+            return Err(garbage(rank, &format!("{} losses, where {due} are due", losses.len())).into());
+        }
         tokens += losses.len();
         sum.extend(losses);
     }

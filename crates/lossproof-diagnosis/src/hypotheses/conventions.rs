@@ -30,7 +30,7 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
         };
         divided_by(call, call.batch.micro_batches().map(of_micro_batch).sum())
     }),
-    // Of a trainer that pads nothing: what is ignored is counted all the same.
+    // What is ignored is counted, and no padding to the width of others.
     weighs("pad-in-denominator", |call| {
         divided_by(call, call.batch.sequences().map(|sequence| sequence.len() - 1).sum())
     }),

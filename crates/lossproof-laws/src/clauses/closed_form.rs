@@ -5,7 +5,7 @@ use crate::{
     known_logits::KnownLogits,
     trial::{CaseOutcome, Computed, Ended, Trial, values},
 };
-use lossproof_cases::edit::{edit_freely, given};
+use lossproof_cases::edit::edit_freely;
 use lossproof_numerics::{CrossEntropy, norm};
 use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, LossSpec, TokenWeights};
 use std::collections::BTreeMap;
@@ -74,10 +74,12 @@ impl Trial<'_> {
         let all_dear = self.with_labels(batch, |_| dear);
         let one_dear = self.with_labels(batch, |number| if number == 0 { dear } else { cheap });
         let limits = self.facts.info.limits;
-        if limits.check(&all_dear).is_err() || all_dear == one_dear {
+        if limits.check(&all_dear).is_err() {
             return Ok(());
         }
-        self.closed_form_with_gradient("one dear label", spec, &one_dear, &known, spread)?;
+        if one_dear != all_dear {
+            self.closed_form_with_gradient("one dear label", spec, &one_dear, &known, spread)?;
+        }
         self.closed_form_with_gradient("dear labels", spec, &all_dear, &known, spread)?;
         Ok(())
     }
@@ -90,7 +92,7 @@ impl Trial<'_> {
         batch.map_sequences(|sequence| {
             edit_freely(sequence, |fields| {
                 for at in 1..fields.labels.len() {
-                    if !given(fields.labels[at]) {
+                    if !sequence.supervises(at - 1) {
                         continue;
                     }
                     let token = label(number);
