@@ -44,7 +44,7 @@ pub(crate) fn accumulate(
     let gradient = if seen.is_some() { gradient.into_tensors() } else { zeros(subject)? };
     let seen = match seen {
         Some(Observation { loss, token_losses: Some(losses), .. }) => [vec![loss], losses].concat(),
-        Some(_) => return Err(failed(&"a rank's share has to say its token losses").into()),
+        Some(_) => return Err(failed(&"a rank's share has to say its token losses")),
         None => Vec::new(),
     };
     let mut shares = Vec::new();
