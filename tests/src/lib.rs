@@ -18,6 +18,7 @@ pub struct Verify;
 mod batches;
 mod broken;
 mod by_hand;
+mod judged;
 pub mod ranks;
 mod text;
 pub mod training_loop;
@@ -25,6 +26,7 @@ pub mod training_loop;
 pub use batches::{hard_batch, packed_batch, ragged_batch, random_batch};
 pub use broken::Break;
 pub use by_hand::{Mistake, by_hand};
+pub use judged::{has_failed, without_roles};
 pub use text::text_batches;
 
 use lossproof_cases::Recorded;

@@ -12,7 +12,7 @@ use lossproof_gpt2::Config;
 use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
 use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Role};
 use lossproof_subject::{Count, ParameterInfo, Subject};
-use lossproof_tests::{Door, ours};
+use lossproof_tests::{Door, has_failed, ours, without_roles};
 use rayon::prelude::*;
 
 fn honest() -> Door {
@@ -26,9 +26,7 @@ fn run(law: &str, subject: &mut dyn Subject) -> Report {
 }
 
 fn fails(law: &str, subject: &mut dyn Subject, how: &str) {
-    let report = run(law, subject);
-    assert_eq!(report.verdict, Verdict::Fail, "{law}: {report}");
-    assert!(report.to_string().contains(how), "{report}");
+    has_failed(&run(law, subject), how);
 }
 
 /// Token losses that are reported in another order than documented fail, whether the trainer evaluates them too or not.
@@ -222,17 +220,6 @@ fn plain_loops_over_a_wide_layer_are_within_their_bounds() {
         let report = campaign.run(law, &mut NaiveLoops::new(512)).unwrap();
         assert!(!matches!(report.verdict, Verdict::Fail | Verdict::Errored), "{report}");
     });
-}
-
-/// What is declared of a trainer's parameters is their shapes.
-fn without_roles(inner: Door) -> Door {
-    let hooks = Hooks {
-        parameters: |(): &(), parameters: Vec<ParameterInfo>| {
-            parameters.into_iter().map(|p| ParameterInfo { role: Role::Weight, ..p }).collect()
-        },
-        ..Hooks::IDENTITY
-    };
-    wrap(inner, (), hooks)
 }
 
 /// A token loss that is cut off adds up like any other, and its gradient is its slope. It is no logarithm of a

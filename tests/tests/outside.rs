@@ -11,23 +11,13 @@ use lossproof_faults::{
 };
 use lossproof_gpt2::{Config, probe_initial};
 use lossproof_laws::{Campaign, Law, Report, Verdict};
-use lossproof_spec::{Dtype, GlobalBatch, LossSpec, Role};
-use lossproof_subject::{Count, ParameterInfo, Subject, Tensor, TensorValues};
-use lossproof_tests::{Door, ours};
+use lossproof_spec::{Dtype, GlobalBatch, LossSpec};
+use lossproof_subject::{Count, Subject, Tensor, TensorValues};
+use lossproof_tests::{Door, has_failed, ours, without_roles};
 
 /// A trainer with one loss, at parameters that are loaded.
 fn with_one_loss(inner: Door, claim: &LossSpec) -> Door {
     Profile::Parameters.of(inner, claim, Count::ANY).unwrap()
-}
-
-fn without_roles(inner: Door) -> Door {
-    let hooks = Hooks {
-        parameters: |(): &(), parameters: Vec<ParameterInfo>| {
-            parameters.into_iter().map(|p| ParameterInfo { role: Role::Weight, ..p }).collect()
-        },
-        ..Hooks::IDENTITY
-    };
-    wrap(inner, (), hooks)
 }
 
 fn run(law: &str, subject: &mut dyn Subject) -> Report {
@@ -36,10 +26,9 @@ fn run(law: &str, subject: &mut dyn Subject) -> Report {
     campaign.run(Law::named(law).unwrap(), subject).unwrap()
 }
 
+#[track_caller]
 fn fails(law: &str, subject: &mut dyn Subject, how: &str) {
-    let report = run(law, subject);
-    assert_eq!(report.verdict, Verdict::Fail, "{law}: {report}");
-    assert!(report.to_string().contains(how), "{report}");
+    has_failed(&run(law, subject), how);
 }
 
 /// A step whose loss is large is logged, and not made.

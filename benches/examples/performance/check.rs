@@ -36,13 +36,14 @@ pub(crate) fn section() -> Result<String, Box<dyn Error>> {
     let ratios = times.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>();
     let ours = quartiles(times)[1];
     let beside = if ratios.is_empty() {
-        "`torch.autograd.gradcheck` was not measured: there is no Python with PyTorch here (`cargo xtask python` makes one)"
+        "`torch.autograd.gradcheck` was not measured: there is no Python with PyTorch here \
+         (`cargo xtask python` makes one)"
             .to_owned()
     } else {
         let ([low, ratio, high], theirs) = (quartiles(ratios), quartiles(theirs)[1]);
         format!(
-            "**{ratio:.2}** times ({low:.2}–{high:.2}) the {theirs:.2} s of\n`torch.autograd.gradcheck(fast_mode=True)` for \
-             one reduction and one projection of a model of the same sizes on the same batch,\nby turns in the same run"
+            "**{ratio:.2}** times ({low:.2}–{high:.2}) the {theirs:.2} s of\n\
+             `torch.autograd.gradcheck(fast_mode=True)` for one reduction and one projection of a model of the same sizes on the same batch,\nby turns in the same run"
         )
     };
     Ok(format!(

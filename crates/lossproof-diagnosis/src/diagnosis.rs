@@ -135,10 +135,10 @@ impl Diagnosis {
             explained = Explanations::of(&mut scorer, excluded)?;
         }
         let Explanations { honest, mut candidates, nearest } = explained;
-        let right = honest.total() > 0 && honest.cost() <= 0.0 && seen.errors.is_empty() && breach.is_none();
+        let unbroken = seen.errors.is_empty() && breach.is_none();
+        let right = unbroken && honest.total() > 0 && honest.cost() <= 0.0;
         let sound = right && otherwise.is_none();
-        let nothing_else = otherwise.is_none() && seen.errors.is_empty() && breach.is_none();
-        let other_loss = if !right && candidates.is_empty() && nothing_else {
+        let other_loss = if unbroken && !right && otherwise.is_none() && candidates.is_empty() {
             OtherLoss::seen(&mut scorer)?
         } else {
             None
@@ -179,7 +179,7 @@ impl Diagnosis {
         Self { evidence, unseen: Vec::new(), ..Self::of_nothing(String::new()) }
     }
 
-    fn of_nothing(unseen: String) -> Self {
+    pub(crate) fn of_nothing(unseen: String) -> Self {
         let (candidates, evidence) = (Vec::new(), Vec::new());
         Self {
             candidates,
@@ -260,8 +260,8 @@ impl fmt::Display for Diagnosis {
         if self.sound {
             write!(
                 f,
-                "of {} losses, gradients and steps on designed probes none contradicts another or what is known by half of \
-                 its digits",
+                "of {} losses, gradients and steps on designed probes none contradicts another or what is known \
+                 by half of its digits",
                 self.examined
             )?;
             if let Some(kept) = self.logging.as_ref().and_then(Logging::kept) {

@@ -59,8 +59,8 @@ impl Diagnosis {
         if self.sound {
             // A law fails, so something is wrong.
             return format!(
-                "nothing that a diagnosis looks at: none of {} losses, gradients and steps on designed probes contradicts \
-                 another or what is known",
+                "nothing that a diagnosis looks at: none of {} losses, gradients and steps on designed probes \
+                 contradicts another or what is known",
                 self.examined
             );
         }
@@ -118,17 +118,7 @@ mod tests {
             candidates.push(Candidate { bug, likelihood, predicted: 9 });
         }
         let evidence = (1..=4).map(|number| format!("finding {number}")).collect();
-        let unseen = vec!["steps".to_owned()];
-        Diagnosis {
-            candidates,
-            nearest: None,
-            other_loss: None,
-            evidence,
-            logging: None,
-            sound: false,
-            examined: 9,
-            unseen,
-        }
+        Diagnosis { candidates, evidence, examined: 9, ..Diagnosis::of_nothing("steps".to_owned()) }
     }
 
     #[test]

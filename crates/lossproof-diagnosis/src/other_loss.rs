@@ -63,8 +63,8 @@ impl OtherLoss {
     pub(crate) fn statement(&self) -> String {
         let (computed, claimed) = (spec_words(&self.computed), spec_words(&self.claimed));
         format!(
-            "the {computed}, or what weighs alike all that was looked at, where the card claims the {claimed}; nothing else \
-             that was looked at is wrong"
+            "the {computed}, or what weighs alike all that was looked at, where the card claims the {claimed}; \
+             nothing else that was looked at is wrong"
         )
     }
 }

@@ -61,8 +61,8 @@ impl Summary {
                 continue;
             }
             if let Some(own) = report.power {
-                // Cases differ in what they can tell: what one of them was seen to be off by, and may be, is not ruled out
-                // by another that is stricter.
+                // Cases differ in what they can tell: what one of them was seen to be off by, and may be, is
+                // not ruled out by another that is stricter.
                 let seen = report.worst.as_ref().map_or(0.0, |worst| worst.error);
                 power = Some(power.map_or(own, |weakest: f64| weakest.max(own)).max(seen));
             }

@@ -31,12 +31,12 @@ pub(crate) fn accumulate(
         }
         totals.push(own);
     }
+    let all: Totals = totals.iter().copied().sum();
 
     let mut gradient = Collect::default();
     let seen = match own {
         Some(own) => {
             let shares = subject.rank_shares().ok_or_else(|| failed(&NO_SHARES))?;
-            let all = totals.iter().copied().sum();
             Some(shares.share(own, RankPlace::of(batch, rank), &all, &mut gradient)?)
         }
         None => None,
@@ -50,20 +50,25 @@ pub(crate) fn accumulate(
     let mut shares = Vec::new();
     let of_ranks = world.meet("the losses of a step", numbers::bytes(&seen))?;
     for ((rank, own), counted) in of_ranks.iter().enumerate().zip(&totals) {
-        let seen = numbers::numbers(rank, own)?;
         // A rank with a part has a loss, and one for each of its tokens; one without has none.
         let due = if counted.ranks == 0 { 0 } else { 1 + counted.tokens };
-        if seen.len() != due {
-            return Err(garbage(rank, &format!("{} losses, where {due} are due", seen.len())).into());
-        }
+        let seen = losses_of(rank, own, due)?;
         if counted.ranks > 0 {
             shares.push(observed(seen));
         }
     }
-    let totals: Totals = totals.into_iter().sum();
-    let observation = totals.combined(spec, shares);
+    let observation = all.combined(spec, shares);
     let sum = world.sum(gradient)?;
-    Ok((divided(sum, totals.averaged_over(spec))?, observation))
+    Ok((divided(sum, all.averaged_over(spec))?, observation))
+}
+
+/// The losses that a rank has brought, of which so many are due.
+fn losses_of(rank: usize, brought: &[u8], due: usize) -> Result<Vec<f64>, RankError> {
+    let losses = numbers::numbers(rank, brought)?;
+    if losses.len() != due {
+        return Err(garbage(rank, &format!("{} losses, where {due} are due", losses.len())));
+    }
+    Ok(losses)
 }
 
 const NO_SHARES: &str = "this trainer cannot compute one rank of a step by itself";
@@ -133,12 +138,9 @@ pub(crate) fn validate(
     let mut sum = CompensatedSum::default();
     let mut tokens = 0;
     for (rank, losses) in all.iter().enumerate() {
-        let losses = numbers::numbers(rank, losses)?;
         let own = batches.iter().skip(rank).step_by(world.size());
-        let due: usize = own.flat_map(MicroBatch::sequences).map(Sequence::supervised).sum();
-        if losses.len() != due {
-            return Err(garbage(rank, &format!("{} losses, where {due} are due", losses.len())).into());
-        }
+        let due = own.flat_map(MicroBatch::sequences).map(Sequence::supervised).sum();
+        let losses = losses_of(rank, losses, due)?;
         tokens += losses.len();
         sum.extend(losses);
     }

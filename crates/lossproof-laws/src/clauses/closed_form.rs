@@ -60,9 +60,9 @@ impl Trial<'_> {
         Ok(actual)
     }
 
-    /// Holds loss and gradient to the closed form where losses are of different sizes: all labels but one cost next to
-    /// nothing and that one tens of nats, and then all of them do. Whatever drops, skips or bounds tokens, micro-batches
-    /// or updates by the size of a loss shows in one of the two.
+    /// Holds loss and gradient to the closed form where losses are of different sizes: all labels but one cost
+    /// next to nothing and that one tens of nats, and then all of them do. Whatever drops, skips or bounds
+    /// tokens, micro-batches or updates by the size of a loss shows in one of the two.
     fn unequal_losses(&mut self, spec: &LossSpec, batch: &GlobalBatch) -> Result<(), Ended> {
         let known = self.known_logits(|trial, _| SURE * trial.random_bias())?;
         let labels = || 0_u32..;

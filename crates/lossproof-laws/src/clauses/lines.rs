@@ -21,8 +21,8 @@ const REACHES_F32: [f64; 2] = [0.25, 0.125];
 /// known (`docs/tolerances.md` §14), and where it is not far below this nothing is decided.
 const SLOPE_F32: f64 = 1e-3;
 
-/// Where the rounding of the losses is not far below that, what it may do at worst is added to it, and no more than this is
-/// worth deciding: an element that is zero by mistake is off by as much.
+/// Where the rounding of the losses is not far below that, what it may do at worst is added to it, and no more
+/// than this is worth deciding: an element that is zero by mistake is off by as much.
 const COARSEST_F32: f64 = 0.25;
 
 /// And in half precision, on average over contexts.
@@ -125,9 +125,9 @@ impl Trial<'_> {
     }
 
     /// Holds the difference of the losses at two points of a line to the integral of the gradient between
-    /// them. In f32 a quotient of small differences has no digit that is not rounding, and a long way has. Where rounding
-    /// leaves less than the bound, what it may do at worst is added to it. `false` where that leaves nothing to decide, or
-    /// the curvature in between does.
+    /// them. In f32 a quotient of small differences has no digit that is not rounding, and a long way has.
+    /// Where rounding leaves less than the bound, what it may do at worst is added to it. `false` where that
+    /// leaves nothing to decide, or the curvature in between does.
     pub(crate) fn difference_of_losses(&mut self, line: &Line<'_>) -> Result<bool, Ended> {
         let strict = SLOPE_F32 + self.facts.noise;
         let mut coarse: Option<Difference> = None;

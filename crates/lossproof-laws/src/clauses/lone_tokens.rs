@@ -321,8 +321,8 @@ pub(crate) fn next_position(trial: &mut Trial<'_>) -> CaseOutcome {
     let elsewhere = |place: usize| place + 1 != lone.at && (limits.free_labels || place != lone.at);
     let elsewhere = trial.gradient(&spec, &alone(&changed(&elsewhere), &limits))?;
     let elsewhere = elsewhere.loss().to_bits() != of_token.loss().to_bits();
-    // In a loss that hardly depends on tokens two may round to the same, but their gradients do not. Of a trainer whose
-    // gradients are not twice the same they say nothing.
+    // In a loss that hardly depends on tokens two may round to the same, but their gradients do not. Of a
+    // trainer whose gradients are not twice the same they say nothing.
     let before = trial.gradient(&spec, &alone(&changed(&|place| place + 1 == lone.at), &limits))?;
     let other_loss = before.loss().to_bits() != of_token.loss().to_bits();
     let before = other_loss || trial.facts.noise <= 0.0 && before.is_another_than(&of_token);
