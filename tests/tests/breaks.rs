@@ -7,12 +7,12 @@
 
 use lossproof_gpt2::{Config, probe_initial};
 use lossproof_spec::{Combine, Dtype, GlobalBatch, LossSpec, Reduction, Scope};
-use lossproof_subject::load_all;
+use lossproof_subject::{Tensor, TensorValues, load_all};
 use lossproof_tests::{Break, Door, PICO, error_model, ours, ragged_batch, recorded, theirs, theirs_with};
 use lossproof_torch::Activation;
 use lossproof_verify::{
-    BlamedPart, Directions, Report, Statement, Streamed, ThirdForward, Verdict, Verification, VerifyError,
-    verify, verify_streamed,
+    BlamedPart, Directions, Report, Statement, StatementRow, Streamed, ThirdForward, Verdict, Verification,
+    VerifyError, verify, verify_streamed,
 };
 use std::{collections::BTreeSet, fmt::Write, sync::Arc};
 
@@ -41,7 +41,7 @@ fn exact(trainer: Make, reference: Make) -> Report {
         parameters: &parameters,
         batch: &batch,
         model: error_model(CONFIG.shape(), &batch),
-        directions: Directions::PerTensor(1),
+        directions: Directions::Random(1),
         seed: 5,
     };
     verify(verification, &mut |_, _, _| {}).unwrap()
@@ -600,6 +600,49 @@ fn an_implementation_that_is_held_to_itself_is_not_certified() {
     assert_eq!(blamed, [(DFDX, BlamedPart::Backward)]);
 }
 
+/// Differences along directions through all parameters decide what they can, and those within one parameter the rest:
+/// each when any gradient is wrong, so that the wrong one is named, and the ones that hardly move the loss.
+#[test]
+fn parameters_are_differentiated_by_themselves_where_differences_through_all_do_not_decide() {
+    const TENSOR: &str = "h.0.mlp.c_fc.bias";
+    let (batch, all) = (batch(), probe_initial(CONFIG.shape(), 3).len());
+    let differences = |trainer: Make, faint: f64| {
+        let mut parameters = probe_initial(CONFIG.shape(), 3);
+        // What comes out of the feed-forward layer is all that its first half does.
+        let out = parameters.get_mut("h.0.mlp.c_proj.weight").unwrap();
+        let values = TensorValues::F64(out.to_f64().iter().map(|value| faint * value).collect());
+        *out = Tensor::new(out.shape().to_vec(), values).unwrap();
+        let verification = Verification {
+            trainer: &mut *trainer(Dtype::F64),
+            reference: &mut *reference(Dtype::F64),
+            third: None,
+            parameters: &parameters,
+            batch: &batch,
+            model: error_model(CONFIG.shape(), &batch),
+            directions: Directions::Random(1),
+            seed: 5,
+        };
+        let report = verify(verification, &mut |_, _, _| {}).unwrap();
+        let own = |row: &StatementRow| row.statement == Statement::FiniteDifferences && row.subject == DFDX;
+        report.rows.into_iter().filter(own).collect::<Vec<_>>()
+    };
+    for row in differences(trainer, 1.0) {
+        assert_eq!((row.verdict, row.compared), (Verdict::Pass, 2 * all));
+    }
+    // Each by itself, and nothing else: the wrong one is off by far more than what it leaves to the others.
+    for row in differences(broken!(trainer, Break::ScaledGradient(TENSOR, 1.0 + 1e-6)), 1.0) {
+        assert_eq!((row.verdict, row.worst.at.as_str(), row.compared), (Verdict::Fail, TENSOR, 2 * all));
+    }
+    // The weight and the bias of the first half, along the gradient too, beside what is seen of all others.
+    for row in differences(trainer, 1e-2) {
+        assert_eq!(row.verdict, Verdict::Pass, "{:?}", row.unchecked);
+        assert!(row.compared > 2 * all, "{} comparisons of {all} parameters", row.compared);
+    }
+    for row in differences(broken!(trainer, Break::ScaledGradient(TENSOR, 1.0 + 1e-6)), 1e-2) {
+        assert_eq!((row.verdict, row.worst.at.as_str()), (Verdict::Fail, TENSOR));
+    }
+}
+
 /// The f64 run of the same implementation is a truth for what single precision adds, and the row says so.
 #[test]
 fn a_truth_of_the_same_implementation_certifies_its_precision_alone() {
@@ -628,7 +671,7 @@ fn a_gradient_that_is_not_handed_over_is_named() {
         parameters: &parameters,
         batch: &batch,
         model: error_model(CONFIG.shape(), &batch),
-        directions: Directions::PerTensor(1),
+        directions: Directions::Random(1),
         seed: 5,
     };
     let error = verify(verification, &mut |_, _, _| {}).unwrap_err();

@@ -20,7 +20,7 @@ fn nano_in_double_precision() {
         parameters: &probe_initial(config.shape(), 2),
         batch: &batch,
         model: error_model(config.shape(), &batch),
-        directions: Directions::PerTensor(1),
+        directions: Directions::Random(1),
         seed: 3,
     };
     let report = verify(verification, &mut |_, _, _| {}).unwrap();

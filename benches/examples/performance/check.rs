@@ -65,7 +65,7 @@ fn checked(config: Config, batch: &GlobalBatch, seed: u64) -> Result<f64, Box<dy
         parameters: &probe_initial(shape, seed),
         batch,
         model: ErrorModel::new(shape.vocabulary, shape.width, shape.heads, shape.layers, batch),
-        directions: Directions::PerTensor(1),
+        directions: Directions::Random(1),
         seed,
     };
     Ok(seconds(|| verify(verification, &mut |_, _, _| {}))?.0 / 2.0)

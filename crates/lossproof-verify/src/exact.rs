@@ -9,7 +9,7 @@ use super::{
     checked::checked,
     describe,
     exact_rows::{ExactRows, Side},
-    finite_differences::{Directions, differentiate},
+    finite_differences::{Differentiated, Directions},
     report::Report,
     semantics::{self, Semantics},
     third::{self, ThirdForward},
@@ -122,11 +122,10 @@ impl Run<'_> {
         if answers.noise > model.gradient_bound(Dtype::F64) {
             return Err(VerifyError::NotDeterministic { subject: name, noise: answers.noise });
         }
-        done = 0;
-        let sum = answers.gradient(0);
-        let derivatives = differentiate(subject, batch, parameters, sum, directions, seed, || {
-            done += 1;
-            progress(&format!("{name}: finite differences"), done, parameters.len());
+        let differentiated =
+            Differentiated { batch, parameters, semantics, answers: &answers, directions, seed };
+        let derivatives = differentiated.derivatives(subject, |done, of| {
+            progress(&format!("{name}: finite differences"), done, of);
         })?;
         Ok(Side { answers, derivatives })
     }

@@ -3,10 +3,11 @@
 use super::{
     alteration::{Alteration, Answer},
     answers::Answers,
-    finite_differences::{Derivative, Slopes},
+    finite_differences::Derivative,
     loss_rows::{LossRows, Yardstick},
     row::{Measurement, RowBuilder},
     semantics::Semantics,
+    slopes::Slopes,
     statement::{BoundFrom, Statement, StatementRow},
 };
 use lossproof_laws::blocks::{self, Blocks};
@@ -130,7 +131,8 @@ impl<'a> ExactRows<'a> {
         let text = "∇ = finite differences of its forward".to_owned();
         let (answers, from) = (&side.answers, BoundFrom::Plateau);
         let mut row = row(Statement::FiniteDifferences, meaning, &answers.losses.name, text, from);
-        for (parameter, slopes) in Slopes::of(&side.derivatives, meaning) {
+        for slopes in Slopes::of(&side.derivatives, meaning, answers.gradient(number)) {
+            let parameter = slopes.parameter;
             let measure = |alteration: Option<&Alteration<'_>>| {
                 let gradient = answers.seen(alteration).elements(number, &parameter.parameter);
                 slopes.measure(gradient, self.noise)

@@ -1,34 +1,55 @@
 //! Finite differences of a subject's evaluated token losses, one derivative per token.
+//!
+//! A direction through all parameters at once costs what a direction through one of them does, and what the
+//! inner products of the other gradients leave of its derivative is what each has to account for. Where that
+//! disagrees, or does not resolve a parameter, parameters are differentiated one by one, so that the one that
+//! is wrong is named.
 
 use super::{
     VerifyError,
+    answers::Answers,
     capability::{evaluator, loader},
-    row::Measurement,
     semantics::Semantics,
+    slopes::{Judgement, Slopes},
 };
-use lossproof_numerics::{Block, FIRST_STEP, HALVINGS, Plateau, Slope, Sweep, rademacher, sweep};
+use lossproof_laws::blocks::elements;
+use lossproof_numerics::{Block, FIRST_STEP, HALVINGS, Rademacher, Sweep, rademacher, sweep};
 use lossproof_spec::{CompensatedSum, GlobalBatch};
 use lossproof_subject::{Subject, Tensor, TensorSet};
+
+/// First step of a sweep through all parameters at once. Some two dozen tensors that move independently move the losses
+/// about five times as far as one does.
+const FIRST_STEP_TOGETHER: f64 = FIRST_STEP / 4.0;
+
+/// The most that a parameter moves further than others. What it computes changes by 6 % then, at the first step.
+const LARGEST_AMPLIFICATION: f64 = 64.0;
 
 /// Which directions finite differences are taken along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Directions {
     /// Every coordinate of every parameter. For models with a few thousand parameters.
     EveryCoordinate,
-    /// Per parameter this many random ones, and the direction of its gradient.
-    PerTensor(usize),
+    /// This many random ones, and the direction of the gradient: through all parameters at once, and per
+    /// parameter where that does not decide.
+    Random(usize),
 }
 
-/// The derivative of every token loss along one direction within one parameter.
+/// The derivative of every token loss along one direction, within one parameter or through several at once.
 pub(crate) struct Derivative {
+    /// What it moves.
+    pub(crate) parts: Vec<Part>,
+    pub(crate) sweep: Sweep,
+}
+
+/// What a direction moves of one parameter.
+pub(crate) struct Part {
     /// The whole of the parameter.
-    parameter: Block,
-    direction: Direction,
-    sweep: Sweep,
+    pub(crate) parameter: Block,
+    pub(crate) direction: Direction,
 }
 
 /// A direction within one parameter.
-enum Direction {
+pub(crate) enum Direction {
     Coordinate { index: usize, scale: f64 },
     Dense(Vec<f64>),
 }
@@ -48,8 +69,15 @@ impl Direction {
         }
     }
 
+    fn amplify(&mut self, factor: f64) {
+        match self {
+            Self::Coordinate { scale, .. } => *scale *= factor,
+            Self::Dense(direction) => direction.iter_mut().for_each(|v| *v *= factor),
+        }
+    }
+
     /// The inner product with a gradient.
-    fn dot(&self, gradient: impl Fn(usize) -> f64) -> f64 {
+    pub(crate) fn dot(&self, gradient: impl Fn(usize) -> f64) -> f64 {
         match self {
             Self::Coordinate { index, scale } => gradient(*index) * scale,
             Self::Dense(direction) => {
@@ -59,7 +87,7 @@ impl Direction {
         }
     }
 
-    fn norm(&self) -> f64 {
+    pub(crate) fn norm(&self) -> f64 {
         match self {
             Self::Coordinate { scale, .. } => scale.abs(),
             Self::Dense(direction) => norm(direction.iter().copied()),
@@ -67,45 +95,149 @@ impl Direction {
     }
 }
 
-fn norm(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn norm(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|v| v * v).collect::<CompensatedSum>().value().sqrt()
 }
 
-/// Differentiates the subject's token losses at `parameters`, which are in force again afterwards.
-pub(crate) fn differentiate(
-    subject: &mut dyn Subject,
-    batch: &GlobalBatch,
-    parameters: &TensorSet,
-    gradient_of_sum: &TensorSet,
-    directions: Directions,
-    seed: u64,
-    mut tick: impl FnMut(),
-) -> Result<Vec<Derivative>, VerifyError> {
-    let mut derivatives = Vec::new();
-    for (stream, (name, tensor)) in (0_u64..).zip(parameters) {
-        let values = tensor.to_f64();
-        let random = |k: u64| rademacher(seed.wrapping_add(k), stream, &values);
-        let mut along: Vec<Direction> = match directions {
+/// What is differentiated at which parameters, and the gradients that the derivatives are held to.
+pub(crate) struct Differentiated<'a> {
+    pub(crate) batch: &'a GlobalBatch,
+    pub(crate) parameters: &'a TensorSet,
+    pub(crate) semantics: &'a [Semantics],
+    pub(crate) answers: &'a Answers,
+    pub(crate) directions: Directions,
+    pub(crate) seed: u64,
+}
+
+impl Differentiated<'_> {
+    /// Differentiates the subject's token losses. The parameters are in force again afterwards. `progress` is
+    /// told how much is done, and of how much.
+    pub(crate) fn derivatives(
+        &self,
+        subject: &mut dyn Subject,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<Vec<Derivative>, VerifyError> {
+        let mut derivatives = match self.directions {
+            Directions::EveryCoordinate => Vec::new(),
+            Directions::Random(count) => self.together(subject, count, &mut progress)?,
+        };
+        let undecided = self.undecided(&mut derivatives);
+        for (done, &(stream, name, tensor)) in undecided.iter().enumerate() {
+            let values = tensor.to_f64();
+            for direction in self.within(stream, name, &values) {
+                let parameter = Block::whole(name, values.len());
+                derivatives.push(self.along(vec![Part { parameter, direction }], FIRST_STEP, subject)?);
+            }
+            progress(done + 1, undecided.len());
+        }
+        Ok(derivatives)
+    }
+
+    /// Along directions through all parameters at once.
+    fn together(
+        &self,
+        subject: &mut dyn Subject,
+        random: usize,
+        progress: &mut impl FnMut(usize, usize),
+    ) -> Result<Vec<Derivative>, VerifyError> {
+        let mut directions: Vec<Vec<Part>> = Vec::new();
+        directions.resize_with(random + 1, Vec::new);
+        let mut effects = Vec::new();
+        for (stream, (name, tensor)) in (0..).zip(self.parameters) {
+            let values = tensor.to_f64();
+            let parameter = Block::whole(name, values.len());
+            let gradient = norm((0..values.len()).map(elements(self.answers.gradient(0), name)));
+            effects.push(gradient * Rademacher::new(self.seed, stream, &values).scale());
+            for (parts, direction) in directions.iter_mut().zip(self.within(stream, name, &values)) {
+                parts.push(Part { parameter: parameter.clone(), direction });
+            }
+        }
+        let amplifications = amplifications(&effects);
+        for parts in &mut directions {
+            for (part, amplification) in parts.iter_mut().zip(&amplifications) {
+                part.direction.amplify(*amplification);
+            }
+        }
+        let mut derivatives = Vec::new();
+        for parts in directions {
+            derivatives.push(self.along(parts, FIRST_STEP_TOGETHER, subject)?);
+            progress(derivatives.len(), random + 1);
+        }
+        Ok(derivatives)
+    }
+
+    /// The parameters that the derivatives through several do not decide. Where these contradict any gradient, that is
+    /// all parameters, and nothing is left of them: each says for itself then whether it is wrong.
+    fn undecided(&self, derivatives: &mut Vec<Derivative>) -> Vec<(u64, &str, &Tensor)> {
+        let mut judged = vec![Judgement::Undecided; self.parameters.len()];
+        if !derivatives.is_empty() {
+            judged.fill(Judgement::Holds);
+            for (number, meaning) in self.semantics.iter().enumerate() {
+                let gradient = self.answers.gradient(number);
+                // Every direction moves all parameters, and both are in the order of their names.
+                for (judged, slopes) in judged.iter_mut().zip(Slopes::of(derivatives, meaning, gradient)) {
+                    let gradient = elements(gradient, &slopes.parameter.parameter);
+                    *judged = (*judged).min(slopes.judge(gradient, self.answers.noise));
+                }
+            }
+            if judged.contains(&Judgement::Contradicted) {
+                derivatives.clear();
+                judged.fill(Judgement::Undecided);
+            }
+        }
+        let all = (0..).zip(self.parameters).map(|(stream, (name, tensor))| (stream, name.as_str(), tensor));
+        let undecided = all.zip(judged).filter(|(_, judged)| *judged != Judgement::Holds);
+        undecided.map(|(parameter, _)| parameter).collect()
+    }
+
+    /// The directions within one parameter.
+    fn within(&self, stream: u64, name: &str, values: &[f64]) -> Vec<Direction> {
+        let random = |k: u64| rademacher(self.seed.wrapping_add(k), stream, values);
+        match self.directions {
             Directions::EveryCoordinate => {
                 let scale = random(0).first().map_or(1.0, |v| v.abs());
                 (0..values.len()).map(|index| Direction::Coordinate { index, scale }).collect()
             }
-            Directions::PerTensor(count) => (0..count as u64).map(|k| Direction::Dense(random(k))).collect(),
-        };
-        if let (Directions::PerTensor(_), Some(gradient)) = (directions, gradient_of_sum.get(name)) {
-            along.push(gradient_direction(gradient, &random(0)));
+            Directions::Random(count) => {
+                let signs = (0..count as u64).map(|k| Direction::Dense(random(k)));
+                let gradient = self.answers.gradient(0).get(name);
+                signs.chain(gradient.map(|gradient| gradient_direction(gradient, &random(0)))).collect()
+            }
         }
-        for direction in along {
-            let sweep = sweep(FIRST_STEP, HALVINGS, |step| -> Result<Vec<f64>, VerifyError> {
-                loader(subject)?.set(name, &direction.displaced(&values, step))?;
-                Ok(evaluator(subject)?.evaluate(batch)?)
-            })?;
-            derivatives.push(Derivative { parameter: Block::whole(name, values.len()), direction, sweep });
-        }
-        loader(subject)?.set(name, &values)?;
-        tick();
     }
-    Ok(derivatives)
+
+    /// The derivative along one direction. The parameters are in force again afterwards.
+    fn along(
+        &self,
+        parts: Vec<Part>,
+        first_step: f64,
+        subject: &mut dyn Subject,
+    ) -> Result<Derivative, VerifyError> {
+        let mut values = Vec::new();
+        for Part { parameter, .. } in &parts {
+            values.push(self.parameters[&parameter.parameter].to_f64());
+        }
+        let sweep = sweep(first_step, HALVINGS, |step| -> Result<Vec<f64>, VerifyError> {
+            for (Part { parameter, direction }, values) in parts.iter().zip(&values) {
+                loader(subject)?.set(&parameter.parameter, &direction.displaced(values, step))?;
+            }
+            Ok(evaluator(subject)?.evaluate(self.batch)?)
+        })?;
+        for (Part { parameter, .. }, values) in parts.iter().zip(&values) {
+            loader(subject)?.set(&parameter.parameter, values)?;
+        }
+        Ok(Derivative { parts, sweep })
+    }
+}
+
+/// By how much further each parameter moves in a direction through all of them, from how far each moves the loss by
+/// itself: one with a small effect would drown in the rounding of the losses. Never further than makes its
+/// effect the middle one's, so that it adds no more curvature than others.
+fn amplifications(effects: &[f64]) -> Vec<f64> {
+    let mut sorted = effects.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+    effects.iter().map(|effect| (middle / effect).min(LARGEST_AMPLIFICATION).max(1.0)).collect()
 }
 
 /// The gradient, scaled to the root-mean-square element of `like`: all its elements move together, so the
@@ -116,49 +248,4 @@ fn gradient_direction(gradient: &Tensor, like: &[f64]) -> Direction {
     let rms = norm(like.iter().copied()) / (like.len() as f64).sqrt();
     let factor = if own > 0.0 { rms / own } else { 0.0 };
     Direction::Dense((0..gradient.elements()).map(|i| factor * gradient.get(i)).collect())
-}
-
-/// The derivatives along all directions within one parameter, contracted with the token weights of a
-/// semantics.
-pub(crate) struct Slopes<'a> {
-    derivatives: &'a [Derivative],
-    plateaus: Vec<Plateau>,
-}
-
-impl<'a> Slopes<'a> {
-    /// One for each parameter.
-    pub(crate) fn of(
-        derivatives: &'a [Derivative],
-        semantics: &Semantics,
-    ) -> impl Iterator<Item = (&'a Block, Self)> {
-        derivatives.chunk_by(|one, next| one.parameter == next.parameter).map(|derivatives| {
-            let contracted = |derivative: &Derivative| derivative.sweep.contract(&semantics.per_prediction);
-            let plateaus = derivatives.iter().map(contracted).collect();
-            (&derivatives[0].parameter, Self { derivatives, plateaus })
-        })
-    }
-
-    /// Holds the elements of the parameter's gradient to its derivatives. Of several directions one has to be
-    /// strong enough; a coordinate has no other direction.
-    pub(crate) fn measure(&self, gradient: impl Fn(usize) -> f64, noise: f64) -> Vec<Measurement> {
-        let bound = Slope::bound() + noise;
-        let elements = self.derivatives[0].parameter.len();
-        let gradient_norm = norm((0..elements).map(&gradient));
-        let mut measurements = Vec::new();
-        for (derivative, &plateau) in self.derivatives.iter().zip(&self.plateaus) {
-            let inner = derivative.direction.dot(&gradient);
-            let slope = Slope::new(inner, gradient_norm, derivative.direction.norm(), elements, plateau);
-            if slope.scale == 0.0 && plateau.value.abs() <= plateau.uncertainty {
-                continue;
-            }
-            if !slope.is_undecided(bound) {
-                let (error, effect) = (slope.error(1.0), slope.effect());
-                measurements.push(Measurement::Compared { error, bound, effect });
-            } else if let Direction::Coordinate { index, .. } = derivative.direction {
-                let at = format!("{}[{index}]", derivative.parameter.parameter);
-                measurements.push(Measurement::Undecided { at });
-            }
-        }
-        measurements
-    }
 }

@@ -24,6 +24,7 @@ mod row;
 mod semantics;
 mod sequences;
 mod sketched_answers;
+mod slopes;
 mod statement;
 mod streamed;
 mod streamed_rows;

@@ -189,7 +189,7 @@ fn by_verification(hostile: &Hostile, independent: bool) -> CameOut {
         parameters: &probe_initial(hostile.config.shape(), 3),
         batch: &batch,
         model,
-        directions: Directions::PerTensor(1),
+        directions: Directions::Random(1),
         seed: 5,
     };
     let report = match verify(verification, &mut |_, _, _| ()) {

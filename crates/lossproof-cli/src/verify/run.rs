@@ -117,7 +117,7 @@ impl Inputs<'_> {
         let (mut third_trainer, mut third_reference) = third.subjects()?;
         let mut reference = reference(self.config, lossproof_spec::Dtype::F64, self.device)?;
         let directions =
-            if self.config == Config::Pico { Directions::EveryCoordinate } else { Directions::PerTensor(2) };
+            if self.config == Config::Pico { Directions::EveryCoordinate } else { Directions::Random(2) };
         let verification = Verification {
             trainer,
             reference: &mut *reference,
