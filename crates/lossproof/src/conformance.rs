@@ -4,7 +4,7 @@ use crate::{
     card::{Card, selects},
     law_test::{LawTest, chain},
     options::Options,
-    outcome::Outcomes,
+    outcome::{Outcomes, shortened},
     stand::Stand,
     supervised::{self, FAILED, GREEN, MISUSED, UNCERTIFIED},
 };
@@ -231,7 +231,7 @@ impl Conformance {
                 let lacking = card.as_ref().and_then(|card| card.lacking(law)).filter(|_| !demanded);
                 if let Some(what) = lacking {
                     outcomes.ruled_out(&stand.name, law, what);
-                    trials.push(ignored(named(law.id()), format!("unsupported: {what}")));
+                    trials.push(ignored(named(law.id()), what));
                     continue;
                 }
                 let test = LawTest {
@@ -254,10 +254,10 @@ impl Conformance {
 }
 
 /// A test that says why it is ignored, even when ignored tests are asked for.
-fn ignored(name: String, reason: String) -> Trial {
-    let said = reason.clone();
-    Trial::ignorable_test(name, || Ok(Completion::ignored_with(said)))
-        .with_kind(reason)
+fn ignored(name: String, lacking: &str) -> Trial {
+    let (kind, reason) = (format!("unsupported: {}", shortened(lacking)), format!("unsupported: {lacking}"));
+    Trial::ignorable_test(name, || Ok(Completion::ignored_with(reason)))
+        .with_kind(kind)
         .with_ignored_flag(true)
 }
 

@@ -7,6 +7,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+/// Characters of a reason that stand before the name of an ignored test. The longest of all reasons is how far every
+/// line is indented.
+const SHORT: usize = 100;
+
+/// A reason as it stands before the name of a test: the beginning of it where it is long.
+pub(crate) fn shortened(reason: &str) -> String {
+    match reason.char_indices().nth(SHORT) {
+        Some((end, _)) => format!("{}…", &reason[..end]),
+        None => reason.to_owned(),
+    }
+}
+
 /// What one test decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Decided {
@@ -74,6 +86,9 @@ impl Outcomes {
                 ran.chain(none.iter().map(|report| (*report, report.verdict))),
             );
             eprintln!("{summary}");
+            for (reason, laws) in shortened_reasons(&none) {
+                eprintln!("  unsupported ({}): {reason}", laws.join(", "));
+            }
             // What is red failed as a test of its own. A run in which nothing passed certifies nothing, so it
             // is no success either. Excused is a part of a run, such as the one law that nextest runs alone,
             // of laws that `lossproof.toml` lets stay undecided while it demands of others that they decide:
@@ -93,5 +108,34 @@ impl Outcomes {
         let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
         let found = |decided: &Decided| Some((decided.subject.clone(), decided.outcome.clone()?));
         decided.iter().filter_map(found).collect()
+    }
+}
+
+/// The reasons that are too long to stand before the names of tests, each with the laws that it rules out.
+fn shortened_reasons<'a>(ruled_out: &[&'a Report]) -> BTreeMap<&'a str, Vec<&'static str>> {
+    let mut reasons: BTreeMap<&str, Vec<&'static str>> = BTreeMap::new();
+    for report in ruled_out {
+        if let Some(reason) = report.reason.as_deref().filter(|reason| shortened(reason) != *reason) {
+            reasons.entry(reason).or_default().push(report.law.id());
+        }
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lossproof_laws::LAWS;
+
+    #[test]
+    fn a_long_reason_is_said_in_full_with_the_laws_that_it_rules_out() {
+        let long = "é".repeat(SHORT + 1);
+        let reports = [(0, long.as_str()), (1, "short"), (2, &long)]
+            .map(|(law, reason)| Report::unsupported(&LAWS[law], reason.to_owned()));
+        let all: Vec<&Report> = reports.iter().collect();
+        let laws = vec![LAWS[0].id(), LAWS[2].id()];
+        assert_eq!(shortened_reasons(&all), BTreeMap::from([(long.as_str(), laws)]));
+        assert_eq!(shortened(&long).chars().count(), SHORT + 1);
+        assert_eq!(shortened("short"), "short");
     }
 }
