@@ -44,6 +44,20 @@ fn every_fault_has_a_hypothesis_and_every_hypothesis_a_fault() {
     assert_eq!(faults, hypotheses);
 }
 
+/// What the README counts. What looks alike in everything that is looked at counts as one.
+#[test]
+fn every_fault_is_named_first() {
+    let faults: Vec<_> = Fault::all().collect();
+    let lost: Vec<String> = faults
+        .par_iter()
+        .filter_map(|fault| {
+            let diagnosis = examined(&mut *fault.inject(honest()));
+            (diagnosis.place(fault.bug.id) != Some(0)).then(|| format!("{}: {diagnosis}", fault.bug.id))
+        })
+        .collect();
+    assert!(lost.is_empty(), "{} of {}: {lost:#?}", lost.len(), faults.len());
+}
+
 #[test]
 fn trainers_without_a_fault_are_sound() {
     let nothing_wrong = |mut subject: Box<dyn Subject>, reference: Box<dyn Subject>| {

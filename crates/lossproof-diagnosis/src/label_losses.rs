@@ -154,7 +154,9 @@ impl LabelLosses {
     ) {
         let weights = [0, 1].map(|end| self.weight(end, model, (limits, log_policy)));
         match weights {
-            [Some(weight), Some(other)] if (weight - other).abs() <= 0.0 => {
+            [Some(weight), Some(other)]
+                if (weight - other).abs() <= 0.0 && !self.is_label_seen(model, limits) =>
+            {
                 let kernel = model.kernel.filter(|kernel| (kernel.of)(&PLAIN));
                 let of_probabilities = kernel.is_some_and(|kernel| kernel.of_probabilities);
                 let fits = match self.end(weight, dtype) {
@@ -198,6 +200,21 @@ impl LabelLosses {
         let terms = model.reports.terms(model.gradient, &call)?;
         let weight: f64 = terms.iter().flat_map(|term| &term.weights).sum();
         (terms.iter().all(is_of_label) && weight > 0.0).then_some(weight)
+    }
+
+    /// Whether a model lets the label in among the inputs that its position sees: then each label has probabilities of
+    /// its own, which add up to anything.
+    fn is_label_seen(&self, model: &TrainerModel, limits: &Limits) -> bool {
+        let [first, last] = self.ends.each_ref().map(|batch| {
+            let Some(label) = batch.predictions().find(|prediction| prediction.supervised) else {
+                return Vec::new();
+            };
+            let seen = batch.map_sequences(|sequence| (model.sees)(sequence, &self.spec, limits));
+            let inputs =
+                seen.sequences().map(|seen| seen.input_ids().iter().take(label.position + 1).copied());
+            inputs.flatten().collect()
+        });
+        first != last
     }
 
     /// Whether the losses are those of an honest trainer, as far as somebody can tell.
