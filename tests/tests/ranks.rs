@@ -3,9 +3,9 @@
 
 #![expect(clippy::print_stdout, reason = "patterns are printed as source, where somebody asks for them")]
 
-use lossproof_diagnosis::PatternDiagnosis;
+use lossproof_diagnosis::{Diagnostician, PatternDiagnosis};
 use lossproof_faults::RankFault;
-use lossproof_laws::{Campaign, LAWS, Verdict};
+use lossproof_laws::{Campaign, Examiner, LAWS, Law, Verdict};
 use lossproof_loop::{
     Event, LoopParts, LoopSubject, Ranks, RanksInTurn, Remainder, Run, RunError, SeededSampler, Semantics,
     Settings,
@@ -23,7 +23,7 @@ use lossproof_tests::{
     ranks::{LIMIT, beside_one},
     training_loop::{Under, corpus, settings},
 };
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
 /// What a subject answers to a batch.
 type Answer = Result<(TensorSet, Observation), String>;
@@ -462,6 +462,31 @@ fn nothing_is_wrong_with_our_ranks() {
     let diagnosis =
         on_ranks(3, Order::Engine, make, |subject| PatternDiagnosis::of_ranks(subject).expect("a loop"));
     assert!(diagnosis.is_sound() && diagnosis.unseen.is_empty(), "{diagnosis}");
+}
+
+/// The failure of a law over ranks lists the bugs of ranks that fail in the same.
+#[test]
+fn a_failing_law_over_ranks_tells_the_bugs_of_ranks_that_fail_in_the_same() {
+    let fault =
+        RankFault::all().find(|fault| fault.bug.id == "clipped-before-reduction").expect("it is listed");
+    let make = |world: &World| -> Box<dyn Subject> {
+        let (rank, ranks) = (world.rank(), Box::new(ProcessRanks::new(world.clone())));
+        let trainer = Under::Reference.trainer(Dtype::F64);
+        Box::new(fault.inject(trainer, LossSpec::token_mean(), ranks, rank).expect("the loss is claimed"))
+    };
+    let said = on_ranks(3, Order::Engine, make, |subject| {
+        let examiner = Some(Arc::new(Diagnostician::default().of_ranks_apart()) as Arc<dyn Examiner>);
+        let campaign = Campaign { cases: 24, examiner, ..Campaign::default() };
+        let law = Law::named("training-clipping").expect("there is this law");
+        campaign.run(law, subject).expect("no files").to_string()
+    });
+    for line in [
+        "\nlooks like: what one known bug of a training loop, or of ranks that are apart, fails in,",
+        "\n  clipped-before-reduction: each rank clips its own gradient",
+        "\nchange: if it is clipped-before-reduction: ",
+    ] {
+        assert!(said.contains(line), "{line:?} is not in {said}");
+    }
 }
 
 /// What `crates/lossproof-diagnosis/src/patterns/ranks.rs` is to have.

@@ -35,12 +35,16 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let Trainer { mut judged, fault, .. } = args.trainer.open()?;
     let info = judged.subject().info();
     let diagnosis = args.trainer.diagnostician().diagnose(judged.subject(), &Watchdog::default());
+    let has_a_loop = judged.subject().training_loop().is_some();
     judged.finish()?;
     let mut text = headline(&info) + "\n";
     if let Some(fault) = fault {
         let _ = writeln!(text, "with the fault {}: {}", fault.id, fault.what);
     }
     let _ = writeln!(text, "\n{diagnosis}");
+    if has_a_loop {
+        text += "not looked at: its training loop, which `lossproof laws` holds to laws of its own\n";
+    }
     if diagnosis.sound {
         text += "a diagnosis names bugs and certifies nothing: that is what `lossproof laws` is for\n";
     }

@@ -1,8 +1,13 @@
 //! Diagnoses subjects on demand, with a reference or without: what a campaign of laws asks about a subject
 //! that broke one.
 
-use crate::{catalogue::Bug, diagnosis::Diagnosis, explanations::Excluded};
-use lossproof_laws::{Examiner, Likeness};
+use crate::{
+    catalogue::Bug,
+    diagnosis::Diagnosis,
+    explanations::Excluded,
+    patterns::{Of, PatternDiagnosis},
+};
+use lossproof_laws::{Aspect, Examiner, Law, Likeness};
 use lossproof_subject::{Subject, SubjectError, Watchdog};
 use std::{fmt, sync::Arc};
 
@@ -14,6 +19,8 @@ type MakeReference = dyn Fn() -> Result<Box<dyn Subject>, SubjectError> + Send +
 pub struct Diagnostician {
     reference: Option<Arc<MakeReference>>,
     excluded: Excluded,
+    /// Whether ranks are apart, whatever a card says.
+    ranks_apart: bool,
 }
 
 impl Diagnostician {
@@ -22,7 +29,13 @@ impl Diagnostician {
     pub fn with_reference(
         make: impl Fn() -> Result<Box<dyn Subject>, SubjectError> + Send + Sync + 'static,
     ) -> Self {
-        Self { reference: Some(Arc::new(make)), excluded: Excluded::new() }
+        Self { reference: Some(Arc::new(make)), ..Self::default() }
+    }
+
+    /// For subjects whose ranks are processes: bugs that only those show are thought of, too.
+    #[must_use]
+    pub fn of_ranks_apart(self) -> Self {
+        Self { ranks_apart: true, ..self }
     }
 
     /// Who does not think of a bug, nor of those that look the same in this diagnosis: what is then said of a trainer
@@ -55,8 +68,25 @@ impl Diagnostician {
 }
 
 impl Examiner for Diagnostician {
-    fn examine(&self, subject: &mut dyn Subject, watchdog: &Watchdog) -> Likeness {
-        self.diagnose(subject, watchdog).likeness()
+    /// Known bugs of a loop or of an objective are told by the laws of it that fail. Where none is like it, a step is
+    /// looked at: it may be wrong in a way that shows there.
+    fn examine(&self, subject: &mut dyn Subject, law: &Law, watchdog: &Watchdog) -> Likeness {
+        // A card that takes no fewer ranks than two is one of ranks that are apart.
+        let apart = self.ranks_apart || subject.info().limits.ranks.least > 1;
+        let of = match law.aspect() {
+            Aspect::Step => None,
+            Aspect::Training if apart => Some(Of::Ranks),
+            Aspect::Training => Some(Of::Training),
+            Aspect::Objective => Some(Of::Objectives),
+        };
+        let found = of.and_then(|of| PatternDiagnosis::watched(of, subject, watchdog));
+        if let Some(likeness) = found.and_then(|found| found.likeness()) {
+            return likeness;
+        }
+        let likeness = self.diagnose(subject, watchdog).likeness();
+        let Some(of) = of else { return likeness };
+        let looks_like = format!("no known bug {}; as a step by itself {}", of.bugs(), likeness.looks_like);
+        Likeness { looks_like, ..likeness }
     }
 }
 
@@ -65,6 +95,7 @@ impl fmt::Debug for Diagnostician {
         f.debug_struct("Diagnostician")
             .field("reference", &self.reference.is_some())
             .field("excluded", &self.excluded)
+            .field("ranks_apart", &self.ranks_apart)
             .finish()
     }
 }

@@ -50,6 +50,7 @@ pub(crate) fn failure(case: Case, tried: &Tried, file: Option<PathBuf>) -> Failu
         claims: None,
         case,
         violations: tried.violations(),
+        plans: tried.plans.clone(),
         error: tried.error().map(ToString::to_string),
         file,
         elsewhere: Vec::new(),

@@ -134,10 +134,12 @@ impl Campaign {
                     .add_declared(&tried, || failure(kept.case.clone(), &tried, Some(file.clone())));
             } else if broken(&tried) {
                 let failure = failure(kept.case.clone(), &tried, Some(file.clone()));
-                let mut subject = subject.into_inner();
-                let shown = self.elsewhere(law, &mut subject, &facts, &replayed, known.into_inner());
+                let (mut subject, mut tally) = (subject.into_inner(), tally.into_inner());
+                tally.looks_at(&tried);
+                let found = (known.into_inner(), &mut tally);
+                let shown = self.elsewhere(law, &mut subject, &facts, &replayed, found);
                 let failure = self.examined(law, &mut subject, shown.beside(failure));
-                return Ok(tally.into_inner().report(law, &facts, Some(failure), self.control));
+                return Ok(tally.report(law, &facts, Some(failure), self.control));
             } else {
                 let taped = tape.map(|tape| Taped { case: kept.case.clone(), tape, turn });
                 tally.borrow_mut().add(tried, taped);
@@ -184,25 +186,27 @@ impl Campaign {
             tally.borrow_mut().add(tried, tape.map(|tape| Taped { case, tape, turn }));
             Ok(())
         });
-        let mut subject = subject.into_inner();
+        let (mut subject, mut tally) = (subject.into_inner(), tally.into_inner());
         let known = known.into_inner();
         let found = match searched {
             Ok(()) => known.into_failure(),
             Err(TestError::Fail(_, case)) => {
                 // What is kept is replayed alone, so it is shown as it fails alone.
                 let tried = attempt(law, &mut subject, &case, &facts.at(Turn::ALONE));
+                tally.looks_at(&tried);
                 let failure = match shown.into_inner() {
                     Some(shown) if !broken(&tried) || excess(&tried) < clearly.get() => shown,
                     _ => failure(case, &tried, None),
                 };
-                let shown = self.elsewhere(law, &mut subject, &facts, &replayed, known);
+                let found = (known, &mut tally);
+                let shown = self.elsewhere(law, &mut subject, &facts, &replayed, found);
                 Some(self.examined(law, &mut subject, shown.beside(failure)))
             }
             Err(TestError::Abort(reason)) => {
                 return Ok(Report::undecided(law, Verdict::Unchecked, reason.to_string(), facts.noise));
             }
         };
-        Ok(tally.into_inner().report(law, &facts, found, self.control))
+        Ok(tally.report(law, &facts, found, self.control))
     }
 
     /// Tries a law on one case alone, which nothing is drawn for: the case of a declared failure.
@@ -210,8 +214,7 @@ impl Campaign {
         let mut subject = match Checked::watched(subject, self.watchdog.clone()) {
             Ok(subject) => subject,
             Err(breach) => {
-                let told = Err(Ended::Failed(breach.into()));
-                return Tried { comparisons: Comparisons::default(), told };
+                return Tried::new(Comparisons::default(), Err(Ended::Failed(breach.into())));
             }
         };
         let mut facts = Facts::of(&subject);
@@ -262,7 +265,7 @@ impl Campaign {
     fn examined(&self, law: &Law, subject: &mut Checked<'_>, mut failure: Failure) -> Failure {
         failure.claims = Some(subject.info().claims);
         let examiner = self.examiner.as_ref();
-        failure.likeness = examiner.map(|examiner| examiner.examine(subject.inner(), &self.watchdog));
+        failure.likeness = examiner.map(|examiner| examiner.examine(subject.inner(), law, &self.watchdog));
         if let (Some(directory), None) = (&self.files, &failure.file) {
             match write(directory, law, &failure) {
                 Ok(file) => failure.file = Some(file),
@@ -290,19 +293,21 @@ impl Campaign {
         subject: &mut Checked<'_>,
         facts: &Facts,
         replayed: &[(PathBuf, CaseFile)],
-        mut known: Shown,
+        (mut known, tally): (Shown, &mut Tally),
     ) -> Shown {
         if self.exhaustive {
             for (file, kept) in replayed {
                 let tried = attempt(law, subject, &kept.case, &facts.at(Turn::ALONE));
+                tally.looks_at(&tried);
                 self.show(&mut known, &tried, || failure(kept.case.clone(), &tried, Some(file.clone())));
             }
             let strategy = strategies::case(&facts.info.limits, &facts.info.claims, self.size.clone());
-            let state = RefCell::new((subject, &mut known, 0));
+            let state = RefCell::new((subject, &mut known, tally, 0));
             // What cannot be drawn has ended the search.
             let _ = self.runner(law).run(&strategy, |case| {
-                let (subject, known, drawn) = &mut *state.borrow_mut();
+                let (subject, known, tally, drawn) = &mut *state.borrow_mut();
                 let tried = attempt(law, subject, &case, &facts.at(self.turn(*drawn)));
+                tally.looks_at(&tried);
                 *drawn += 1;
                 self.show(known, &tried, || failure(case, &tried, None));
                 Ok(())

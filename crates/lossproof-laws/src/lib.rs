@@ -41,7 +41,7 @@ mod weights;
 
 pub use campaign::Campaign;
 pub use confidence::{cut_off_at, every_row_is_a_token, make_sure};
-pub use examiner::{Examiner, Likeness};
+pub use examiner::{Examiner, Likeness, RememberingExaminer};
 pub use final_norm::FinalNorm;
 pub use floor::floor;
 pub use known_logits::{KnownGradient, KnownLogits};
@@ -195,14 +195,31 @@ pub const LAWS: &[Law] = &[
 /// Cases of a campaign, or less than twice as many, that are tried in many contexts where numbers are coarse.
 const AVERAGED_CASES: usize = 4;
 
+/// What of a trainer a law is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aspect {
+    /// A step on the next token, or a validation of it.
+    Step,
+    /// A whole training.
+    Training,
+    /// What is learnt beside the next token.
+    Objective,
+}
+
 /// What a law found on one case.
 #[derive(Debug)]
 pub struct Tried {
     pub(crate) comparisons: Comparisons,
     pub(crate) told: CaseOutcome,
+    /// The plans of the trainings that ran, in words.
+    pub(crate) plans: Vec<String>,
 }
 
 impl Tried {
+    pub(crate) fn new(comparisons: Comparisons, told: CaseOutcome) -> Self {
+        Self { comparisons, told, plans: Vec::new() }
+    }
+
     /// The comparisons outside their bounds, the worst first.
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
@@ -259,6 +276,18 @@ impl Law {
         self.clauses().any(|clause| clause.level == Level::Must)
     }
 
+    /// What it is about.
+    #[must_use]
+    pub fn aspect(&self) -> Aspect {
+        if self.needs_training() {
+            Aspect::Training
+        } else if self.needs_objective() {
+            Aspect::Objective
+        } else {
+            Aspect::Step
+        }
+    }
+
     /// Whether it is about a whole training ([`Subject::training_loop`]).
     #[must_use]
     pub fn needs_training(&self) -> bool {
@@ -274,7 +303,7 @@ impl Law {
     /// Whether it is about what a step on the next token, or a validation of it, shows.
     #[must_use]
     pub fn is_of_a_step(&self) -> bool {
-        !self.needs_training() && !self.needs_objective()
+        self.aspect() == Aspect::Step
     }
 
     /// What the subject lacks to be held to this law at all, if it does.
@@ -318,7 +347,7 @@ impl Law {
             }
             let other = case.in_context(context as u64, facts.info.limits.vocabulary);
             let trial = begin(subject, &other, facts);
-            let Tried { comparisons, told } = self.try_in(trial, (case, &mut averages));
+            let Tried { comparisons, told, .. } = self.try_in(trial, (case, &mut averages));
             tried.comparisons.merge(comparisons);
             tried.told = told.map(|tells| tells || matches!(tried.told, Ok(true)));
         }
@@ -338,13 +367,13 @@ impl Law {
         averages.begin();
         let mut trial = match trial {
             Ok(trial) => trial,
-            Err(stop) => return Tried { comparisons: Comparisons::default(), told: Err(stop) },
+            Err(stop) => return Tried::new(Comparisons::default(), Err(stop)),
         };
         trial.random = choices(case);
         trial.averages = std::mem::take(averages);
         let told = (self.check)(&mut trial);
         *averages = trial.averages;
-        Tried { comparisons: trial.comparisons, told }
+        Tried { comparisons: trial.comparisons, told, plans: trial.plans }
     }
 }
 

@@ -5,6 +5,7 @@ use lossproof_cases::{Case, Counts, Rows};
 use lossproof_numerics::{Closest, Violation};
 use lossproof_subject::Claims;
 use std::{
+    collections::BTreeSet,
     env, fmt,
     path::{Path, PathBuf},
 };
@@ -22,6 +23,8 @@ pub struct Report {
     pub telling: usize,
     /// Numbers and tensors compared.
     pub compared: usize,
+    /// The units of which anything was compared; of a law that fails, as far as cases were tried.
+    pub looked_at: BTreeSet<String>,
     /// The comparison closest to its bound.
     pub worst: Option<Closest>,
     /// The smallest relative error of anything compared that some case was certain to catch; `None` where
@@ -44,6 +47,8 @@ pub struct Failure {
     pub case: Case,
     /// The comparisons outside their bounds, the worst first.
     pub violations: Vec<Violation>,
+    /// The plans of the trainings that ran over its samples, in words.
+    pub plans: Vec<String>,
     /// What the law is broken in on other cases, as far as they were tried: one violation of each unit.
     pub elsewhere: Vec<Violation>,
     /// The error of a subject that failed.
@@ -70,6 +75,7 @@ impl Report {
             cases: 0,
             telling: 0,
             compared: 0,
+            looked_at: BTreeSet::new(),
             worst: None,
             power: None,
             noise,
@@ -107,8 +113,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// What was seen, the smallest batch that shows it, what that looks like, what to change, and where the case
-/// is kept: each begins a line of its own, and what belongs to it is indented.
+/// What was seen, the smallest batch that shows it, the trainings that ran over its samples, what that looks like, what
+/// to change, and where the case is kept: each begins a line of its own, and what belongs to it is indented.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("seen: ")?;
@@ -128,6 +134,9 @@ impl fmt::Display for Failure {
             write!(f, ", under {spec}")?;
         }
         write!(f, "\n  {}", indented(&Rows(batch).to_string()))?;
+        for plan in &self.plans {
+            write!(f, "\nplan: {}", indented(plan))?;
+        }
         if let Some(Likeness { looks_like, change }) = &self.likeness {
             write!(f, "\nlooks like: {}", indented(looks_like))?;
             let unknown = "nobody has a name for it: follow the smallest batch through the trainer by hand";

@@ -6,7 +6,10 @@ use crate::{
     trial::{Ended, Facts},
 };
 use lossproof_numerics::{Comparisons, Control};
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 /// Adds up trials.
 #[derive(Default)]
@@ -14,6 +17,8 @@ pub(crate) struct Tally {
     comparisons: Comparisons,
     pub(crate) cases: usize,
     telling: usize,
+    /// The units of which anything was compared.
+    looked_at: BTreeSet<String>,
     unsupported: Option<String>,
     /// Why the subject's limits rule out a batch of some case.
     outside: Option<String>,
@@ -22,7 +27,13 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Notes what is looked at in a case that is not counted: one that fails, or comes after one.
+    pub(crate) fn looks_at(&mut self, tried: &Tried) {
+        self.looked_at.extend(tried.comparisons.looked_at().iter().cloned());
+    }
+
     pub(crate) fn add(&mut self, tried: Tried, taped: Option<Taped>) {
+        self.looks_at(&tried);
         self.cases += 1;
         self.telling += usize::from(tried.tells());
         if let Some(what) = tried.unsupported() {
@@ -67,10 +78,11 @@ impl Tally {
             Some(_) => (Verdict::Fail, None),
             None => self.undisputed(law, facts, control),
         };
-        let Self { comparisons, cases, telling, .. } = self;
+        let Self { comparisons, cases, telling, looked_at, .. } = self;
         let (compared, power) = (comparisons.compared(), comparisons.power());
         let worst = comparisons.closest().cloned();
-        Report { law, verdict, cases, telling, compared, worst, power, noise: facts.noise, failure, reason }
+        let noise = facts.noise;
+        Report { law, verdict, cases, telling, compared, looked_at, worst, power, noise, failure, reason }
     }
 
     /// The verdict where no case broke the law, and what would make it another where it is no pass.

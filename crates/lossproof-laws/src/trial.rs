@@ -222,6 +222,8 @@ pub(crate) struct Trial<'a> {
     pub(crate) loads: usize,
     /// Sequences by themselves that were computed.
     pub(crate) lone: Vec<Lone>,
+    /// The plans of the trainings that ran, in words, each once.
+    pub(crate) plans: Vec<String>,
 }
 
 impl<'a> Trial<'a> {
@@ -253,6 +255,7 @@ impl<'a> Trial<'a> {
             loaded: None,
             loads: 0,
             lone: Vec::new(),
+            plans: Vec::new(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{closeness, exceeds, power};
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
 };
 
@@ -67,6 +67,8 @@ pub struct Comparisons {
     closest: Option<Closest>,
     violations: Vec<Violation>,
     units: BTreeMap<String, Unit>,
+    /// The units of all comparisons, those that certify nothing included.
+    looked_at: BTreeSet<String>,
 }
 
 /// The comparison that came closest to its bound, or went furthest beyond it.
@@ -106,6 +108,9 @@ impl Comparisons {
     /// Holds an error to a bound without claiming any power: for what must be zero.
     pub fn hold(&mut self, unit: &str, bound: f64, error: f64, describe: impl FnOnce() -> Violation) {
         self.compared += 1;
+        if !self.looked_at.contains(unit) {
+            self.looked_at.insert(unit.to_owned());
+        }
         self.note(Closest { at: unit.to_owned(), error, bound });
         if exceeds(error, bound) {
             self.violations.push(describe());
@@ -175,6 +180,7 @@ impl Comparisons {
             self.note(candidate);
         }
         self.violations.extend(other.violations);
+        self.looked_at.extend(other.looked_at);
         for (name, unit) in other.units {
             self.certify(&name, unit);
         }
@@ -204,7 +210,13 @@ impl Comparisons {
         self.closest.as_ref()
     }
 
-    /// Every unit, in the order of their names.
+    /// The units of which anything was compared, in the order of their names.
+    #[must_use]
+    pub fn looked_at(&self) -> &BTreeSet<String> {
+        &self.looked_at
+    }
+
+    /// Every unit that is certified or has to be, in the order of their names.
     pub fn units(&self) -> impl Iterator<Item = (&str, Unit)> {
         self.units.iter().map(|(name, unit)| (name.as_str(), *unit))
     }

@@ -5,9 +5,9 @@
 //! judged are the parameters after every update, beside what the loop says of it.
 
 use crate::{Evaluated, SubjectError, TensorSet, Unsupported};
-use lossproof_spec::{Clip, GlobalBatch, MicroBatch, Rank, Rule, Sequence};
+use lossproof_spec::{Adam, Clip, Decayed, EpsilonPlacement, GlobalBatch, MicroBatch, Rank, Rule, Sequence};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 /// A training from its beginning to its end, under the loss spec in force: a validation in it is of plain
 /// cross-entropy, whatever that is.
@@ -87,6 +87,90 @@ impl TrainingPlan {
             }
         }
     }
+}
+
+/// In words, but for the samples.
+///
+/// ```
+/// use lossproof_spec::{Clip, Rule, Sequence};
+/// use lossproof_subject::{PlannedSchedule, TrainingPlan};
+///
+/// let plan = TrainingPlan {
+///     training: vec![Sequence::new(vec![1, 2], vec![1, 2])?; 5],
+///     validation: Vec::new(),
+///     batch: 1,
+///     accumulate: 2,
+///     ranks: 1,
+///     epochs: 2,
+///     seed: 7,
+///     rule: Rule::Sgd { momentum: 0.5, weight_decay: 0.0 },
+///     learning_rate: 0.125,
+///     schedule: PlannedSchedule::Linear,
+///     clip: Some(Clip { max_norm: 0.5, epsilon: 1e-6 }),
+///     dropout: 0.0,
+///     evaluate_every: 0,
+///     frozen: ["head.bias".to_owned()].into(),
+/// };
+/// assert_eq!(
+///     plan.to_string(),
+///     "5 samples, 1 in a micro-batch, 2 micro-batches in an update; epochs 2, updates of each 3; \
+///      SGD, momentum 0.5, weight decay 0, learning rate 0.125 falling to zero by equal steps; \
+///      clipped to 0.5 with 1e-6 added to the norm; not trained: head.bias"
+/// );
+/// # Ok::<(), lossproof_spec::BatchError>(())
+/// ```
+impl fmt::Display for TrainingPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let samples = self.training.len();
+        write!(f, "{samples} samples, {} in a micro-batch, ", self.batch)?;
+        write!(f, "{} micro-batches in an update", self.accumulate)?;
+        if self.ranks > 1 {
+            write!(f, ", on {} ranks", self.ranks)?;
+        }
+        write!(f, "; epochs {}, updates of each {}; ", self.epochs, self.updates_per_epoch())?;
+        let (name, numbers) = match &self.rule {
+            Rule::Sgd { momentum, weight_decay } => {
+                ("SGD", format!("momentum {momentum}, weight decay {weight_decay}"))
+            }
+            Rule::Adam(adam) => ("Adam", numbers_of(adam)),
+            Rule::AdamW(adam) => ("AdamW", numbers_of(adam)),
+        };
+        write!(f, "{name}, {numbers}, learning rate {}", self.learning_rate)?;
+        if self.schedule == PlannedSchedule::Linear {
+            f.write_str(" falling to zero by equal steps")?;
+        }
+        if let Some(Clip { max_norm, epsilon }) = self.clip {
+            write!(f, "; clipped to {max_norm} with {epsilon:e} added to the norm")?;
+        }
+        if self.dropout > 0.0 {
+            write!(f, "; dropout {}", self.dropout)?;
+        }
+        if !self.validation.is_empty() {
+            write!(f, "; {} samples validated", self.validation.len())?;
+            match self.evaluate_every {
+                0 => f.write_str(" at the end of an epoch")?,
+                every => write!(f, " every {every} updates and at the end of an epoch")?,
+            }
+        }
+        if !self.frozen.is_empty() {
+            let names: Vec<&str> = self.frozen.iter().map(String::as_str).collect();
+            write!(f, "; not trained: {}", names.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+fn numbers_of(adam: &Adam) -> String {
+    let Adam { beta_1, beta_2, epsilon, epsilon_placement, weight_decay, decayed } = adam;
+    let placed = match epsilon_placement {
+        EpsilonPlacement::AfterCorrection => "after the correction",
+        EpsilonPlacement::BeforeCorrection => "before the correction",
+    };
+    let of = match decayed {
+        Decayed::All => "of all",
+        Decayed::Matrices => "of matrices",
+    };
+    format!("β₁ {beta_1}, β₂ {beta_2}, ε {epsilon:e} {placed}, weight decay {weight_decay} {of}")
 }
 
 /// What a loop leaves behind, event after event.

@@ -3,7 +3,7 @@
 use super::{
     alteration::{Alteration, Answer},
     answers::Answers,
-    finite_differences::Derivative,
+    derivative::Derivative,
     loss_rows::{LossRows, Yardstick},
     row::{Measurement, RowBuilder},
     semantics::Semantics,

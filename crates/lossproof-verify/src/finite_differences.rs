@@ -9,12 +9,13 @@ use super::{
     VerifyError,
     answers::Answers,
     capability::{evaluator, loader},
+    derivative::{Derivative, Direction, Part, norm},
     semantics::Semantics,
     slopes::{Judgement, Slopes},
 };
 use lossproof_laws::blocks::elements;
-use lossproof_numerics::{Block, FIRST_STEP, HALVINGS, Rademacher, Sweep, rademacher, sweep};
-use lossproof_spec::{CompensatedSum, GlobalBatch};
+use lossproof_numerics::{Block, FIRST_STEP, HALVINGS, Rademacher, rademacher, sweep};
+use lossproof_spec::GlobalBatch;
 use lossproof_subject::{Subject, Tensor, TensorSet};
 
 /// First step of a sweep through all parameters at once. Some two dozen tensors that move independently move the losses
@@ -32,71 +33,6 @@ pub enum Directions {
     /// This many random ones, and the direction of the gradient: through all parameters at once, and per
     /// parameter where that does not decide.
     Random(usize),
-}
-
-/// The derivative of every token loss along one direction, within one parameter or through several at once.
-pub(crate) struct Derivative {
-    /// What it moves.
-    pub(crate) parts: Vec<Part>,
-    pub(crate) sweep: Sweep,
-}
-
-/// What a direction moves of one parameter.
-pub(crate) struct Part {
-    /// The whole of the parameter.
-    pub(crate) parameter: Block,
-    pub(crate) direction: Direction,
-}
-
-/// A direction within one parameter.
-pub(crate) enum Direction {
-    Coordinate { index: usize, scale: f64 },
-    Dense(Vec<f64>),
-}
-
-impl Direction {
-    /// `values + step·direction`.
-    fn displaced(&self, values: &[f64], step: f64) -> Vec<f64> {
-        match self {
-            Self::Coordinate { index, scale } => {
-                let mut displaced = values.to_vec();
-                displaced[*index] += step * scale;
-                displaced
-            }
-            Self::Dense(direction) => {
-                values.iter().zip(direction).map(|(value, v)| value + step * v).collect()
-            }
-        }
-    }
-
-    fn amplify(&mut self, factor: f64) {
-        match self {
-            Self::Coordinate { scale, .. } => *scale *= factor,
-            Self::Dense(direction) => direction.iter_mut().for_each(|v| *v *= factor),
-        }
-    }
-
-    /// The inner product with a gradient.
-    pub(crate) fn dot(&self, gradient: impl Fn(usize) -> f64) -> f64 {
-        match self {
-            Self::Coordinate { index, scale } => gradient(*index) * scale,
-            Self::Dense(direction) => {
-                let terms = direction.iter().enumerate().map(|(index, v)| v * gradient(index));
-                terms.collect::<CompensatedSum>().value()
-            }
-        }
-    }
-
-    pub(crate) fn norm(&self) -> f64 {
-        match self {
-            Self::Coordinate { scale, .. } => scale.abs(),
-            Self::Dense(direction) => norm(direction.iter().copied()),
-        }
-    }
-}
-
-pub(crate) fn norm(values: impl Iterator<Item = f64>) -> f64 {
-    values.map(|v| v * v).collect::<CompensatedSum>().value().sqrt()
 }
 
 /// What is differentiated at which parameters, and the gradients that the derivatives are held to.
@@ -237,7 +173,11 @@ fn amplifications(effects: &[f64]) -> Vec<f64> {
     let mut sorted = effects.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
-    effects.iter().map(|effect| (middle / effect).min(LARGEST_AMPLIFICATION).max(1.0)).collect()
+    let amplification = |effect: &f64| match middle / effect {
+        ratio if ratio.is_nan() => 1.0,
+        ratio => ratio.clamp(1.0, LARGEST_AMPLIFICATION),
+    };
+    effects.iter().map(amplification).collect()
 }
 
 /// The gradient, scaled to the root-mean-square element of `like`: all its elements move together, so the

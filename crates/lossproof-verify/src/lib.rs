@@ -8,6 +8,7 @@ mod answers;
 mod blame;
 mod capability;
 mod checked;
+mod derivative;
 mod exact;
 mod exact_rows;
 mod finite_differences;

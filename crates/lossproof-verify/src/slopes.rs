@@ -1,7 +1,7 @@
 //! A parameter's gradient beside the finite differences along the directions that move the parameter.
 
 use super::{
-    finite_differences::{Derivative, Direction, Part, norm},
+    derivative::{Derivative, Direction, Part, norm},
     row::Measurement,
     semantics::Semantics,
 };

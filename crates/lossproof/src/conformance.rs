@@ -13,7 +13,7 @@ use lossproof_cases::CaseFile;
 #[cfg(feature = "diagnosis")]
 use lossproof_diagnosis::Diagnostician;
 use lossproof_laws::{
-    Campaign, Examiner, LAWS, Law,
+    Campaign, Examiner, LAWS, Law, RememberingExaminer,
     expectations::{Expectations, FILE},
     floor,
 };
@@ -199,7 +199,10 @@ impl Conformance {
                 cases: options.cases.filter(|_| !arguments.list).unwrap_or(stand.cases),
                 seed: options.seed.unwrap_or(0),
                 files: self.files.clone(),
-                examiner: self.examiner.clone(),
+                examiner: self
+                    .examiner
+                    .clone()
+                    .map(|examiner| Arc::new(RememberingExaminer::new(examiner)) as Arc<dyn Examiner>),
                 exhaustive: writes(),
                 ..Campaign::default()
             };

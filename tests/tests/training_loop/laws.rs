@@ -1,13 +1,17 @@
 //! The laws of groups 8 to 10 on our own loop, which is the first subject with one.
 
-use lossproof_diagnosis::PatternDiagnosis;
+use lossproof_diagnosis::{Diagnostician, PatternDiagnosis};
 use lossproof_faults::TrainingFault;
-use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
+use lossproof_laws::{Campaign, Examiner, LAWS, Law, Likeness, RememberingExaminer, Report, Verdict};
 use lossproof_loop::LoopSubject;
 use lossproof_spec::{Dtype, LossSpec};
-use lossproof_subject::Subject;
+use lossproof_subject::{Subject, Watchdog};
 use lossproof_tests::{pattern_rows, training_loop::Under};
 use rayon::prelude::*;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 /// The laws that ask for a loop.
 fn laws() -> impl Iterator<Item = &'static Law> {
@@ -81,6 +85,47 @@ fn every_bug_of_a_training_is_killed_and_named_on_libtorch_in_single_precision()
 fn patterns() {
     let diagnoses = diagnoses(Under::Reference, Dtype::F64);
     println!("{}", pattern_rows(diagnoses.into_iter().map(|(fault, found)| (fault.bug.id, found.pattern))));
+}
+
+/// The failure of a law of a training says which plan it was and which known bugs fail in the same; where it is one of
+/// an objective, or of a step, that is examined instead. A trainer is examined once.
+#[test]
+fn a_failing_law_of_a_training_tells_its_plan_and_the_bugs_that_fail_in_the_same() {
+    let smoothed = LossSpec { label_smoothing: 0.1, ..LossSpec::token_mean() };
+    let fault = TrainingFault::all().find(|fault| fault.bug.id == "clip-discarded").unwrap();
+    let mut subject = fault.inject(Under::Reference.trainer(Dtype::F64), smoothed).unwrap();
+    let examiner = Arc::new(Counting { inner: Diagnostician::default(), asked: AtomicUsize::new(0) });
+    let remembering = Arc::new(RememberingExaminer::new(examiner.clone()));
+    let campaign = Campaign { cases: 24, examiner: Some(remembering), ..Campaign::default() };
+    for law in ["training-clipping", "frozen"] {
+        let report = campaign.run(Law::named(law).unwrap(), &mut *subject).unwrap();
+        let said = report.to_string();
+        for line in [
+            "\nplan: ",
+            " micro-batches in an update; epochs 2, updates of each ",
+            "\nlooks like: what one known bug of a training loop fails in, which is no proof that it is that one:",
+            "\n  clip-discarded: the factor of clipping is computed and not applied\n",
+            "\n    training-clipping: parameters\n",
+            "\nchange: if it is clip-discarded: multiply the gradient",
+        ] {
+            assert!(said.contains(line), "{line:?} is not in {said}");
+        }
+    }
+    assert_eq!(examiner.asked.load(Ordering::Relaxed), 1);
+}
+
+/// Counts how often it is asked.
+#[derive(Debug)]
+struct Counting {
+    inner: Diagnostician,
+    asked: AtomicUsize,
+}
+
+impl Examiner for Counting {
+    fn examine(&self, subject: &mut dyn Subject, law: &Law, watchdog: &Watchdog) -> Likeness {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.inner.examine(subject, law, watchdog)
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use crate::{
 };
 use lossproof_cases::strategies::Size;
 use lossproof_diagnosis::Diagnostician;
-use lossproof_laws::{Campaign, Examiner, LAWS, Law, Likeness, Report, Verdict};
-use lossproof_subject::{Subject, Watchdog};
+use lossproof_laws::{Campaign, Examiner, LAWS, Law, RememberingExaminer, Report, Verdict};
+use lossproof_subject::Subject;
 use miette::IntoDiagnostic;
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
@@ -151,18 +151,7 @@ impl Args {
     }
 }
 
-/// Says of a subject what was said of it before: what it looks like does not depend on the law that it breaks, and an
-/// examination takes longer than most laws.
-#[derive(Debug)]
-struct Remembered(Likeness);
-
-impl Examiner for Remembered {
-    fn examine(&self, _: &mut dyn Subject, _: &Watchdog) -> Likeness {
-        self.0.clone()
-    }
-}
-
-/// Holds a subject to the laws, in turn. It is examined once, when it breaks the first.
+/// Holds a subject to the laws, in turn. It is examined once in each aspect, when it breaks the first law of it.
 ///
 /// # Errors
 /// When a case file cannot be read.
@@ -175,14 +164,12 @@ fn held(
     let info = subject.info();
     let started = Instant::now();
     let mut campaign = campaign.clone();
+    campaign.examiner =
+        campaign.examiner.map(|examiner| Arc::new(RememberingExaminer::new(examiner)) as Arc<dyn Examiner>);
     let mut reports: Vec<Report> = Vec::new();
     for law in laws {
         progress.at(&format!("{}: {}", info.name, law.id()));
-        let report = campaign.run(law, subject).into_diagnostic()?;
-        if let Some(likeness) = report.failure.as_ref().and_then(|failure| failure.likeness.clone()) {
-            campaign.examiner = Some(Arc::new(Remembered(likeness)));
-        }
-        reports.push(report);
+        reports.push(campaign.run(law, subject).into_diagnostic()?);
     }
     progress.finish();
     Ok(Found {

@@ -146,7 +146,7 @@ impl OwnArgs {
                 continue;
             }
             let mut subject = RankedSubject::new(world.clone(), own, claim);
-            let other = one.other(self.config, self.dtype.truth(), self.device);
+            let other = one.other(self.config, self.dtype.truth(), self.device).of_ranks_apart();
             let campaign = Campaign { examiner: Some(Arc::new(other)), ..campaign.clone() };
             all.push(held(&mut subject, laws, &campaign, &ProgressDisplay::spinner())?);
             if let Some(lost) = world.lost() {

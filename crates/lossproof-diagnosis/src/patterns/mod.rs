@@ -5,16 +5,20 @@
 //! objective has a mean and its gradient. So a bug is known by the pattern of what fails. A pattern that several bugs
 //! have names them all, and one that no bug has names none.
 
+mod likeness;
 mod objectives;
 mod ranks;
 mod soft_targets;
 mod training;
 
 use crate::catalogue::Bug;
-use lossproof_laws::{Campaign, LAWS, Law, Report, Verdict};
+use lossproof_laws::{Aspect, Campaign, LAWS, Law, Report, Verdict};
 use lossproof_spec::CLAUSES;
-use lossproof_subject::Subject;
-use std::{collections::BTreeSet, fmt};
+use lossproof_subject::{Subject, Watchdog};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// What fails: laws, each with what it fails in.
 pub type Pattern = BTreeSet<(&'static str, String)>;
@@ -36,7 +40,7 @@ const NEAR: f64 = 0.75;
 
 /// What a pattern is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Of {
+pub(crate) enum Of {
     /// A whole training.
     Training,
     /// What is learnt beside the next token.
@@ -47,10 +51,11 @@ enum Of {
 
 impl Of {
     fn laws(self) -> impl Iterator<Item = &'static Law> {
-        LAWS.iter().filter(move |law| match self {
-            Self::Training | Self::Ranks => law.needs_training(),
-            Self::Objectives => law.needs_objective(),
-        })
+        let aspect = match self {
+            Self::Training | Self::Ranks => Aspect::Training,
+            Self::Objectives => Aspect::Objective,
+        };
+        LAWS.iter().filter(move |law| law.aspect() == aspect)
     }
 
     /// Ranks that are apart have the bugs of a loop besides their own.
@@ -71,20 +76,8 @@ impl Of {
         }
     }
 
-    /// The bugs that fail in this and in nothing else, as far as laws were decided; or else those that come nearest,
+    /// The bugs that fail in this and in nothing else, as far as it is looked at; or else those that come nearest,
     /// where more than three quarters of what either fails in is the same. Says whether they are exact.
-    ///
-    /// A trainer that counts no tokens cannot count them wrongly: then counts are not looked at.
-    fn bugs_with(
-        self,
-        pattern: &Pattern,
-        undecided: &BTreeSet<&str>,
-        counts: bool,
-    ) -> (bool, Vec<&'static Bug>) {
-        self.nearest(pattern, |law, kind| !undecided.contains(law) && (counts || kind != TOKEN_COUNT))
-    }
-
-    /// The bugs nearest to what is looked at of a pattern, and whether they are exact.
     fn nearest(self, pattern: &Pattern, looked_at: impl Fn(&str, &str) -> bool) -> (bool, Vec<&'static Bug>) {
         let (mut best, mut found) = (NEAR, Vec::new());
         let pattern: BTreeSet<(&str, &str)> = pattern
@@ -133,9 +126,7 @@ impl PatternDiagnosis {
     ///
     /// Calls are watched by the default [`Watchdog`](lossproof_subject::Watchdog).
     pub fn of_training(subject: &mut dyn Subject) -> Option<Self> {
-        subject.training_loop()?;
-        let found = Found::of_reports(&reports(Of::Training, subject));
-        Some(Self::of_found(Of::Training, found, true))
+        Self::watched(Of::Training, subject, &Watchdog::default())
     }
 
     /// Holds a subject's loop, whose ranks are apart, to the laws of a whole training, and looks for a bug of ranks;
@@ -143,9 +134,7 @@ impl PatternDiagnosis {
     ///
     /// Calls are watched by the default [`Watchdog`](lossproof_subject::Watchdog).
     pub fn of_ranks(subject: &mut dyn Subject) -> Option<Self> {
-        subject.training_loop()?;
-        let found = Found::of_reports(&reports(Of::Ranks, subject));
-        Some(Self::of_found(Of::Ranks, found, true))
+        Self::watched(Of::Ranks, subject, &Watchdog::default())
     }
 
     /// Holds what a subject learns beside the next token to its laws, and a wrong loss of distributions to what is
@@ -153,21 +142,45 @@ impl PatternDiagnosis {
     ///
     /// Calls are watched by the default [`Watchdog`](lossproof_subject::Watchdog).
     pub fn of_objectives(subject: &mut dyn Subject) -> Option<Self> {
-        subject.objectives()?;
-        let mut found = Found::of_reports(&reports(Of::Objectives, subject));
+        Self::watched(Of::Objectives, subject, &Watchdog::default())
+    }
+
+    /// One of these, with a watchdog of the caller's.
+    pub(crate) fn watched(of: Of, subject: &mut dyn Subject, watchdog: &Watchdog) -> Option<Self> {
+        let has_it = match of {
+            Of::Training | Of::Ranks => subject.training_loop().is_some(),
+            Of::Objectives => subject.objectives().is_some(),
+        };
+        if !has_it {
+            return None;
+        }
+        let mut found = Found::of_reports(&reports(of, subject, watchdog));
+        if of != Of::Objectives {
+            return Some(Self::of_training_laws(of, found));
+        }
         if found.pattern.iter().any(|(law, _)| *law == soft_targets::LAW)
             && let Some(reading) = soft_targets::reading(subject)
         {
             found.pattern.insert((soft_targets::LAW, reading.to_owned()));
             found.evidence.push(format!("{}: the loss is {reading}", soft_targets::LAW));
         }
+        // A trainer that counts no tokens cannot count them wrongly.
         let counts = objectives::counts_tokens(subject);
-        Some(Self::of_found(Of::Objectives, found, counts))
+        let Found { pattern, evidence, unseen, undecided, .. } = found;
+        let looked_at = |law: &str, kind: &str| !undecided.contains(law) && (counts || kind != TOKEN_COUNT);
+        let (exact, bugs) = of.nearest(&pattern, looked_at);
+        Some(Self { of, pattern, bugs, exact, evidence, unseen })
     }
 
-    fn of_found(of: Of, found: Found, counts: bool) -> Self {
-        let Found { pattern, evidence, unseen, undecided } = found;
-        let (exact, bugs) = of.bugs_with(&pattern, &undecided, counts);
+    /// What the laws of a training found. What a loop does not log it cannot log wrongly: of laws that were decided,
+    /// only what they compared is looked at.
+    fn of_training_laws(of: Of, found: Found) -> Self {
+        let Found { pattern, evidence, unseen, undecided, compared } = found;
+        let looked_at = |law: &str, kind: &str| {
+            let is_compared = || compared.get(law).is_some_and(|kinds| kinds.contains(kind));
+            !undecided.contains(law) && (!is_number(kind) || is_compared())
+        };
+        let (exact, bugs) = of.nearest(&pattern, looked_at);
         Self { of, pattern, bugs, exact, evidence, unseen }
     }
 
@@ -187,9 +200,15 @@ impl PatternDiagnosis {
 }
 
 /// The laws of this on a subject.
-fn reports(of: Of, subject: &mut dyn Subject) -> Vec<Report> {
-    let campaign =
-        Campaign { cases: CASES, shrink: false, control: false, exhaustive: true, ..Campaign::default() };
+fn reports(of: Of, subject: &mut dyn Subject, watchdog: &Watchdog) -> Vec<Report> {
+    let campaign = Campaign {
+        cases: CASES,
+        shrink: false,
+        control: false,
+        exhaustive: true,
+        watchdog: watchdog.clone(),
+        ..Campaign::default()
+    };
     // Without case files there is nothing that cannot be read.
     of.laws().filter_map(|law| campaign.run(law, subject).ok()).collect()
 }
@@ -201,6 +220,8 @@ struct Found {
     evidence: Vec<String>,
     unseen: Vec<String>,
     undecided: BTreeSet<&'static str>,
+    /// The kinds of numbers that each law of a training compared.
+    compared: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
 impl Found {
@@ -208,6 +229,7 @@ impl Found {
         let mut found = Self::default();
         for report in reports {
             let id = report.law.id();
+            found.compared.insert(id, report.looked_at.iter().map(|unit| kind(unit)).collect());
             if report.verdict == Verdict::Unsupported || report.verdict == Verdict::Unchecked {
                 found.undecided.insert(id);
                 let why = report.reason.as_deref().unwrap_or("it was not decided");
@@ -235,57 +257,67 @@ impl Found {
 
 /// What kind of number a unit is: all parameters are one.
 fn kind(unit: &str) -> String {
-    const KINDS: &[&str] = &[
-        "number of updates",
-        "skipped updates",
-        "number of epochs",
-        "samples met never",
-        "samples met twice",
-        "samples of an update",
-        "learning rate",
-        "learning rate of one rank",
-        "direction of an update",
-        "grad norm",
-        "logged loss",
-        "epoch loss",
-        "validation loss",
-        "perplexity",
-        "number of validations",
-        "events",
-        "update",
-        "update under clipping",
-        "update of what is frozen",
-        "validation",
-        "end of an epoch",
-        "order of events",
-        "resumed at the end",
-        "samples after a change",
-        "update under dropout",
-        "validation tokens",
-        "samples",
-        "dropout in training",
-        "masks of a seed",
-        "masks of another seed",
-        "loss",
-        "loss that is none",
-        "loss that is none beside others",
-        "scale of what is kept",
-        "masks of an update",
-        "epoch loss that is none",
-        "breach",
-        "empty policy",
-        "token count",
-        "skipped update",
-        "skipped for a reason",
-    ];
     if KINDS.contains(&unit) {
         unit.to_owned()
     } else if unit.ends_with(" stays") {
-        "frozen parameters".to_owned()
+        FROZEN.to_owned()
     } else {
-        "parameters".to_owned()
+        PARAMETERS.to_owned()
     }
 }
+
+/// Whether this is a kind of what laws compare, and not of what became of a call.
+fn is_number(kind: &str) -> bool {
+    KINDS.contains(&kind) || kind == FROZEN || kind == PARAMETERS
+}
+
+const FROZEN: &str = "frozen parameters";
+const PARAMETERS: &str = "parameters";
+
+/// What else units of the laws of a training are of.
+const KINDS: &[&str] = &[
+    "number of updates",
+    "skipped updates",
+    "number of epochs",
+    "samples met never",
+    "samples met twice",
+    "samples of an update",
+    "learning rate",
+    "learning rate of one rank",
+    "direction of an update",
+    "grad norm",
+    "logged loss",
+    "epoch loss",
+    "validation loss",
+    "perplexity",
+    "number of validations",
+    "events",
+    "update",
+    "update under clipping",
+    "update of what is frozen",
+    "validation",
+    "end of an epoch",
+    "order of events",
+    "resumed at the end",
+    "samples after a change",
+    "update under dropout",
+    "validation tokens",
+    "samples",
+    "dropout in training",
+    "masks of a seed",
+    "masks of another seed",
+    "loss",
+    "loss that is none",
+    "loss that is none beside others",
+    "scale of what is kept",
+    "masks of an update",
+    "epoch loss that is none",
+    "breach",
+    "empty policy",
+    "token count",
+    "skipped update",
+    "skipped for a reason",
+];
 
 impl fmt::Display for PatternDiagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -160,25 +160,25 @@ mod tests {
 
     #[test]
     fn a_replay_is_what_the_law_found() {
-        let broken = Tried { comparisons: violated(), told: Ok(true) };
+        let broken = Tried::new(violated(), Ok(true));
         let Replay::Fails(found) = Replay::of(&broken) else { panic!("it is broken") };
         assert_eq!(found.units().collect::<Vec<_>>(), ["loss"]);
         // A crash is no broken law, even where something computed before it was wrong.
         for comparisons in [violated(), Comparisons::default()] {
-            let crashed = Tried { comparisons, told: Err(crash().into()) };
+            let crashed = Tried::new(comparisons, Err(crash().into()));
             assert!(matches!(Replay::of(&crashed), Replay::Errors(said) if said.contains("out of memory")));
         }
-        let kept = Tried { comparisons: Comparisons::default(), told: Ok(true) };
+        let kept = Tried::new(Comparisons::default(), Ok(true));
         assert_eq!(Replay::of(&kept), Replay::Passes);
     }
 
     #[test]
     fn a_case_that_could_not_have_told_a_violation_was_not_tried() {
-        let silent = Tried { comparisons: Comparisons::default(), told: Ok(false) };
+        let silent = Tried::new(Comparisons::default(), Ok(false));
         assert!(matches!(Replay::of(&silent), Replay::Untried(_)));
         let mut kept = Comparisons::default();
         kept.hold("loss", 1.0, 0.0, || unreachable!());
-        assert_eq!(Replay::of(&Tried { comparisons: kept, told: Ok(false) }), Replay::Silent);
+        assert_eq!(Replay::of(&Tried::new(kept, Ok(false))), Replay::Silent);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use lossproof_subject::{
     TrainingTrace,
 };
 use rand::{RngExt, seq::IndexedRandom};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 /// Samples of an epoch, at most, where updates may have any number of them: each is met in every epoch, and again
 /// in the replay.
@@ -188,6 +188,13 @@ impl Trial<'_> {
         plan: &TrainingPlan,
         stop_after: Option<u64>,
     ) -> Result<TrainingTrace, Ended> {
+        let mut said = plan.to_string();
+        if let Some(updates) = stop_after {
+            let _ = write!(said, "; stopped after update {updates}");
+        }
+        if !self.plans.contains(&said) {
+            self.plans.push(said);
+        }
         Ok(self.fresh_training(spec)?.train(plan, stop_after)?)
     }
 
