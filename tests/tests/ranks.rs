@@ -481,7 +481,7 @@ fn a_failing_law_over_ranks_tells_the_bugs_of_ranks_that_fail_in_the_same() {
         campaign.run(law, subject).expect("no files").to_string()
     });
     for line in [
-        "\nlooks like: what one known bug of a training loop, or of ranks that are apart, fails in,",
+        "\nlooks like: the same laws fail as under one known bug of a training loop or of ranks that are apart,",
         "\n  clipped-before-reduction: each rank clips its own gradient",
         "\nchange: if it is clipped-before-reduction: ",
     ] {

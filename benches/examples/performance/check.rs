@@ -47,7 +47,7 @@ pub(crate) fn section() -> Result<String, Box<dyn Error>> {
         )
     };
     Ok(format!(
-        "\n## A gradient check\n\ngpt2-nano (35 744 parameters), f64, 8 × 24 tokens: two directions per tensor, \
+        "\n## A gradient check\n\ngpt2-nano (35 744 parameters), f64, 8 × 24 tokens: two directions through all tensors, \
          fourth order, taken per token and contracted with\nthe weights of six reductions, and the six gradients \
          held to the calculus: {ours:.2} s, {beside}.\n"
     ))

@@ -36,14 +36,17 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let info = judged.subject().info();
     let diagnosis = args.trainer.diagnostician().diagnose(judged.subject(), &Watchdog::default());
     let has_a_loop = judged.subject().training_loop().is_some();
+    let has_objectives = judged.subject().objectives().is_some();
     judged.finish()?;
     let mut text = headline(&info) + "\n";
     if let Some(fault) = fault {
         let _ = writeln!(text, "with the fault {}: {}", fault.id, fault.what);
     }
     let _ = writeln!(text, "\n{diagnosis}");
-    if has_a_loop {
-        text += "not looked at: its training loop, which `lossproof laws` holds to laws of its own\n";
+    for (is_there, what) in [(has_a_loop, "its training loop"), (has_objectives, "what else it learns")] {
+        if is_there && diagnosis.sound {
+            let _ = writeln!(text, "not looked at: {what}, which `lossproof laws` holds to laws of its own");
+        }
     }
     if diagnosis.sound {
         text += "a diagnosis names bugs and certifies nothing: that is what `lossproof laws` is for\n";

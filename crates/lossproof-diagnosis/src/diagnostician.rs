@@ -7,9 +7,9 @@ use crate::{
     explanations::Excluded,
     patterns::{Of, PatternDiagnosis},
 };
-use lossproof_laws::{Aspect, Examiner, Law, Likeness};
-use lossproof_subject::{Subject, SubjectError, Watchdog};
-use std::{fmt, sync::Arc};
+use lossproof_laws::{Aspect, Examination, Examiner, Likeness};
+use lossproof_subject::{Checked, Subject, SubjectError, Watchdog};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 /// Makes a reference with the parameters of the subjects that are diagnosed.
 type MakeReference = dyn Fn() -> Result<Box<dyn Subject>, SubjectError> + Send + Sync;
@@ -46,6 +46,12 @@ impl Diagnostician {
         self
     }
 
+    /// Whether the ranks of a subject are processes. A card that takes no fewer than two is taken for one of such.
+    fn are_ranks_apart(&self, subject: &mut dyn Subject, watchdog: &Watchdog) -> bool {
+        let card = Checked::watched(subject, watchdog.clone()).map(|subject| subject.info());
+        self.ranks_apart || card.is_ok_and(|info| info.limits.ranks.least > 1)
+    }
+
     /// What a subject looks like; without the reference where that fails, which is said among what was not
     /// looked at. A call that hangs is told to the watchdog. The subject is left as [`Diagnosis::of`]
     /// leaves it.
@@ -70,20 +76,26 @@ impl Diagnostician {
 impl Examiner for Diagnostician {
     /// Known bugs of a loop or of an objective are told by the laws of it that fail. Where none is like it, a step is
     /// looked at: it may be wrong in a way that shows there.
-    fn examine(&self, subject: &mut dyn Subject, law: &Law, watchdog: &Watchdog) -> Likeness {
-        // A card that takes no fewer ranks than two is one of ranks that are apart.
-        let apart = self.ranks_apart || subject.info().limits.ranks.least > 1;
-        let of = match law.aspect() {
+    fn examine(&self, subject: &mut dyn Subject, examination: &Examination<'_>) -> Likeness {
+        let of = match examination.law.aspect() {
             Aspect::Step => None,
-            Aspect::Training if apart => Some(Of::Ranks),
+            Aspect::Training if self.are_ranks_apart(subject, examination.watchdog) => Some(Of::Ranks),
             Aspect::Training => Some(Of::Training),
             Aspect::Objective => Some(Of::Objectives),
         };
-        let found = of.and_then(|of| PatternDiagnosis::watched(of, subject, watchdog));
-        if let Some(likeness) = found.and_then(|found| found.likeness()) {
-            return likeness;
+        let found =
+            of.and_then(|of| PatternDiagnosis::watched(of, subject, examination.watchdog, examination.cases));
+        if let Some(mut found) = found {
+            found.bugs.retain(|bug| !self.excluded.contains(bug.id));
+            let likeness = found.likeness();
+            let is_of_the_law = |of_laws: &BTreeSet<&str>| of_laws.contains(examination.law.id());
+            if let Some(likeness) =
+                likeness.filter(|likeness| likeness.of_laws.as_ref().is_none_or(is_of_the_law))
+            {
+                return likeness;
+            }
         }
-        let likeness = self.diagnose(subject, watchdog).likeness();
+        let likeness = self.diagnose(subject, examination.watchdog).likeness();
         let Some(of) = of else { return likeness };
         let looks_like = format!("no known bug {}; as a step by itself {}", of.bugs(), likeness.looks_like);
         Likeness { looks_like, ..likeness }

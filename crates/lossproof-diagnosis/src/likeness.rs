@@ -30,7 +30,7 @@ impl Diagnosis {
         for what in &self.unseen {
             let _ = write!(looks_like, "\nnot looked at: {what}");
         }
-        Likeness { looks_like, change: self.change() }
+        Likeness { looks_like, change: self.change(), of_laws: None }
     }
 
     /// The bug or bugs that it looks like, with how sure that is.
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_bug_is_named_with_its_likelihood_its_evidence_and_its_remedy() {
-        let Likeness { looks_like, change } = diagnosis(&[("shift-twice", 0.98)]).likeness();
+        let Likeness { looks_like, change, .. } = diagnosis(&[("shift-twice", 0.98)]).likeness();
         assert!(looks_like.starts_with("almost certainly shift-twice (likelihood 0.98): "), "{looks_like}");
         assert!(looks_like.ends_with(
             "\nbecause finding 1\nbecause finding 2\nbecause finding 3\nand 1 more\nnot looked at: steps"
@@ -146,21 +146,21 @@ mod tests {
 
     #[test]
     fn bugs_that_look_alike_are_all_named_and_mended() {
-        let Likeness { looks_like, change } =
+        let Likeness { looks_like, change, .. } =
             diagnosis(&[("shift-twice", 0.4), ("token-mean-not-divided", 0.4)]).likeness();
         assert!(looks_like.starts_with("one of 2 bugs that nothing here tells apart:\nshift-twice: "));
         let change = change.expect("remedies");
         assert!(change.starts_with("if it is shift-twice: ") && change.lines().count() == 2, "{change}");
 
         let many: Vec<_> = Bug::all().take(9).map(|bug| (bug.id, 0.1)).collect();
-        let Likeness { looks_like, change } = diagnosis(&many).likeness();
+        let Likeness { looks_like, change, .. } = diagnosis(&many).likeness();
         assert!(looks_like.contains("\nand 5 more\nbecause finding 1"), "{looks_like}");
         assert_eq!(change.map(|change| change.lines().count()), Some(NAMED));
     }
 
     #[test]
     fn what_nobody_knows_has_no_remedy() {
-        let Likeness { looks_like, change } = diagnosis(&[]).likeness();
+        let Likeness { looks_like, change, .. } = diagnosis(&[]).likeness();
         assert!(looks_like.starts_with("no known bug\nbecause finding 1"), "{looks_like}");
         assert_eq!(change, None);
     }

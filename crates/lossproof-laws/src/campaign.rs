@@ -1,7 +1,7 @@
 //! A law on many random cases: replay what failed before, search, shrink, report.
 
 use crate::{
-    Examiner, Failure, Law, Report, Tried, Verdict,
+    Examination, Examiner, Failure, Law, Report, Tried, Verdict,
     attempt::{CLEAR, attempt, broken, excess, failure, with_breach, write},
     control::Taped,
     dry_run::CardOnly,
@@ -264,8 +264,7 @@ impl Campaign {
     /// A failure with what the subject claims and looks like, and its case in a file, where files are kept.
     fn examined(&self, law: &Law, subject: &mut Checked<'_>, mut failure: Failure) -> Failure {
         failure.claims = Some(subject.info().claims);
-        let examiner = self.examiner.as_ref();
-        failure.likeness = examiner.map(|examiner| examiner.examine(subject.inner(), law, &self.watchdog));
+        // Before the trainer is asked again, in which it may hang.
         if let (Some(directory), None) = (&self.files, &failure.file) {
             match write(directory, law, &failure) {
                 Ok(file) => failure.file = Some(file),
@@ -273,6 +272,9 @@ impl Campaign {
                 Err(error) => failure.unwritten = Some(error.to_string()),
             }
         }
+        let examination = Examination { law, cases: self.cases, watchdog: &self.watchdog };
+        let examiner = self.examiner.as_ref();
+        failure.likeness = examiner.map(|examiner| examiner.examine(subject.inner(), &examination));
         failure
     }
 

@@ -41,7 +41,7 @@ mod weights;
 
 pub use campaign::Campaign;
 pub use confidence::{cut_off_at, every_row_is_a_token, make_sure};
-pub use examiner::{Examiner, Likeness, RememberingExaminer};
+pub use examiner::{Examination, Examiner, Likeness, RememberingExaminer};
 pub use final_norm::FinalNorm;
 pub use floor::floor;
 pub use known_logits::{KnownGradient, KnownLogits};

@@ -23,7 +23,7 @@ pub struct Report {
     pub telling: usize,
     /// Numbers and tensors compared.
     pub compared: usize,
-    /// The units of which anything was compared; of a law that fails, as far as cases were tried.
+    /// The units of which anything was compared, as far as cases were tried and not declared to fail.
     pub looked_at: BTreeSet<String>,
     /// The comparison closest to its bound.
     pub worst: Option<Closest>,
@@ -137,7 +137,7 @@ impl fmt::Display for Failure {
         for plan in &self.plans {
             write!(f, "\nplan: {}", indented(plan))?;
         }
-        if let Some(Likeness { looks_like, change }) = &self.likeness {
+        if let Some(Likeness { looks_like, change, .. }) = &self.likeness {
             write!(f, "\nlooks like: {}", indented(looks_like))?;
             let unknown = "nobody has a name for it: follow the smallest batch through the trainer by hand";
             write!(f, "\nchange: {}", indented(change.as_deref().unwrap_or(unknown)))?;

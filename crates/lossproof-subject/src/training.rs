@@ -89,7 +89,7 @@ impl TrainingPlan {
     }
 }
 
-/// In words, but for the samples.
+/// In words, but for the samples themselves.
 ///
 /// ```
 /// use lossproof_spec::{Clip, Rule, Sequence};
@@ -113,7 +113,7 @@ impl TrainingPlan {
 /// };
 /// assert_eq!(
 ///     plan.to_string(),
-///     "5 samples, 1 in a micro-batch, 2 micro-batches in an update; epochs 2, updates of each 3; \
+///     "5 samples, 1 in a micro-batch, 2 micro-batches in an update; 2 epochs of 3 updates; seed 7; \
 ///      SGD, momentum 0.5, weight decay 0, learning rate 0.125 falling to zero by equal steps; \
 ///      clipped to 0.5 with 1e-6 added to the norm; not trained: head.bias"
 /// );
@@ -127,7 +127,7 @@ impl fmt::Display for TrainingPlan {
         if self.ranks > 1 {
             write!(f, ", on {} ranks", self.ranks)?;
         }
-        write!(f, "; epochs {}, updates of each {}; ", self.epochs, self.updates_per_epoch())?;
+        write!(f, "; {} epochs of {} updates; seed {}; ", self.epochs, self.updates_per_epoch(), self.seed)?;
         let (name, numbers) = match &self.rule {
             Rule::Sgd { momentum, weight_decay } => {
                 ("SGD", format!("momentum {momentum}, weight decay {weight_decay}"))

@@ -17,6 +17,7 @@ use lossproof_laws::blocks::elements;
 use lossproof_numerics::{Block, FIRST_STEP, HALVINGS, Rademacher, rademacher, sweep};
 use lossproof_spec::GlobalBatch;
 use lossproof_subject::{Subject, Tensor, TensorSet};
+use std::collections::BTreeMap;
 
 /// First step of a sweep through all parameters at once. Some two dozen tensors that move independently move the losses
 /// about five times as far as one does.
@@ -30,7 +31,7 @@ const LARGEST_AMPLIFICATION: f64 = 64.0;
 pub enum Directions {
     /// Every coordinate of every parameter. For models with a few thousand parameters.
     EveryCoordinate,
-    /// This many random ones, and the direction of the gradient: through all parameters at once, and per
+    /// This many random ones, but at least one, and the direction of the gradient: through all parameters at once, and per
     /// parameter where that does not decide.
     Random(usize),
 }
@@ -55,7 +56,7 @@ impl Differentiated<'_> {
     ) -> Result<Vec<Derivative>, VerifyError> {
         let mut derivatives = match self.directions {
             Directions::EveryCoordinate => Vec::new(),
-            Directions::Random(count) => self.together(subject, count, &mut progress)?,
+            Directions::Random(count) => self.together(subject, count.max(1), &mut progress)?,
         };
         let undecided = self.undecided(&mut derivatives);
         for (done, &(stream, name, tensor)) in undecided.iter().enumerate() {
@@ -82,6 +83,10 @@ impl Differentiated<'_> {
         for (stream, (name, tensor)) in (0..).zip(self.parameters) {
             let values = tensor.to_f64();
             let parameter = Block::whole(name, values.len());
+            // The signs of two such parameters are alike in every second direction, and errors of both cancel in it.
+            if values.len() < 2 {
+                continue;
+            }
             let gradient = norm((0..values.len()).map(elements(self.answers.gradient(0), name)));
             effects.push(gradient * Rademacher::new(self.seed, stream, &values).scale());
             for (parts, direction) in directions.iter_mut().zip(self.within(stream, name, &values)) {
@@ -105,25 +110,21 @@ impl Differentiated<'_> {
     /// The parameters that the derivatives through several do not decide. Where these contradict any gradient, that is
     /// all parameters, and nothing is left of them: each says for itself then whether it is wrong.
     fn undecided(&self, derivatives: &mut Vec<Derivative>) -> Vec<(u64, &str, &Tensor)> {
-        let mut judged = vec![Judgement::Undecided; self.parameters.len()];
-        if !derivatives.is_empty() {
-            judged.fill(Judgement::Holds);
-            for (number, meaning) in self.semantics.iter().enumerate() {
-                let gradient = self.answers.gradient(number);
-                // Every direction moves all parameters, and both are in the order of their names.
-                for (judged, slopes) in judged.iter_mut().zip(Slopes::of(derivatives, meaning, gradient)) {
-                    let gradient = elements(gradient, &slopes.parameter.parameter);
-                    *judged = (*judged).min(slopes.judge(gradient, self.answers.noise));
-                }
-            }
-            if judged.contains(&Judgement::Contradicted) {
-                derivatives.clear();
-                judged.fill(Judgement::Undecided);
+        let mut judged: BTreeMap<String, Judgement> = BTreeMap::new();
+        for (number, meaning) in self.semantics.iter().enumerate() {
+            let gradient = self.answers.gradient(number);
+            for slopes in Slopes::of(derivatives, meaning, gradient) {
+                let name = &slopes.parameter.parameter;
+                let own = slopes.judge(elements(gradient, name), self.answers.noise);
+                judged.entry(name.clone()).and_modify(|worst| *worst = own.min(*worst)).or_insert(own);
             }
         }
+        if judged.values().any(|judgement| *judgement == Judgement::Contradicted) {
+            derivatives.clear();
+            judged.clear();
+        }
         let all = (0..).zip(self.parameters).map(|(stream, (name, tensor))| (stream, name.as_str(), tensor));
-        let undecided = all.zip(judged).filter(|(_, judged)| *judged != Judgement::Holds);
-        undecided.map(|(parameter, _)| parameter).collect()
+        all.filter(|(_, name, _)| judged.get(*name) != Some(&Judgement::Holds)).collect()
     }
 
     /// The directions within one parameter.
@@ -135,7 +136,7 @@ impl Differentiated<'_> {
                 (0..values.len()).map(|index| Direction::Coordinate { index, scale }).collect()
             }
             Directions::Random(count) => {
-                let signs = (0..count as u64).map(|k| Direction::Dense(random(k)));
+                let signs = (0..count.max(1) as u64).map(|k| Direction::Dense(random(k)));
                 let gradient = self.answers.gradient(0).get(name);
                 signs.chain(gradient.map(|gradient| gradient_direction(gradient, &random(0)))).collect()
             }

@@ -11,6 +11,9 @@ use lossproof_spec::CompensatedSum;
 use lossproof_subject::TensorSet;
 use std::collections::BTreeMap;
 
+/// How far below its bound the error of a derivative has to be that decides for several parameters.
+const RESERVE: f64 = 8.0;
+
 /// What derivatives say of a parameter's gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Judgement {
@@ -85,6 +88,9 @@ impl<'a> Slopes<'a> {
                 return Judgement::Contradicted;
             } else {
                 certified |= power(bound, slope.effect(), error).is_finite();
+                // What is left for one parameter has the errors of all of them in it. Where that is not far below the
+                // bound, a direction of its own says more.
+                resolved &= error <= bound / RESERVE;
             }
         }
         if resolved && certified { Judgement::Holds } else { Judgement::Undecided }

@@ -77,6 +77,7 @@ impl Outcomes {
             let none: Vec<&Report> =
                 ruled_out.iter().filter(|(of, _)| of == subject).map(|(_, report)| report).collect();
             if own.is_empty() && !whole {
+                tell_reasons(&none);
                 continue;
             }
             let ran = own.iter().map(|decided| (&decided.report, decided.verdict));
@@ -86,9 +87,7 @@ impl Outcomes {
                 ran.chain(none.iter().map(|report| (*report, report.verdict))),
             );
             eprintln!("{summary}");
-            for (reason, laws) in shortened_reasons(&none) {
-                eprintln!("  unsupported ({}): {reason}", laws.join(", "));
-            }
+            tell_reasons(&none);
             // What is red failed as a test of its own. A run in which nothing passed certifies nothing, so it
             // is no success either. Excused is a part of a run, such as the one law that nextest runs alone,
             // of laws that `lossproof.toml` lets stay undecided while it demands of others that they decide:
@@ -108,6 +107,12 @@ impl Outcomes {
         let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
         let found = |decided: &Decided| Some((decided.subject.clone(), decided.outcome.clone()?));
         decided.iter().filter_map(found).collect()
+    }
+}
+
+fn tell_reasons(ruled_out: &[&Report]) {
+    for (reason, laws) in shortened_reasons(ruled_out) {
+        eprintln!("  unsupported ({}): {reason}", laws.join(", "));
     }
 }
 

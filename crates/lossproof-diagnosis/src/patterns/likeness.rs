@@ -20,12 +20,12 @@ impl PatternDiagnosis {
             return None;
         }
         let bugs = self.of.bugs();
-        let mut looks_like = match self.bugs.len() {
-            1 => format!("what one known bug {bugs} fails in, which is no proof that it is that one:"),
-            many => {
-                format!("what {many} known bugs {bugs} fail in, which is no proof that it is one of them:")
-            }
+        let how_many = match self.bugs.len() {
+            1 => "one known bug".to_owned(),
+            many => format!("{many} known bugs"),
         };
+        let mut looks_like =
+            format!("the same laws fail as under {how_many} {bugs}, which proves no more than that:");
         let named: Vec<&Bug> = self.bugs.iter().copied().take(NAMED).collect();
         for bug in &named {
             let _ = write!(looks_like, "\n{}: {}", bug.id, bug.what);
@@ -33,7 +33,7 @@ impl PatternDiagnosis {
         if self.bugs.len() > NAMED {
             let _ = write!(looks_like, "\nand {} more", self.bugs.len() - NAMED);
         }
-        looks_like += "\nbecause of all laws these fail, and in this alone:";
+        looks_like += "\nthese laws fail, in this alone:";
         for (law, kind) in self.pattern.iter().take(EVIDENCE) {
             let _ = write!(looks_like, "\n  {law}: {kind}");
         }
@@ -45,7 +45,8 @@ impl PatternDiagnosis {
         }
         let line = |bug: &&Bug| format!("if it is {}: {}", bug.id, bug.remedy);
         let change = named.iter().map(line).collect::<Vec<_>>().join("\n");
-        Some(Likeness { looks_like, change: Some(change) })
+        let of_laws = Some(self.pattern.iter().map(|(law, _)| *law).collect());
+        Some(Likeness { looks_like, change: Some(change), of_laws })
     }
 }
 
@@ -54,7 +55,7 @@ impl Of {
     pub(crate) fn bugs(self) -> &'static str {
         match self {
             Self::Training => "of a training loop",
-            Self::Ranks => "of a training loop, or of ranks that are apart,",
+            Self::Ranks => "of a training loop or of ranks that are apart",
             Self::Objectives => "of what is learnt beside the next token",
         }
     }
@@ -67,19 +68,21 @@ mod tests {
     fn diagnosis(ids: &[&str], exact: bool) -> PatternDiagnosis {
         let bugs = ids.iter().filter_map(|id| Of::Training.bug(id)).collect();
         let pattern = [("training-clipping", "parameters".to_owned())].into();
-        PatternDiagnosis { of: Of::Training, pattern, bugs, exact, evidence: Vec::new(), unseen: Vec::new() }
+        let (evidence, unseen, not_compared) = (Vec::new(), Vec::new(), Vec::new());
+        PatternDiagnosis { of: Of::Training, pattern, bugs, exact, evidence, unseen, not_compared }
     }
 
     #[test]
     fn bugs_that_fail_in_the_same_are_listed_and_none_is_said_to_be_it() {
-        let Likeness { looks_like, change } =
+        let Likeness { looks_like, change, of_laws } =
             diagnosis(&["clip-discarded", "clip-by-last-norm"], true).likeness().unwrap();
-        assert!(looks_like.starts_with("what 2 known bugs of a training loop fail in, which is no proof"));
+        assert_eq!(of_laws, Some(["training-clipping"].into()));
+        assert!(looks_like.starts_with("the same laws fail as under 2 known bugs of a training loop, which"));
         assert!(looks_like.contains("\nclip-discarded: ") && looks_like.contains("\nclip-by-last-norm: "));
         assert!(looks_like.ends_with("\n  training-clipping: parameters"), "{looks_like}");
         assert!(change.is_some_and(|change| change.starts_with("if it is clip-discarded: ")));
         let one = diagnosis(&["clip-discarded"], true).likeness().unwrap().looks_like;
-        assert!(one.starts_with("what one known bug of a training loop fails in"), "{one}");
+        assert!(one.starts_with("the same laws fail as under one known bug of a training loop"), "{one}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Both show much less than a step: not one of a loop's numbers can be asked for at parameters of our choice, and an
 //! objective has a mean and its gradient. So a bug is known by the pattern of what fails. A pattern that several bugs
-//! have names them all, and one that no bug has names none.
+//! have is that of all of them, and a bug that nobody has listed may have it, too.
 
 mod likeness;
 mod objectives;
@@ -14,7 +14,7 @@ mod training;
 use crate::catalogue::Bug;
 use lossproof_laws::{Aspect, Campaign, LAWS, Law, Report, Verdict};
 use lossproof_spec::CLAUSES;
-use lossproof_subject::{Subject, Watchdog};
+use lossproof_subject::{Checked, Subject, Watchdog};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -119,6 +119,8 @@ pub struct PatternDiagnosis {
     pub evidence: Vec<String>,
     /// What could not be decided, and why.
     pub unseen: Vec<String>,
+    /// What known bugs of a loop fail in and laws that decided did not compare: laws, each with a kind of number.
+    pub not_compared: Vec<(&'static str, &'static str)>,
 }
 
 impl PatternDiagnosis {
@@ -126,7 +128,7 @@ impl PatternDiagnosis {
     ///
     /// Calls are watched by the default [`Watchdog`](lossproof_subject::Watchdog).
     pub fn of_training(subject: &mut dyn Subject) -> Option<Self> {
-        Self::watched(Of::Training, subject, &Watchdog::default())
+        Self::watched(Of::Training, subject, &Watchdog::default(), CASES)
     }
 
     /// Holds a subject's loop, whose ranks are apart, to the laws of a whole training, and looks for a bug of ranks;
@@ -134,7 +136,7 @@ impl PatternDiagnosis {
     ///
     /// Calls are watched by the default [`Watchdog`](lossproof_subject::Watchdog).
     pub fn of_ranks(subject: &mut dyn Subject) -> Option<Self> {
-        Self::watched(Of::Ranks, subject, &Watchdog::default())
+        Self::watched(Of::Ranks, subject, &Watchdog::default(), CASES)
     }
 
     /// Holds what a subject learns beside the next token to its laws, and a wrong loss of distributions to what is
@@ -142,34 +144,41 @@ impl PatternDiagnosis {
     ///
     /// Calls are watched by the default [`Watchdog`](lossproof_subject::Watchdog).
     pub fn of_objectives(subject: &mut dyn Subject) -> Option<Self> {
-        Self::watched(Of::Objectives, subject, &Watchdog::default())
+        Self::watched(Of::Objectives, subject, &Watchdog::default(), CASES)
     }
 
-    /// One of these, with a watchdog of the caller's.
-    pub(crate) fn watched(of: Of, subject: &mut dyn Subject, watchdog: &Watchdog) -> Option<Self> {
+    /// One of these, with a watchdog of the caller's and no more cases than the caller has.
+    pub(crate) fn watched(
+        of: Of,
+        subject: &mut dyn Subject,
+        watchdog: &Watchdog,
+        cases: u32,
+    ) -> Option<Self> {
+        let mut checked = Checked::watched(subject, watchdog.clone()).ok()?;
         let has_it = match of {
-            Of::Training | Of::Ranks => subject.training_loop().is_some(),
-            Of::Objectives => subject.objectives().is_some(),
+            Of::Training | Of::Ranks => checked.training_loop().is_some(),
+            Of::Objectives => checked.objectives().is_some(),
         };
         if !has_it {
             return None;
         }
-        let mut found = Found::of_reports(&reports(of, subject, watchdog));
+        drop(checked);
+        let mut found = Found::of_reports(&reports(of, subject, watchdog, cases.min(CASES)));
         if of != Of::Objectives {
             return Some(Self::of_training_laws(of, found));
         }
         if found.pattern.iter().any(|(law, _)| *law == soft_targets::LAW)
-            && let Some(reading) = soft_targets::reading(subject)
+            && let Some(reading) = soft_targets::reading(subject, watchdog)
         {
             found.pattern.insert((soft_targets::LAW, reading.to_owned()));
             found.evidence.push(format!("{}: the loss is {reading}", soft_targets::LAW));
         }
         // A trainer that counts no tokens cannot count them wrongly.
-        let counts = objectives::counts_tokens(subject);
+        let counts = objectives::counts_tokens(subject, watchdog);
         let Found { pattern, evidence, unseen, undecided, .. } = found;
         let looked_at = |law: &str, kind: &str| !undecided.contains(law) && (counts || kind != TOKEN_COUNT);
         let (exact, bugs) = of.nearest(&pattern, looked_at);
-        Some(Self { of, pattern, bugs, exact, evidence, unseen })
+        Some(Self { of, pattern, bugs, exact, evidence, unseen, not_compared: Vec::new() })
     }
 
     /// What the laws of a training found. What a loop does not log it cannot log wrongly: of laws that were decided,
@@ -181,7 +190,10 @@ impl PatternDiagnosis {
             !undecided.contains(law) && (!is_number(kind) || is_compared())
         };
         let (exact, bugs) = of.nearest(&pattern, looked_at);
-        Self { of, pattern, bugs, exact, evidence, unseen }
+        let forecast = of.rows().flat_map(|(_, forecast)| forecast.iter().copied());
+        let not_compared = forecast.filter(|(law, kind)| !undecided.contains(law) && !looked_at(law, kind));
+        let not_compared = not_compared.collect::<BTreeSet<_>>().into_iter().collect();
+        Self { of, pattern, bugs, exact, evidence, unseen, not_compared }
     }
 
     /// The law of a clause that a bug violates, if one fails.
@@ -200,9 +212,9 @@ impl PatternDiagnosis {
 }
 
 /// The laws of this on a subject.
-fn reports(of: Of, subject: &mut dyn Subject, watchdog: &Watchdog) -> Vec<Report> {
+fn reports(of: Of, subject: &mut dyn Subject, watchdog: &Watchdog, cases: u32) -> Vec<Report> {
     let campaign = Campaign {
-        cases: CASES,
+        cases,
         shrink: false,
         control: false,
         exhaustive: true,
@@ -235,7 +247,14 @@ impl Found {
                 let why = report.reason.as_deref().unwrap_or("it was not decided");
                 found.unseen.push(format!("{id}: {why}"));
             }
-            let Some(failure) = &report.failure else { continue };
+            let Some(failure) = &report.failure else {
+                // A breach before the first case.
+                if matches!(report.verdict, Verdict::Fail | Verdict::Errored) {
+                    found.pattern.insert((id, ERROR.to_owned()));
+                    found.evidence.extend(report.reason.iter().map(|reason| format!("{id}: {reason}")));
+                }
+                continue;
+            };
             if let Some(error) = &failure.error {
                 let kind = ranks::apart(error).unwrap_or(ERROR);
                 found.pattern.insert((id, kind.to_owned()));
@@ -266,10 +285,13 @@ fn kind(unit: &str) -> String {
     }
 }
 
-/// Whether this is a kind of what laws compare, and not of what became of a call.
+/// Whether this is a kind of what laws compare, and not one that is mentioned only where it is wrong.
 fn is_number(kind: &str) -> bool {
-    KINDS.contains(&kind) || kind == FROZEN || kind == PARAMETERS
+    !ONLY_WRONG.contains(&kind) && (KINDS.contains(&kind) || kind == FROZEN || kind == PARAMETERS)
 }
+
+/// Kinds that laws mention only where something is wrong with them.
+const ONLY_WRONG: &[&str] = &["breach", "epoch loss that is none", "order of events"];
 
 const FROZEN: &str = "frozen parameters";
 const PARAMETERS: &str = "parameters";

@@ -3,7 +3,7 @@
 use super::{ERROR, Row, TOKEN_COUNT};
 use lossproof_laws::Violation;
 use lossproof_spec::{MicroBatch, Sequence};
-use lossproof_subject::{Checked, Discard, ObjectiveBatch, Subject};
+use lossproof_subject::{Checked, Discard, ObjectiveBatch, Subject, Watchdog};
 
 /// Which comparison failed: what a statement says before it comes to a loss or a parameter.
 pub(super) fn check(violation: &Violation) -> String {
@@ -21,8 +21,8 @@ pub(super) fn check(violation: &Violation) -> String {
 }
 
 /// Whether a subject says how many labels it scores.
-pub(super) fn counts_tokens(subject: &mut dyn Subject) -> bool {
-    let Ok(mut subject) = Checked::new(subject) else { return false };
+pub(super) fn counts_tokens(subject: &mut dyn Subject, watchdog: &Watchdog) -> bool {
+    let Ok(mut subject) = Checked::watched(subject, watchdog.clone()) else { return false };
     let limits = subject.info().limits;
     let length = limits.lengths.nearest(2);
     let Ok(row) = Sequence::new(vec![0; length], vec![0; length]) else { return false };

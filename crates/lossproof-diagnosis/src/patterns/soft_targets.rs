@@ -3,7 +3,7 @@
 
 use lossproof_cases::edit::{alone, relabel};
 use lossproof_spec::{Dtype, GlobalBatch, IGNORE_INDEX, MicroBatch, Sequence, TokenWeights};
-use lossproof_subject::{Checked, Discard, ObjectiveBatch, Subject};
+use lossproof_subject::{Checked, Discard, ObjectiveBatch, Subject, Watchdog};
 use num_traits::ToPrimitive;
 
 /// The law of distributions.
@@ -20,8 +20,8 @@ const LENGTH: usize = 5;
 
 /// What the loss of a distribution over three labels is, where it is not what it should be and the same as something
 /// else that is known.
-pub(super) fn reading(subject: &mut dyn Subject) -> Option<&'static str> {
-    let mut subject = Checked::new(subject).ok()?.with_wrong_numbers();
+pub(super) fn reading(subject: &mut dyn Subject, watchdog: &Watchdog) -> Option<&'static str> {
+    let mut subject = Checked::watched(subject, watchdog.clone()).ok()?.with_wrong_numbers();
     subject.reset().ok()?;
     let info = subject.info();
     let (limits, vocabulary) = (info.limits, info.limits.vocabulary);

@@ -221,6 +221,7 @@ pub(crate) fn resume_otherwise(trial: &mut Trial<'_>) -> CaseOutcome {
             continue;
         }
         let before = trial.train(&spec, &plan, Some(1))?;
+        trial.note_plan("resumed with ", &other, None);
         let answer = trial.fresh_process(&spec)?.resume(&other, None);
         let changed = format!(
             "{} samples × {} micro-batches × {} ranks instead of {} × {} × {}",

@@ -10,6 +10,7 @@ mod dropout;
 mod interruption;
 mod plan;
 mod poison;
+mod rates;
 mod replay;
 mod updates;
 mod validation;

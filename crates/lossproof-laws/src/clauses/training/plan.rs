@@ -188,14 +188,19 @@ impl Trial<'_> {
         plan: &TrainingPlan,
         stop_after: Option<u64>,
     ) -> Result<TrainingTrace, Ended> {
-        let mut said = plan.to_string();
+        self.note_plan("", plan, stop_after);
+        Ok(self.fresh_training(spec)?.train(plan, stop_after)?)
+    }
+
+    /// Notes a plan that is run, for whoever reads of a failure.
+    pub(super) fn note_plan(&mut self, how: &str, plan: &TrainingPlan, stop_after: Option<u64>) {
+        let mut said = format!("{how}{plan}");
         if let Some(updates) = stop_after {
             let _ = write!(said, "; stopped after update {updates}");
         }
         if !self.plans.contains(&said) {
             self.plans.push(said);
         }
-        Ok(self.fresh_training(spec)?.train(plan, stop_after)?)
     }
 
     /// The trainer's loop, after everything of a training before is taken away but what was saved.

@@ -2,6 +2,7 @@
 
 use super::accepted::{adam, clipped};
 use super::plan::{DROPOUT, epochs, times_met};
+use super::rates;
 use super::replay::{Replayed, trained_norm};
 use crate::trial::{CaseOutcome, Ended, Trial};
 use lossproof_spec::{Adam, Decayed, Dtype, GlobalBatch, LossSpec, Role, Rule};
@@ -140,11 +141,15 @@ pub(crate) fn training_schedule(trial: &mut Trial<'_>) -> CaseOutcome {
     let trace = trial.train(&spec, &plan, None)?;
     let replayed = trial.replay_training(&spec, &plan, &trace)?;
     trial.rule_of_training(&plan, &replayed, None)?;
-    for (k, one) in replayed.iter().filter(|one| one.computed.is_some()).enumerate() {
+    let counted = || replayed.iter().filter(|one| one.computed.is_some());
+    let rates: Option<Vec<f64>> = counted().map(|one| one.update.learning_rate).collect();
+    let like = rates.and_then(|rates| rates::likeness(&plan, &rates));
+    let like = like.map_or_else(String::new, |like| format!(", as if {like}"));
+    for (k, one) in counted().enumerate() {
         let expected = plan.learning_rate_of(k);
         if let Some(found) = one.update.learning_rate {
             let unit = if plan.ranks > 1 { "learning rate" } else { "learning rate of one rank" };
-            trial.factor(&format!("update {k}"), unit, found, expected);
+            trial.factor(&format!("update {k}{like}"), unit, found, expected);
         }
     }
     Ok(true)
