@@ -7,7 +7,7 @@
 
 use lossproof_gpt2::{Config, probe_initial};
 use lossproof_spec::{Combine, Dtype, GlobalBatch, LossSpec, Reduction, Scope};
-use lossproof_subject::{Tensor, TensorValues, load_all};
+use lossproof_subject::{Tensor, TensorSet, TensorValues, load_all};
 use lossproof_tests::{Break, Door, PICO, error_model, ours, ragged_batch, recorded, theirs, theirs_with};
 use lossproof_torch::Activation;
 use lossproof_verify::{
@@ -26,8 +26,16 @@ const CONFIG: Config = Config::Pico;
 type Make = fn(Dtype) -> Door;
 
 fn exact(trainer: Make, reference: Make) -> Report {
+    verified([trainer, reference], true, &probe_initial(CONFIG.shape(), 3)).unwrap()
+}
+
+/// Trainer and reference on the batch, with one random direction, and held to a recording or not.
+fn verified(
+    [trainer, reference]: [Make; 2],
+    held_to_recording: bool,
+    parameters: &TensorSet,
+) -> Result<Report, VerifyError> {
     let (batch, recording) = (batch(), recorded(PICO));
-    let parameters = probe_initial(CONFIG.shape(), 3);
     let [mut third_trainer, mut third_reference] = [trainer(Dtype::F64), reference(Dtype::F64)];
     let third = ThirdForward {
         recorded: &recording,
@@ -37,14 +45,14 @@ fn exact(trainer: Make, reference: Make) -> Report {
     let verification = Verification {
         trainer: &mut *trainer(Dtype::F64),
         reference: &mut *reference(Dtype::F64),
-        third: Some(third),
-        parameters: &parameters,
+        third: held_to_recording.then_some(third),
+        parameters,
         batch: &batch,
         model: error_model(CONFIG.shape(), &batch),
         directions: Directions::Random(1),
         seed: 5,
     };
-    verify(verification, &mut |_, _, _| {}).unwrap()
+    verify(verification, &mut |_, _, _| {})
 }
 
 fn streamed(trainer: Make, reference: Make, truth: Option<Make>) -> Report {
@@ -605,24 +613,14 @@ fn an_implementation_that_is_held_to_itself_is_not_certified() {
 #[test]
 fn parameters_are_differentiated_by_themselves_where_differences_through_all_do_not_decide() {
     const TENSOR: &str = "h.0.mlp.c_fc.bias";
-    let (batch, all) = (batch(), probe_initial(CONFIG.shape(), 3).len());
+    let all = probe_initial(CONFIG.shape(), 3).len();
     let differences = |trainer: Make, faint: f64| {
         let mut parameters = probe_initial(CONFIG.shape(), 3);
         // What comes out of the feed-forward layer is all that its first half does.
         let out = parameters.get_mut("h.0.mlp.c_proj.weight").unwrap();
         let values = TensorValues::F64(out.to_f64().iter().map(|value| faint * value).collect());
         *out = Tensor::new(out.shape().to_vec(), values).unwrap();
-        let verification = Verification {
-            trainer: &mut *trainer(Dtype::F64),
-            reference: &mut *reference(Dtype::F64),
-            third: None,
-            parameters: &parameters,
-            batch: &batch,
-            model: error_model(CONFIG.shape(), &batch),
-            directions: Directions::Random(1),
-            seed: 5,
-        };
-        let report = verify(verification, &mut |_, _, _| {}).unwrap();
+        let report = verified([trainer, reference], false, &parameters).unwrap();
         let own = |row: &StatementRow| row.statement == Statement::FiniteDifferences && row.subject == DFDX;
         report.rows.into_iter().filter(own).collect::<Vec<_>>()
     };
@@ -662,19 +660,9 @@ fn a_truth_of_the_same_implementation_certifies_its_precision_alone() {
 /// An answer that is none ends the verification, and the error says whose and what.
 #[test]
 fn a_gradient_that_is_not_handed_over_is_named() {
-    let (batch, parameters) = (batch(), probe_initial(CONFIG.shape(), 3));
+    let parameters = probe_initial(CONFIG.shape(), 3);
     let missing = broken!(trainer, Break::MissingGradient("h.0.attn.c_proj.bias"));
-    let verification = Verification {
-        trainer: &mut *missing(Dtype::F64),
-        reference: &mut *reference(Dtype::F64),
-        third: None,
-        parameters: &parameters,
-        batch: &batch,
-        model: error_model(CONFIG.shape(), &batch),
-        directions: Directions::Random(1),
-        seed: 5,
-    };
-    let error = verify(verification, &mut |_, _, _| {}).unwrap_err();
+    let error = verified([missing, reference], false, &parameters).unwrap_err();
     assert!(matches!(error, VerifyError::Breach { .. }));
     assert_eq!(error.to_string(), "reference: `accumulate` does not hand over `h.0.attn.c_proj.bias`");
 }

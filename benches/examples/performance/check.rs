@@ -43,12 +43,13 @@ pub(crate) fn section() -> Result<String, Box<dyn Error>> {
         let ([low, ratio, high], theirs) = (quartiles(ratios), quartiles(theirs)[1]);
         format!(
             "**{ratio:.2}** times ({low:.2}–{high:.2}) the {theirs:.2} s of\n\
-             `torch.autograd.gradcheck(fast_mode=True)` for one reduction and one projection of a model of the same sizes on the same batch,\nby turns in the same run"
+             `torch.autograd.gradcheck(fast_mode=True)` for one reduction and one projection of a model of the \
+             same sizes on the same batch,\nby turns in the same run"
         )
     };
     Ok(format!(
-        "\n## A gradient check\n\ngpt2-nano (35 744 parameters), f64, 8 × 24 tokens: two directions through all tensors, \
-         fourth order, taken per token and contracted with\nthe weights of six reductions, and the six gradients \
+        "\n## A gradient check\n\ngpt2-nano (35 744 parameters), f64, 8 × 24 tokens: two directions \
+         through all tensors, fourth order, taken per token and contracted with\nthe weights of six reductions, and the six gradients \
          held to the calculus: {ours:.2} s, {beside}.\n"
     ))
 }

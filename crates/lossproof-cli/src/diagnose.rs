@@ -43,12 +43,11 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         let _ = writeln!(text, "with the fault {}: {}", fault.id, fault.what);
     }
     let _ = writeln!(text, "\n{diagnosis}");
-    for (is_there, what) in [(has_a_loop, "its training loop"), (has_objectives, "what else it learns")] {
-        if is_there && diagnosis.sound {
+    if diagnosis.sound {
+        let more = [(has_a_loop, "its training loop"), (has_objectives, "what else it learns")];
+        for (_, what) in more.iter().filter(|(is_there, _)| *is_there) {
             let _ = writeln!(text, "not looked at: {what}, which `lossproof laws` holds to laws of its own");
         }
-    }
-    if diagnosis.sound {
         text += "a diagnosis names bugs and certifies nothing: that is what `lossproof laws` is for\n";
     }
     output::print(&text)?;

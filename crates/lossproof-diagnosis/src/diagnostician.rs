@@ -9,7 +9,7 @@ use crate::{
 };
 use lossproof_laws::{Aspect, Examination, Examiner, Likeness};
 use lossproof_subject::{Checked, Subject, SubjectError, Watchdog};
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 /// Makes a reference with the parameters of the subjects that are diagnosed.
 type MakeReference = dyn Fn() -> Result<Box<dyn Subject>, SubjectError> + Send + Sync;
@@ -87,11 +87,7 @@ impl Examiner for Diagnostician {
             of.and_then(|of| PatternDiagnosis::watched(of, subject, examination.watchdog, examination.cases));
         if let Some(mut found) = found {
             found.bugs.retain(|bug| !self.excluded.contains(bug.id));
-            let likeness = found.likeness();
-            let is_of_the_law = |of_laws: &BTreeSet<&str>| of_laws.contains(examination.law.id());
-            if let Some(likeness) =
-                likeness.filter(|likeness| likeness.of_laws.as_ref().is_none_or(is_of_the_law))
-            {
+            if let Some(likeness) = found.likeness().filter(|likeness| likeness.is_of(examination.law)) {
                 return likeness;
             }
         }

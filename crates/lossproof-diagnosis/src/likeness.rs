@@ -42,12 +42,7 @@ impl Diagnosis {
             }
             (alike @ [_, _, ..], _) => {
                 let mut text = format!("one of {} bugs that nothing here tells apart:", alike.len());
-                for bug in alike.iter().take(NAMED) {
-                    let _ = write!(text, "\n{}: {}", bug.id, bug.what);
-                }
-                if alike.len() > NAMED {
-                    let _ = write!(text, "\nand {} more", alike.len() - NAMED);
-                }
+                text += &listed(alike);
                 text
             }
             _ => self.without_a_name(),
@@ -89,12 +84,27 @@ impl Diagnosis {
                 (alone && !self.sound).then(|| Logging::REMEDY.to_owned())
             }
             [bug] => Some(bug.remedy.to_owned()),
-            alike => {
-                let line = |bug: &&Bug| format!("if it is {}: {}", bug.id, bug.remedy);
-                Some(alike.iter().take(NAMED).map(line).collect::<Vec<_>>().join("\n"))
-            }
+            alike => Some(remedies(alike)),
         }
     }
+}
+
+/// Bugs that look alike, a line each, and how many more there are.
+pub(crate) fn listed(bugs: &[&Bug]) -> String {
+    let mut text = String::new();
+    for bug in bugs.iter().take(NAMED) {
+        let _ = write!(text, "\n{}: {}", bug.id, bug.what);
+    }
+    if bugs.len() > NAMED {
+        let _ = write!(text, "\nand {} more", bugs.len() - NAMED);
+    }
+    text
+}
+
+/// What mends each of the bugs that are listed.
+pub(crate) fn remedies(bugs: &[&Bug]) -> String {
+    let line = |bug: &&Bug| format!("if it is {}: {}", bug.id, bug.remedy);
+    bugs.iter().take(NAMED).map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// How sure a likelihood is, in words.

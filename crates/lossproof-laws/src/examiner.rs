@@ -43,10 +43,16 @@ impl Likeness {
         Self { looks_like, change: None, of_laws: None }
     }
 
+    /// Whether it says anything of a law.
+    #[must_use]
+    pub fn is_of(&self, law: &Law) -> bool {
+        self.of_laws.as_ref().is_none_or(|laws| laws.contains(law.id()))
+    }
+
     /// What it says of one law.
     fn of(&self, law: &Law) -> Self {
         match &self.of_laws {
-            Some(laws) if !laws.contains(law.id()) => {
+            Some(laws) if !self.is_of(law) => {
                 let others: Vec<&str> = laws.iter().copied().collect();
                 Self::nothing(format!(
                     "nothing: in the cases of the examination this law holds, and these fail: {}",

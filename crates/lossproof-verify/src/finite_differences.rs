@@ -31,8 +31,8 @@ const LARGEST_AMPLIFICATION: f64 = 64.0;
 pub enum Directions {
     /// Every coordinate of every parameter. For models with a few thousand parameters.
     EveryCoordinate,
-    /// This many random ones, but at least one, and the direction of the gradient: through all parameters at once, and per
-    /// parameter where that does not decide.
+    /// This many random ones, but at least one, and the direction of the gradient: through all parameters at once,
+    /// and per parameter where that does not decide.
     Random(usize),
 }
 

@@ -41,7 +41,8 @@ impl<'a> Slopes<'a> {
         for Derivative { parts, sweep } in derivatives {
             let whole = sweep.contract(&semantics.per_prediction);
             let mut inner = Vec::new();
-            for Part { parameter, direction } in parts {
+            // Alone, a parameter accounts for all of it.
+            for Part { parameter, direction } in parts.iter().filter(|_| parts.len() > 1) {
                 inner.push(direction.dot(elements(gradient, &parameter.parameter)));
             }
             for (place, Part { parameter, direction }) in parts.iter().enumerate() {

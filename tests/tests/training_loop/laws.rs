@@ -105,7 +105,8 @@ fn a_failing_law_of_a_training_tells_its_plan_and_the_bugs_that_fail_in_the_same
         for line in [
             "\nplan: ",
             " micro-batches in an update; 2 epochs of ",
-            "\nlooks like: the same laws fail as under one known bug of a training loop, which proves no more than that:",
+            "\nlooks like: the same laws fail as under one known bug of a training loop, \
+             which proves no more than that:",
             "\n  clip-discarded: the factor of clipping is computed and not applied\n",
             "\n    training-clipping: parameters\n",
             "\nchange: if it is clip-discarded: multiply the gradient",
@@ -135,6 +136,7 @@ fn nothing_is_wrong_with_our_loop() {
     let diagnosis = PatternDiagnosis::of_training(&mut under_the_loop(Under::Libtorch, Dtype::F64));
     let diagnosis = diagnosis.expect("it has a loop");
     assert!(diagnosis.is_sound() && diagnosis.unseen.is_empty(), "{diagnosis}");
-    // What is compared only where it fails would be left out wherever it holds, and patterns would be taken for one another.
+    // What is compared only where it fails would be left out wherever it holds, and patterns would be taken for
+    // one another.
     assert_eq!(diagnosis.not_compared, []);
 }

@@ -1,12 +1,9 @@
 //! A diagnosis by pattern as the failure of a law tells it.
 
 use super::{Of, PatternDiagnosis};
-use crate::catalogue::Bug;
+use crate::likeness::{listed, remedies};
 use lossproof_laws::Likeness;
 use std::fmt::Write as _;
-
-/// Bugs that are listed, with their remedies.
-const NAMED: usize = 4;
 
 /// Findings that are told; a report is read in a terminal.
 const EVIDENCE: usize = 6;
@@ -26,13 +23,7 @@ impl PatternDiagnosis {
         };
         let mut looks_like =
             format!("the same laws fail as under {how_many} {bugs}, which proves no more than that:");
-        let named: Vec<&Bug> = self.bugs.iter().copied().take(NAMED).collect();
-        for bug in &named {
-            let _ = write!(looks_like, "\n{}: {}", bug.id, bug.what);
-        }
-        if self.bugs.len() > NAMED {
-            let _ = write!(looks_like, "\nand {} more", self.bugs.len() - NAMED);
-        }
+        looks_like += &listed(&self.bugs);
         looks_like += "\nthese laws fail, in this alone:";
         for (law, kind) in self.pattern.iter().take(EVIDENCE) {
             let _ = write!(looks_like, "\n  {law}: {kind}");
@@ -43,10 +34,8 @@ impl PatternDiagnosis {
         for what in &self.unseen {
             let _ = write!(looks_like, "\nnot looked at: {what}");
         }
-        let line = |bug: &&Bug| format!("if it is {}: {}", bug.id, bug.remedy);
-        let change = named.iter().map(line).collect::<Vec<_>>().join("\n");
         let of_laws = Some(self.pattern.iter().map(|(law, _)| *law).collect());
-        Some(Likeness { looks_like, change: Some(change), of_laws })
+        Some(Likeness { looks_like, change: Some(remedies(&self.bugs)), of_laws })
     }
 }
 
