@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod laws;
 mod measured;
+mod memory;
 mod page;
 mod step;
 
@@ -28,6 +29,13 @@ struct Args {
     /// Write what was measured into docs/performance.md; other parts stay as they are.
     #[arg(long)]
     write: bool,
+    /// Say what a step of this trainer takes at most, in MiB, and nothing else.
+    #[arg(long, hide = true)]
+    peak_of: Option<memory::Trainer>,
+    #[arg(long, hide = true, default_value_t = 1)]
+    sequences: u32,
+    #[arg(long, hide = true, default_value_t = 2)]
+    length: u32,
 }
 
 /// A part of the page.
@@ -35,6 +43,8 @@ struct Args {
 enum Part {
     /// A step of the reference beside one of libtorch.
     Step,
+    /// The memory of one of each.
+    Memory,
     /// A gradient check beside PyTorch's.
     Check,
     /// What each law costs.
@@ -47,6 +57,7 @@ impl Part {
     fn section(self) -> Result<String, Box<dyn Error>> {
         match self {
             Self::Step => step::section(),
+            Self::Memory => memory::section(),
             Self::Check => check::section(),
             Self::Laws => laws::section(),
             Self::Build => build::section(),
@@ -56,6 +67,9 @@ impl Part {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
+    if let Some(trainer) = args.peak_of {
+        return Ok(writeln!(stdout(), "{}", memory::peak(trainer, args.sequences, args.length)?)?);
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/performance.md");
     let text = match args.only {
         None => {

@@ -3,10 +3,9 @@
 
 use crate::ModelShape;
 use lossproof_subject::{
-    SubjectError, TensorSet,
+    SubjectError, TensorSet, TensorValues,
     safetensors::{self, CodecError},
 };
-use rayon::prelude::*;
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
@@ -57,8 +56,12 @@ pub(crate) fn check(shape: ModelShape, parameters: &TensorSet) -> Result<(), Sub
         if tensor.shape() != shape {
             return Err(error(name, format!("has shape {:?}, expected {shape:?}", tensor.shape())));
         }
-        let not_finite = |&index: &usize| !tensor.get(index).is_finite();
-        if let Some(index) = (0..tensor.elements()).into_par_iter().find_first(not_finite) {
+        // On this thread: to wake others takes longer than a look at a small tensor, and laws load parameters often.
+        let not_finite = match tensor.values() {
+            TensorValues::F32(values) => values.iter().position(|value| !value.is_finite()),
+            TensorValues::F64(values) => values.iter().position(|value| !value.is_finite()),
+        };
+        if let Some(index) = not_finite {
             return Err(error(name, format!("is {} at index {index}; it must be finite", tensor.get(index))));
         }
     }

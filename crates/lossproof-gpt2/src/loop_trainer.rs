@@ -28,6 +28,14 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
         self.model.alloc_gradients().map(Accumulated::of_one).map_err(failed)
     }
 
+    /// The gradient that a set has, which is that of all ranks already.
+    pub(crate) fn gradient_of_ranks(&mut self, from: &TensorSet) -> Result<Accumulated<E, D>, SubjectError> {
+        let zeros = self.model.alloc_gradients().map_err(failed)?;
+        let mut write = WriteGradient { from, gradients: Some(zeros) };
+        self.model.visit(&mut write).map_err(failed)?;
+        write.gradients.map(Accumulated::of_one).ok_or_else(|| failed(GRADIENT_LOST))
+    }
+
     /// Takes what was begun out, so that the model can be borrowed beside it. It is put back by who took it.
     fn take_begun(&mut self) -> Result<Begun<E, D>, SubjectError> {
         self.begun.take().ok_or_else(|| {
@@ -155,11 +163,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoopTrainer for Reference<K, E, D
     fn write_gradient(&mut self, gradient: &TensorSet) -> Result<(), SubjectError> {
         check_gradient(self, gradient)?;
         self.with_begun(|own, begun| {
-            let zeros = own.model.alloc_gradients().map_err(failed)?;
-            let mut write = WriteGradient { from: gradient, gradients: Some(zeros) };
-            own.model.visit(&mut write).map_err(failed)?;
-            let gradients = write.gradients.ok_or_else(|| failed(GRADIENT_LOST))?;
-            begun.gradient = Accumulated::of_one(gradients);
+            begun.gradient = own.gradient_of_ranks(gradient)?;
             Ok(())
         })
     }

@@ -15,7 +15,7 @@ use crate::{
 use dfdx::prelude::{ConstShape, HasShape, Tensor};
 use lossproof_spec::{CompensatedSum, GlobalBatch, Optimizer, Rule};
 use lossproof_subject::{
-    GradientSink, GradientView, OptimizerSteps, SinkError, StepReport, SubjectError, Unsupported,
+    GradientSink, GradientView, Observation, OptimizerSteps, SinkError, StepReport, SubjectError, Unsupported,
 };
 
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> OptimizerSteps for Reference<K, E, D> {
@@ -27,13 +27,34 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> OptimizerSteps for Reference<K, E
     }
 
     fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
+        let loss_scale = self.started()?.0.loss_scale;
+        let (gradient, observation) = self.accumulated(batch, loss_scale)?;
+        self.step_of(gradient, observation)
+    }
+
+    fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
+        self.model.visit(&mut HandOver::<E, _>::new(&mut Parameters, parameters))
+    }
+}
+
+impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
+    /// The optimizer in force, and how many steps it has taken.
+    pub(crate) fn started(&self) -> Result<(Optimizer, u32), SubjectError> {
         let Some(Started { optimizer, steps, .. }) = &self.started else {
             return Err(failed(
                 "no optimizer was started: call `OptimizerSteps::start` first, and again after a reset",
             ));
         };
-        let (optimizer, steps) = (*optimizer, *steps);
-        let (mut gradient, observation) = self.accumulated(batch, optimizer.loss_scale)?;
+        Ok((*optimizer, *steps))
+    }
+
+    /// One step from a gradient.
+    pub(crate) fn step_of(
+        &mut self,
+        mut gradient: Accumulated<E, D>,
+        observation: Observation,
+    ) -> Result<StepReport, SubjectError> {
+        let (optimizer, steps) = self.started()?;
         let mut norms = Norms::new();
         self.model.visit(&mut HandOver::new(&mut gradient, &mut norms))?;
         let grad_norm = norms.total.value().sqrt();
@@ -68,10 +89,6 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> OptimizerSteps for Reference<K, E
             clip_factor,
             skipped,
         })
-    }
-
-    fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
-        self.model.visit(&mut HandOver::<E, _>::new(&mut Parameters, parameters))
     }
 }
 

@@ -15,8 +15,8 @@ use dfdx::prelude::{ConstShape, Device as DfdxDevice, Tensor};
 use lossproof_spec::{Counting, Dtypes, GlobalBatch, LossSpec, Rank};
 use lossproof_subject::{
     Claims, Device, Evaluation, GradientSink, Limits, LoadParameters, LogPolicy, ModelInfo, Objectives,
-    Observation, OptimizerSteps, ParameterInfo, ParameterSource, RankPlace, RankShares, Subject,
-    SubjectError, SubjectInfo, TensorSet, TokenLosses, Totals, Unsupported, UpstreamWeights,
+    Observation, OptimizerSteps, ParameterInfo, ParameterSource, RankPlace, RankShares, StepReport, Subject,
+    SubjectError, SubjectInfo, TensorSet, TokenLosses, Totals, Unsupported, UpstreamWeights, check_gradient,
 };
 use std::sync::Arc;
 
@@ -79,12 +79,24 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> RankShares for Reference<K, E, D>
         rank: &Rank,
         place: RankPlace,
         totals: &Totals,
+        loss_scale: f64,
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
-        let step = Step { spec: &self.spec, totals, loss_scale: 1.0 };
+        let step = Step { spec: &self.spec, totals, loss_scale };
         let (mut gradient, observation) = self.model.share(rank, place, step).map_err(refused)?;
         self.model.visit(&mut HandOver::new(&mut gradient, gradients))?;
         Ok(observation)
+    }
+
+    fn step_from(
+        &mut self,
+        gradient: &TensorSet,
+        observation: Observation,
+    ) -> Result<StepReport, SubjectError> {
+        check_gradient(self, gradient)?;
+        let loss_scale = self.started()?.0.loss_scale;
+        let gradient = Accumulated { loss_scale, ..self.gradient_of_ranks(gradient)? };
+        self.step_of(gradient, observation)
     }
 }
 

@@ -10,6 +10,7 @@
 //! With the feature `engine` there is `Mpi`, an engine over the MPI that is installed. [`threads`] are one of
 //! the threads of a process, for what needs ranks and no processes.
 
+mod digest;
 mod engine;
 mod failure;
 mod meetings;

@@ -2,23 +2,26 @@
 
 use crate::{World, share};
 use lossproof_process::Request;
-use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch};
+use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{
-    Count, Evaluated, Evaluation, GradientSink, LoadParameters, Observation, ParameterInfo, Subject,
-    SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses, TrainingLoop, TrainingPlan,
-    TrainingTrace, Unsupported,
+    Count, Evaluated, Evaluation, GradientSink, LoadParameters, Objectives, Observation, OptimizerSteps,
+    ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues,
+    TokenLosses, TrainingLoop, TrainingPlan, TrainingTrace, Unsupported, UpstreamWeights,
 };
 use std::borrow::Cow;
 
 /// A subject whose ranks are processes, each with a trainer of its own. It stands in the first process, and the others
 /// [`serve`](crate::serve) it until it is dropped.
 ///
-/// It takes batches with as many ranks as there are processes, or fewer. What a trainer does without ranks, such as
-/// token losses by themselves, the first one does alone; optimizer steps are those of a training loop.
+/// It takes batches with as many ranks as there are processes, or fewer. What a trainer does without ranks, the first
+/// one does alone: token losses, their sums under weights that are given, and objectives, whose batch is one
+/// micro-batch.
 pub struct RankedSubject {
     world: World,
     own: Box<dyn Subject>,
     spec: LossSpec,
+    /// The loss scale of the optimizer that all ranks have started.
+    loss_scale: Option<f64>,
 }
 
 impl RankedSubject {
@@ -26,7 +29,7 @@ impl RankedSubject {
     /// with.
     #[must_use]
     pub fn new(world: World, own: Box<dyn Subject>, spec: LossSpec) -> Self {
-        Self { world, own, spec }
+        Self { world, own, spec, loss_scale: None }
     }
 
     /// Does something on all ranks: here what is given, on the others what is asked.
@@ -43,6 +46,11 @@ impl RankedSubject {
 
     fn own_loop(&mut self) -> Result<&mut dyn TrainingLoop, SubjectError> {
         self.own.training_loop().ok_or_else(|| SubjectError::failed("ranks", "this trainer has no loop"))
+    }
+
+    fn own_steps(&mut self) -> Result<&mut dyn OptimizerSteps, SubjectError> {
+        let lacking = || SubjectError::failed("ranks", "this trainer takes no steps");
+        self.own.optimizer_steps().ok_or_else(lacking)
     }
 
     fn own_loading(&mut self) -> Result<&mut dyn LoadParameters, SubjectError> {
@@ -72,6 +80,7 @@ impl Subject for RankedSubject {
     }
 
     fn reset(&mut self) -> Result<(), SubjectError> {
+        self.loss_scale = None;
         self.everywhere(&Request::Reset, &TensorSet::new(), |subject| subject.own.reset())
     }
 
@@ -97,7 +106,7 @@ impl Subject for RankedSubject {
         self.info().limits.check(batch)?;
         let request = Request::Accumulate { batch: Cow::Owned(batch.clone()) };
         let (gradient, observation) = self.everywhere(&request, &TensorSet::new(), |subject| {
-            share::accumulate(&subject.world, &mut *subject.own, &subject.spec, batch)
+            share::accumulate(&subject.world, &mut *subject.own, &subject.spec, batch, 1.0)
         })?;
         for info in self.own.parameters() {
             let Some(tensor) = gradient.get(&info.name) else {
@@ -117,6 +126,19 @@ impl Subject for RankedSubject {
         self.own.token_losses()
     }
 
+    fn upstream_weights(&mut self) -> Option<&mut dyn UpstreamWeights> {
+        self.own.upstream_weights()
+    }
+
+    fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
+        let steps = self.own.optimizer_steps().is_some() && self.own.rank_shares().is_some();
+        if steps { Some(self) } else { None }
+    }
+
+    fn objectives(&mut self) -> Option<&mut dyn Objectives> {
+        self.own.objectives()
+    }
+
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
         if self.own.token_losses().is_some() { Some(self) } else { None }
     }
@@ -128,6 +150,7 @@ impl Subject for RankedSubject {
 
 impl LoadParameters for RankedSubject {
     fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
+        self.loss_scale = None;
         self.everywhere(&Request::Load, parameters, |subject| subject.own_loading()?.load(parameters))
     }
 
@@ -137,6 +160,33 @@ impl LoadParameters for RankedSubject {
         let tensor = tensor.map_err(|error| SubjectError::failed("ranks", error))?;
         let tensors = TensorSet::from([("values".to_owned(), tensor)]);
         self.everywhere(&request, &tensors, |subject| subject.own_loading()?.set(name, values))
+    }
+}
+
+impl OptimizerSteps for RankedSubject {
+    fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
+        self.loss_scale = None;
+        // What the trainer refuses here, it would refuse everywhere.
+        self.own_steps().map_err(|error| Unsupported::new("ranks", error))?.start(optimizer)?;
+        let request = Request::Start { optimizer: *optimizer };
+        self.everywhere(&request, &TensorSet::new(), |_| Ok(()))
+            .map_err(|error| Unsupported::new("ranks", error))?;
+        self.loss_scale = Some(optimizer.loss_scale);
+        Ok(())
+    }
+
+    fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
+        let missing = || SubjectError::failed("ranks", "no optimizer was started on all ranks");
+        let loss_scale = self.loss_scale.ok_or_else(missing)?;
+        self.info().limits.check(batch)?;
+        let request = Request::Step { batch: Cow::Owned(batch.clone()) };
+        self.everywhere(&request, &TensorSet::new(), |subject| {
+            share::step(&subject.world, &mut *subject.own, &subject.spec, batch, loss_scale)
+        })
+    }
+
+    fn read(&mut self, parameters: &mut dyn GradientSink) -> Result<(), SubjectError> {
+        self.own_steps()?.read(parameters)
     }
 }
 

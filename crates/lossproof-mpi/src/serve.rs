@@ -10,13 +10,14 @@ use lossproof_subject::{LoadParameters, Subject, SubjectError, TensorSet, Traini
 ///
 /// # Errors
 /// [`RankError`] when the first rank is gone, does not come, or says what is nothing.
-pub fn serve(world: &World, subject: &mut dyn Subject, mut spec: LossSpec) -> Result<(), RankError> {
+pub fn serve(world: &World, subject: &mut dyn Subject, spec: LossSpec) -> Result<(), RankError> {
+    let mut asked = Asked { spec, loss_scale: 1.0 };
     loop {
         let (request, tensors) = world.hear()?;
         if request == Request::Bye {
             return Ok(());
         }
-        let answer = part(world, subject, &mut spec, request, &tensors);
+        let answer = part(world, subject, &mut asked, request, &tensors);
         // The first rank hears of it; here nothing comes of it but the next question.
         let _ = world.conclude(answer);
         if let Some(lost) = world.lost() {
@@ -25,18 +26,31 @@ pub fn serve(world: &World, subject: &mut dyn Subject, mut spec: LossSpec) -> Re
     }
 }
 
+/// What was asked for last, and holds until something else is.
+struct Asked {
+    spec: LossSpec,
+    /// That of the optimizer.
+    loss_scale: f64,
+}
+
 fn part(
     world: &World,
     subject: &mut dyn Subject,
-    spec: &mut LossSpec,
+    asked: &mut Asked,
     request: Request<'static>,
     tensors: &TensorSet,
 ) -> Result<(), SubjectError> {
     match request {
         Request::Reset => subject.reset(),
-        Request::Configure { spec: asked } => {
-            subject.configure(&asked).map_err(|refused| failed(&refused))?;
-            *spec = asked;
+        Request::Configure { spec } => {
+            subject.configure(&spec).map_err(|refused| failed(&refused))?;
+            asked.spec = spec;
+            Ok(())
+        }
+        Request::Start { optimizer } => {
+            let steps = subject.optimizer_steps().ok_or_else(|| failed(&"this trainer takes no steps"))?;
+            steps.start(&optimizer).map_err(|refused| failed(&refused))?;
+            asked.loss_scale = optimizer.loss_scale;
             Ok(())
         }
         Request::Load => loading(subject)?.load(tensors),
@@ -44,7 +58,12 @@ fn part(
             let values = tensors.get("values").map(lossproof_subject::Tensor::to_f64).unwrap_or_default();
             loading(subject)?.set(&name, &values)
         }
-        Request::Accumulate { batch } => share::accumulate(world, subject, spec, &batch).map(drop),
+        Request::Accumulate { batch } => {
+            share::accumulate(world, subject, &asked.spec, &batch, 1.0).map(drop)
+        }
+        Request::Step { batch } => {
+            share::step(world, subject, &asked.spec, &batch, asked.loss_scale).map(drop)
+        }
         Request::Validate { batches } => share::validate(world, subject, &batches).map(drop),
         Request::Train { plan, stop_after } => training(subject)?.train(&plan, stop_after).map(drop),
         Request::Resume { plan, stop_after } => training(subject)?.resume(&plan, stop_after).map(drop),

@@ -1,14 +1,14 @@
 //! One step over all ranks, each computing its share.
 
-use crate::{Failure, RankError, World, numbers};
+use crate::{Failure, RankError, World, digest::Digest, numbers};
 use lossproof_spec::{CompensatedSum, Dtype, GlobalBatch, LossSpec, MicroBatch, Sequence};
 use lossproof_subject::{
-    Collect, Evaluated, Observation, RankPlace, Subject, SubjectError, Tensor, TensorSet, TensorValues,
-    TokenLosses, Totals,
+    Collect, Evaluated, Observation, RankPlace, RankShares, StepReport, Subject, SubjectError, Tensor,
+    TensorSet, TensorValues, TokenLosses, Totals,
 };
 
-/// Forward and backward of a batch: token counts first, then every rank's share, then their sum. Every rank calls it
-/// with the same batch and has the same answer.
+/// Forward and backward of a batch: token counts first, then every rank's share, then their sum, which keeps the loss
+/// scale. Every rank calls it with the same batch and has the same answer.
 ///
 /// # Errors
 /// When this rank fails, or another.
@@ -17,6 +17,7 @@ pub(crate) fn accumulate(
     subject: &mut dyn Subject,
     spec: &LossSpec,
     batch: &GlobalBatch,
+    loss_scale: f64,
 ) -> Result<(TensorSet, Observation), SubjectError> {
     let rank = world.rank();
     let own = batch.ranks().get(rank);
@@ -36,8 +37,8 @@ pub(crate) fn accumulate(
     let mut gradient = Collect::default();
     let seen = match own {
         Some(own) => {
-            let shares = subject.rank_shares().ok_or_else(|| failed(&NO_SHARES))?;
-            Some(shares.share(own, RankPlace::of(batch, rank), &all, &mut gradient)?)
+            let place = RankPlace::of(batch, rank);
+            Some(shares(subject)?.share(own, place, &all, loss_scale, &mut gradient)?)
         }
         None => None,
     };
@@ -60,6 +61,31 @@ pub(crate) fn accumulate(
     let observation = all.combined(spec, shares);
     let sum = world.sum(gradient)?;
     Ok((divided(sum, all.averaged_over(spec))?, observation))
+}
+
+/// One optimizer step: every rank takes it by itself from the gradient of all, and has the parameters of all others
+/// then. Every rank calls it with the same batch and has the same answer.
+///
+/// # Errors
+/// When this rank fails, or another, or one has other parameters than the first after it.
+pub(crate) fn step(
+    world: &World,
+    subject: &mut dyn Subject,
+    spec: &LossSpec,
+    batch: &GlobalBatch,
+    loss_scale: f64,
+) -> Result<StepReport, SubjectError> {
+    let (gradient, observation) = accumulate(world, subject, spec, batch, loss_scale)?;
+    let report = shares(subject)?.step_from(&gradient, observation)?;
+    let steps = subject.optimizer_steps().ok_or_else(|| failed(&"this trainer takes no steps"))?;
+    let mut digest = Digest::default();
+    steps.read(&mut digest)?;
+    digest.agree(world)?;
+    Ok(report)
+}
+
+fn shares(subject: &mut dyn Subject) -> Result<&mut dyn RankShares, SubjectError> {
+    subject.rank_shares().ok_or_else(|| failed(&NO_SHARES))
 }
 
 /// The losses that a rank has brought, of which so many are due.

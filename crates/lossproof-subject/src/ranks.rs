@@ -4,7 +4,7 @@
 //! computes its share by itself, and the shares are [combined](Totals::combined) in rank order. A trainer that
 //! computes all ranks in one process does the same in turn, so that the numbers are the same.
 
-use crate::{GradientSink, Observation, SubjectError};
+use crate::{GradientSink, Observation, StepReport, SubjectError, TensorSet};
 use lossproof_spec::{Combine, EmptyPolicy, GlobalBatch, LossSpec, MicroBatch, Rank};
 use serde::{Deserialize, Serialize};
 
@@ -127,10 +127,12 @@ impl RankPlace {
     }
 }
 
-/// The capability to compute what one rank contributes to a step, where the other ranks are in other processes.
+/// The capability to compute what one rank contributes to a step, where the other ranks are in other processes, and to
+/// take the step from what all have contributed.
 pub trait RankShares {
     /// Forward and backward over the micro-batches of one rank, under the loss spec in force, in a step whose ranks
-    /// have these totals together.
+    /// have these totals together. The loss is multiplied by `loss_scale` before each backward pass, which the gradient
+    /// keeps and the loss that is observed does not.
     ///
     /// The gradient that goes to `gradients` is what the rank brings to the all-reduce: the shares of all ranks
     /// are added, and their sum is divided by [`Totals::averaged_over`]. So is the loss that is observed; the
@@ -143,8 +145,22 @@ pub trait RankShares {
         rank: &Rank,
         place: RankPlace,
         totals: &Totals,
+        loss_scale: f64,
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError>;
+
+    /// One step of the [optimizer that was started](crate::OptimizerSteps::start) from the gradient of all ranks: added
+    /// up, divided as the loss spec says, and still multiplied by the optimizer's loss scale. What was observed of the
+    /// batch comes back in the report.
+    ///
+    /// # Errors
+    /// When no optimizer was started, a tensor of the gradient is not one of this trainer's, or the trainer fails.
+    /// Then no parameter has changed.
+    fn step_from(
+        &mut self,
+        gradient: &TensorSet,
+        observation: Observation,
+    ) -> Result<StepReport, SubjectError>;
 }
 
 #[cfg(test)]

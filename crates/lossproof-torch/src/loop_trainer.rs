@@ -8,6 +8,7 @@ use crate::{
     begun::Begun,
     objective::{self, Count},
     padded::Padded,
+    parameters::fill,
     recomputation::Kept,
     started::norms,
     subject::Torch,
@@ -17,7 +18,7 @@ use crate::{
 use lossproof_spec::{EpsilonPlacement, Group, LossSpec, Rule, Scope};
 use lossproof_subject::{
     Dropout, GradientSink, LoopTrainer, Moment, Observation, OptimizerSteps, SubjectError, TensorSet,
-    TensorValues, TrainerState, TrainingBatch, Unsupported, check_gradient, check_state,
+    TrainerState, TrainingBatch, Unsupported, check_gradient, check_state,
 };
 use std::collections::BTreeSet;
 use tch::{TchError, Tensor};
@@ -183,19 +184,6 @@ impl Torch {
         self.begun()?.leaves = leaves;
         Ok(())
     }
-}
-
-/// Copies the named tensors of a set into these, which are there in the order of the names or not at all.
-fn fill(tensors: &mut [Tensor], names: &[String], from: &TensorSet) -> Result<(), TchError> {
-    for (into, name) in tensors.iter_mut().zip(names) {
-        let Some(tensor) = from.get(name) else { continue };
-        let flat = match tensor.values() {
-            TensorValues::F32(values) => Tensor::f_from_slice(values)?,
-            TensorValues::F64(values) => Tensor::f_from_slice(values)?,
-        };
-        into.f_copy_(&flat.f_view_as(into)?)?;
-    }
-    Ok(())
 }
 
 impl LoopTrainer for Torch {

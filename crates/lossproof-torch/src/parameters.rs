@@ -251,3 +251,16 @@ fn elements(info: &ParameterInfo) -> usize {
 fn shape(sizes: &[usize]) -> Vec<i64> {
     sizes.iter().copied().map(dim).collect()
 }
+
+/// Copies the named tensors of a set into these, which are there in the order of the names or not at all.
+pub(crate) fn fill(tensors: &mut [Tensor], names: &[String], from: &TensorSet) -> Result<(), TchError> {
+    for (into, name) in tensors.iter_mut().zip(names) {
+        let Some(tensor) = from.get(name) else { continue };
+        let flat = match tensor.values() {
+            TensorValues::F32(values) => Tensor::f_from_slice(values)?,
+            TensorValues::F64(values) => Tensor::f_from_slice(values)?,
+        };
+        into.f_copy_(&flat.f_view_as(into)?)?;
+    }
+    Ok(())
+}

@@ -7,8 +7,9 @@ use crate::{
 use lossproof_spec::{Counting, Dtype, Dtypes, GlobalBatch, LossSpec, Rank, Sequence};
 use lossproof_subject::{
     Claims, Device, Evaluation, GradientSink, GradientView, Limits, LoadParameters, LogPolicy, ModelInfo,
-    Objectives, Observation, OptimizerSteps, ParameterInfo, ParameterSource, RankPlace, RankShares, Subject,
-    SubjectError, SubjectInfo, TensorSet, TokenLosses, Totals, Unsupported, UpstreamWeights,
+    Objectives, Observation, OptimizerSteps, ParameterInfo, ParameterSource, RankPlace, RankShares,
+    StepReport, Subject, SubjectError, SubjectInfo, TensorSet, TokenLosses, Totals, Unsupported,
+    UpstreamWeights, check_gradient,
 };
 use tch::{Kind, TchError, Tensor, kind::Element};
 
@@ -235,11 +236,21 @@ impl RankShares for Torch {
         rank: &Rank,
         place: RankPlace,
         totals: &Totals,
+        loss_scale: f64,
         gradients: &mut dyn GradientSink,
     ) -> Result<Observation, SubjectError> {
-        let (observation, tensors) = self.backward_of_rank(rank, place, totals)?;
+        let (observation, tensors) = self.backward_of_rank(rank, place, totals, loss_scale)?;
         self.hand_over(tensors, gradients)?;
         Ok(observation)
+    }
+
+    fn step_from(
+        &mut self,
+        gradient: &TensorSet,
+        observation: Observation,
+    ) -> Result<StepReport, SubjectError> {
+        check_gradient(self, gradient)?;
+        Ok(self.step_of_ranks(gradient, observation)?)
     }
 }
 

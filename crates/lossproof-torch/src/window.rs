@@ -52,9 +52,10 @@ impl Torch {
         rank: &Rank,
         place: RankPlace,
         totals: &Totals,
+        loss_scale: f64,
     ) -> Result<(Observation, Vec<Option<Tensor>>), Failure> {
         let _one_thread = OneThread::for_model(self.parameters.elements());
-        let Window { observation, gradients } = self.window(rank, place, totals, 1.0)?;
+        let Window { observation, gradients } = self.window(rank, place, totals, loss_scale)?;
         Ok((observation, gradients))
     }
 
