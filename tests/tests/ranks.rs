@@ -24,7 +24,7 @@ use lossproof_tests::{
     ranks::{LIMIT, beside_one},
     training_loop::{Under, corpus, settings},
 };
-use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, thread, time::Duration};
 
 /// What a subject answers to a batch.
 type Answer = Result<(TensorSet, Observation), String>;
@@ -220,7 +220,7 @@ fn stepped(
             Ok(StepReport { observation, learning_rate, grad_norm, tensor_norms, clip_factor, skipped }) => {
                 let numbers = [observation.loss, learning_rate, grad_norm, clip_factor].map(bits);
                 let norms: Vec<u64> = tensor_norms.into_iter().map(bits).collect();
-                said.push_str(&format!("{numbers:x?} {norms:x?} {skipped}"));
+                let _ = write!(said, "{numbers:x?} {norms:x?} {skipped}");
             }
         }
         said.push('\n');

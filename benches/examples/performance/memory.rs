@@ -3,16 +3,29 @@
 use crate::Part;
 use clap::ValueEnum;
 use lossproof_benches::batch;
-use lossproof_gpt2::{Config, reference};
+use lossproof_gpt2::{Config, reference_at};
 use lossproof_spec::Dtype;
-use lossproof_subject::{Device, Discard, Subject};
+use lossproof_subject::{
+    Device, Discard, ParameterSource, SourceError, Subject, Tensor, TensorValues, probe_values,
+};
 use lossproof_torch::{Gpt2Config, libtorch};
-use std::{env, error::Error, fmt::Write as _, fs, process::Command};
+use std::{env, error::Error, fmt::Write as _, fs, process::Command, sync::Arc};
 
 const MODEL: Config = Config::Small;
 /// Sequences and tokens of each micro-batch.
 const SIZES: [(u32, u32); 2] = [(4, 64), (8, 128)];
 const MIB: f64 = 1024.0;
+
+const INTRODUCTION: &str = "
+## Memory of a step
+
+Forward and backward as above, each in a process of its own: what is resident at most during the second of two steps,
+parameters included, less what the process had before it made the trainer. Freed memory goes back to the kernel as glibc does it by
+itself.
+
+| model | dtype | sequences × tokens | reference | libtorch | reference ÷ libtorch |
+|---|---|---|---|---|---|
+";
 
 /// Whose step is measured, in a process that has nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,12 +38,7 @@ pub(crate) enum Trainer {
 
 /// Each step in a process of its own: what one trainer has touched would be there for the other.
 pub(crate) fn section() -> Result<String, Box<dyn Error>> {
-    let mut text = format!(
-        "\n## Memory of a step\n\nForward and backward as above, each in a process of its own: what is resident at \
-         most during the second of two steps,\nparameters included, less what the process had before it made the \
-         trainer. Freed memory goes back to the kernel as glibc does it by itself.\n\n| model | dtype | sequences × \
-         tokens | reference | libtorch | reference ÷ libtorch |\n|---|---|---|---|---|---|\n"
-    );
+    let mut text = INTRODUCTION.to_owned();
     for (sequences, length) in SIZES {
         let [ours, theirs] = [Trainer::Reference, Trainer::Libtorch];
         let (ours, theirs) = (peak_of(ours, sequences, length)?, peak_of(theirs, sequences, length)?);
@@ -66,7 +74,7 @@ pub(crate) fn peak(trainer: Trainer, sequences: u32, length: u32) -> Result<f64,
     let before = resident("VmRSS:")?;
     let batch = batch(MODEL, sequences, length)?;
     let mut subject: Box<dyn Subject> = match trainer {
-        Trainer::Reference => reference(MODEL, Dtype::F32, Device::Cpu)?,
+        Trainer::Reference => reference_at(MODEL, Dtype::F32, Device::Cpu, Arc::new(Drawn))?,
         Trainer::Libtorch => {
             let named = Gpt2Config::named(MODEL.name()).ok_or("libtorch has no such model")?;
             libtorch(&named, Dtype::F32, Device::Cpu)?
@@ -77,6 +85,24 @@ pub(crate) fn peak(trainer: Trainer, sequences: u32, length: u32) -> Result<f64,
     fs::write("/proc/self/clear_refs", "5")?;
     subject.accumulate(&batch, &mut Discard)?;
     Ok(resident("VmHWM:")? - before)
+}
+
+/// Initial parameters that are drawn when they are asked for. The reference goes back to them by reading them again,
+/// and a set of all would be a second copy.
+struct Drawn;
+
+impl ParameterSource for Drawn {
+    fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        MODEL.shape().parameters()
+    }
+
+    fn read(&self, name: &str) -> Result<Tensor, SourceError> {
+        let shapes = self.shapes();
+        let missing = || SourceError::Missing { name: name.to_owned() };
+        let index = shapes.iter().position(|(known, _)| known == name).ok_or_else(missing)?;
+        let values = TensorValues::F32(probe_values(&shapes, index, 0));
+        Tensor::new(shapes[index].1.clone(), values).map_err(|_| missing())
+    }
 }
 
 /// What the kernel says of the memory of this process, in MiB.

@@ -9,5 +9,5 @@ pub(crate) fn affine<I: Dim, O: Dim, E: Element, D: Kernels<E>, T: Tape<E, D>>(
     weight: &Tensor<(I, O), E, D>,
     bias: &Tensor<(O,), E, D>,
 ) -> Result<Tensor<(usize, O), E, D, T>, D::Err> {
-    D::add_bias(x.try_matmul(weight.clone())?, bias)
+    D::add_bias(D::passing_on(x, |x| x.try_matmul(weight.clone()))?, bias)
 }

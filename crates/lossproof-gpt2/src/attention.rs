@@ -19,8 +19,7 @@ pub(crate) fn attention<K: Gpt2Config, E: Element, D: Kernels<E>, T: Tape<E, D>>
     let (heads, size) = (K::Heads::default(), K::HeadSize::default());
     let split = (count, width, heads, size);
 
-    let query = affine(x.clone().put_tape(tape), &weights[0], &biases[0])?;
-    let query = query.try_reshape_like(&split)?;
+    let query = affine(x.clone().put_tape(tape), &weights[0], &biases[0])?.try_reshape_like(&split)?;
     let (query, tape) =
         query.try_permute::<(usize, K::Heads, usize, K::HeadSize), Axes4<0, 2, 1, 3>>()?.split_tape();
     let key = affine(x.clone().put_tape(tape), &weights[1], &biases[1])?.try_reshape_like(&split)?;
@@ -31,9 +30,9 @@ pub(crate) fn attention<K: Gpt2Config, E: Element, D: Kernels<E>, T: Tape<E, D>>
         value.try_permute::<(usize, K::Heads, usize, K::HeadSize), Axes4<0, 2, 1, 3>>()?.split_tape();
 
     let scale = 1.0 / (K::HeadSize::SIZE as f64).sqrt();
-    let weights = D::attention_weights(query.put_tape(tape).try_matmul(key)?, scale, bias)?;
-    let weights = apply_dropout(weights, dropped)?;
-    let attended = weights.try_matmul(value)?;
+    let scores = D::passing_on(query.put_tape(tape), |query| query.try_matmul(key))?;
+    let weights = apply_dropout(D::attention_weights(scores, scale, bias)?, dropped)?;
+    let attended = D::passing_on(weights, |weights| weights.try_matmul(value))?;
     let merged = attended.try_permute::<(usize, usize, K::Heads, K::HeadSize), Axes4<0, 2, 1, 3>>()?;
     merged.try_reshape_like(&(count * width, K::Width::default()))
 }

@@ -103,9 +103,11 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
         let bias = rows.attention_bias().into_iter().map(E::round).collect();
         let bias = device.try_tensor_from_vec(bias, (rows.count, rows.width, rows.width))?;
 
-        let (x, tape) = self.wte.clone().put_tape(tape).try_gather(tokens)?.split_tape();
-        let (position, tape) = self.wpe.clone().put_tape(tape).try_gather(positions)?.split_tape();
-        let x = x.put_tape(tape).try_add(position)?;
+        let x = D::passing_on(self.wte.clone().put_tape(tape), |wte| wte.try_gather(tokens))?;
+        let (x, tape) = x.split_tape();
+        let position = D::passing_on(self.wpe.clone().put_tape(tape), |wpe| wpe.try_gather(positions))?;
+        let (position, tape) = position.split_tape();
+        let x = D::passing_on(x.put_tape(tape), |x| x.try_add(position))?;
         let mut x = apply_dropout(x, rows.dropped_channels(DropoutSite::Embedding, K::Width::SIZE))?;
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(x, &bias, rows, layer)?;
@@ -121,9 +123,10 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Gpt2<K, E, D> {
     ) -> Result<Tensor<(usize, K::Vocabulary), E, D, T>, D::Err> {
         let count = (picked.len(),);
         let picked = self.wte.device().try_tensor_from_vec(picked, count)?;
-        let hidden: Tensor<(usize, K::Width), E, D, T> = hidden.try_gather(picked)?;
+        let hidden: Tensor<(usize, K::Width), E, D, T> =
+            D::passing_on(hidden, |hidden| hidden.try_gather(picked))?;
         let head = self.wte.clone().try_permute::<(K::Width, K::Vocabulary), _>()?;
-        hidden.try_matmul(head)
+        D::passing_on(hidden, |hidden| hidden.try_matmul(head))
     }
 }
 
@@ -144,13 +147,13 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Block<K, E, D> {
         let attended = attention::<K, E, D, T>(normed, &self.qkv_weight, &self.qkv_bias, bias, dropped)?;
         let attended = affine(attended, &self.proj_weight, &self.proj_bias)?;
         let dropped = rows.dropped_channels(DropoutSite::AttentionOutput { layer: number }, K::Width::SIZE);
-        let x = apply_dropout(attended, dropped)?.try_add(residual)?;
+        let x = D::passing_on(apply_dropout(attended, dropped)?, |x| x.try_add(residual))?;
 
         let (residual, tape) = x.split_tape();
         let normed = D::layer_norm(residual.clone().put_tape(tape), &self.ln_2_weight, &self.ln_2_bias)?;
         let inner = D::gelu(affine(normed, &self.fc_weight, &self.fc_bias)?)?;
         let fed = affine(inner, &self.out_weight, &self.out_bias)?;
         let dropped = rows.dropped_channels(DropoutSite::FeedForwardOutput { layer: number }, K::Width::SIZE);
-        apply_dropout(fed, dropped)?.try_add(residual)
+        D::passing_on(apply_dropout(fed, dropped)?, |x| x.try_add(residual))
     }
 }

@@ -10,6 +10,7 @@ use dfdx::{
     prelude::*,
     tensor::{Cpu, CpuError},
 };
+use std::{cell::OnceCell, rc::Rc};
 
 impl<E: Element> Kernels<E> for Cpu
 where
@@ -23,7 +24,7 @@ where
         let (shape, added, bias) = (*x.shape(), values(bias), bias.clone());
         let mut sums = values(&x);
         rows(&mut sums, shape.1.size(), |_, row| add(row, &added));
-        differentiable(&x, tape, shape, sums, move |gradients, upstream| {
+        differentiable(&x, Goes::HereAlone, tape, shape, sums, move |gradients, upstream| {
             add_rows(gradient_of(gradients, &bias)?, &upstream);
             Ok(upstream)
         })
@@ -34,7 +35,7 @@ where
         let (shape, before) = (*x.shape(), values(&x));
         let mut after = before.clone();
         rows(&mut after, ELEMENTWISE, |_, row| map(row, gelu));
-        differentiable(&x, tape, shape, after, move |_, mut upstream| {
+        differentiable(&x, Goes::HereAlone, tape, shape, after, move |_, mut upstream| {
             rows(&mut upstream, ELEMENTWISE, |index, row| {
                 for (gradient, &x) in row.iter_mut().zip(&before[index * ELEMENTWISE..]) {
                     *gradient *= gelu_slope(x);
@@ -69,7 +70,7 @@ where
             }
         });
         let (gain, bias) = (gain.clone(), bias.clone());
-        differentiable(&x, tape, shape, output, move |gradients, mut upstream| {
+        differentiable(&x, Goes::Elsewhere, tape, shape, output, move |gradients, mut upstream| {
             add_rows(gradient_of(gradients, &bias)?, &upstream);
             let of_gain = gradient_of(gradients, &gain)?;
             for (upstream, normed) in upstream.chunks_exact(columns).zip(normed.chunks_exact(columns)) {
@@ -109,7 +110,7 @@ where
             let share = E::ONE / sum(row);
             map(row, |weight| weight * share);
         });
-        differentiable(&scores, tape, shape, weights.clone(), move |_, mut upstream| {
+        differentiable(&scores, Goes::HereAlone, tape, shape, weights.clone(), move |_, mut upstream| {
             rows(&mut upstream, keys, |index, row| {
                 let weights = &weights[index * keys..][..keys];
                 let mean = dot(row, weights);
@@ -152,7 +153,7 @@ where
             (loss, log_normaliser)
         });
         let (losses, log_normalisers): (Vec<_>, Vec<_>) = scored.into_iter().unzip();
-        differentiable(&logits, tape, (losses.len(),), losses, move |_, upstream| {
+        differentiable(&logits, Goes::HereAlone, tape, (losses.len(),), losses, move |_, upstream| {
             let mut gradient = probabilities;
             rows(&mut gradient, columns, |index, row| {
                 let weight = upstream[index];
@@ -163,6 +164,13 @@ where
             });
             Ok(gradient)
         })
+    }
+
+    fn passing_on<I: Shape, O: Shape, T: Tape<E, Self>>(
+        x: Tensor<I, E, Self, T>,
+        operation: impl FnOnce(Tensor<I, E, Self, T>) -> Result<Tensor<O, E, Self, T>, CpuError>,
+    ) -> Result<Tensor<O, E, Self, T>, CpuError> {
+        letting_go(x, operation)
     }
 
     fn with_gradient<S: Shape, R>(
@@ -201,10 +209,41 @@ fn gradient_of<'a, S: Shape, E: Element>(
     Ok(gradients.get_or_alloc_mut(tensor)?)
 }
 
+/// The output of an operation of dfdx, whose gradient is let go of as soon as it was passed on.
+fn letting_go<I: Shape, O: Shape, E: Element, T: Tape<E, Cpu>>(
+    x: Tensor<I, E, Cpu, T>,
+    operation: impl FnOnce(Tensor<I, E, Cpu, T>) -> Result<Tensor<O, E, Cpu, T>, CpuError>,
+) -> Result<Tensor<O, E, Cpu, T>, CpuError> {
+    let (x, mut tape) = x.split_tape();
+    let of_output = Rc::new(OnceCell::new());
+    let known_later = Rc::clone(&of_output);
+    // Recorded before the operation, and so carried out after its backward pass.
+    tape.add_backward_op(move |gradients| {
+        if let Some(of_output) = known_later.get() {
+            **gradients.get_or_alloc_mut(of_output)? = Vec::new();
+        }
+        Ok(())
+    });
+    let output = operation(x.put_tape(tape))?;
+    // It was empty until now.
+    let _ = of_output.set(output.ghost());
+    Ok(output)
+}
+
+/// Where the input of an operation goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    /// Into this operation and nothing else: its gradient is what comes back from here.
+    HereAlone,
+    /// Into other operations, too, whose gradients are added.
+    Elsewhere,
+}
+
 /// The output of an operation on `input`. `backward` is given the gradient of the output and returns that of
 /// the input; what it owes to other tensors it adds itself.
 fn differentiable<I: Shape, O: Shape, E: Element, T: Tape<E, Cpu>>(
     input: &Tensor<I, E, Cpu>,
+    goes: Goes,
     mut tape: T,
     shape: O,
     output: Vec<E>,
@@ -216,7 +255,12 @@ fn differentiable<I: Shape, O: Shape, E: Element, T: Tape<E, Cpu>>(
         // Every operation on the output has run its backward pass: nobody looks at this gradient again.
         let upstream = std::mem::take(&mut **gradients.get_or_alloc_mut(&of_output)?);
         let gradient = backward(gradients, upstream)?;
-        add(gradients.get_or_alloc_mut(&of_input)?, &gradient);
+        let so_far = gradients.get_or_alloc_mut(&of_input)?;
+        match goes {
+            // Zeros are neither read nor added to: logits are the largest of all tensors.
+            Goes::HereAlone => **so_far = gradient,
+            Goes::Elsewhere => add(so_far, &gradient),
+        }
         Ok(())
     });
     Ok(output.put_tape(tape))

@@ -26,7 +26,8 @@ pub struct Modified {
 }
 
 /// A device with the operations of GPT-2 that are not matrix products. Tensors given are contiguous: they
-/// come from matrix products, sums and these operations.
+/// come from matrix products, sums and these operations. A tensor that is given with its tape is given to nothing else,
+/// but for what a layer norm is given: a version of a device's own may take its gradient for the whole of it.
 pub trait Kernels<E: Element>: Device<E> {
     /// `x + b`, the bias `[C]` added to every row of `[count, C]`.
     ///
@@ -84,6 +85,19 @@ pub trait Kernels<E: Element>: Device<E> {
         modified: Modified,
     ) -> Result<Tensor<(usize,), E, Self, T>, Self::Err> {
         composed::cross_entropy(logits, targets, modified)
+    }
+
+    /// What an operation of dfdx makes of a tensor. dfdx keeps the gradients of all tensors until the backward pass is
+    /// over: a version of a device's own lets go of that of the output once the operation has passed it on. So it must
+    /// be an operation that makes new numbers: what is only reshaped or permuted shares the gradient of what it is of.
+    ///
+    /// # Errors
+    /// When the operation fails.
+    fn passing_on<I: Shape, O: Shape, T: Tape<E, Self>>(
+        x: Tensor<I, E, Self, T>,
+        operation: impl FnOnce(Tensor<I, E, Self, T>) -> Result<Tensor<O, E, Self, T>, Self::Err>,
+    ) -> Result<Tensor<O, E, Self, T>, Self::Err> {
+        operation(x)
     }
 
     /// Shows the gradient of a parameter, row-major.
