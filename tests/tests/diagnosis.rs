@@ -2,7 +2,7 @@
 
 use lossproof_diagnosis::{Diagnosis, Diagnostician, Hypothesis, ProbePlan};
 use lossproof_faults::{
-    Control, Fault,
+    Control, Fault, Unseen,
     hostile::Hostile,
     kit::{Capability, HandedOver, Hooks, wrap},
 };
@@ -34,6 +34,38 @@ fn broken(id: &str) -> Box<dyn Subject> {
 /// Ids of the candidates, the likeliest first.
 fn candidates(diagnosis: &Diagnosis) -> Vec<&'static str> {
     diagnosis.candidates.iter().map(|candidate| candidate.bug.id).collect()
+}
+
+/// A velocity that is the buffer of the gradient is overwritten whenever somebody asks for one, and is a wrong one where
+/// nobody does.
+#[test]
+fn what_shows_only_where_no_gradient_is_asked_for_between_steps_is_seen() {
+    let hooks = Hooks {
+        gradient: |asked: &mut bool, _: &GlobalBatch, _: &mut HandedOver| *asked = true,
+        step: |asked, inner, batch| {
+            let steps = inner.optimizer_steps().expect("ours takes steps");
+            if !std::mem::take(asked) {
+                steps.step(batch)?;
+            }
+            steps.step(batch)
+        },
+        ..Hooks::IDENTITY
+    };
+    let diagnosis = examined(&mut *wrap(honest(), false, hooks));
+    assert!(!diagnosis.sound && diagnosis.candidates.is_empty(), "{diagnosis}");
+    let said = "3 steps end elsewhere where no gradient is asked for between them, by ";
+    assert!(diagnosis.evidence.iter().any(|line| line.contains(said)), "{diagnosis}");
+}
+
+/// In a model of two blocks every mask that lets the future through looks the same. To name one of them is to send
+/// whoever has another the wrong way.
+#[test]
+fn an_absent_mask_is_not_named_after_a_mask_that_forbids_the_diagonal() {
+    let nano = ours(Config::Nano, Dtype::F64);
+    let mut absent = Unseen::named("causal-mask-missing").expect("it is listed").inject(nano);
+    let diagnosis = Diagnosis::alone(&mut *absent);
+    assert!(!diagnosis.sound, "{diagnosis}");
+    assert!(!candidates(&diagnosis).contains(&"causal-mask-diagonal-off-by-one"), "{diagnosis}");
 }
 
 /// What breaks a trainer and what recognises the break are written apart from each other, for the same bugs.

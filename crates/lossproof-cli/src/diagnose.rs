@@ -8,8 +8,10 @@ use crate::{
     trainer::{Trainer, TrainerArgs},
 };
 use lossproof_diagnosis::Diagnosis;
+use lossproof_laws::{self as laws, Campaign, Law, Verdict};
 use lossproof_report::{Check, CheckOutcome, Checks, Coverage, Part, Report, Section};
-use lossproof_subject::Watchdog;
+use lossproof_subject::{Subject, Watchdog};
+use miette::IntoDiagnostic as _;
 use std::fmt::Write as _;
 
 /// Look at a trainer on designed probes, and name the known bugs that would show what is seen.
@@ -35,6 +37,8 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let Trainer { mut judged, fault, .. } = args.trainer.open()?;
     let info = judged.subject().info();
     let diagnosis = args.trainer.diagnostician().diagnose(judged.subject(), &Watchdog::default());
+    // Nobody says what the gradients of a stranger's model should be, but its loss says how it changes along them.
+    let slopes = if diagnosis.sound && judged.is_foreign() { slopes(judged.subject())? } else { None };
     let has_a_loop = judged.subject().training_loop().is_some();
     let has_objectives = judged.subject().objectives().is_some();
     judged.finish()?;
@@ -48,16 +52,46 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         for (_, what) in more.iter().filter(|(is_there, _)| *is_there) {
             let _ = writeln!(text, "not looked at: {what}, which `lossproof laws` holds to laws of its own");
         }
+    }
+    let slopes_fail = slopes.as_ref().is_some_and(|report| report.verdict == Verdict::Fail);
+    if let Some(report) = &slopes {
+        let _ = match report.verdict {
+            Verdict::Pass => writeln!(
+                text,
+                "looked at instead, for the backward pass: on {} batches the reported loss changes along the gradient \
+                 as the gradient says",
+                report.telling
+            ),
+            Verdict::Fail => {
+                writeln!(text, "but the loss does not change along the gradient as that says:\n{report}")
+            }
+            _ => writeln!(text, "not looked at either: how the loss changes along the gradient: {report}"),
+        };
+    }
+    if diagnosis.sound && !slopes_fail {
         text += "a diagnosis names bugs and certifies nothing: that is what `lossproof laws` is for\n";
     }
     output::print(&text)?;
     let exit = match diagnosis {
+        _ if slopes_fail => Exit::Deviates,
         _ if diagnosis.sound && diagnosis.examined > 0 => Exit::Conforms,
         _ if diagnosis.evidence.is_empty() => Exit::Unchecked,
         _ => Exit::Deviates,
     };
     args.files.write(|| report(headline(&info), &diagnosis, exit))?;
     Ok(exit)
+}
+
+/// Random batches on which the loss is held to its gradient: both are asked for some fifty times on each.
+const SLOPES: u32 = 4;
+
+/// Holds the loss of a trainer to its gradient along lines through all parameters. `None` where nobody has such a law.
+///
+/// # Errors
+/// When case files cannot be read, of which there are none here.
+fn slopes(subject: &mut dyn Subject) -> miette::Result<Option<laws::Report>> {
+    let campaign = Campaign { cases: SLOPES, shrink: false, ..Campaign::default() };
+    Law::named("loss-slope").map(|law| campaign.run(law, subject)).transpose().into_diagnostic()
 }
 
 /// The diagnosis as a report.

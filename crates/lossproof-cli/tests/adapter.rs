@@ -80,6 +80,22 @@ fn a_bug_behind_the_door_is_seen_and_named() {
     assert!(printed.contains("FAIL") && printed.contains("can: parameter-loading"), "{printed}");
 }
 
+/// Nobody says what the gradients of a stranger's blocks should be, but its loss says how it changes along them.
+#[test]
+fn a_wrong_backward_pass_behind_the_door_is_no_green() {
+    let (printed, code) = lossproof(&["diagnose", "--adapter", &format!("'{LOSSPROOF}' serve")]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("looked at instead, for the backward pass: on 4 batches"), "{printed}");
+    let adapter = format!("'{LOSSPROOF}' serve --fault gelu-backward-second-term");
+    let (printed, code) = lossproof(&["diagnose", "--adapter", &adapter]);
+    assert_eq!(code, Some(1), "{printed}");
+    for line in
+        ["but the loss does not change along the gradient as that says:\nloss-slope FAIL", "seen: slope"]
+    {
+        assert!(printed.contains(line), "{line:?} is not in {printed}");
+    }
+}
+
 #[test]
 fn an_honest_trainer_behind_the_door_is_verified_and_smoked() {
     let adapter = format!("'{LOSSPROOF}' serve");

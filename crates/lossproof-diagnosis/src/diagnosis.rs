@@ -137,7 +137,10 @@ impl Diagnosis {
         let Explanations { honest, mut candidates, nearest } = explained;
         let unbroken = seen.errors.is_empty() && breach.is_none();
         let right = unbroken && honest.total() > 0 && honest.cost() <= 0.0;
-        let sound = right && otherwise.is_none();
+        let mut sound = right && otherwise.is_none();
+        let by_themselves =
+            if sound { seen.steps_by_themselves(&mut subject, &parameters) } else { Vec::new() };
+        sound &= by_themselves.is_empty();
         let other_loss = if unbroken && !right && otherwise.is_none() && candidates.is_empty() {
             OtherLoss::seen(&mut scorer)?
         } else {
@@ -149,7 +152,7 @@ impl Diagnosis {
         {
             candidates.push(Candidate { bug, likelihood: 1.0, predicted: honest.exact() });
         }
-        let mut evidence = seen.errors.clone();
+        let mut evidence = [seen.errors.clone(), by_themselves].concat();
         if !sound {
             evidence.extend(evidence::statements(&seen, &parameters, &due));
             evidence.extend(otherwise.and_then(|_| logging.anomaly()));

@@ -88,6 +88,11 @@ impl Examination {
             unseen: Vec::new(),
             errors: Vec::new(),
         };
+        // Parameters that were loaded before may be those of a model that has learnt its batches, of whose losses only
+        // rounding is left.
+        if let Err(error) = load(subject, parameters.general()) {
+            seen.note("loading parameters", &error);
+        }
         if let Err((name, error)) =
             seen.relations.ask(subject, (&info.claims, &info.limits), &seen.parameters)
         {
@@ -287,6 +292,31 @@ impl Examination {
         if !refused.is_empty() {
             self.unseen.push(format!("steps with {}: the subject has no such optimizer", refused.join("; ")));
         }
+    }
+}
+
+impl Examination {
+    /// What shows in steps only where no gradient is asked for between them, which the examination does before each: of
+    /// every run of several steps that ends elsewhere without, in words.
+    pub(crate) fn steps_by_themselves(
+        &self,
+        subject: &mut dyn Subject,
+        parameters: &ProbeParameters,
+    ) -> Vec<String> {
+        let mut seen = Vec::new();
+        for run in self.runs.iter().filter(|run| run.steps.len() > 1) {
+            let name = run.name;
+            match run.ends_elsewhere(subject, parameters) {
+                Ok(Some(apart)) if apart.is_nan() || apart > tolerance(self.dtype) => seen.push(format!(
+                    "{name}: {} steps end elsewhere where no gradient is asked for between them, by {apart:.1e} of what \
+                     they move the parameters by",
+                    run.steps.len()
+                )),
+                Ok(_) => {}
+                Err(error) => seen.push(format!("{name}, without gradients in between: {error}")),
+            }
+        }
+        seen
     }
 }
 

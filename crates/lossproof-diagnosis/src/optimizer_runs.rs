@@ -18,6 +18,9 @@ pub(crate) struct OptimizerRun {
     pub(crate) name: &'static str,
     pub(crate) optimizer: Optimizer,
     pub(crate) steps: Vec<(StepInputs, StepOutcome)>,
+    /// The semantics that was in force.
+    spec: LossSpec,
+    batches: Vec<GlobalBatch>,
 }
 
 /// A run to be taken.
@@ -117,11 +120,7 @@ fn adam_runs(long: &GlobalBatch) -> Vec<PlannedRun> {
         plan(
             "AdamW under a warm-up of four steps",
             mean,
-            Box::new(move |_| Optimizer {
-                rule: Rule::AdamW(Adam { weight_decay: 0.0, ..adam }),
-                warm_up: 4,
-                ..Optimizer::sgd(0.125)
-            }),
+            Box::new(move |_| Optimizer { rule: Rule::AdamW(adam), warm_up: 4, ..Optimizer::sgd(0.125) }),
             three(),
         ),
         // An epsilon as large as the gradient, since the scale of one that is far larger moves nothing.
@@ -206,7 +205,44 @@ impl PlannedRun {
             };
             steps.push((StepInputs { before, gradient, contributions, micro_batches }, outcome));
         }
-        Ok(started.map(|optimizer| OptimizerRun { name: self.name, optimizer, steps }))
+        let (name, batches) = (self.name, self.batches);
+        Ok(started.map(|optimizer| OptimizerRun { name, optimizer, steps, spec, batches }))
+    }
+}
+
+impl OptimizerRun {
+    /// Has a subject take the steps again, and asks for no gradient in between: how far from where it was it ends,
+    /// relative to how far it went. `None` where it went nowhere.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub(crate) fn ends_elsewhere(
+        &self,
+        subject: &mut dyn Subject,
+        parameters: &ProbeParameters,
+    ) -> Result<Option<f64>, SubjectError> {
+        load(subject, parameters.general())?;
+        let name = subject.info().name;
+        subject.configure(&self.spec).map_err(|refused| SubjectError::failed(&name, refused))?;
+        let lacking = || SubjectError::failed(&name, "it takes no steps any more");
+        let steps = subject.optimizer_steps().ok_or_else(lacking)?;
+        steps.start(&self.optimizer).map_err(|refused| SubjectError::failed(&name, refused))?;
+        for batch in &self.batches {
+            steps.step(batch)?;
+        }
+        let again = read(subject)?;
+        let (Some((inputs, _)), Some((_, outcome))) = (self.steps.first(), self.steps.last()) else {
+            return Ok(None);
+        };
+        let Some(end) = &outcome.values else { return Ok(None) };
+        let apart = |from: &NamedValues, to: &NamedValues| -> f64 {
+            let of = |(name, values): (&String, &Vec<f64>)| {
+                vector::distance(values, to.get(name).map_or(&[][..], Vec::as_slice))
+            };
+            from.iter().map(of).map(|distance| distance * distance).sum::<f64>().sqrt()
+        };
+        let went = apart(&inputs.before, end);
+        Ok((went > 0.0).then(|| apart(end, &again) / went))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::SubjectError;
 use lossproof_spec::MicroBatch;
+use std::fmt;
 
 /// The capability to evaluate a corpus: what a trainer's validation does between two optimizer steps.
 pub trait Evaluation {
@@ -24,4 +25,11 @@ pub struct Evaluated {
     pub perplexity: f64,
     /// Supervised tokens that were counted.
     pub tokens: usize,
+}
+
+impl fmt::Display for Evaluated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { loss, perplexity, tokens } = self;
+        write!(f, "a loss of {loss} and a perplexity of {perplexity} over {tokens} tokens")
+    }
 }

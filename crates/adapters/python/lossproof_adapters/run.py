@@ -55,7 +55,7 @@ class Adapter:
         raise Unsupported("optimizer-steps")
 
     def validate(self, micro_batches):
-        """Mean loss, its perplexity, and the number of supervised tokens."""
+        """Mean loss, its perplexity, and the number of supervised tokens. Of nothing both numbers are NaN."""
         raise Unsupported("evaluation")
 
     def accepts(self, plan):

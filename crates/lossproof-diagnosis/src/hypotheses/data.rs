@@ -196,13 +196,14 @@ pub(super) const HYPOTHESES: &[Hypothesis] = &[
             sight: |_| Sight::Everything,
             attends: Some(|sequence, at, input, blocks| {
                 let document = sequence.segment_ids();
-                // A softmax over nothing but the same large negative number weighs every key alike, and what that
-                // position then is the later ones see in the next block.
+                // A softmax over nothing but the same large negative number weighs every key alike. What that position
+                // then is the later ones see in the next block, as they do under any mask that lets the future
+                // through: of more than one block nothing is forecast that would tell this one.
                 let first = at == 0 || document[at - 1] != document[at];
                 match blocks {
                     _ if first || honest_attention(sequence, at, input) => Some(true),
-                    Some(blocks) => Some(blocks > 1),
-                    None => None,
+                    Some(1) => Some(false),
+                    _ => None,
                 }
             }),
             ..HONEST

@@ -178,7 +178,7 @@ impl Trial<'_> {
         let bits = |of: Evaluated| (of.loss.to_bits(), of.perplexity.to_bits(), of.tokens);
         if self.facts.noise <= 0.0 {
             self.fact("validation after training", bits(found) == bits(expected), || {
-                format!("a validation gives {expected:?}, and {found:?} after {training}")
+                format!("a validation gives {expected}, and {found} after {training}")
             });
         }
     }
@@ -223,7 +223,7 @@ pub(crate) fn nothing_validated(trial: &mut Trial<'_>) -> CaseOutcome {
     let of_nothing = trial.validate(&nothing)?;
     trial.count("nothing supervised", of_nothing, 0);
     trial.fact("mean of nothing", of_nothing.loss.is_nan() && of_nothing.perplexity.is_nan(), || {
-        format!("nothing is supervised, but there is a mean: {of_nothing:?}")
+        format!("nothing is supervised, and a mean of nothing is no number: found is {of_nothing}")
     });
     let tokens = batch.layout().supervised();
     if tokens == 0 {

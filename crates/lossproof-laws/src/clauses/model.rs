@@ -41,7 +41,10 @@ pub(crate) fn causality(trial: &mut Trial<'_>) -> CaseOutcome {
     let mut tells = false;
     for ((prediction, &before), &after) in batch.predictions().zip(&before).zip(&after) {
         if prediction.position <= cuts[prediction.sequence] {
-            let what = format!("{prediction:?} after later tokens changed");
+            let (position, sequence) = (prediction.position, prediction.sequence);
+            let what = format!(
+                "loss of what is predicted at position {position} of sequence {sequence}, after later tokens changed"
+            );
             trial.number(&what, "token loss", bound, (after, before), before.abs().max(1.0));
         } else {
             tells |= after.to_bits() != before.to_bits();

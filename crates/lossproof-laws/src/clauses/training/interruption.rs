@@ -112,11 +112,17 @@ fn differences(plan: &TrainingPlan, found: &TrainingEvent, expected: &TrainingEv
                 return Vec::new();
             }
             let same = found.map(f64::to_bits) == expected.map(f64::to_bits);
-            let difference = format!("the loss of the epoch is {found:?} instead of {expected:?}");
+            let difference =
+                format!("the loss of the epoch is {} instead of {}", said(*found), said(*expected));
             vec![("end of an epoch", (!same).then_some(difference))]
         }
         _ => vec![("order of events", Some("it is one of another kind".to_owned()))],
     }
+}
+
+/// A number that is logged or not, in words.
+fn said(number: Option<f64>) -> String {
+    number.map_or_else(|| "not logged".to_owned(), |number| number.to_string())
 }
 
 fn of_updates(plan: &TrainingPlan, found: &TracedUpdate, expected: &TracedUpdate) -> Vec<Differing> {
@@ -137,7 +143,8 @@ fn of_updates(plan: &TrainingPlan, found: &TracedUpdate, expected: &TracedUpdate
             continue;
         }
         let same = one.map(f64::to_bits) == other.map(f64::to_bits);
-        differing.push((unit, (!same).then(|| format!("the {unit} is {one:?} instead of {other:?}"))));
+        differing
+            .push((unit, (!same).then(|| format!("the {unit} is {} instead of {}", said(one), said(other)))));
     }
     let others = |frozen: bool| {
         let of_kind =
