@@ -8,6 +8,7 @@ use crate::{
     examination::Examination,
     explanations::{Candidate, Excluded, Explanations},
     logging::Logging,
+    optimizer_runs::steps_by_themselves,
     other_loss::OtherLoss,
     probe_parameters::ProbeParameters,
     scorer::Scorer,
@@ -138,8 +139,11 @@ impl Diagnosis {
         let unbroken = seen.errors.is_empty() && breach.is_none();
         let right = unbroken && honest.total() > 0 && honest.cost() <= 0.0;
         let mut sound = right && otherwise.is_none();
-        let by_themselves =
-            if sound { seen.steps_by_themselves(&mut subject, &parameters) } else { Vec::new() };
+        let by_themselves = if sound {
+            steps_by_themselves(&seen.runs, dtype, &mut subject, &parameters)
+        } else {
+            Vec::new()
+        };
         sound &= by_themselves.is_empty();
         let other_loss = if unbroken && !right && otherwise.is_none() && candidates.is_empty() {
             OtherLoss::seen(&mut scorer)?

@@ -295,31 +295,6 @@ impl Examination {
     }
 }
 
-impl Examination {
-    /// What shows in steps only where no gradient is asked for between them, which the examination does before each: of
-    /// every run of several steps that ends elsewhere without, in words.
-    pub(crate) fn steps_by_themselves(
-        &self,
-        subject: &mut dyn Subject,
-        parameters: &ProbeParameters,
-    ) -> Vec<String> {
-        let mut seen = Vec::new();
-        for run in self.runs.iter().filter(|run| run.steps.len() > 1) {
-            let name = run.name;
-            match run.ends_elsewhere(subject, parameters) {
-                Ok(Some(apart)) if apart.is_nan() || apart > tolerance(self.dtype) => seen.push(format!(
-                    "{name}: {} steps end elsewhere where no gradient is asked for between them, by {apart:.1e} of what \
-                     they move the parameters by",
-                    run.steps.len()
-                )),
-                Ok(_) => {}
-                Err(error) => seen.push(format!("{name}, without gradients in between: {error}")),
-            }
-        }
-        seen
-    }
-}
-
 /// The call of a probe that is judged.
 fn judged_call(subject: &mut dyn Subject, probe: &Probe) -> Result<(f64, NamedValues), SubjectError> {
     match &probe.upstream {

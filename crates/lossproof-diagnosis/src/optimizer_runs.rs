@@ -1,6 +1,7 @@
 //! Optimizer steps of a subject from fresh, with the gradients that they are made from.
 
 use crate::{
+    half_digits::tolerance,
     measuring::{accumulate, load},
     named_values::{NamedValues, global_norm, named_values},
     probe_parameters::ProbeParameters,
@@ -244,6 +245,30 @@ impl OptimizerRun {
         let went = apart(&inputs.before, end);
         Ok((went > 0.0).then(|| apart(end, &again) / went))
     }
+}
+
+/// What shows in steps only where no gradient is asked for between them, which an examination does before each: of every
+/// run of several steps that ends elsewhere without, in words.
+pub(crate) fn steps_by_themselves(
+    runs: &[OptimizerRun],
+    dtype: Dtype,
+    subject: &mut dyn Subject,
+    parameters: &ProbeParameters,
+) -> Vec<String> {
+    let mut seen = Vec::new();
+    for run in runs.iter().filter(|run| run.steps.len() > 1) {
+        let name = run.name;
+        match run.ends_elsewhere(subject, parameters) {
+            Ok(Some(apart)) if apart.is_nan() || apart > tolerance(dtype) => seen.push(format!(
+                "{name}: {} steps end elsewhere where no gradient is asked for between them, by {apart:.1e} of what \
+                 they move the parameters by",
+                run.steps.len()
+            )),
+            Ok(_) => {}
+            Err(error) => seen.push(format!("{name}, without gradients in between: {error}")),
+        }
+    }
+    seen
 }
 
 /// How much of its own gradient a micro-batch adds to that of a batch, `first` being its first sequence there; `None`
