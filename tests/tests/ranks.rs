@@ -16,8 +16,8 @@ use lossproof_spec::{
     MicroBatch, Optimizer, Rank, Reduction, Rule, Scope, Sequence,
 };
 use lossproof_subject::{
-    Collect, LoadParameters, LoopTrainer, Observation, StepReport, Subject, SubjectError, Tensor, TensorSet,
-    state_of,
+    Collect, GradientSink, LoadParameters, LoopTrainer, Observation, OptimizerSteps, ParameterInfo,
+    RankShares, StepReport, Subject, SubjectError, SubjectInfo, Tensor, TensorSet, Unsupported, state_of,
 };
 use lossproof_tests::{
     pattern_rows,
@@ -233,8 +233,11 @@ fn stepped(
 #[track_caller]
 fn same_steps(under: Under, dtype: Dtype, ranks: usize, order: Order) {
     let kinds: [&[usize]; 3] = [&[5, 0, 3], &[2], &[0]];
-    let batches: Vec<GlobalBatch> = (0..3)
-        .map(|step| batch(&(0..ranks).map(|rank| kinds[(rank + step) % 3]).collect::<Vec<_>>()))
+    // The last rank has no part in the last step.
+    let batches: Vec<GlobalBatch> = [ranks, ranks, ranks, ranks - 1]
+        .into_iter()
+        .enumerate()
+        .map(|(step, ranks)| batch(&(0..ranks).map(|rank| kinds[(rank + step) % 3]).collect::<Vec<_>>()))
         .collect();
     let spec = LossSpec { empty: EmptyPolicy::ZeroSkipped, ..LossSpec::token_mean() };
     let average = LossSpec { ranks: Combine::Average, scope: Scope::MicroBatch, ..spec };
@@ -263,22 +266,115 @@ fn an_optimizer_step_on_ranks_has_the_bits_of_one_process() {
     same_steps(Under::Libtorch, Dtype::F32, 4, Order::Ranks);
 }
 
+/// The reference, whose second rank has other parameters.
+fn with_other_parameters(world: &World) -> Box<dyn Subject> {
+    let mut trainer = Under::Reference.trainer(Dtype::F64);
+    if world.rank() == 1 {
+        let gain = trainer.parameters().into_iter().find(|info| info.name == "ln_f.weight").expect("a gain");
+        let values = vec![1.5; gain.shape.iter().product()];
+        LoadParameters::set(&mut *trainer, &gain.name, &values).expect("it can be set");
+    }
+    trainer
+}
+
+/// What a step over two ranks ends with, and what comes of the gradient of the same batch after it.
+fn step_and_gradient(make: impl Fn(&World) -> Box<dyn Subject> + Sync) -> (String, bool) {
+    let batch = batch(&[&[5], &[2]]);
+    on_ranks(2, Order::Ranks, make, |subject| {
+        let steps = subject.optimizer_steps().expect("a trainer with steps");
+        steps.start(&Optimizer::sgd(0.1)).expect("an optimizer that it has");
+        let error = steps.step(&batch).expect_err("a rank is wrong");
+        (error.to_string(), answer(subject, &LossSpec::token_mean(), &batch).is_ok())
+    })
+}
+
+#[test]
+fn ranks_that_have_other_parameters_after_a_step_are_named() {
+    let (error, goes_on) = step_and_gradient(with_other_parameters);
+    assert!(error.contains("rank 1 has other parameters after an update"), "{error}");
+    assert!(goes_on);
+}
+
+/// A trainer that says it has an optimizer, and has none when it is to step.
+struct Forgetful(Box<dyn Subject>);
+
+impl Subject for Forgetful {
+    fn info(&self) -> SubjectInfo {
+        self.0.info()
+    }
+
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        self.0.parameters()
+    }
+
+    fn reset(&mut self) -> Result<(), SubjectError> {
+        self.0.reset()
+    }
+
+    fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
+        self.0.configure(spec)
+    }
+
+    fn accumulate(
+        &mut self,
+        batch: &GlobalBatch,
+        gradients: &mut dyn GradientSink,
+    ) -> Result<Observation, SubjectError> {
+        self.0.accumulate(batch, gradients)
+    }
+
+    fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
+        Some(self)
+    }
+
+    fn rank_shares(&mut self) -> Option<&mut dyn RankShares> {
+        self.0.rank_shares()
+    }
+}
+
+impl OptimizerSteps for Forgetful {
+    fn start(&mut self, _: &Optimizer) -> Result<(), Unsupported> {
+        Ok(())
+    }
+
+    fn step(&mut self, _: &GlobalBatch) -> Result<StepReport, SubjectError> {
+        Err(SubjectError::failed("trainer", "no step of its own is asked for"))
+    }
+
+    fn read(&mut self, _: &mut dyn GradientSink) -> Result<(), SubjectError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_rank_that_fails_in_its_update_is_named() {
+    let (error, goes_on) = step_and_gradient(|world| {
+        let trainer = Under::Reference.trainer(Dtype::F64);
+        if world.rank() == 1 { Box::new(Forgetful(trainer)) } else { trainer }
+    });
+    assert!(error.contains("rank 1 failed: ") && error.contains("optimizer"), "{error}");
+    assert!(goes_on);
+}
+
+/// Beside steps, what takes no ranks is offered by none: a green of the first rank alone would be one of all.
+#[test]
+fn what_no_rank_has_a_part_in_is_not_offered() {
+    let offered = on_ranks(
+        2,
+        Order::Ranks,
+        |_| Under::Reference.trainer(Dtype::F64),
+        |subject| (subject.upstream_weights().is_some(), subject.objectives().is_some()),
+    );
+    assert_eq!(offered, (false, false));
+    assert!(Under::Reference.trainer(Dtype::F64).upstream_weights().is_some());
+}
+
 /// A rank computes its share with its own parameters: those of another rank have no part in it.
 #[test]
 fn ranks_compute_their_shares_apart() {
-    let make = |world: &World| -> Box<dyn Subject> {
-        let mut trainer = Under::Reference.trainer(Dtype::F64);
-        if world.rank() == 1 {
-            let gain =
-                trainer.parameters().into_iter().find(|info| info.name == "ln_f.weight").expect("a gain");
-            let values = vec![1.5; gain.shape.iter().product()];
-            LoadParameters::set(&mut *trainer, &gain.name, &values).expect("it can be set");
-        }
-        trainer
-    };
     let spec = LossSpec::token_mean();
     let (both, first) = (batch(&[&[5], &[2]]), batch(&[&[5], &[0]]));
-    let there = on_ranks(2, Order::Ranks, make, |subject| {
+    let there = on_ranks(2, Order::Ranks, with_other_parameters, |subject| {
         [&both, &first].map(|batch| written(&answer(subject, &spec, batch)))
     });
     let mut alone = Under::Reference.trainer(Dtype::F64);

@@ -1,14 +1,12 @@
 //! The memory of a step of the reference beside that of one of libtorch.
 
-use crate::Part;
 use clap::ValueEnum;
 use lossproof_benches::batch;
 use lossproof_gpt2::{Config, reference_at};
 use lossproof_spec::Dtype;
-use lossproof_subject::{
-    Device, Discard, ParameterSource, SourceError, Subject, Tensor, TensorValues, probe_values,
-};
+use lossproof_subject::{Device, Discard, Subject, probe_values};
 use lossproof_torch::{Gpt2Config, libtorch};
+use lossproof_verify::ParameterFile;
 use std::{env, error::Error, fmt::Write as _, fs, process::Command, sync::Arc};
 
 const MODEL: Config = Config::Small;
@@ -54,11 +52,9 @@ pub(crate) fn section() -> Result<String, Box<dyn Error>> {
 
 /// The peak of a step in another process, in MiB.
 fn peak_of(trainer: Trainer, sequences: u32, length: u32) -> Result<f64, Box<dyn Error>> {
-    let name = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
-    let part = name(Part::Memory.to_possible_value()).ok_or("a part without a name")?;
-    let trainer = name(trainer.to_possible_value()).ok_or("a trainer without a name")?;
+    let trainer = trainer.to_possible_value().ok_or("a trainer without a name")?;
     let mut child = Command::new(env::current_exe()?);
-    child.args(["--only", &part, "--peak-of", &trainer]);
+    child.args(["--peak-of", trainer.get_name()]);
     child.args(["--sequences", &sequences.to_string(), "--length", &length.to_string()]);
     // Cargo sets these, so that tensors are reused.
     child.env_remove("MALLOC_MMAP_THRESHOLD_").env_remove("MALLOC_TRIM_THRESHOLD_");
@@ -74,7 +70,13 @@ pub(crate) fn peak(trainer: Trainer, sequences: u32, length: u32) -> Result<f64,
     let before = resident("VmRSS:")?;
     let batch = batch(MODEL, sequences, length)?;
     let mut subject: Box<dyn Subject> = match trainer {
-        Trainer::Reference => reference_at(MODEL, Dtype::F32, Device::Cpu, Arc::new(Drawn))?,
+        Trainer::Reference => {
+            // It goes back to them by reading them again, and a set of all would be a second copy.
+            let shapes = MODEL.shape().parameters();
+            let draw = |index| probe_values(&shapes, index, 0);
+            let initial = ParameterFile::write(tempfile::tempfile()?, &shapes, draw)?;
+            reference_at(MODEL, Dtype::F32, Device::Cpu, Arc::new(initial))?
+        }
         Trainer::Libtorch => {
             let named = Gpt2Config::named(MODEL.name()).ok_or("libtorch has no such model")?;
             libtorch(&named, Dtype::F32, Device::Cpu)?
@@ -85,24 +87,6 @@ pub(crate) fn peak(trainer: Trainer, sequences: u32, length: u32) -> Result<f64,
     fs::write("/proc/self/clear_refs", "5")?;
     subject.accumulate(&batch, &mut Discard)?;
     Ok(resident("VmHWM:")? - before)
-}
-
-/// Initial parameters that are drawn when they are asked for. The reference goes back to them by reading them again,
-/// and a set of all would be a second copy.
-struct Drawn;
-
-impl ParameterSource for Drawn {
-    fn shapes(&self) -> Vec<(String, Vec<usize>)> {
-        MODEL.shape().parameters()
-    }
-
-    fn read(&self, name: &str) -> Result<Tensor, SourceError> {
-        let shapes = self.shapes();
-        let missing = || SourceError::Missing { name: name.to_owned() };
-        let index = shapes.iter().position(|(known, _)| known == name).ok_or_else(missing)?;
-        let values = TensorValues::F32(probe_values(&shapes, index, 0));
-        Tensor::new(shapes[index].1.clone(), values).map_err(|_| missing())
-    }
 }
 
 /// What the kernel says of the memory of this process, in MiB.

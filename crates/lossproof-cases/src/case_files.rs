@@ -17,9 +17,7 @@ use lossproof_subject::{Limits, SubjectError};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt::Write as _,
-    fs,
-    io::{self, Write as _},
-    mem,
+    fs, io, mem,
     path::{Component, Path, PathBuf},
 };
 
@@ -49,15 +47,7 @@ impl CaseFile {
         let path = directory.join(format!("{}.json", short_hash(&self.case)));
         let write = || -> io::Result<()> {
             fs::create_dir_all(&directory)?;
-            let mut builder = tempfile::Builder::new();
-            // A temporary file is its owner's alone; this one is for whoever runs the tests.
-            #[cfg(unix)]
-            builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-            let mut file = builder.tempfile_in(&directory)?;
-            file.write_all(pretty(self)?.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(())
+            lossproof_files::write(&path, pretty(self)?.as_bytes())
         };
         write().map_err(|source| CaseFileError::Write { path: path.clone(), source })?;
         Ok(path)

@@ -2,17 +2,18 @@
 
 use crate::{
     exit::Exit,
+    laws::page::law_check,
     output,
     report_files::{ReportFiles, command_line, outcome},
     text::headline,
     trainer::{Trainer, TrainerArgs},
 };
 use lossproof_diagnosis::Diagnosis;
-use lossproof_laws::{self as laws, Campaign, Law, Verdict};
+use lossproof_laws::{Campaign, Law, Report as LawReport, Verdict};
 use lossproof_report::{Check, CheckOutcome, Checks, Coverage, Part, Report, Section};
 use lossproof_subject::{Subject, Watchdog};
-use miette::IntoDiagnostic as _;
-use std::fmt::Write as _;
+use miette::{IntoDiagnostic as _, miette};
+use std::fmt::{self, Write as _};
 
 /// Look at a trainer on designed probes, and name the known bugs that would show what is seen.
 ///
@@ -38,7 +39,8 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     let info = judged.subject().info();
     let diagnosis = args.trainer.diagnostician().diagnose(judged.subject(), &Watchdog::default());
     // Nobody says what the gradients of a stranger's model should be, but its loss says how it changes along them.
-    let slopes = if diagnosis.sound && judged.is_foreign() { slopes(judged.subject())? } else { None };
+    let slopes =
+        (diagnosis.sound && judged.is_foreign()).then(|| Slopes::of(judged.subject())).transpose()?;
     let has_a_loop = judged.subject().training_loop().is_some();
     let has_objectives = judged.subject().objectives().is_some();
     judged.finish()?;
@@ -52,53 +54,85 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
         for (_, what) in more.iter().filter(|(is_there, _)| *is_there) {
             let _ = writeln!(text, "not looked at: {what}, which `lossproof laws` holds to laws of its own");
         }
-    }
-    let slopes_fail = slopes.as_ref().is_some_and(|report| report.verdict == Verdict::Fail);
-    if let Some(report) = &slopes {
-        let _ = match report.verdict {
-            Verdict::Pass => writeln!(
-                text,
-                "looked at instead, for the backward pass: on {} batches the reported loss changes along the gradient \
-                 as the gradient says",
-                report.telling
-            ),
-            Verdict::Fail => {
-                writeln!(text, "but the loss does not change along the gradient as that says:\n{report}")
-            }
-            _ => writeln!(text, "not looked at either: how the loss changes along the gradient: {report}"),
-        };
-    }
-    if diagnosis.sound && !slopes_fail {
-        text += "a diagnosis names bugs and certifies nothing: that is what `lossproof laws` is for\n";
+        if let Some(slopes) = &slopes {
+            let _ = writeln!(text, "{slopes}");
+        }
+        if !slopes.as_ref().is_some_and(Slopes::are_wrong) {
+            text += "a diagnosis names bugs and certifies nothing: that is what `lossproof laws` is for\n";
+        }
     }
     output::print(&text)?;
     let exit = match diagnosis {
-        _ if slopes_fail => Exit::Deviates,
+        _ if slopes.as_ref().is_some_and(Slopes::are_wrong) => Exit::Deviates,
         _ if diagnosis.sound && diagnosis.examined > 0 => Exit::Conforms,
         _ if diagnosis.evidence.is_empty() => Exit::Unchecked,
         _ => Exit::Deviates,
     };
-    args.files.write(|| report(headline(&info), &diagnosis, exit))?;
+    args.files.write(|| report(headline(&info), &diagnosis, slopes.as_ref(), exit))?;
     Ok(exit)
 }
 
-/// Random batches on which the loss is held to its gradient: both are asked for some fifty times on each.
+/// Random batches on which the loss is held to its gradient. Every parameter has its turn on two of them, and takes some
+/// ten passes each time.
 const SLOPES: u32 = 4;
 
-/// Holds the loss of a trainer to its gradient along lines through all parameters. `None` where nobody has such a law.
-///
-/// # Errors
-/// When case files cannot be read, of which there are none here.
-fn slopes(subject: &mut dyn Subject) -> miette::Result<Option<laws::Report>> {
-    let campaign = Campaign { cases: SLOPES, shrink: false, ..Campaign::default() };
-    Law::named("loss-slope").map(|law| campaign.run(law, subject)).transpose().into_diagnostic()
+/// How the loss of a trainer was seen to change along its gradient, parameter by parameter.
+struct Slopes {
+    report: LawReport,
+    /// Parameters whose gradient was held to the loss, and all of them.
+    looked_at: usize,
+    parameters: usize,
+}
+
+impl Slopes {
+    /// Holds the loss to the gradient.
+    ///
+    /// # Errors
+    /// When there is no such law, or case files cannot be read, of which there are none here.
+    fn of(subject: &mut dyn Subject) -> miette::Result<Self> {
+        let law = Law::named("loss-slope").ok_or_else(|| miette!("no law is called loss-slope"))?;
+        let parameters = subject.parameters();
+        let campaign = Campaign { cases: SLOPES, shrink: false, ..Campaign::default() };
+        let report = campaign.run(law, subject).into_diagnostic()?;
+        let looked_at = parameters.iter().filter(|p| report.looked_at.contains(&p.name)).count();
+        Ok(Self { report, looked_at, parameters: parameters.len() })
+    }
+
+    /// Whether the loss changes otherwise, or the trainer fails when it is asked.
+    fn are_wrong(&self) -> bool {
+        matches!(self.report.verdict, Verdict::Fail | Verdict::Errored)
+    }
+}
+
+impl fmt::Display for Slopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { report, looked_at, parameters } = self;
+        match report.verdict {
+            Verdict::Pass => write!(
+                f,
+                "looked at instead, for the backward pass: on {} batches the reported loss changes as the gradients of \
+                 {looked_at} of {parameters} parameters say",
+                report.telling
+            ),
+            Verdict::Fail => {
+                write!(f, "but the reported loss does not change as the gradient says:\n{report}")
+            }
+            Verdict::Errored => {
+                write!(f, "but asked how the loss changes along the gradient, the trainer fails:\n{report}")
+            }
+            _ => write!(f, "not looked at either: how the loss changes along the gradient: {report}"),
+        }
+    }
 }
 
 /// The diagnosis as a report.
-fn report(subject: String, diagnosis: &Diagnosis, exit: Exit) -> Report {
+fn report(subject: String, diagnosis: &Diagnosis, slopes: Option<&Slopes>, exit: Exit) -> Report {
     let named: Vec<&str> = diagnosis.first().into_iter().map(|bug| bug.id).collect();
     let summary = match (exit, named.as_slice()) {
         (Exit::Conforms, _) => "Everything that was looked at is as it should be.".to_owned(),
+        (Exit::Deviates, _) if diagnosis.sound => {
+            "The reported loss does not change as the gradient says.".to_owned()
+        }
         (Exit::Deviates, []) => {
             "Something is not as it should be, and no known bug would show it.".to_owned()
         }
@@ -107,13 +141,20 @@ fn report(subject: String, diagnosis: &Diagnosis, exit: Exit) -> Report {
         _ => "Nothing could be looked at.".to_owned(),
     };
     let found = match exit {
-        Exit::Conforms => CheckOutcome::Passed,
+        _ if diagnosis.sound && diagnosis.examined > 0 => CheckOutcome::Passed,
         Exit::Deviates => CheckOutcome::Failed(summary.clone()),
         _ => CheckOutcome::Unchecked(summary.clone()),
     };
     let check = Check::new("diagnosis", "nothing is seen that should not be", found)
         .measured("examined", diagnosis.examined as f64)
         .with_details(diagnosis.evidence.join("\n"));
+    let (mut checks, mut certified) = (vec![check], Vec::new());
+    if let Some(slopes) = slopes {
+        checks.push(law_check(&slopes.report).measured("parameters", slopes.looked_at as f64));
+        if slopes.report.verdict == Verdict::Pass {
+            certified.push(slopes.to_string());
+        }
+    }
     Report {
         title: "A diagnosis".to_owned(),
         command: command_line(),
@@ -125,10 +166,41 @@ fn report(subject: String, diagnosis: &Diagnosis, exit: Exit) -> Report {
             Section::new(
                 "What it was held to",
                 vec![
-                    Part::Checks(Checks { name: "diagnosis".to_owned(), checks: vec![check] }),
-                    Part::Coverage(Coverage { certified: Vec::new(), not_covered: diagnosis.unseen.clone() }),
+                    Part::Checks(Checks { name: "diagnosis".to_owned(), checks }),
+                    Part::Coverage(Coverage { certified, not_covered: diagnosis.unseen.clone() }),
                 ],
             ),
         ],
+    }
+}
+
+#[cfg(all(test, feature = "trainers"))]
+mod tests {
+    use super::*;
+    use lossproof_faults::kit::{Hooks, wrap};
+    use lossproof_gpt2::{Config, reference};
+    use lossproof_spec::Dtype;
+    use lossproof_subject::{Device, SubjectError};
+
+    fn slopes(hooks: Hooks<()>) -> Slopes {
+        let honest = reference(Config::Pico, Dtype::F64, Device::Cpu).expect("it is made");
+        Slopes::of(&mut *wrap(honest, (), hooks)).expect("the law is there")
+    }
+
+    #[test]
+    fn an_honest_trainer_is_looked_at_in_every_parameter() {
+        let slopes = slopes(Hooks::IDENTITY);
+        assert!(!slopes.are_wrong());
+        assert!(slopes.to_string().ends_with("as the gradients of 16 of 16 parameters say"), "{slopes}");
+    }
+
+    #[test]
+    fn a_trainer_that_fails_when_it_is_asked_is_not_right() {
+        let refuses = |(): &mut (), _: &mut dyn Subject, _: &str, _: &[f64]| {
+            Err(SubjectError::failed("a trainer", "it takes no values"))
+        };
+        let slopes = slopes(Hooks { set: refuses, ..Hooks::IDENTITY });
+        assert!(slopes.are_wrong(), "{slopes}");
+        assert!(slopes.to_string().contains("the trainer fails:\nloss-slope ERROR"), "{slopes}");
     }
 }

@@ -2,8 +2,6 @@
 
 use crate::colour;
 use miette::{IntoDiagnostic, WrapErr};
-#[cfg(unix)]
-use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 use std::{
     io::{self, ErrorKind, Write},
     path::Path,
@@ -27,28 +25,14 @@ pub(crate) fn print(text: &str) -> miette::Result<()> {
     }
 }
 
-/// The directory that a file lies in.
-fn directory(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Writes a file atomically: whole or not at all.
 ///
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn write(path: &Path, content: &[u8]) -> miette::Result<()> {
-    let write = || -> io::Result<()> {
-        let mut made = tempfile::Builder::new();
-        // As any other file: who else may read it, the user's mask says.
-        #[cfg(unix)]
-        made.permissions(Permissions::from_mode(0o666));
-        let mut file = made.tempfile_in(directory(path))?;
-        file.write_all(content)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().into_diagnostic().wrap_err_with(|| format!("could not write {}", path.display()))
+    lossproof_files::write(path, content)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("could not write {}", path.display()))
 }
 
 /// Finds out whether a file could be written, before the work whose report it is to hold: another file is
@@ -58,13 +42,9 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> miette::Result<()> {
 /// When it could not.
 pub(crate) fn check_writable(path: Option<&Path>) -> miette::Result<()> {
     let Some(path) = path else { return Ok(()) };
-    let check = || -> io::Result<()> {
-        if path.is_dir() {
-            return Err(ErrorKind::IsADirectory.into());
-        }
-        tempfile::NamedTempFile::new_in(directory(path))?.close()
-    };
-    check().into_diagnostic().wrap_err_with(|| format!("could not write {}", path.display()))
+    lossproof_files::check_writable(path)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("could not write {}", path.display()))
 }
 
 /// Writes a report as JSON, atomically.

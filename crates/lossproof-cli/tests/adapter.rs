@@ -83,17 +83,26 @@ fn a_bug_behind_the_door_is_seen_and_named() {
 /// Nobody says what the gradients of a stranger's blocks should be, but its loss says how it changes along them.
 #[test]
 fn a_wrong_backward_pass_behind_the_door_is_no_green() {
-    let (printed, code) = lossproof(&["diagnose", "--adapter", &format!("'{LOSSPROOF}' serve")]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("diagnosis.jsonl");
+    let diagnose = |adapter: &str| {
+        let lines = file.to_str().expect("a path");
+        let (printed, code) = lossproof(&["diagnose", "--adapter", adapter, "--json-lines", lines]);
+        (printed, code, fs::read_to_string(&file).expect("a report"))
+    };
+    let (printed, code, report) = diagnose(&format!("'{LOSSPROOF}' serve"));
     assert_eq!(code, Some(0), "{printed}");
-    assert!(printed.contains("looked at instead, for the backward pass: on 4 batches"), "{printed}");
-    let adapter = format!("'{LOSSPROOF}' serve --fault gelu-backward-second-term");
-    let (printed, code) = lossproof(&["diagnose", "--adapter", &adapter]);
+    let looked_at = "looked at instead, for the backward pass: on 4 batches the reported loss changes as the gradients of";
+    assert!(printed.contains(looked_at), "{printed}");
+    assert!(report.contains("loss-slope") && report.contains("\"parameters\":16.0"), "{report}");
+    let (printed, code, report) = diagnose(&format!("'{LOSSPROOF}' serve --fault gelu-backward-second-term"));
     assert_eq!(code, Some(1), "{printed}");
     for line in
-        ["but the loss does not change along the gradient as that says:\nloss-slope FAIL", "seen: slope"]
+        ["but the reported loss does not change as the gradient says:\nloss-slope FAIL", "seen: slope"]
     {
         assert!(printed.contains(line), "{line:?} is not in {printed}");
     }
+    assert!(report.contains("loss-slope") && report.contains("a case breaks it"), "{report}");
 }
 
 #[test]

@@ -8,9 +8,9 @@ use crate::{
     examination::Examination,
     explanations::{Candidate, Excluded, Explanations},
     logging::Logging,
-    optimizer_runs::steps_by_themselves,
     other_loss::OtherLoss,
     probe_parameters::ProbeParameters,
+    repeated_steps,
     scorer::Scorer,
 };
 use lossproof_spec::Dtype;
@@ -138,13 +138,13 @@ impl Diagnosis {
         let Explanations { honest, mut candidates, nearest } = explained;
         let unbroken = seen.errors.is_empty() && breach.is_none();
         let right = unbroken && honest.total() > 0 && honest.cost() <= 0.0;
-        let mut sound = right && otherwise.is_none();
-        let by_themselves = if sound {
-            steps_by_themselves(&seen.runs, dtype, &mut subject, &parameters)
+        let repeated = if right && otherwise.is_none() {
+            repeated_steps::differences(&seen.runs, dtype, &mut subject, &parameters)
         } else {
             Vec::new()
         };
-        sound &= by_themselves.is_empty();
+        let breach = breach.or_else(|| subject.take_breach());
+        let sound = right && otherwise.is_none() && repeated.is_empty() && breach.is_none();
         let other_loss = if unbroken && !right && otherwise.is_none() && candidates.is_empty() {
             OtherLoss::seen(&mut scorer)?
         } else {
@@ -156,7 +156,7 @@ impl Diagnosis {
         {
             candidates.push(Candidate { bug, likelihood: 1.0, predicted: honest.exact() });
         }
-        let mut evidence = [seen.errors.clone(), by_themselves].concat();
+        let mut evidence = [seen.errors.clone(), repeated].concat();
         if !sound {
             evidence.extend(evidence::statements(&seen, &parameters, &due));
             evidence.extend(otherwise.and_then(|_| logging.anomaly()));

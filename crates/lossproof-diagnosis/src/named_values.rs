@@ -1,6 +1,6 @@
 //! Values of tensors by name: parameters and gradients, in f64.
 
-use lossproof_numerics::vector::norm_of_parts;
+use lossproof_numerics::vector::{self, norm_of_parts};
 use lossproof_subject::TensorSet;
 use std::collections::BTreeMap;
 
@@ -15,4 +15,12 @@ pub(crate) fn named_values(set: &TensorSet) -> NamedValues {
 /// The norm over all tensors.
 pub(crate) fn global_norm(values: &NamedValues) -> f64 {
     norm_of_parts(values.values().map(Vec::as_slice))
+}
+
+/// How far all tensors are from those of the same names.
+pub(crate) fn distance(from: &NamedValues, to: &NamedValues) -> f64 {
+    let of_tensor = |(name, values): (&String, &Vec<f64>)| {
+        vector::distance(values, to.get(name).map_or(&[][..], Vec::as_slice))
+    };
+    vector::norm(&from.iter().map(of_tensor).collect::<Vec<_>>())
 }

@@ -1,7 +1,6 @@
 //! Optimizer steps of a subject from fresh, with the gradients that they are made from.
 
 use crate::{
-    half_digits::tolerance,
     measuring::{accumulate, load},
     named_values::{NamedValues, global_norm, named_values},
     probe_parameters::ProbeParameters,
@@ -20,8 +19,8 @@ pub(crate) struct OptimizerRun {
     pub(crate) optimizer: Optimizer,
     pub(crate) steps: Vec<(StepInputs, StepOutcome)>,
     /// The semantics that was in force.
-    spec: LossSpec,
-    batches: Vec<GlobalBatch>,
+    pub(crate) spec: LossSpec,
+    pub(crate) batches: Vec<GlobalBatch>,
 }
 
 /// A run to be taken.
@@ -211,66 +210,6 @@ impl PlannedRun {
     }
 }
 
-impl OptimizerRun {
-    /// Has a subject take the steps again, and asks for no gradient in between: how far from where it was it ends,
-    /// relative to how far it went. `None` where it went nowhere.
-    ///
-    /// # Errors
-    /// When it fails.
-    pub(crate) fn ends_elsewhere(
-        &self,
-        subject: &mut dyn Subject,
-        parameters: &ProbeParameters,
-    ) -> Result<Option<f64>, SubjectError> {
-        load(subject, parameters.general())?;
-        let name = subject.info().name;
-        subject.configure(&self.spec).map_err(|refused| SubjectError::failed(&name, refused))?;
-        let lacking = || SubjectError::failed(&name, "it takes no steps any more");
-        let steps = subject.optimizer_steps().ok_or_else(lacking)?;
-        steps.start(&self.optimizer).map_err(|refused| SubjectError::failed(&name, refused))?;
-        for batch in &self.batches {
-            steps.step(batch)?;
-        }
-        let again = read(subject)?;
-        let (Some((inputs, _)), Some((_, outcome))) = (self.steps.first(), self.steps.last()) else {
-            return Ok(None);
-        };
-        let Some(end) = &outcome.values else { return Ok(None) };
-        let apart = |from: &NamedValues, to: &NamedValues| -> f64 {
-            let of = |(name, values): (&String, &Vec<f64>)| {
-                vector::distance(values, to.get(name).map_or(&[][..], Vec::as_slice))
-            };
-            from.iter().map(of).map(|distance| distance * distance).sum::<f64>().sqrt()
-        };
-        let went = apart(&inputs.before, end);
-        Ok((went > 0.0).then(|| apart(end, &again) / went))
-    }
-}
-
-/// What shows in steps only where no gradient is asked for between them, which an examination does before each: of every
-/// run of several steps that ends elsewhere without, in words.
-pub(crate) fn steps_by_themselves(
-    runs: &[OptimizerRun],
-    dtype: Dtype,
-    subject: &mut dyn Subject,
-    parameters: &ProbeParameters,
-) -> Vec<String> {
-    let mut seen = Vec::new();
-    for run in runs.iter().filter(|run| run.steps.len() > 1) {
-        let name = run.name;
-        match run.ends_elsewhere(subject, parameters) {
-            Ok(Some(apart)) if apart.is_nan() || apart > tolerance(dtype) => seen.push(format!(
-                "{name}: {} steps end elsewhere where no gradient is asked for between them, by {apart:.1e} of what \
-                 they move the parameters by",
-                run.steps.len()
-            )),
-            Ok(_) => {}
-            Err(error) => seen.push(format!("{name}, without gradients in between: {error}")),
-        }
-    }
-    seen
-}
-
 /// How much of its own gradient a micro-batch adds to that of a batch, `first` being its first sequence there; `None`
 /// where it adds nothing.
 fn share(spec: &LossSpec, batch: &GlobalBatch, first: usize, alone: &GlobalBatch) -> Option<f64> {
@@ -280,7 +219,8 @@ fn share(spec: &LossSpec, batch: &GlobalBatch, first: usize, alone: &GlobalBatch
     Some(to_f64(&(whole.of_sequence(first + supervised) / own.of_sequence(supervised))))
 }
 
-fn read(subject: &mut dyn Subject) -> Result<NamedValues, SubjectError> {
+/// Parameters as they are after the last step.
+pub(crate) fn read(subject: &mut dyn Subject) -> Result<NamedValues, SubjectError> {
     let mut sink = Collect::default();
     if let Some(steps) = subject.optimizer_steps() {
         steps.read(&mut sink)?;

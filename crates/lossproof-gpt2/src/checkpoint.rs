@@ -7,7 +7,7 @@ use lossproof_subject::{
     safetensors::{self, CodecError},
 };
 use std::{
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -35,16 +35,7 @@ pub fn save(path: &Path, parameters: &TensorSet) -> Result<(), CheckpointError> 
     let at = |problem| CheckpointError { path: path.to_owned(), problem };
     let named = parameters.iter().map(|(name, tensor)| (format!("transformer.{name}"), tensor));
     let bytes = safetensors::encode_named(named).map_err(|error| at(Problem::Format(error)))?;
-    let write = || -> io::Result<()> {
-        let directory =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(&bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|error| at(Problem::Io(error)))
+    lossproof_files::write(path, &bytes).map_err(|error| at(Problem::Io(error)))
 }
 
 /// Whether `parameters` are exactly those of a model of this shape, all finite.

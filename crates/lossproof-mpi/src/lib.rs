@@ -13,6 +13,7 @@
 mod digest;
 mod engine;
 mod failure;
+mod in_force;
 mod meetings;
 #[cfg(feature = "engine")]
 mod mpi_engine;

@@ -1,27 +1,25 @@
 //! A subject whose ranks are processes: what the first of them is to whoever asks.
 
-use crate::{World, share};
+use crate::{World, in_force::InForce, share};
 use lossproof_process::Request;
 use lossproof_spec::{GlobalBatch, LossSpec, MicroBatch, Optimizer};
 use lossproof_subject::{
-    Count, Evaluated, Evaluation, GradientSink, LoadParameters, Objectives, Observation, OptimizerSteps,
-    ParameterInfo, StepReport, Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues,
-    TokenLosses, TrainingLoop, TrainingPlan, TrainingTrace, Unsupported, UpstreamWeights,
+    Count, Evaluated, Evaluation, GradientSink, LoadParameters, Observation, OptimizerSteps, ParameterInfo,
+    StepReport, Subject, SubjectError, SubjectInfo, Tensor, TensorSet, TensorValues, TokenLosses,
+    TrainingLoop, TrainingPlan, TrainingTrace, Unsupported,
 };
 use std::borrow::Cow;
 
 /// A subject whose ranks are processes, each with a trainer of its own. It stands in the first process, and the others
 /// [`serve`](crate::serve) it until it is dropped.
 ///
-/// It takes batches with as many ranks as there are processes, or fewer. What a trainer does without ranks, the first
-/// one does alone: token losses, their sums under weights that are given, and objectives, whose batch is one
-/// micro-batch.
+/// It takes batches with as many ranks as there are processes, or fewer. Token losses, which no other rank changes, the
+/// first one computes alone. What a trainer can do beside that without ranks is not offered: sums under weights that are
+/// given, and objectives, whose batch is one micro-batch.
 pub struct RankedSubject {
     world: World,
     own: Box<dyn Subject>,
-    spec: LossSpec,
-    /// The loss scale of the optimizer that all ranks have started.
-    loss_scale: Option<f64>,
+    in_force: InForce,
 }
 
 impl RankedSubject {
@@ -29,7 +27,7 @@ impl RankedSubject {
     /// with.
     #[must_use]
     pub fn new(world: World, own: Box<dyn Subject>, spec: LossSpec) -> Self {
-        Self { world, own, spec, loss_scale: None }
+        Self { world, own, in_force: InForce::new(spec) }
     }
 
     /// Does something on all ranks: here what is given, on the others what is asked.
@@ -80,7 +78,7 @@ impl Subject for RankedSubject {
     }
 
     fn reset(&mut self) -> Result<(), SubjectError> {
-        self.loss_scale = None;
+        self.in_force.forget_optimizer();
         self.everywhere(&Request::Reset, &TensorSet::new(), |subject| subject.own.reset())
     }
 
@@ -91,10 +89,10 @@ impl Subject for RankedSubject {
         let lost = |error: SubjectError| Unsupported::new("ranks", error);
         if let Err(refused) = self.everywhere(&request, &TensorSet::new(), |_| Ok(())) {
             // All ranks have one spec: that of before.
-            self.own.configure(&self.spec)?;
+            self.own.configure(&self.in_force.spec)?;
             return Err(lost(refused));
         }
-        self.spec = *spec;
+        self.in_force.spec = *spec;
         Ok(())
     }
 
@@ -106,7 +104,7 @@ impl Subject for RankedSubject {
         self.info().limits.check(batch)?;
         let request = Request::Accumulate { batch: Cow::Owned(batch.clone()) };
         let (gradient, observation) = self.everywhere(&request, &TensorSet::new(), |subject| {
-            share::accumulate(&subject.world, &mut *subject.own, &subject.spec, batch, 1.0)
+            subject.in_force.accumulate(&subject.world, &mut *subject.own, batch)
         })?;
         for info in self.own.parameters() {
             let Some(tensor) = gradient.get(&info.name) else {
@@ -126,17 +124,9 @@ impl Subject for RankedSubject {
         self.own.token_losses()
     }
 
-    fn upstream_weights(&mut self) -> Option<&mut dyn UpstreamWeights> {
-        self.own.upstream_weights()
-    }
-
     fn optimizer_steps(&mut self) -> Option<&mut dyn OptimizerSteps> {
         let steps = self.own.optimizer_steps().is_some() && self.own.rank_shares().is_some();
         if steps { Some(self) } else { None }
-    }
-
-    fn objectives(&mut self) -> Option<&mut dyn Objectives> {
-        self.own.objectives()
     }
 
     fn evaluation(&mut self) -> Option<&mut dyn Evaluation> {
@@ -150,7 +140,7 @@ impl Subject for RankedSubject {
 
 impl LoadParameters for RankedSubject {
     fn load(&mut self, parameters: &TensorSet) -> Result<(), SubjectError> {
-        self.loss_scale = None;
+        self.in_force.forget_optimizer();
         self.everywhere(&Request::Load, parameters, |subject| subject.own_loading()?.load(parameters))
     }
 
@@ -165,23 +155,21 @@ impl LoadParameters for RankedSubject {
 
 impl OptimizerSteps for RankedSubject {
     fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
-        self.loss_scale = None;
+        self.in_force.forget_optimizer();
         // What the trainer refuses here, it would refuse everywhere.
         self.own_steps().map_err(|error| Unsupported::new("ranks", error))?.start(optimizer)?;
         let request = Request::Start { optimizer: *optimizer };
         self.everywhere(&request, &TensorSet::new(), |_| Ok(()))
             .map_err(|error| Unsupported::new("ranks", error))?;
-        self.loss_scale = Some(optimizer.loss_scale);
+        self.in_force.start(optimizer);
         Ok(())
     }
 
     fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {
-        let missing = || SubjectError::failed("ranks", "no optimizer was started on all ranks");
-        let loss_scale = self.loss_scale.ok_or_else(missing)?;
         self.info().limits.check(batch)?;
         let request = Request::Step { batch: Cow::Owned(batch.clone()) };
         self.everywhere(&request, &TensorSet::new(), |subject| {
-            share::step(&subject.world, &mut *subject.own, &subject.spec, batch, loss_scale)
+            subject.in_force.step(&subject.world, &mut *subject.own, batch)
         })
     }
 
@@ -216,6 +204,7 @@ impl TrainingLoop for RankedSubject {
     }
 
     fn train(&mut self, plan: &TrainingPlan, stop_after: Option<u64>) -> Result<TrainingTrace, SubjectError> {
+        self.in_force.forget_optimizer();
         let request = Request::Train { plan: Cow::Owned(plan.clone()), stop_after };
         self.everywhere(&request, &TensorSet::new(), |subject| subject.own_loop()?.train(plan, stop_after))
     }
@@ -225,6 +214,7 @@ impl TrainingLoop for RankedSubject {
         plan: &TrainingPlan,
         stop_after: Option<u64>,
     ) -> Result<TrainingTrace, SubjectError> {
+        self.in_force.forget_optimizer();
         let request = Request::Resume { plan: Cow::Owned(plan.clone()), stop_after };
         self.everywhere(&request, &TensorSet::new(), |subject| subject.own_loop()?.resume(plan, stop_after))
     }

@@ -10,6 +10,7 @@ use crate::{
     message::{announced, read_line, shown},
 };
 use hmac_sha256::Hash;
+use lossproof_files::AtomicFile;
 use lossproof_spec::concise;
 use lossproof_subject::Call;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,6 @@ use std::{
     io::{self, BufReader, BufWriter, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
-use tempfile::NamedTempFile;
 
 /// The key of an answer.
 type Key = [u8; 32];
@@ -114,8 +114,8 @@ pub(crate) struct Recorder<C> {
     inner: C,
     told: Told,
     path: PathBuf,
-    /// Beside the file that it becomes at the end.
-    file: Option<BufWriter<NamedTempFile>>,
+    /// Has its name at the end.
+    file: Option<BufWriter<AtomicFile>>,
     asked: BTreeMap<Key, Asked>,
 }
 
@@ -123,9 +123,7 @@ impl<C: Conversation> Recorder<C> {
     /// Writes down from now on.
     pub(crate) fn new(inner: C, path: &Path) -> Result<Self, RecordingError> {
         let unwritable = |source| RecordingError::Unwritable { path: path.to_owned(), source };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let file = NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(unwritable)?;
-        let mut file = BufWriter::new(file);
+        let mut file = BufWriter::new(AtomicFile::create(path).map_err(unwritable)?);
         write_line(&mut file, &Title { lossproof_recording: PROTOCOL }).map_err(unwritable)?;
         let (told, path) = (Told::default(), path.to_owned());
         Ok(Self { inner, told, path, file: Some(file), asked: BTreeMap::new() })
@@ -145,10 +143,7 @@ impl<C: Conversation> Recorder<C> {
     /// Gives the file its name: whole or not at all.
     fn keep(&mut self) -> io::Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.as_file().sync_all()?;
-        file.persist(&self.path)?;
-        Ok(())
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.keep()
     }
 }
 

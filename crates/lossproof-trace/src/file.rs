@@ -5,8 +5,7 @@ use lossproof_spec::{InvalidSpec, concise, shortened};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeSet,
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -72,18 +71,8 @@ impl Trace {
     /// # Errors
     /// When it cannot be written; then a file that was there is still there.
     pub fn write(&self, path: &Path) -> Result<(), TraceError> {
-        let directory = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let write = || -> io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(directory)?;
-            file.write_all(self.to_json_lines().as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            Ok(())
-        };
-        write().map_err(|source| TraceError::Write { path: path.to_owned(), source })
+        lossproof_files::write(path, self.to_json_lines().as_bytes())
+            .map_err(|source| TraceError::Write { path: path.to_owned(), source })
     }
 }
 

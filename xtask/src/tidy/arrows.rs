@@ -11,17 +11,30 @@ enum May {
     Everything,
 }
 
-const ARROWS: [(&str, May); 25] = [
+const ARROWS: [(&str, May); 26] = [
     ("lossproof-spec", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-report", May::Only { always: &[], in_tests: &[] }),
+    ("lossproof-files", May::Only { always: &[], in_tests: &[] }),
     ("lossproof-subject", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
-    ("lossproof-process", May::Only { always: &["lossproof-spec", "lossproof-subject"], in_tests: &[] }),
+    (
+        "lossproof-process",
+        May::Only { always: &["lossproof-files", "lossproof-spec", "lossproof-subject"], in_tests: &[] },
+    ),
     ("lossproof-numerics", May::Only { always: &["lossproof-spec"], in_tests: &[] }),
-    ("lossproof-cases", May::Only { always: &["lossproof-spec", "lossproof-subject"], in_tests: &[] }),
+    (
+        "lossproof-cases",
+        May::Only { always: &["lossproof-files", "lossproof-spec", "lossproof-subject"], in_tests: &[] },
+    ),
     (
         "lossproof-laws",
         May::Only {
-            always: &["lossproof-spec", "lossproof-subject", "lossproof-numerics", "lossproof-cases"],
+            always: &[
+                "lossproof-files",
+                "lossproof-spec",
+                "lossproof-subject",
+                "lossproof-numerics",
+                "lossproof-cases",
+            ],
             in_tests: &[],
         },
     ),
@@ -64,7 +77,10 @@ const ARROWS: [(&str, May); 25] = [
     ),
     (
         "lossproof-trace",
-        May::Only { always: &["lossproof-spec", "lossproof-subject", "lossproof-numerics"], in_tests: &[] },
+        May::Only {
+            always: &["lossproof-files", "lossproof-spec", "lossproof-subject", "lossproof-numerics"],
+            in_tests: &[],
+        },
     ),
     (
         "lossproof-logs",
@@ -104,7 +120,7 @@ const ARROWS: [(&str, May); 25] = [
     (
         "lossproof-gpt2",
         May::Only {
-            always: &["lossproof-spec", "lossproof-subject"],
+            always: &["lossproof-files", "lossproof-spec", "lossproof-subject"],
             in_tests: &["lossproof-numerics", "lossproof-cases"],
         },
     ),
@@ -143,6 +159,7 @@ const ARROWS: [(&str, May); 25] = [
         "lossproof-cli",
         May::Only {
             always: &[
+                "lossproof-files",
                 "lossproof-spec",
                 "lossproof-subject",
                 "lossproof-numerics",

@@ -26,8 +26,11 @@ pub struct Modified {
 }
 
 /// A device with the operations of GPT-2 that are not matrix products. Tensors given are contiguous: they
-/// come from matrix products, sums and these operations. A tensor that is given with its tape is given to nothing else,
-/// but for what a layer norm is given: a version of a device's own may take its gradient for the whole of it.
+/// come from matrix products, sums and these operations.
+///
+/// What [`add_bias`](Self::add_bias), [`gelu`](Self::gelu), [`attention_weights`](Self::attention_weights) and
+/// [`cross_entropy`](Self::cross_entropy) are given goes into nothing else: a version of a device's own may put its gradient in
+/// the place of what is there. What the others are given may go elsewhere, too, and its gradients are added.
 pub trait Kernels<E: Element>: Device<E> {
     /// `x + b`, the bias `[C]` added to every row of `[count, C]`.
     ///

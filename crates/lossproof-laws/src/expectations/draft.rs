@@ -10,9 +10,7 @@ use crate::Verdict;
 use lossproof_cases::read_text;
 use std::{
     collections::BTreeMap,
-    fmt, fs,
-    io::{self, Write as _},
-    mem,
+    fmt, fs, mem,
     path::{Path, PathBuf},
 };
 use toml_edit::{DocumentMut, Item, Table};
@@ -85,7 +83,7 @@ pub(super) fn write(path: &Path, outcomes: &[(String, Outcome)]) -> Result<Draft
     let Drafted { text, unexplained, undrafted } =
         draft(&before, folder_of(path), outcomes).map_err(misplaced)?;
     if text != before {
-        replace(&written, &text).map_err(failed)?;
+        lossproof_files::write(&written, text.as_bytes()).map_err(failed)?;
     }
     Ok(Draft { path: path.to_owned(), unexplained, undrafted })
 }
@@ -95,18 +93,6 @@ fn folder_of(path: &Path) -> &Path {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     }
-}
-
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is its owner's alone; this one is for whoever reads the package.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder_of(path))?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 /// The text of a draft, and what is left to do about it.
