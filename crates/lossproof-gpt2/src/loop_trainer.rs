@@ -28,7 +28,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Reference<K, E, D> {
         self.model.alloc_gradients().map(Accumulated::of_one).map_err(failed)
     }
 
-    /// The gradient that a set has, which is that of all ranks already.
+    /// A gradient that was added up over all ranks, as a step takes it.
     pub(crate) fn gradient_of_ranks(&mut self, from: &TensorSet) -> Result<Accumulated<E, D>, SubjectError> {
         let zeros = self.model.alloc_gradients().map_err(failed)?;
         let mut write = WriteGradient { from, gradients: Some(zeros) };

@@ -3,7 +3,7 @@
 use crate::{RankError, World};
 use lossproof_subject::{GradientSink, GradientView, SinkError};
 
-/// A number that other bits of the parameters would make another: FNV-1a over their words.
+/// A hash of the bits of all parameters (FNV-1a over 64-bit words), in which one bit makes a difference.
 pub(crate) struct Digest(u64);
 
 impl Default for Digest {
@@ -16,7 +16,7 @@ impl Digest {
     /// Meets all ranks after an update, where each has to have the parameters of the first.
     ///
     /// # Errors
-    /// When a rank does not come, or has others.
+    /// When a rank does not come, or has other parameters.
     pub(crate) fn agree(&self, world: &World) -> Result<(), RankError> {
         let (place, what) = ("the parameters after an update", "other parameters after an update");
         world.agree(place, what, self.0.to_le_bytes().to_vec())

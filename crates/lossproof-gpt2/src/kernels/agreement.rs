@@ -113,6 +113,36 @@ fn cross_entropy() {
     }
 }
 
+/// What an operation passes on is the same where its own gradient is let go of, and so is what comes to an input that
+/// goes elsewhere, too.
+#[test]
+fn passing_on() {
+    let x = tensor((7, 40), 2.0, 0.1);
+    let weight = tensor((40, 7), 1.0, 0.2);
+    let twice = |x: Taped<(usize, usize)>, passed: bool| {
+        let other = x.retaped::<OwnedTape<f64, Cpu>>();
+        let (once, again) = if passed {
+            let once = Cpu::passing_on(x, |x| x.try_matmul(weight.clone())).unwrap();
+            (once, Cpu::passing_on(other, |x| x.try_matmul(weight.clone())).unwrap())
+        } else {
+            (x.matmul(weight.clone()), other.matmul(weight.clone()))
+        };
+        once.square() + again
+    };
+    agree(&observed(&x, &[], |x| twice(x, true)), &observed(&x, &[], |x| twice(x, false)));
+}
+
+/// A gradient is moved to where nothing is yet: an input that goes elsewhere, too, would lose what comes from there.
+#[test]
+#[should_panic(expected = "the input goes elsewhere, too")]
+fn an_input_that_goes_elsewhere_is_refused() {
+    let x = tensor((3, 5), 2.0, 0.1);
+    observed(&x, &[], |x| {
+        let other = x.retaped::<OwnedTape<f64, Cpu>>();
+        Cpu::gelu(x).unwrap() + other.square()
+    });
+}
+
 /// A value that is not a number is not lost on the way: a step is skipped when it should be.
 #[test]
 fn nan_comes_through_every_operation() {

@@ -258,7 +258,11 @@ fn differentiable<I: Shape, O: Shape, E: Element, T: Tape<E, Cpu>>(
         let so_far = gradients.get_or_alloc_mut(&of_input)?;
         match goes {
             // Zeros are neither read nor added to: logits are the largest of all tensors.
-            Goes::HereAlone => **so_far = gradient,
+            Goes::HereAlone => {
+                let untouched = |so_far: &[E]| so_far.iter().all(|&value| value == E::default());
+                assert!(!cfg!(test) || untouched(so_far), "the input goes elsewhere, too");
+                **so_far = gradient;
+            }
             Goes::Elsewhere => add(so_far, &gradient),
         }
         Ok(())

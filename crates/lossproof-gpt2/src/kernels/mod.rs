@@ -92,7 +92,8 @@ pub trait Kernels<E: Element>: Device<E> {
 
     /// What an operation of dfdx makes of a tensor. dfdx keeps the gradients of all tensors until the backward pass is
     /// over: a version of a device's own lets go of that of the output once the operation has passed it on. So it must
-    /// be an operation that makes new numbers: what is only reshaped or permuted shares the gradient of what it is of.
+    /// be an operation that makes new numbers: what is only reshaped or permuted shares the gradient of what it is of, and
+    /// which tensors share one dfdx does not say.
     ///
     /// # Errors
     /// When the operation fails.
