@@ -104,6 +104,24 @@ fn read(subject: &mut dyn Subject) -> Result<TensorSet, SubjectError> {
     Ok(parameters.into_tensors())
 }
 
+/// A bug that nobody knows is found sooner by whoever is told where it shows.
+#[test]
+fn what_does_not_follow_from_other_batches_is_named_by_parameter() {
+    let gradient = |(): &mut (), batch: &GlobalBatch, handed: &mut HandedOver| {
+        if batch.micro_batches().count() > 1 {
+            handed.tensor("h.0.ln_1.weight").scale(0.5);
+            handed.tensor("ln_f.weight").scale(0.5);
+        }
+    };
+    let offers =
+        |(): &(), capability: Capability, inside: bool| inside && capability != Capability::OptimizerSteps;
+    let hooks = Hooks { gradient, offers, ..Hooks::IDENTITY };
+    let diagnosis = Diagnosis::alone(&mut *wrap(honest(), (), hooks));
+    let said = "the gradient of h.0.ln_1.weight, ln_f.weight does not follow from those of the same tokens";
+    assert!(diagnosis.evidence.iter().any(|line| line.contains(said)), "{diagnosis}");
+    assert!(diagnosis.evidence.iter().any(|line| line.ends_with("; those of 14 others do")), "{diagnosis}");
+}
+
 /// In a model of two blocks every mask that lets the future through looks the same. To name one of them is to send
 /// whoever has another the wrong way.
 #[test]

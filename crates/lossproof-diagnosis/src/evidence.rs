@@ -119,7 +119,7 @@ fn gradients(seen: &Examination, honest: &[Option<Rc<HonestAnswer>>]) -> Option<
 }
 
 /// The first of some names, and how many more there are.
-fn several(names: &[&str]) -> String {
+pub(crate) fn several(names: &[&str]) -> String {
     let first = names.iter().take(4).copied().collect::<Vec<_>>().join(", ");
     if names.len() > 4 { format!("{first} and {} more", names.len() - 4) } else { first }
 }
@@ -292,12 +292,14 @@ fn differing(
     let ignored: Vec<_> = wrong.iter().filter(|(_, _, due)| due.abs() <= 0.0).collect();
     if let Some((prediction, weight, _)) = ignored.first() {
         let count = ignored.len();
-        said.push(format!("{count} ignored labels weigh something ({}: {weight:.4})", at(prediction)));
+        let labels = if count == 1 { "label weighs" } else { "labels weigh" };
+        said.push(format!("{count} ignored {labels} something ({}: {weight:.4})", at(prediction)));
     }
     let supervised: Vec<_> = wrong.iter().filter(|(_, _, due)| due.abs() > 0.0).collect();
     let lost: Vec<_> = supervised.iter().filter(|(_, weight, due)| weight.abs() <= tolerance * due).collect();
     if let Some((prediction, ..)) = lost.first() {
-        said.push(format!("{} supervised tokens weigh nothing ({})", lost.len(), at(prediction)));
+        let tokens = if lost.len() == 1 { "token weighs" } else { "tokens weigh" };
+        said.push(format!("{} supervised {tokens} nothing ({})", lost.len(), at(prediction)));
     }
     let scaled: Vec<_> =
         supervised.iter().filter(|(_, weight, due)| weight.abs() > tolerance * due).collect();
@@ -325,7 +327,11 @@ fn differing(
             let shown: Vec<_> = several
                 .iter()
                 .take(OF_A_KIND)
-                .map(|(ratio, count)| format!("{count} are {ratio:.4}"))
+                .map(|(ratio, count)| match ratio - 1.0 {
+                    // Four digits would call it right.
+                    little if little.abs() < 5e-5 => format!("{count} are 1{little:+.1e}"),
+                    _ => format!("{count} are {ratio:.4}"),
+                })
                 .collect();
             said.push(format!("of {all} weights {} of what they should be", shown.join(", ")));
         }

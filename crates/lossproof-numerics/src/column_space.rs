@@ -64,29 +64,29 @@ impl ColumnSpace {
         (0..self.basis.columns()).map(|column| self.basis.entry(equation, column).powi(2)).sum()
     }
 
-    /// By equation: the largest part outside the space of the right sides' coordinates, relative to the largest
-    /// value of that coordinate in any equation, or to `floor` of the largest of all coordinates if that is more. All
-    /// values are finite.
+    /// By equation and coordinate of its right side: what is outside the space, relative to the largest value of that
+    /// coordinate in any equation, or to `floor` of the largest of all coordinates if that is more. All values are
+    /// finite.
     ///
     /// # Panics
     /// When there is not one right side for each equation, or one has another number of coordinates.
     #[must_use]
-    pub fn worst_outside(&self, rights: &[Vec<f64>], floor: f64) -> Vec<f64> {
+    pub fn relative_outside(&self, rights: &[Vec<f64>], floor: f64) -> Vec<Vec<f64>> {
         let coordinates = rights.first().map_or(0, Vec::len);
         assert!(
             rights.iter().all(|right| right.len() == coordinates),
             "all right sides have as many coordinates"
         );
         let largest = rights.iter().map(|right| vector::largest(right)).fold(f64::MIN_POSITIVE, f64::max);
-        let mut worst = vec![0.0_f64; rights.len()];
+        let mut relative = vec![Vec::with_capacity(coordinates); rights.len()];
         for coordinate in 0..coordinates {
             let right: Vec<f64> = rights.iter().map(|right| right[coordinate]).collect();
             let scale = vector::largest(&right).max(floor * largest);
-            for (worst, rest) in worst.iter_mut().zip(self.outside(&right)) {
-                *worst = worst.max(rest.abs() / scale);
+            for (relative, rest) in relative.iter_mut().zip(self.outside(&right)) {
+                relative.push(rest.abs() / scale);
             }
         }
-        worst
+        relative
     }
 
     /// What of a right side is outside the space: `b − A·x` with the `x` that leaves least.

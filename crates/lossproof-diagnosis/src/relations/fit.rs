@@ -48,13 +48,12 @@ impl Answers {
         vector::is_finite(&self.values[call])
     }
 
-    /// Fits the answers to some of the calls.
+    /// The equations that some of the calls make, and what is known of the others without one.
     ///
-    /// Every equation is divided by the size of its answer, and a coordinate is off when it is by more than half of
-    /// the dtype's digits of its largest value, or of what is [`NEGLIGIBLE`] of the largest of all.
-    fn fit_some(&self, system: &System, calls: &[usize]) -> Fit {
+    /// Every equation is divided by the size of its answer.
+    fn equations(&self, system: &System, calls: &[usize]) -> (Equations, Vec<AnswerFit>) {
         let mut fits = vec![AnswerFit::Free; self.values.len()];
-        let (mut rows, mut rights, mut fitted) = (Vec::new(), Vec::new(), Vec::new());
+        let mut equations = Equations::default();
         let usual = usual_size(&self.sizes);
         for &call in calls {
             let answer = &self.values[call];
@@ -66,9 +65,9 @@ impl Answers {
                 }
                 (true, true) => {
                     let size = if self.sizes[call] > 0.0 { self.sizes[call] } else { usual };
-                    rows.push(system.row(call).iter().map(|weight| weight / size).collect::<Vec<_>>());
-                    rights.push(answer.iter().map(|value| value / size).collect::<Vec<_>>());
-                    fitted.push(call);
+                    equations.rows.push(system.row(call).iter().map(|weight| weight / size).collect());
+                    equations.rights.push(answer.iter().map(|value| value / size).collect());
+                    equations.calls.push(call);
                 }
                 // The gradient of libtorch's mean over nothing is zero.
                 (false, _) if answer.iter().all(|value| value.abs() <= 0.0) => {}
@@ -76,9 +75,17 @@ impl Answers {
                 (false, false) => fits[call] = AnswerFit::Holds,
             }
         }
-        let Ok(space) = ColumnSpace::of(&rows) else { return Fit { dimension: 0, answers: fits } };
-        let apart = relative_rest(&space, &rights, self.dtype);
-        for ((index, call), apart) in fitted.into_iter().enumerate().zip(apart) {
+        (equations, fits)
+    }
+
+    /// Fits the answers to some of the calls. A coordinate is off when it is by more than half of the dtype's digits of its
+    /// largest value, or of what is [`NEGLIGIBLE`] of the largest of all.
+    fn fit_some(&self, system: &System, calls: &[usize]) -> Fit {
+        let (equations, mut fits) = self.equations(system, calls);
+        let Ok(space) = ColumnSpace::of(&equations.rows) else { return Fit { dimension: 0, answers: fits } };
+        let apart = relative_rest(&space, &equations.rights, self.dtype);
+        for ((index, call), apart) in equations.calls.into_iter().enumerate().zip(apart) {
+            let apart = vector::largest(&apart);
             if apart > tolerance(self.dtype) {
                 fits[call] = AnswerFit::Broken(apart);
             } else if space.leverage(index) < FREE {
@@ -92,6 +99,19 @@ impl Answers {
     pub(super) fn fit(&self, system: &System) -> Fit {
         let all: Vec<usize> = (0..self.values.len()).collect();
         self.fit_some(system, &all)
+    }
+
+    /// By coordinate, whether it is off in any of some calls, all of which together make equations.
+    pub(super) fn coordinates_off(&self, system: &System, calls: &[usize]) -> Vec<bool> {
+        let (equations, _) = self.equations(system, calls);
+        let Ok(space) = ColumnSpace::of(&equations.rows) else { return Vec::new() };
+        let mut off = vec![false; equations.rights.first().map_or(0, Vec::len)];
+        for apart in relative_rest(&space, &equations.rights, self.dtype) {
+            for (off, apart) in off.iter_mut().zip(apart) {
+                *off |= apart > tolerance(self.dtype);
+            }
+        }
+        off
     }
 
     /// The calls whose answers do not follow from those to the calls before them, with how far off each is. A call
@@ -113,6 +133,14 @@ impl Answers {
     }
 }
 
+/// Equations, the right sides of their coordinates, and the call that each comes from.
+#[derive(Default)]
+struct Equations {
+    rows: Vec<Vec<f64>>,
+    rights: Vec<Vec<f64>>,
+    calls: Vec<usize>,
+}
+
 /// The median of the sizes that are none of zero.
 fn usual_size(norms: &[f64]) -> f64 {
     let mut sizes: Vec<f64> = norms.iter().copied().filter(|size| *size > 0.0 && size.is_finite()).collect();
@@ -120,11 +148,11 @@ fn usual_size(norms: &[f64]) -> f64 {
     sizes.get(sizes.len() / 2).copied().unwrap_or(1.0)
 }
 
-/// By equation: what is outside the space of the worst coordinate, relative to the scale of that coordinate.
-fn relative_rest(space: &ColumnSpace, rights: &[Vec<f64>], dtype: Dtype) -> Vec<f64> {
+/// By equation and coordinate: what is outside the space, relative to the scale of that coordinate.
+fn relative_rest(space: &ColumnSpace, rights: &[Vec<f64>], dtype: Dtype) -> Vec<Vec<f64>> {
     // A coordinate that cancels is the rounding of what the largest are made of.
     let rounding = ROUNDINGS * dtype.unit_roundoff() / tolerance(dtype);
-    space.worst_outside(rights, rounding.max(1.0 / NEGLIGIBLE))
+    space.relative_outside(rights, rounding.max(1.0 / NEGLIGIBLE))
 }
 
 #[cfg(test)]

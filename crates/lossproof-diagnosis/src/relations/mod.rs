@@ -44,6 +44,8 @@ pub(crate) struct RelatedAnswer {
 #[derive(Default)]
 pub(crate) struct Relations {
     pub(crate) answers: Vec<RelatedAnswer>,
+    /// Names and roles of the parameters.
+    names: Vec<String>,
     roles: Vec<Role>,
 }
 
@@ -58,6 +60,7 @@ impl Relations {
         (claims, limits): (&Claims, &Limits),
         parameters: &[ParameterInfo],
     ) -> Result<(), (&'static str, SubjectError)> {
+        self.names = parameters.iter().map(|parameter| parameter.name.clone()).collect();
         self.roles = parameters.iter().map(|parameter| parameter.role).collect();
         let specs: Vec<LossSpec> = match claims {
             Claims::Any => vec![claims.first()],

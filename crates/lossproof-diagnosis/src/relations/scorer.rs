@@ -1,7 +1,7 @@
 //! Scores hypotheses by the relations: what their models make of related calls, held to the answers.
 
 use super::{
-    Relations,
+    PROJECTIONS, Relations,
     fit::{AnswerFit, Fit},
     system::{Quantity, System},
 };
@@ -29,6 +29,7 @@ pub(crate) struct RelationTerms<'a> {
 pub(crate) struct Surprise<'a> {
     /// Whether it is the loss, and not the gradient.
     pub(crate) is_loss: bool,
+    call: usize,
     pub(crate) probe: &'a Probe,
     /// How far it is off, relative to its size.
     pub(crate) apart: f64,
@@ -74,7 +75,7 @@ impl<'a> RelationScorer<'a> {
             [(true, &honest_loss, vec![]), (false, &honest_gradient, vec![true; relations.roles.len()])]
         {
             for (call, apart) in relations.answers_of(&gradients, terms.dtype).surprises(system) {
-                surprises.push(Surprise { is_loss, probe: &relations.answers[call].probe, apart });
+                surprises.push(Surprise { is_loss, call, probe: &relations.answers[call].probe, apart });
             }
         }
         let fits = Fits { relations, dtype: terms.dtype, known: Vec::new() };
@@ -84,6 +85,20 @@ impl<'a> RelationScorer<'a> {
     /// The answers that do not follow from those before them: losses, then gradients.
     pub(crate) fn surprises(&self) -> &[Surprise<'a>] {
         &self.surprises
+    }
+
+    /// Parameters whose gradient does not follow where that of all together is a surprise, and how many there are.
+    pub(crate) fn parameters_of(&self, surprise: &Surprise<'_>) -> (Vec<&'a str>, usize) {
+        let names = &self.relations.names;
+        let is_surprise =
+            |call: &usize| self.surprises.iter().any(|other| !other.is_loss && other.call == *call);
+        let mut calls: Vec<usize> = (0..surprise.call).filter(|call| !is_surprise(call)).collect();
+        calls.push(surprise.call);
+        let gradients = self.relations.answers_of(&vec![true; names.len()], self.fits.dtype);
+        let off = gradients.coordinates_off(&self.honest_gradient, &calls);
+        let of_parameters = names.iter().zip(off.chunks(PROJECTIONS));
+        let off = of_parameters.filter(|(_, off)| off.contains(&true)).map(|(name, _)| name.as_str());
+        (off.collect(), names.len())
     }
 
     /// Holds the answers to what a model makes of them.
