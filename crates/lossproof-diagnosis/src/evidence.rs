@@ -7,6 +7,7 @@ use crate::{
     examination::{Examination, ProbeResult, Repeated},
     half_digits::tolerance,
     inference::{BeyondLayout, Measurement, explain_ratio, infer},
+    named_values::several,
     probe_parameters::ProbeParameters,
     probes::{Probe, ProbeState},
     relations::{self, RelationTerms},
@@ -116,12 +117,6 @@ fn gradients(seen: &Examination, honest: &[Option<Rc<HonestAnswer>>]) -> Option<
             Some(text)
         }
     }
-}
-
-/// The first of some names, and how many more there are.
-pub(crate) fn several(names: &[&str]) -> String {
-    let first = names.iter().take(4).copied().collect::<Vec<_>>().join(", ");
-    if names.len() > 4 { format!("{first} and {} more", names.len() - 4) } else { first }
 }
 
 /// Why the gradient of the head is not that of known logits whatever tokens weigh, to half of its digits; `None` where

@@ -24,3 +24,9 @@ pub(crate) fn distance(from: &NamedValues, to: &NamedValues) -> f64 {
     };
     vector::norm(&from.iter().map(of_tensor).collect::<Vec<_>>())
 }
+
+/// The first of some names, and how many more there are.
+pub(crate) fn several(names: &[&str]) -> String {
+    let first = names.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > 4 { format!("{first} and {} more", names.len() - 4) } else { first }
+}

@@ -1,7 +1,7 @@
 //! What is seen of related calls that an honest trainer would not show, in words.
 
 use super::{RelationScorer, RelationTerms, Relations, scorer::Surprise};
-use crate::evidence::several;
+use crate::named_values::several;
 
 /// Statements about losses, and about gradients, at most.
 const OF_A_KIND: usize = 2;
