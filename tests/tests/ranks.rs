@@ -348,12 +348,14 @@ impl OptimizerSteps for Forgetful {
 
 #[test]
 fn a_rank_that_fails_in_its_update_is_named() {
-    let (error, goes_on) = step_and_gradient(|world| {
-        let trainer = Under::Reference.trainer(Dtype::F64);
-        if world.rank() == 1 { Box::new(Forgetful(trainer)) } else { trainer }
-    });
-    assert!(error.contains("rank 1 failed: ") && error.contains("optimizer"), "{error}");
-    assert!(goes_on);
+    for (wrong, named) in [(0, "no optimizer was started"), (1, "rank 1 failed: ")] {
+        let (error, goes_on) = step_and_gradient(|world| {
+            let trainer = Under::Reference.trainer(Dtype::F64);
+            if world.rank() == wrong { Box::new(Forgetful(trainer)) } else { trainer }
+        });
+        assert!(error.contains(named) && error.contains("optimizer"), "{error}");
+        assert!(goes_on, "rank {wrong} failed, and nothing more is answered");
+    }
 }
 
 /// Beside steps, what takes no ranks is offered by none: a green of the first rank alone would be one of all.

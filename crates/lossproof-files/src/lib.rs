@@ -108,15 +108,17 @@ enum Place {
 }
 
 fn place(path: &Path) -> io::Result<Place> {
-    if KERNELS.iter().any(|folder| path.starts_with(folder) && !path.starts_with("/dev/shm")) {
-        return Ok(Place::Other);
-    }
+    let kernels = KERNELS.iter().any(|folder| path.starts_with(folder)) && !path.starts_with("/dev/shm");
     match fs::metadata(path) {
         Ok(there) if there.is_dir() => Err(ErrorKind::IsADirectory.into()),
-        Ok(there) if !there.is_file() => Ok(Place::Other),
+        Ok(there) if kernels || !there.is_file() => Ok(Place::Other),
         Ok(_) => fs::canonicalize(path).map(Place::File),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Place::File(path.to_owned())),
-        Err(error) => Err(error),
+        Err(error) if kernels || error.kind() != ErrorKind::NotFound => Err(error),
+        // A link to what is not there yet makes that.
+        Err(_) => match fs::read_link(path) {
+            Ok(to) => place(&path.parent().unwrap_or(Path::new("")).join(to)),
+            Err(_) => Ok(Place::File(path.to_owned())),
+        },
     }
 }
 
@@ -171,9 +173,10 @@ mod tests {
             fs::{FileTypeExt as _, symlink},
             net::UnixListener,
         };
-        for name in ["/dev/null", "/dev/stdout", "/dev/fd/3", "/proc/self/fd/1"] {
+        for name in ["/dev/null", "/dev/stdout", "/proc/self/fd/1"] {
             assert!(matches!(place(Path::new(name))?, Place::Other), "{name}");
         }
+        assert_eq!(check_writable(Path::new("/dev/nul")).unwrap_err().kind(), ErrorKind::NotFound);
         let folder = tempfile::tempdir()?;
         // By a name of ours: were it replaced, nobody else would miss it.
         let null = folder.path().join("null");
@@ -195,11 +198,17 @@ mod tests {
     fn a_link_to_a_file_stays_a_link() -> Checked {
         let folder = tempfile::tempdir()?;
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
-        fs::write(&file, "old")?;
-        std::os::unix::fs::symlink(&file, &link)?;
-        write(&link, b"new")?;
-        assert_eq!(fs::read(&file)?, b"new");
-        assert!(fs::symlink_metadata(&link)?.is_symlink());
+        // Relative to where the link is, and to what is not there yet.
+        std::os::unix::fs::symlink("file", &link)?;
+        for content in ["new", "newer"] {
+            write(&link, content.as_bytes())?;
+            assert_eq!(fs::read_to_string(&file)?, content);
+            assert!(fs::symlink_metadata(&link)?.is_symlink());
+        }
+        // One that leads to itself leads nowhere.
+        let circle = folder.path().join("circle");
+        std::os::unix::fs::symlink("circle", &circle)?;
+        assert!(write(&circle, b"x").is_err());
         Ok(())
     }
 
