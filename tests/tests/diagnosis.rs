@@ -59,7 +59,16 @@ fn what_shows_only_where_no_gradient_is_asked_for_between_steps_is_seen() {
         report.skipped |= !take(asked);
         Ok(report)
     };
+    // Now and then is as bad as always.
+    let sometimes: Step = |asked, inner, batch| {
+        let steps = inner.optimizer_steps().expect("ours takes steps");
+        if !take(asked) && batch.micro_batches().count() > 2 {
+            steps.step(batch)?;
+        }
+        steps.step(batch)
+    };
     for (step, said) in [
+        (sometimes, " steps end elsewhere, by "),
         (twice, "plain SGD, with no gradient asked for between steps: 3 steps end elsewhere, by "),
         (other_norm, "step 1 reports the gradient norm "),
         (skipped, "step 1 is skipped"),
@@ -72,21 +81,21 @@ fn what_shows_only_where_no_gradient_is_asked_for_between_steps_is_seen() {
     }
 }
 
-/// A GPU adds in another order each time, and steps carry that on. What differs no more than the same steps do from each
-/// other is no bug.
+/// Steps of which each is right to half of its digits, and which err the other way the next time.
 #[test]
 fn steps_that_never_end_at_the_same_bits_are_sound() {
     let hooks = Hooks {
-        step: |drawn: &mut u64, inner, batch| {
+        start: |share: &mut f64, inner, optimizer| {
+            *share = -*share;
+            inner.optimizer_steps().expect("ours takes steps").start(optimizer)
+        },
+        step: |share, inner, batch| {
             let before = read(inner)?;
             let report = inner.optimizer_steps().expect("ours takes steps").step(batch)?;
             for (name, after) in read(inner)? {
                 let mut values = after.to_f64();
                 for (value, before) in values.iter_mut().zip(before[&name].to_f64()) {
-                    // Just below half of the digits, in which a step may differ from what is due.
-                    *drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let share = if *drawn >> 63 == 0 { 0.9e-8 } else { -0.9e-8 };
-                    *value += share * (*value - before);
+                    *value += *share * (*value - before);
                 }
                 inner.parameter_loading().expect("ours takes parameters").set(&name, &values)?;
             }
@@ -94,7 +103,7 @@ fn steps_that_never_end_at_the_same_bits_are_sound() {
         },
         ..Hooks::IDENTITY
     };
-    let diagnosis = examined(&mut *wrap(honest(), 1, hooks));
+    let diagnosis = examined(&mut *wrap(honest(), 0.9e-8, hooks));
     assert!(diagnosis.sound, "{diagnosis}");
 }
 

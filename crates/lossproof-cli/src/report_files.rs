@@ -2,7 +2,7 @@
 
 use crate::{exit::Exit, output};
 use lossproof_report::{Outcome, Report, html, json_lines, junit};
-use miette::IntoDiagnostic;
+use miette::{IntoDiagnostic, miette};
 use std::path::{Path, PathBuf};
 
 /// Which files are written beside what is printed.
@@ -26,8 +26,17 @@ impl ReportFiles {
     /// # Errors
     /// When one could not.
     pub(crate) fn check_writable(&self) -> miette::Result<()> {
-        for path in [&self.html, &self.junit, &self.json_lines] {
-            output::check_writable(path.as_deref())?;
+        let mut taken = Vec::new();
+        for path in [&self.html, &self.junit, &self.json_lines].into_iter().flatten() {
+            output::check_writable(Some(path))?;
+            if taken.contains(&path) {
+                return Err(miette!(
+                    help = "give each report a file of its own",
+                    "{} is named twice",
+                    path.display()
+                ));
+            }
+            taken.push(path);
         }
         Ok(())
     }

@@ -21,8 +21,13 @@ pub(crate) fn loss_anomaly(
 ) -> Option<String> {
     let (probe, found, due) = (&result.probe, result.loss, honest?.reported);
     let same = HalfDigits::of(seen.dtype).same_number(found, due);
-    let words =
-        || format!("{} under {}: the loss is {found:.6} where {due:.6} is right", probe.name, probe.spec);
+    let digits = if format!("{found:.6}") == format!("{due:.6}") { 16 } else { 6 };
+    let words = || {
+        format!(
+            "{} under {}: the loss is {found:.digits$} where {due:.digits$} is right",
+            probe.name, probe.spec
+        )
+    };
     (!same).then(words)
 }
 

@@ -45,7 +45,11 @@ pub(crate) fn statements(
     // Once: on the next probe it is the same.
     let unexplained = |(result, _)| no_weights_explain(result, known?, tolerance(seen.dtype));
     evidence.extend(results().find_map(unexplained));
-    for (position, input, depends) in seen.dependences.iter().filter_map(Dependence::anomaly) {
+    // Where the loss changes by itself, it does not tell what it depends on.
+    let repeats = seen.repeated != Some(Repeated::OtherLoss);
+    for (position, input, depends) in
+        seen.dependences.iter().filter_map(Dependence::anomaly).filter(|_| repeats)
+    {
         let (verb, should) = if depends { ("depends", "must not") } else { ("does not depend", "should") };
         evidence.push(format!(
             "the loss at position {position} {verb} on the input at position {input}, which it {should} see"
@@ -61,6 +65,7 @@ pub(crate) fn statements(
                 .to_owned(),
         ),
         Some(Repeated::Other) => evidence.push("two identical calls give different gradients".to_owned()),
+        Some(Repeated::OtherLoss) => evidence.push("two identical calls report different losses".to_owned()),
         Some(Repeated::Same) | None => {}
     }
     let missing = seen.parameters.iter().zip(&seen.missing).filter(|(_, missing)| **missing == Some(true));

@@ -34,6 +34,8 @@ pub(crate) struct ProbeResult {
 pub(crate) enum Repeated {
     /// The same gradient.
     Same,
+    /// The same gradient, and another loss.
+    OtherLoss,
     /// Twice the gradient.
     Twice,
     /// Another gradient, which depends on the batch of the first call.
@@ -341,8 +343,8 @@ fn repeated(
     if subject.configure(&probe.spec).is_err() {
         return Ok(None);
     }
-    let (_, one) = judged_call(subject, probe)?;
-    let (_, other) = judged_call(subject, probe)?;
+    let (loss, one) = judged_call(subject, probe)?;
+    let (again, other) = judged_call(subject, probe)?;
     // Relative to the largest tensor.
     let floor = one.values().map(|values| norm(values)).fold(0.0, f64::max);
     let half_digits = HalfDigits { floor, ..HalfDigits::of(dtype) };
@@ -355,7 +357,8 @@ fn repeated(
             })
     };
     if is_multiple(&one, 1.0, &other) {
-        return Ok(Some(Repeated::Same));
+        let same = HalfDigits::of(dtype).same_number(loss, again);
+        return Ok(Some(if same { Repeated::Same } else { Repeated::OtherLoss }));
     }
     if is_multiple(&one, 2.0, &other) {
         return Ok(Some(Repeated::Twice));

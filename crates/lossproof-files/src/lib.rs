@@ -16,6 +16,9 @@ use tempfile::NamedTempFile;
 /// Where the kernel names devices and what is open, which a rename would replace for everybody.
 const KERNELS: [&str; 2] = ["/dev", "/proc"];
 
+/// Names of what this process prints to. To open one anew is to begin at its first byte again where it is a file.
+const STDOUT: [&str; 3] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+
 /// Writes a file whole, or leaves what was there.
 ///
 /// # Errors
@@ -42,11 +45,12 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 pub fn check_writable(path: &Path) -> io::Result<()> {
     match place(path)? {
         Place::File(path) => beside(&path)?.close(),
-        Place::Other => Ok(()),
+        Place::Stdout | Place::Other => Ok(()),
     }
 }
 
-/// A file in the making. Dropped before [`keep`](Self::keep), it leaves nothing behind.
+/// A file in the making. Dropped before [`keep`](Self::keep), it leaves nothing behind; only what is no file has taken
+/// what was written by then.
 #[derive(Debug)]
 pub struct AtomicFile(Making);
 
@@ -56,16 +60,19 @@ enum Making {
     Beside { file: NamedTempFile, path: PathBuf },
     /// What is no file takes what comes as it comes.
     Straight(File),
+    /// As this process has it open, which may be a file: what is printed, too, goes on behind what is written here.
+    Stdout(io::Stdout),
 }
 
 impl AtomicFile {
-    /// Begins a file.
+    /// Begins a file. A named pipe is waited for until somebody reads it.
     ///
     /// # Errors
     /// When its folder is missing or cannot be written to, or `path` is a folder.
     pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self(match place(path)? {
             Place::File(path) => Making::Beside { file: beside(&path)?, path },
+            Place::Stdout => Making::Stdout(io::stdout()),
             Place::Other => Making::Straight(OpenOptions::new().append(true).open(path)?),
         }))
     }
@@ -74,9 +81,14 @@ impl AtomicFile {
     ///
     /// # Errors
     /// When the disk is full or the name cannot be given; what had it before is still there then.
-    pub fn keep(self) -> io::Result<()> {
+    pub fn keep(mut self) -> io::Result<()> {
+        self.flush()?;
         if let Making::Beside { file, path } = self.0 {
             file.as_file().sync_all()?;
+            // Who may read what had the name before may read this, and nobody else.
+            if let Ok(before) = fs::metadata(&path) {
+                file.as_file().set_permissions(before.permissions())?;
+            }
             file.persist(path)?;
         }
         Ok(())
@@ -88,6 +100,7 @@ impl Write for AtomicFile {
         match &mut self.0 {
             Making::Beside { file, .. } => file.write(bytes),
             Making::Straight(file) => file.write(bytes),
+            Making::Stdout(stdout) => stdout.write(bytes),
         }
     }
 
@@ -95,6 +108,7 @@ impl Write for AtomicFile {
         match &mut self.0 {
             Making::Beside { file, .. } => file.flush(),
             Making::Straight(file) => file.flush(),
+            Making::Stdout(stdout) => stdout.flush(),
         }
     }
 }
@@ -103,11 +117,16 @@ impl Write for AtomicFile {
 enum Place {
     /// A file, there or not, under its own name.
     File(PathBuf),
+    /// What this process prints to.
+    Stdout,
     /// A device, a pipe, or what a process has open.
     Other,
 }
 
 fn place(path: &Path) -> io::Result<Place> {
+    if STDOUT.iter().any(|name| path == Path::new(name)) {
+        return Ok(Place::Stdout);
+    }
     let kernels = KERNELS.iter().any(|folder| path.starts_with(folder)) && !path.starts_with("/dev/shm");
     match fs::metadata(path) {
         Ok(there) if there.is_dir() => Err(ErrorKind::IsADirectory.into()),
@@ -129,7 +148,13 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
     // A temporary file is its owner's alone; who else may read this one, the user's mask says.
     #[cfg(unix)]
     builder.permissions(Permissions::from_mode(0o666));
-    builder.tempfile_in(folder)
+    // Its message names the other file, of which nobody has heard.
+    builder.tempfile_in(folder).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            io::Error::new(error.kind(), format!("there is no folder {}", folder.display()))
+        }
+        kind => io::Error::new(kind, format!("no file can be made in {}: {kind}", folder.display())),
+    })
 }
 
 #[cfg(test)]
@@ -173,9 +198,8 @@ mod tests {
             fs::{FileTypeExt as _, symlink},
             net::UnixListener,
         };
-        for name in ["/dev/null", "/dev/stdout", "/proc/self/fd/1"] {
-            assert!(matches!(place(Path::new(name))?, Place::Other), "{name}");
-        }
+        assert!(matches!(place(Path::new("/dev/null"))?, Place::Other));
+        assert!(matches!(place(Path::new("/dev/stdout"))?, Place::Stdout));
         assert_eq!(check_writable(Path::new("/dev/nul")).unwrap_err().kind(), ErrorKind::NotFound);
         let folder = tempfile::tempdir()?;
         // By a name of ours: were it replaced, nobody else would miss it.
@@ -220,6 +244,10 @@ mod tests {
         write(&ours, b"x")?;
         fs::write(&plain, "x")?;
         assert_eq!(fs::metadata(&ours)?.permissions(), fs::metadata(&plain)?.permissions());
+        // What was for its owner alone stays so.
+        fs::set_permissions(&ours, Permissions::from_mode(0o600))?;
+        write(&ours, b"y")?;
+        assert_eq!(fs::metadata(&ours)?.permissions().mode() & 0o777, 0o600);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use lossproof_subject::{Observation, StepReport, Subject, SubjectError, TensorSe
 /// The loss spec of a rank and the loss scale of its optimizer.
 pub(crate) struct InForce {
     pub(crate) spec: LossSpec,
-    /// `None` where no optimizer was started, or parameters have come since.
+    /// `None` where no optimizer was started, or parameters were loaded since.
     loss_scale: Option<f64>,
 }
 

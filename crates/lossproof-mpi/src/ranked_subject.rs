@@ -88,8 +88,11 @@ impl Subject for RankedSubject {
         let request = Request::Configure { spec: *spec };
         let lost = |error: SubjectError| Unsupported::new("ranks", error);
         if let Err(refused) = self.everywhere(&request, &TensorSet::new(), |_| Ok(())) {
-            // All ranks have one spec: that of before.
-            self.own.configure(&self.in_force.spec)?;
+            // All ranks have one spec: that of before, which none of them refused.
+            let before = self.in_force.spec;
+            self.own.configure(&before)?;
+            self.everywhere(&Request::Configure { spec: before }, &TensorSet::new(), |_| Ok(()))
+                .map_err(lost)?;
             return Err(lost(refused));
         }
         self.in_force.spec = *spec;
