@@ -37,8 +37,8 @@ fn candidates(diagnosis: &Diagnosis) -> Vec<&'static str> {
     diagnosis.candidates.iter().map(|candidate| candidate.bug.id).collect()
 }
 
-/// A velocity that is the buffer of the gradient is overwritten whenever somebody asks for one, and is a wrong one where
-/// nobody does.
+/// A velocity that is the buffer of the gradient is overwritten whenever somebody asks for one, and is a wrong one
+/// where nobody does.
 #[test]
 fn what_shows_only_where_no_gradient_is_asked_for_between_steps_is_seen() {
     type Step = fn(&mut bool, &mut dyn Subject, &GlobalBatch) -> Result<StepReport, SubjectError>;

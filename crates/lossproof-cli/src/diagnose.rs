@@ -72,8 +72,8 @@ pub(crate) fn run(args: &Args) -> miette::Result<Exit> {
     Ok(exit)
 }
 
-/// Random batches on which the loss is held to its gradient. Every parameter has its turn on two of them, and takes some
-/// ten passes each time.
+/// Random batches on which the loss is held to its gradient. Every parameter has its turn on two of them, and takes
+/// some ten passes each time.
 const SLOPES: u32 = 4;
 
 /// How the loss of a trainer was seen to change along its gradient, parameter by parameter.

@@ -13,8 +13,8 @@ use crate::{
 use lossproof_spec::Dtype;
 use lossproof_subject::{StepReport, Subject, SubjectError};
 
-/// Steps, and what they report, may differ by this many times as much as one step: they go on from each other, and a run
-/// has up to six. A GPU, which adds in another order each time, differs by far less.
+/// Steps, and what they report, may differ by this many times as much as one step: they go on from each other, and a
+/// run has up to six. A GPU, which adds in another order each time, differs by far less.
 const STEPS: f64 = 8.0;
 
 /// What came of the steps of a run, taken by themselves.

@@ -14,8 +14,8 @@ use std::borrow::Cow;
 /// [`serve`](crate::serve) it until it is dropped.
 ///
 /// It takes batches with as many ranks as there are processes, or fewer. Token losses, which no other rank changes, the
-/// first one computes alone. What a trainer can do beside that without ranks is not offered: sums under weights that are
-/// given, and objectives, whose batch is one micro-batch.
+/// first one computes alone. What a trainer can do beside that without ranks is not offered: sums under weights that
+/// are given, and objectives, whose batch is one micro-batch.
 pub struct RankedSubject {
     world: World,
     own: Box<dyn Subject>,

@@ -78,8 +78,8 @@ impl Answers {
         (equations, fits)
     }
 
-    /// Fits the answers to some of the calls. A coordinate is off when it is by more than half of the dtype's digits of its
-    /// largest value, or of what is [`NEGLIGIBLE`] of the largest of all.
+    /// Fits the answers to some of the calls. A coordinate is off when it is by more than half of the dtype's digits of
+    /// its largest value, or of what is [`NEGLIGIBLE`] of the largest of all.
     fn fit_some(&self, system: &System, calls: &[usize]) -> Fit {
         let (equations, mut fits) = self.equations(system, calls);
         let Ok(space) = ColumnSpace::of(&equations.rows) else { return Fit { dimension: 0, answers: fits } };

@@ -29,8 +29,8 @@ pub struct Modified {
 /// come from matrix products, sums and these operations.
 ///
 /// What [`add_bias`](Self::add_bias), [`gelu`](Self::gelu), [`attention_weights`](Self::attention_weights) and
-/// [`cross_entropy`](Self::cross_entropy) are given goes into nothing else: a version of a device's own may put its gradient in
-/// the place of what is there. What the others are given may go elsewhere, too, and its gradients are added.
+/// [`cross_entropy`](Self::cross_entropy) are given goes into nothing else: a version of a device's own may put its
+/// gradient in the place of what is there. What the others are given may go elsewhere, too, and its gradients are added.
 pub trait Kernels<E: Element>: Device<E> {
     /// `x + b`, the bias `[C]` added to every row of `[count, C]`.
     ///
@@ -92,8 +92,8 @@ pub trait Kernels<E: Element>: Device<E> {
 
     /// What an operation of dfdx makes of a tensor. dfdx keeps the gradients of all tensors until the backward pass is
     /// over: a version of a device's own lets go of that of the output once the operation has passed it on. So it must
-    /// be an operation that makes new numbers: what is only reshaped or permuted shares the gradient of what it is of, and
-    /// which tensors share one dfdx does not say.
+    /// be an operation that makes new numbers: what is only reshaped or permuted shares the gradient of what it is of,
+    /// and which tensors share one dfdx does not say.
     ///
     /// # Errors
     /// When the operation fails.
