@@ -306,7 +306,7 @@ fn a_trainer_without_sgd_is_moved_by_adam() {
     let adam_alone = |trainer: Door| {
         let hooks = Hooks {
             start: |(): &mut (), inner, optimizer| match optimizer.rule {
-                Rule::Sgd { .. } => Err(Unsupported { subject: inner.info().name, what: "SGD".to_owned() }),
+                Rule::Sgd { .. } => Err(Unsupported::new(&inner.info().name, "SGD")),
                 _ => (Hooks::IDENTITY.start)(&mut (), inner, optimizer),
             },
             ..Hooks::IDENTITY

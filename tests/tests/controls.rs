@@ -17,7 +17,7 @@ use rayon::prelude::*;
 /// Small cases of every kind, enough of them for each law to certify what it compares.
 fn campaign() -> Campaign {
     let size = Size { ranks: 1..=3, micro_batches: 1..=3, sequences: 1..=3, positions: 1..=12 };
-    Campaign { cases: 64, size, shrink: false, ..Campaign::default() }
+    Campaign { cases: 32, size, shrink: false, ..Campaign::default() }
 }
 
 fn honest() -> Box<dyn Subject> {

@@ -131,6 +131,25 @@ fn what_does_not_follow_from_other_batches_is_named_by_parameter() {
     assert!(diagnosis.evidence.iter().any(|line| line.ends_with("; those of 14 others do")), "{diagnosis}");
 }
 
+/// No mask of dropout moves a gradient by a millionth.
+#[test]
+fn a_gradient_with_a_little_noise_is_not_named_after_dropout() {
+    let gradient = |calls: &mut f64, _: &GlobalBatch, handed: &mut HandedOver| {
+        *calls += 1.0;
+        for tensor in &mut handed.tensors {
+            for (index, value) in tensor.values.iter_mut().enumerate() {
+                *value *= 1.0 + 1e-6 * (*calls * index as f64).sin();
+            }
+        }
+    };
+    let mut noisy = wrap(honest(), 0.0, Hooks { gradient, ..Hooks::IDENTITY });
+    for diagnosis in [examined(&mut *noisy), Diagnosis::alone(&mut *noisy)] {
+        assert!(!diagnosis.sound && candidates(&diagnosis).is_empty(), "{diagnosis}");
+        let said = "two identical calls give different gradients, ";
+        assert!(diagnosis.evidence.iter().any(|line| line.starts_with(said)), "{diagnosis}");
+    }
+}
+
 /// In a model of two blocks every mask that lets the future through looks the same. To name one of them is to send
 /// whoever has another the wrong way.
 #[test]

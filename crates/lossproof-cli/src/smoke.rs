@@ -126,8 +126,12 @@ fn card(adapter: &Adapter) -> String {
     for (what, said) in lines {
         text += &paragraph(&format!("{what}: {said}"), 2);
     }
-    let unknown: Vec<&str> =
-        parameters.iter().filter(|one| one.role == Role::Weight).map(|one| one.name.as_str()).collect();
+    // Whoever says `weight` knows that there is nothing more to say.
+    let undeclared = adapter.card().parameters.iter().filter(|one| one.role.is_none());
+    let unknown: Vec<&str> = undeclared
+        .map(|one| one.name.as_str())
+        .filter(|&name| parameters.iter().any(|one| one.name == name && one.role == Role::Weight))
+        .collect();
     if !unknown.is_empty() {
         let said = format!(
             "no role: {} of its parameters, the first is {}. Laws that need to know what a parameter does leave \

@@ -4,13 +4,14 @@ use crate::{
     anomalies::{gradient_anomalies, loss_anomaly, step_anomaly, validation_anomaly},
     attention::Dependence,
     call::Semantics,
-    examination::{Examination, ProbeResult, Repeated},
+    examination::{Examination, ProbeResult},
     half_digits::tolerance,
     inference::{BeyondLayout, Measurement, explain_ratio, infer},
     named_values::several,
     probe_parameters::ProbeParameters,
     probes::{Probe, ProbeState},
     relations::{self, RelationTerms},
+    repeated_calls::Repeated,
     trainer_model::softmax,
     truth::{HonestAnswer, is_along_the_last_activations},
 };
@@ -64,7 +65,9 @@ pub(crate) fn statements(
              first: something is kept from one call to the next"
                 .to_owned(),
         ),
-        Some(Repeated::Other) => evidence.push("two identical calls give different gradients".to_owned()),
+        Some(Repeated::Other { by }) => {
+            evidence.push(format!("two identical calls give different gradients, {by:.1e} of their size apart"));
+        }
         Some(Repeated::OtherLoss) => evidence.push("two identical calls report different losses".to_owned()),
         Some(Repeated::Same) | None => {}
     }

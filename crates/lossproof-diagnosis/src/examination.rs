@@ -2,7 +2,7 @@
 
 use crate::{
     attention::{Dependence, dependence, sequences},
-    half_digits::{HalfDigits, tolerance},
+    half_digits::tolerance,
     label_losses::{LONE_TOKENS, LabelLosses, label_losses},
     measuring::{accumulate, accumulate_weighted, load},
     missing::missing,
@@ -11,13 +11,13 @@ use crate::{
     probe_parameters::ProbeParameters,
     probes::{self, Probe, ProbeState},
     relations::Relations,
+    repeated_calls::{Repeated, repeated},
     truth::is_along_the_last_activations,
     validation_run::{ValidationRun, run_validation},
 };
-use lossproof_cases::edit::{alone, edit, given};
+use lossproof_cases::edit::alone;
 use lossproof_laws::KnownLogits;
-use lossproof_numerics::{norm, vector};
-use lossproof_spec::{Dtype, GlobalBatch, LossSpec, TokenWeights};
+use lossproof_spec::{Dtype, LossSpec, TokenWeights};
 use lossproof_subject::{Limits, LogPolicy, ParameterInfo, Subject, SubjectError};
 
 /// What came of a probe.
@@ -27,21 +27,6 @@ pub(crate) struct ProbeResult {
     pub(crate) gradient: NamedValues,
     /// The gradient of the call before the judged one.
     pub(crate) former: Option<NamedValues>,
-}
-
-/// What the second of two identical calls gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeated {
-    /// The same gradient.
-    Same,
-    /// The same gradient, and another loss.
-    OtherLoss,
-    /// Twice the gradient.
-    Twice,
-    /// Another gradient, which depends on the batch of the first call.
-    CarriedOver,
-    /// Another gradient, of chance as far as can be told.
-    Other,
 }
 
 /// Everything seen of a subject.
@@ -298,7 +283,10 @@ impl Examination {
 }
 
 /// The call of a probe that is judged.
-fn judged_call(subject: &mut dyn Subject, probe: &Probe) -> Result<(f64, NamedValues), SubjectError> {
+pub(crate) fn judged_call(
+    subject: &mut dyn Subject,
+    probe: &Probe,
+) -> Result<(f64, NamedValues), SubjectError> {
     match &probe.upstream {
         Some(weights) => accumulate_weighted(subject, &probe.batch, weights),
         None => accumulate(subject, &probe.batch),
@@ -330,68 +318,4 @@ fn measure(
 fn is_as_imposed(known: &KnownLogits, result: &ProbeResult, dtype: Dtype) -> bool {
     let Some(gradient) = result.gradient.get(known.head()) else { return true };
     known.final_norm().is_some() || is_along_the_last_activations(known, gradient, tolerance(dtype))
-}
-
-/// What the second of two identical calls gives; `None` where the subject has no such semantics.
-fn repeated(
-    subject: &mut dyn Subject,
-    parameters: &ProbeParameters,
-    probe: &Probe,
-    dtype: Dtype,
-) -> Result<Option<Repeated>, SubjectError> {
-    load(subject, parameters.general())?;
-    if subject.configure(&probe.spec).is_err() {
-        return Ok(None);
-    }
-    let (loss, one) = judged_call(subject, probe)?;
-    let (again, other) = judged_call(subject, probe)?;
-    // Relative to the largest tensor.
-    let floor = one.values().map(|values| norm(values)).fold(0.0, f64::max);
-    let half_digits = HalfDigits { floor, ..HalfDigits::of(dtype) };
-    let is_multiple = |of: &NamedValues, factor: f64, found: &NamedValues| {
-        of.len() == found.len()
-            && of.iter().all(|(name, values)| {
-                let mut multiple = values.clone();
-                vector::scale(&mut multiple, factor);
-                found.get(name).is_some_and(|twin| half_digits.same(twin, &multiple))
-            })
-    };
-    if is_multiple(&one, 1.0, &other) {
-        let same = HalfDigits::of(dtype).same_number(loss, again);
-        return Ok(Some(if same { Repeated::Same } else { Repeated::OtherLoss }));
-    }
-    if is_multiple(&one, 2.0, &other) {
-        return Ok(Some(Repeated::Twice));
-    }
-    // What is drawn comes again where its generator is reset and as much was drawn before; what is kept of another
-    // batch is something else.
-    let from_fresh = |subject: &mut dyn Subject, before: &[&Probe]| {
-        subject.reset()?;
-        for probe in before {
-            judged_call(subject, probe)?;
-        }
-        judged_call(subject, probe).map(|(_, gradient)| gradient)
-    };
-    let repeats = is_multiple(&one, 1.0, &from_fresh(subject, &[])?);
-    let otherwise = Probe { batch: with_other_tokens(&probe.batch, subject), ..probe.clone() };
-    let kept = repeats && !is_multiple(&other, 1.0, &from_fresh(subject, &[&otherwise])?);
-    Ok(Some(if kept { Repeated::CarriedOver } else { Repeated::Other }))
-}
-
-/// The batch with the next token of the vocabulary in place of each.
-fn with_other_tokens(batch: &GlobalBatch, subject: &dyn Subject) -> GlobalBatch {
-    let vocabulary = u32::try_from(subject.info().limits.vocabulary).unwrap_or(u32::MAX).max(1);
-    let next = |token: u32| (token + 1) % vocabulary;
-    batch.map_sequences(|sequence| {
-        edit(sequence, |fields| {
-            for (id, (target, label)) in
-                fields.input_ids.iter_mut().zip(fields.targets.iter_mut().zip(&mut fields.labels))
-            {
-                (*id, *target) = (next(*id), next(*target));
-                if given(*label) {
-                    *label = i64::from(*target);
-                }
-            }
-        })
-    })
 }

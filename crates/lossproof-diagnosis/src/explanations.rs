@@ -86,8 +86,10 @@ fn candidates(scored: Vec<(&'static Bug, Score)>, wrong: usize, unknown: f64) ->
     possible.into_iter().map(candidate).collect()
 }
 
-/// The bug that comes nearest, if it explains half of what is wrong at least, and what it cannot have made.
+/// The bug that comes nearest, if it explains half of what is wrong at least, and what it cannot have made. What it
+/// leaves open it does not explain.
 fn nearest(scored: &[(&'static Bug, Score)], wrong: usize) -> Option<(&'static Bug, String)> {
-    let (bug, score) = scored.first().filter(|(_, score)| 2 * score.unexplained() <= wrong)?;
+    let unexplained = |score: &Score| score.unexplained() + score.left_open();
+    let (bug, score) = scored.first().filter(|(_, score)| 2 * unexplained(score) <= wrong)?;
     Some((*bug, score.first_against.clone()?))
 }

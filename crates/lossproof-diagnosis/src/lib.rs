@@ -35,6 +35,7 @@ mod probe_parameters;
 mod probes;
 mod reference;
 mod relations;
+mod repeated_calls;
 mod repeated_steps;
 mod reported_loss;
 mod score;

@@ -95,6 +95,11 @@ impl Score {
         self.total() - self.exact() + self.unforecast
     }
 
+    /// Numbers that the hypothesis leaves open, and an honest trainer would not.
+    pub(crate) fn left_open(&self) -> usize {
+        self.open
+    }
+
     /// Everything that was compared.
     pub(crate) fn total(&self) -> usize {
         self.grades.iter().sum()

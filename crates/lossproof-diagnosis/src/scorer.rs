@@ -6,13 +6,14 @@ use crate::{
     anomalies::gradient_anomalies,
     behaviour::{score_run, score_validation},
     call::{Semantics, TrainerCall},
-    examination::{Examination, ProbeResult, Repeated},
+    examination::{Examination, ProbeResult},
     gradient_comparison::{GradientComparison, Place},
     half_digits::{Forecast, HalfDigits, NEGLIGIBLE},
     probe_parameters::ProbeParameters,
     probes::ProbeState,
     reference::Reference,
     relations::{RelationScorer, RelationTerms},
+    repeated_calls::Repeated,
     reported_loss::Summed,
     score::{Grade, Score, UNKNOWN},
     simulated_optimizer::StepMistake,
@@ -143,7 +144,7 @@ impl<'a, 'r> Scorer<'a, 'r> {
         if let Some(repeated) = seen.repeated {
             let grade = match (repeated, model.token_gradients) {
                 // How a trainer's answers differ that does not repeat them is not forecast.
-                (Repeated::Other, TokenGradients::Random) => Grade::Loose,
+                (Repeated::Other { .. }, TokenGradients::Random) if repeated.may_be_dropout() => Grade::Loose,
                 (Repeated::Twice, TokenGradients::Kept)
                 | (Repeated::Same, TokenGradients::Same | TokenGradients::OfTheBatch) => Grade::Exact,
                 _ => Grade::Impossible,

@@ -200,7 +200,7 @@ impl Honest {
     }
 
     fn configure(&mut self, spec: &LossSpec) -> Result<(), SubjectError> {
-        self.subject.configure(spec).map_err(|Unsupported { subject, what }| lacking(&subject, &what))
+        self.subject.configure(spec).map_err(|Unsupported { subject, what, .. }| lacking(&subject, &what))
     }
 
     /// Computes something with the logits multiplied, and leaves the parameters as they were.

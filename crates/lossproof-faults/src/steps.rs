@@ -16,9 +16,7 @@ impl OptimizerSteps for Faulty {
         let name = self.info().name;
         let honest = self.honest.subject.optimizer_steps();
         // Which optimizers there are is for the honest trainer to say.
-        honest
-            .ok_or_else(|| Unsupported { subject: name, what: "optimizer steps".to_owned() })?
-            .start(optimizer)?;
+        honest.ok_or_else(|| Unsupported::new(&name, "optimizer steps"))?.start(optimizer)?;
         let optimizer = (self.trainer.optimizer)(*optimizer);
         self.started =
             Some(RunningOptimizer { optimizer, counted: StepCounts::default(), moments: Vec::new() });

@@ -122,7 +122,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> LoopTrainer for Reference<K, E, D
         frozen: &BTreeSet<String>,
     ) -> Result<(), Unsupported> {
         self.begun = None;
-        let refuse = |what: String| Unsupported { subject: NAME.to_owned(), what };
+        let refuse = |what: String| Unsupported::new(NAME, what);
         check_rule(rule).map_err(refuse)?;
         let known: BTreeSet<String> =
             ModelShape::of::<K>().parameters().into_iter().map(|(name, _)| name).collect();

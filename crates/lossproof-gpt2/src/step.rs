@@ -21,7 +21,7 @@ use lossproof_subject::{
 impl<K: Gpt2Config, E: Element, D: Kernels<E>> OptimizerSteps for Reference<K, E, D> {
     fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
         self.started = None;
-        check(optimizer).map_err(|what| Unsupported { subject: NAME.to_owned(), what })?;
+        check(optimizer).map_err(|what| Unsupported::new(NAME, what))?;
         self.started = Some(Started { optimizer: *optimizer, steps: 0, moments: Vec::new() });
         Ok(())
     }

@@ -139,7 +139,7 @@ impl<K: Gpt2Config, E: Element, D: Kernels<E>> Subject for Reference<K, E, D> {
     }
 
     fn configure(&mut self, spec: &LossSpec) -> Result<(), Unsupported> {
-        let unsupported = |what: String| Unsupported { subject: NAME.to_owned(), what };
+        let unsupported = |what: String| Unsupported::new(NAME, what);
         if spec.counting != Counting::Supervised {
             return Err(unsupported(format!("the loss spec `{spec}`")));
         }

@@ -67,8 +67,7 @@ impl Answers for CardOnly<'_> {
     }
 
     fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
-        let what = "optimizer steps".to_owned();
-        let lacking = Unsupported { subject: self.info.name.clone(), what };
+        let lacking = Unsupported::new(&self.info.name, "optimizer steps");
         self.subject.optimizer_steps().ok_or(lacking)?.start(optimizer)
     }
 

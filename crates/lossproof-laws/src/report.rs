@@ -21,11 +21,11 @@ pub struct Report {
     pub cases: usize,
     /// Those that could have told a violation.
     pub telling: usize,
-    /// Numbers and tensors compared.
+    /// Numbers and tensors compared, those of a case that fails included.
     pub compared: usize,
     /// The units of which anything was compared, as far as cases were tried and not declared to fail.
     pub looked_at: BTreeSet<String>,
-    /// The comparison closest to its bound.
+    /// The comparison closest to its bound, or furthest beyond it.
     pub worst: Option<Closest>,
     /// The smallest relative error of anything compared that some case was certain to catch; `None` where
     /// nothing is certified by degree.

@@ -27,13 +27,14 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Notes what is looked at in a case that is not counted: one that fails, or comes after one.
+    /// Notes what is compared in a case that is not counted: one that fails, or comes after one. It certifies nothing.
     pub(crate) fn looks_at(&mut self, tried: &Tried) {
         self.looked_at.extend(tried.comparisons.looked_at().iter().cloned());
+        self.comparisons.count(&tried.comparisons);
     }
 
     pub(crate) fn add(&mut self, tried: Tried, taped: Option<Taped>) {
-        self.looks_at(&tried);
+        self.looked_at.extend(tried.comparisons.looked_at().iter().cloned());
         self.cases += 1;
         self.telling += usize::from(tried.tells());
         if let Some(what) = tried.unsupported() {

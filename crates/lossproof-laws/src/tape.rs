@@ -253,8 +253,7 @@ impl UpstreamWeights for Recorder<'_> {
 
 impl OptimizerSteps for Recorder<'_> {
     fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
-        let what = "optimizer steps".to_owned();
-        let lacking = Unsupported { subject: self.tape.info.name.clone(), what };
+        let lacking = Unsupported::new(&self.tape.info.name, "optimizer steps");
         let answer = self.subject.optimizer_steps().ok_or(lacking)?.start(optimizer);
         if let Err(refused) = &answer {
             self.tape.refused_optimizers.push((*optimizer, refused.clone()));

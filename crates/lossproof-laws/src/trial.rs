@@ -28,7 +28,10 @@ pub(crate) enum Ended {
 
 impl From<Unsupported> for Ended {
     fn from(unsupported: Unsupported) -> Self {
-        Self::Unsupported(unsupported.what)
+        match unsupported.breach {
+            Some(breach) => Self::Failed((*breach).into()),
+            None => Self::Unsupported(unsupported.what),
+        }
     }
 }
 

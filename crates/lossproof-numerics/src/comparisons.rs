@@ -173,12 +173,17 @@ impl Comparisons {
         self
     }
 
+    /// Adds the number of another case's comparisons, and what came closest, without what it violates and certifies.
+    pub fn count(&mut self, other: &Self) {
+        self.compared += other.compared;
+        if let Some(candidate) = &other.closest {
+            self.note(candidate.clone());
+        }
+    }
+
     /// Adds another case's comparisons. What is certified on one of them is certified.
     pub fn merge(&mut self, other: Self) {
-        self.compared += other.compared;
-        if let Some(candidate) = other.closest {
-            self.note(candidate);
-        }
+        self.count(&other);
         self.violations.extend(other.violations);
         self.looked_at.extend(other.looked_at);
         for (name, unit) in other.units {

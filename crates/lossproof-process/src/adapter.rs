@@ -40,8 +40,6 @@ pub struct Adapter {
     broken: Option<Breach>,
     /// Everything that broke it, which must not be lost where a caller goes on.
     breaches: Vec<Breach>,
-    /// Whether nobody was told of it: a call that can answer no more than that something is unsupported.
-    untold: bool,
 }
 
 impl Adapter {
@@ -96,7 +94,6 @@ impl Adapter {
             loaded: None,
             broken: None,
             breaches: Vec::new(),
-            untold: false,
         })
     }
 
@@ -159,7 +156,6 @@ impl Adapter {
         most: u64,
     ) -> Result<(A, Tensors), SubjectError> {
         if let Some(breach) = &self.broken {
-            self.untold = false;
             return Err(breach.clone().into());
         }
         self.conversation.begin();
@@ -181,16 +177,12 @@ impl Adapter {
         }
     }
 
-    /// The same, of a call whose only failure is that something is unsupported. Another one is told at the next call.
+    /// The same, of a call whose only failure is that something is unsupported.
     pub(crate) fn ask_whether(&mut self, request: &Request<'_>, what: &str) -> Result<(), Unsupported> {
         match self.ask::<Nothing>(request, Vec::new(), 0) {
             Ok(_) => Ok(()),
-            Err(error) => {
-                self.untold = self.broken.is_some();
-                let message = error.to_string();
-                let what = if self.broken.is_some() { message } else { format!("{what} ({message})") };
-                Err(Unsupported { subject: self.info.name.clone(), what })
-            }
+            Err(SubjectError::Breach(breach)) => Err(Unsupported::unanswered(&self.info.name, what, breach)),
+            Err(error) => Err(Unsupported::new(&self.info.name, format!("{what} ({error})"))),
         }
     }
 
@@ -335,9 +327,6 @@ impl Subject for Adapter {
     /// Also asks for the card again, since it must not have changed.
     fn reset(&mut self) -> Result<(), SubjectError> {
         if let Some(breach) = self.broken.clone() {
-            if std::mem::take(&mut self.untold) {
-                return Err(breach.into());
-            }
             self.conversation.begin();
             return self.begin_anew(breach);
         }

@@ -104,7 +104,10 @@ impl From<SubjectError> for Refusal {
 
 impl From<Unsupported> for Refusal {
     fn from(error: Unsupported) -> Self {
-        Self::Unsupported(error.what)
+        match error.breach {
+            Some(breach) => Self::Subject((*breach).into()),
+            None => Self::Unsupported(error.what),
+        }
     }
 }
 

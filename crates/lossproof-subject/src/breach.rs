@@ -70,7 +70,7 @@ impl fmt::Display for Call {
 }
 
 /// How a subject broke what [`Subject`](crate::Subject) promises of every trainer.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Breach {
     /// The subject's card has a number that says nothing.

@@ -2,22 +2,38 @@
 
 use crate::{Breach, Count, SinkError, SourceError};
 use lossproof_spec::EmptyGroup;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 /// The trainer has no such semantics or capability. An answer, not a failure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{subject} does not support {what}")]
+#[non_exhaustive]
 pub struct Unsupported {
     /// Name of the subject.
     pub subject: String,
     /// What it lacks.
     pub what: String,
+    /// What the subject did instead of answering, so that nobody knows what it lacks.
+    pub breach: Option<Box<Breach>>,
 }
 
 impl Unsupported {
     /// Says what a subject lacks.
     pub fn new(subject: &str, what: impl Display) -> Self {
-        Self { subject: subject.to_owned(), what: what.to_string() }
+        Self { subject: subject.to_owned(), what: what.to_string(), breach: None }
+    }
+
+    /// Says how a subject broke where it was asked whether it supports something.
+    pub fn unanswered(subject: &str, what: impl Display, breach: Breach) -> Self {
+        Self { breach: Some(Box::new(breach)), ..Self::new(subject, what) }
+    }
+}
+
+impl Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.breach {
+            Some(breach) => breach.fmt(f),
+            None => write!(f, "{} does not support {}", self.subject, self.what),
+        }
     }
 }
 

@@ -94,7 +94,7 @@ impl SubjectInfo {
     /// The answer to a spec that is not claimed.
     #[must_use]
     pub fn unsupported(&self, spec: &LossSpec) -> Unsupported {
-        Unsupported { subject: self.name.clone(), what: spec.to_string() }
+        Unsupported::new(&self.name, spec)
     }
 }
 

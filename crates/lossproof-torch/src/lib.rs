@@ -168,7 +168,7 @@ fn for_a_loop<C: Clone + Into<Config>>(
 
 /// This trainer has no such thing.
 fn unsupported(what: String) -> Unsupported {
-    Unsupported { subject: NAME.to_owned(), what }
+    Unsupported::new(NAME, what)
 }
 
 /// A size as libtorch counts it.

@@ -25,7 +25,7 @@ pub fn record(
     let dtype = info.coarsest(&parameters);
     let SubjectInfo { name, version, framework, device, .. } = info;
     let parameters = parameters.into_iter().map(|parameter| parameter.name).collect();
-    let no_steps = Unsupported { subject: name.clone(), what: "optimizer steps".to_owned() };
+    let no_steps = Unsupported::new(&name, "optimizer steps");
     let trainer = subject.optimizer_steps().ok_or(no_steps)?;
     let mut batches = batches.into_iter();
     let mut steps = Vec::with_capacity(plan.steps());

@@ -59,25 +59,55 @@ fn thirty() -> Settings {
     Settings { length: Length::Updates(30), evaluate_every: 7, ..settings(Semantics::LAWFUL) }
 }
 
-/// After every event of the run: written, read by another trainer, and gone on with.
+/// The trainers whose runs are resumed.
+const TRAINERS: [(Under, Dtype); 3] =
+    [(Under::Reference, Dtype::F64), (Under::Libtorch, Dtype::F64), (Under::Libtorch, Dtype::F32)];
+
+/// What a checkpoint is when it has been written and read.
+fn through_a_file(kept: &Checkpoint) -> Checkpoint {
+    let folder = tempfile::tempdir().unwrap();
+    let read = Checkpoint::read(&kept.write(folder.path()).unwrap()).unwrap();
+    assert!(read == *kept, "what is written is read");
+    read
+}
+
+/// After every event of the run: written, read by another trainer, and gone on with for one event more. What any of
+/// the checkpoints lacks is lacking from there on.
 #[test]
-fn a_run_resumed_anywhere_ends_as_if_it_had_never_stopped() {
-    for (under, dtype) in
-        [(Under::Reference, Dtype::F64), (Under::Libtorch, Dtype::F64), (Under::Libtorch, Dtype::F32)]
-    {
+fn a_run_stopped_after_every_event_ends_as_if_it_had_never_stopped() {
+    for (under, dtype) in TRAINERS {
         let settings = thirty();
         let (events, end) = go(under, dtype, &settings, None, usize::MAX);
         let updates = events.iter().filter(|event| matches!(event, Event::Update(_))).count();
         assert_eq!(updates, 30);
-        for stop in 0..events.len() {
-            let folder = tempfile::tempdir().unwrap();
+        let (mut told, mut kept) = go(under, dtype, &settings, None, 0);
+        loop {
+            let (next, later) = go(under, dtype, &settings, Some(&through_a_file(&kept)), 1);
+            kept = later;
+            if next.is_empty() {
+                break;
+            }
+            told.extend(next);
+            assert!(events.starts_with(&told), "{under:?} stopped after {} events", told.len() - 1);
+        }
+        assert!(told == events && kept == end, "{under:?}");
+    }
+}
+
+/// A checkpoint of a run that was never stopped before, and all that comes after it in one go.
+#[test]
+fn a_run_resumed_once_ends_as_if_it_had_never_stopped() {
+    for (under, dtype) in TRAINERS {
+        let settings = thirty();
+        let (events, end) = go(under, dtype, &settings, None, usize::MAX);
+        // Before the first update, and after each kind of event.
+        let stops: Vec<usize> = (0..events.len()).step_by(events.len() / 6).collect();
+        stops.par_iter().for_each(|&stop| {
             let (before, kept) = go(under, dtype, &settings, None, stop);
-            let read = Checkpoint::read(&kept.write(folder.path()).unwrap()).unwrap();
-            assert!(read == kept, "what is written is read");
-            let (after, resumed) = go(under, dtype, &settings, Some(&read), usize::MAX);
+            let (after, resumed) = go(under, dtype, &settings, Some(&through_a_file(&kept)), usize::MAX);
             assert!([before, after].concat() == events, "{under:?} stopped after {stop} events");
             assert!(resumed == end, "{under:?} stopped after {stop} events");
-        }
+        });
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn law_check(report: &LawReport) -> Check {
     if report.cases > 0 {
         check = check.measured("cases", report.cases as f64).measured("telling", report.telling as f64);
     }
-    if let Some(worst) = &report.worst {
+    if let Some(worst) = report.worst.as_ref().filter(|worst| worst.error.is_finite()) {
         check = check.measured("worst", worst.error).measured("bound", worst.bound);
     }
     if let Some(power) = report.power {

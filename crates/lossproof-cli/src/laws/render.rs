@@ -98,8 +98,9 @@ fn table(reports: &[Report]) -> String {
     for report in reports {
         let clauses: Vec<_> = report.law.clauses().map(|clause| clause.id).collect();
         let (worst, bound) = match &report.worst {
-            Some(worst) => (number(worst.error), number(worst.bound)),
-            None => (String::new(), String::new()),
+            // What is no number has no distance from its bound.
+            Some(worst) if worst.error.is_finite() => (number(worst.error), number(worst.bound)),
+            _ => (String::new(), String::new()),
         };
         let reason = report.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
         table.row([

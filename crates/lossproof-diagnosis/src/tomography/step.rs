@@ -152,7 +152,7 @@ fn with_steps<T>(
 ) -> Result<T, TomographyError> {
     let name = subject.info().name;
     let Some(steps) = subject.optimizer_steps() else {
-        return Err(Unsupported { subject: name, what: "optimizer steps".to_owned() }.into());
+        return Err(Unsupported::new(&name, "optimizer steps").into());
     };
     act(steps)
 }

@@ -260,7 +260,7 @@ pub(super) const SUBJECTS: &[Hostile] = &[
 ];
 
 fn refused(inner: &dyn Subject, spec: &LossSpec) -> Unsupported {
-    Unsupported { subject: inner.info().name, what: spec.to_string() }
+    Unsupported::new(&inner.info().name, spec)
 }
 
 fn limited(info: SubjectInfo, limit: fn(&mut Limits)) -> SubjectInfo {

@@ -125,7 +125,7 @@ fn lacking(subject: String, what: &str) -> SubjectError {
 }
 
 fn unsupported(inner: &dyn Subject) -> Unsupported {
-    Unsupported { subject: inner.info().name, what: "optimizer steps".to_owned() }
+    Unsupported::new(&inner.info().name, "optimizer steps")
 }
 
 fn loader(inner: &mut dyn Subject) -> Answer<&mut dyn LoadParameters> {

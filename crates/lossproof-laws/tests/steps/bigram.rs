@@ -422,7 +422,7 @@ impl OptimizerSteps for Bigram {
             },
         };
         if !offered {
-            return Err(Unsupported { subject: "bigram".to_owned(), what: "this Adam".to_owned() });
+            return Err(Unsupported::new("bigram", "this Adam"));
         }
         let zeros = vec![0.0; PARAMETERS];
         self.optimizer =

@@ -4,7 +4,7 @@ use crate::{ACT, adapters::LEFT_BEHIND, unigram::Unigram};
 use lossproof_process::{Adapter, AdapterError};
 use lossproof_spec::{GlobalBatch, Sequence};
 use lossproof_subject::{
-    Checked, Collect, Subject as _, SubjectError, Tensor, TensorSet, TensorValues, Unsupported,
+    Breach, Call, Checked, Collect, Subject as _, SubjectError, Tensor, TensorSet, TensorValues, Unsupported,
 };
 use std::{
     fs,
@@ -60,10 +60,11 @@ pub(crate) fn all() -> Vec<(String, Run)> {
     for at in 0..6 {
         all.push((format!("crashes_at_{at}"), Box::new(move || crashes(at))));
     }
-    let named: [(&str, fn()); 9] = [
+    let named: [(&str, fn()); 10] = [
         ("honest", honest),
         ("floods_standard_error", floods),
         ("closes_its_output", closes_its_output),
+        ("is_gone_at_configure", is_gone_at_configure),
         ("does_not_end", does_not_end),
         ("leaves_a_process_behind", leaves_a_process_behind),
         ("begins_anew_after_a_crash", begins_anew),
@@ -98,9 +99,10 @@ fn asked(mut adapter: Adapter) -> Result<(f64, TensorSet), String> {
         checked.reset()?;
         let info = checked.info();
         let claim = info.claims.first();
-        checked
-            .configure(&claim)
-            .map_err(|Unsupported { what, .. }| SubjectError::failed("configure", what))?;
+        checked.configure(&claim).map_err(|Unsupported { breach, what, .. }| match breach {
+            Some(breach) => SubjectError::from(*breach),
+            None => SubjectError::failed("configure", what),
+        })?;
         let losses = checked.token_losses().map(|losses| losses.evaluate(&batch())).transpose()?;
         assert_eq!(losses.map_or(3, |losses| losses.len()), 3);
         let observation = checked.accumulate(&batch(), &mut gradients)?;
@@ -132,6 +134,18 @@ fn crashes(at: usize) {
     assert!(error.contains("RuntimeError: CUDA out of memory"), "{error}");
     let call = ["info", "reset", "info", "configure", "evaluate", "accumulate"][at];
     assert!(error.contains(&format!("`{call}`")), "{error}");
+}
+
+/// A process that is gone where it is asked whether it supports something has refused nothing.
+fn is_gone_at_configure() {
+    let mut adapter = adapter("crashes at 3").expect("it starts");
+    let mut checked = Checked::new(&mut adapter).expect("it has a card");
+    checked.reset().expect("it answers that much");
+    let claim = checked.info().claims.first();
+    let unanswered = checked.configure(&claim).expect_err("it crashes");
+    let breach = checked.take_breach().expect("it is kept");
+    assert!(matches!(breach, Breach::Ended { call: Call::Configure, .. }), "{breach}");
+    assert_eq!(unanswered.to_string(), breach.to_string());
 }
 
 fn honest() {

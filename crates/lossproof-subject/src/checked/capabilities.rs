@@ -85,10 +85,10 @@ impl OptimizerSteps for Checked<'_> {
     fn start(&mut self, optimizer: &Optimizer) -> Result<(), Unsupported> {
         let answer =
             self.call(Call::Start, |subject| subject.optimizer_steps().map(|steps| steps.start(optimizer)));
-        if let Ok(Some(answer)) = answer {
-            return answer;
+        match answer {
+            Ok(Some(answer)) => self.whether(answer),
+            _ => Err(Unsupported::new(&self.info.name, "optimizer steps")),
         }
-        Err(Unsupported { subject: self.info.name.clone(), what: "optimizer steps".to_owned() })
     }
 
     fn step(&mut self, batch: &GlobalBatch) -> Result<StepReport, SubjectError> {

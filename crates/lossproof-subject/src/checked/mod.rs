@@ -113,6 +113,14 @@ impl<'a> Checked<'a> {
         }
     }
 
+    /// An answer to whether something is supported; a breach instead of an answer is kept.
+    fn whether(&mut self, answer: Result<(), Unsupported>) -> Result<(), Unsupported> {
+        if let Err(Unsupported { breach: Some(breach), .. }) = &answer {
+            self.breached((**breach).clone());
+        }
+        answer
+    }
+
     /// A call that hands tensors to a sink.
     fn tensors<T>(
         &mut self,
@@ -208,7 +216,8 @@ impl Subject for Checked<'_> {
                 Ok(())
             }
             Ok(Err(refusal)) => {
-                self.breached(Breach::Refused { call, message: refusal.to_string() });
+                let refused = || Breach::Refused { call, message: refusal.to_string() };
+                self.breached(refusal.breach.as_deref().cloned().unwrap_or_else(refused));
                 Err(refusal)
             }
             Err(_) => Err(self.info.unsupported(spec)),

@@ -64,10 +64,10 @@ impl Checked<'_> {
 impl TrainingLoop for Checked<'_> {
     fn accepts(&mut self, plan: &TrainingPlan) -> Result<(), Unsupported> {
         let answer = self.call(Call::Accepts, |subject| subject.training_loop().map(|own| own.accepts(plan)));
-        if let Ok(Some(answer)) = answer {
-            return answer;
+        match answer {
+            Ok(Some(answer)) => self.whether(answer),
+            _ => Err(Unsupported::new(&self.info.name, "training")),
         }
-        Err(Unsupported::new(&self.info.name, "training"))
     }
 
     fn resumes(&mut self) -> bool {
