@@ -4,7 +4,7 @@ use crate::{
     attention::{Dependence, dependence, sequences},
     half_digits::tolerance,
     label_losses::{LONE_TOKENS, LabelLosses, label_losses},
-    measuring::{accumulate, accumulate_weighted, load},
+    measuring::{accumulate, judged_call, load},
     missing::missing,
     named_values::NamedValues,
     optimizer_runs::{OptimizerRun, planned_runs},
@@ -279,17 +279,6 @@ impl Examination {
         if !refused.is_empty() {
             self.unseen.push(format!("steps with {}: the subject has no such optimizer", refused.join("; ")));
         }
-    }
-}
-
-/// The call of a probe that is judged.
-pub(crate) fn judged_call(
-    subject: &mut dyn Subject,
-    probe: &Probe,
-) -> Result<(f64, NamedValues), SubjectError> {
-    match &probe.upstream {
-        Some(weights) => accumulate_weighted(subject, &probe.batch, weights),
-        None => accumulate(subject, &probe.batch),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Calls of a subject, with the values of what it hands over.
 
-use crate::named_values::{NamedValues, named_values};
+use crate::{
+    named_values::{NamedValues, named_values},
+    probes::Probe,
+};
 use lossproof_spec::GlobalBatch;
 use lossproof_subject::{Collect, Subject, SubjectError, TensorSet};
 
@@ -44,4 +47,15 @@ pub(crate) fn accumulate_weighted(
         None => f64::NAN,
     };
     Ok((loss, named_values(&sink.into_tensors())))
+}
+
+/// The call of a probe that is judged.
+pub(crate) fn judged_call(
+    subject: &mut dyn Subject,
+    probe: &Probe,
+) -> Result<(f64, NamedValues), SubjectError> {
+    match &probe.upstream {
+        Some(weights) => accumulate_weighted(subject, &probe.batch, weights),
+        None => accumulate(subject, &probe.batch),
+    }
 }

@@ -1,9 +1,8 @@
 //! What the second of two identical calls gives.
 
 use crate::{
-    examination::judged_call,
     half_digits::HalfDigits,
-    measuring::load,
+    measuring::{judged_call, load},
     named_values::{NamedValues, distance, global_norm},
     probe_parameters::ProbeParameters,
     probes::Probe,

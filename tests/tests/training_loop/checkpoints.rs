@@ -65,8 +65,9 @@ const TRAINERS: [(Under, Dtype); 3] =
 
 /// What a checkpoint is when it has been written and read.
 fn through_a_file(kept: &Checkpoint) -> Checkpoint {
-    let folder = tempfile::tempdir().unwrap();
-    let read = Checkpoint::read(&kept.write(folder.path()).unwrap()).unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = kept.write(folder.path()).expect("it is written");
+    let read = Checkpoint::read(&written).expect("it is a checkpoint");
     assert!(read == *kept, "what is written is read");
     read
 }
