@@ -202,7 +202,7 @@ impl TokenLosses for Aprender {
 impl OptimizerSteps for Aprender {
     fn start(&mut self, declared: &Optimizer) -> Result<(), Unsupported> {
         self.running = None;
-        let unsupported = || Unsupported { subject: NAME.to_owned(), what: format!("{declared:?}") };
+        let unsupported = || Unsupported::new(NAME, format!("{declared:?}"));
         let settings = self.settings_of(declared).ok_or_else(unsupported)?;
         self.running = Some((model::trainer(settings, &self.current), *declared));
         Ok(())

@@ -291,7 +291,7 @@ impl TokenLosses for Hermes {
 impl OptimizerSteps for Hermes {
     fn start(&mut self, declared: &Optimizer) -> Result<(), Unsupported> {
         self.running = None;
-        let unsupported = || Unsupported { subject: NAME.to_owned(), what: format!("{declared:?}") };
+        let unsupported = || Unsupported::new(NAME, format!("{declared:?}"));
         let training = Self::settings(declared).ok_or_else(unsupported)?;
         let trainer = self.trainer(training).map_err(|_| unsupported())?;
         self.running = Some(Running { declared: *declared, trainer });

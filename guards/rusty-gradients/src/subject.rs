@@ -216,7 +216,7 @@ impl OptimizerSteps for RustyGradients {
             }
             _ => None,
         };
-        let unsupported = || Unsupported { subject: NAME.to_owned(), what: format!("{declared:?}") };
+        let unsupported = || Unsupported::new(NAME, format!("{declared:?}"));
         let optimizer = optimizer.filter(|_| plain).ok_or_else(unsupported)?;
         self.optimizer = Some((optimizer, declared.learning_rate));
         Ok(())
