@@ -33,5 +33,10 @@ fn verdicts(dtype: Dtype, cases: u32) -> String {
 #[test]
 fn an_honest_llama_breaks_no_law() {
     insta::assert_snapshot!("f64", verdicts(Dtype::F64, 16));
+}
+
+#[test]
+#[ignore = "thorough: half a minute; both GPT-2s are held to all laws in single precision"]
+fn an_honest_llama_breaks_no_law_in_single_precision() {
     insta::assert_snapshot!("f32", verdicts(Dtype::F32, 16));
 }
