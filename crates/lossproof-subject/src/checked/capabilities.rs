@@ -19,6 +19,8 @@ impl LoadParameters for Checked<'_> {
                 .iter()
                 .all(|own| parameters.get(&own.name).is_some_and(|t| t.shape() == own.shape));
         match answer {
+            // What broke instead of answering has refused nothing.
+            Err(SubjectError::Breach(breach)) => Err(self.breached(breach).into()),
             Err(error) if fits => {
                 let message = error.to_string();
                 Err(self.breached(Breach::Refused { call: Call::Load, message }).into())
