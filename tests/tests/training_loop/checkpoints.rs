@@ -101,7 +101,7 @@ fn a_run_resumed_once_ends_as_if_it_had_never_stopped() {
     for (under, dtype) in TRAINERS {
         let settings = thirty();
         let (events, end) = go(under, dtype, &settings, None, usize::MAX);
-        // Before the first update, and after each kind of event.
+        // Before the first event, and at six places or more over the run.
         let stops: Vec<usize> = (0..events.len()).step_by(events.len() / 6).collect();
         stops.par_iter().for_each(|&stop| {
             let (before, kept) = go(under, dtype, &settings, None, stop);
